@@ -1,0 +1,69 @@
+package stage
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// MetricKind is the Prometheus type of a metric.
+type MetricKind uint8
+
+// The kinds of Metric.
+const (
+	CounterMetric MetricKind = iota
+	GaugeMetric
+	HistogramMetric
+)
+
+// Metric is one sample that a stage shows to the admin endpoint. Stages offer
+// Metrics() []Metric, read at scrape time, so that they need no metrics library.
+type Metric struct {
+	Name   string // Prometheus name with unit suffix, e.g. tributary_mqtt_received_bytes_total
+	Help   string
+	Kind   MetricKind
+	Labels []Label
+	Value  float64    // counters and gauges
+	Hist   *Histogram // histograms
+}
+
+// Label is one metric label.
+type Label struct{ Name, Value string }
+
+// Histogram counts durations in fixed buckets. The zero value is ready;
+// Observe costs two atomic adds and a short search.
+type Histogram struct {
+	counts [len(bounds) + 1]atomic.Uint64
+	sum    atomic.Int64
+}
+
+// bounds are the upper bucket bounds: 50 µs to 10 s, which spans a call of a
+// plugin to a stalled disk.
+var bounds = [...]time.Duration{
+	50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
+	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
+	500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 10 * time.Second,
+}
+
+// Observe adds one duration.
+func (h *Histogram) Observe(d time.Duration) {
+	i := 0
+	for i < len(bounds) && d > bounds[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(int64(d))
+}
+
+// Snapshot returns the count, the sum in seconds and the cumulative count per
+// upper bound in seconds.
+func (h *Histogram) Snapshot() (count uint64, sum float64, buckets map[float64]uint64) {
+	buckets = make(map[float64]uint64, len(bounds))
+	for i := range h.counts {
+		count += h.counts[i].Load()
+		if i < len(bounds) {
+			buckets[bounds[i].Seconds()] = count
+		}
+	}
+	return count, time.Duration(h.sum.Load()).Seconds(), buckets
+}

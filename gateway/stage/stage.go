@@ -1,0 +1,174 @@
+// Package stage holds the values that pass between the gateway's stages
+// (listeners, router, consumer), so that no stage has to know another. It
+// imports only event; every stage may import it. It does nothing by itself.
+package stage
+
+import (
+	"net/netip"
+	"time"
+
+	"tributary.io/sdk-plugin/event"
+)
+
+// Code is an MQTT 5 reason code (MQTT 5.0 section 2.4). Every stage speaks of
+// success and refusal in these; a listener for another protocol maps them.
+type Code byte
+
+// The codes that stages other than the MQTT listener use.
+const (
+	Success               Code = 0x00
+	NoMatchingSubscribers Code = 0x10
+	UnspecifiedError      Code = 0x80
+	ImplementationError   Code = 0x83 // Implementation specific error
+	BadCredentials        Code = 0x86 // Bad User Name or Password
+	NotAuthorized         Code = 0x87
+	ServerUnavailable     Code = 0x88
+	TopicFilterInvalid    Code = 0x8F
+	TopicNameInvalid      Code = 0x90
+	QuotaExceeded         Code = 0x97
+	PayloadFormatInvalid  Code = 0x99
+	RetainNotSupported    Code = 0x9A
+	WildcardNotSupported  Code = 0xA2
+)
+
+// Refused says that c is a failure (0x80 and above).
+func (c Code) Refused() bool { return c >= 0x80 }
+
+// Error is an error that carries the reason code for the source.
+type Error struct {
+	Code   Code
+	Reason string // what was wrong and what to do; safe to show to the client
+}
+
+func (e *Error) Error() string { return e.Reason }
+
+// Credentials are what a client presents when it connects.
+type Credentials struct {
+	Listener    string // name of the listener
+	Protocol    string // "mqtt", "http", "coap"
+	ClientID    string
+	Username    string
+	Password    []byte
+	HasUsername bool
+	HasPassword bool
+	Peer        netip.AddrPort
+	Secure      bool // TLS
+}
+
+// Grant says who an authenticated connection is and what it may do.
+type Grant struct {
+	// Principal names who authenticated, unique over all applications. A session
+	// is taken over only by the same principal. Sessions of different Namespaces
+	// never meet, even under the same client id.
+	Principal string
+	Namespace string
+	// Application and Device are set where the connection is a device's.
+	Application string
+	Device      string
+	// Publish and Subscribe are MQTT topic filters within the application's topic
+	// space. Empty means none.
+	Publish   []string
+	Subscribe []string
+	// Read and Write name the applications whose log it may read and whose
+	// devices it may command; "*" means all.
+	Read, Write []string
+	// Messaging fans accepted publishes out to the application's subscribers.
+	Messaging bool
+	Expires   time.Time // zero: never
+}
+
+// MayRead says whether the holder may read the application's log.
+func (g *Grant) MayRead(application string) bool { return holds(g.Read, application) }
+
+// MayWrite says whether the holder may command the application's devices.
+func (g *Grant) MayWrite(application string) bool { return holds(g.Write, application) }
+
+func holds(list []string, name string) bool {
+	for _, n := range list {
+		if n == name || n == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// Delivery says what became of a message to a device.
+type Delivery uint8
+
+// Deliveries, from worst to best.
+const (
+	NoDevice  Delivery = iota // no connection and no persistent session takes it
+	Queued                    // a persistent session holds it until the device returns
+	Delivered                 // handed to a connection of the device or its gateway
+)
+
+// String returns the word that a command's publisher sees.
+func (d Delivery) String() string {
+	switch d {
+	case Delivered:
+		return "delivered"
+	case Queued:
+		return "queued"
+	}
+	return "no-such-device"
+}
+
+// Outcome is what the router answers for one inbound event, once its effects
+// are durable or it was refused.
+type Outcome struct {
+	Code     Code
+	Reason   string       // for the client; empty when there is nothing to say
+	Reply    *event.Reply // the plugin's reply, if it gave one
+	Delivery Delivery     // of the best publish effect; meaningful for commands
+}
+
+// Start says where a new group or subscription begins to read.
+type Start struct {
+	Kind   StartKind
+	Offset uint64    // for StartOffset
+	Time   time.Time // for StartTime: the first event that was committed then or later
+}
+
+// StartKind is the way a Start is given.
+type StartKind uint8
+
+// The kinds of Start; user property stream-offset in parentheses.
+const (
+	StartDefault StartKind = iota // a durable group resumes, anything new starts at the end
+	StartFirst                    // (first) the oldest event that is kept
+	StartLast                     // (last) the newest event
+	StartNext                     // (next) only events from now on
+	StartResume                   // (resume) where the group stopped, made durable
+	StartOffset                   // (<offset>)
+	StartTime                     // (<RFC 3339 time>)
+)
+
+// Subscription is a consumer's wish to read an application's log.
+type Subscription struct {
+	Application string
+	// Group names the durable group that the subscription joins; empty means a
+	// reader of its own that ends with it. Internal prefixes: "s." for $share
+	// groups, "c." for groups of one client id.
+	Group string
+	Start Start
+	// Window is the greatest number of records that may be out at once; the
+	// receiver's credit. At least 1.
+	Window int
+}
+
+// Record is one event of a log as it is stored: Event is the protobuf form
+// (event.ParseEvent); it is shared, so nobody changes it.
+type Record struct {
+	Offset uint64
+	Event  []byte
+}
+
+// Membership is one reader's place in a group. Its methods are safe for
+// concurrent use and never block on the receiver.
+type Membership interface {
+	// Ack says that the receiver is done with a record.
+	Ack(offset uint64)
+	// Leave gives every record that is out and not acknowledged to the other
+	// members at once. Later calls do nothing.
+	Leave()
+}

@@ -1,0 +1,123 @@
+// Package store is the contract of Tributary's durable store: logs that are
+// read by offset, and keys with revisions, changed together in one atomic
+// commit. Implementations live in sub-packages and pass storetest. It imports
+// nothing of ours; router, consumer and server import it.
+package store
+
+import (
+	"errors"
+	"time"
+)
+
+// Log names an append-only sequence of records, read by offset from 0.
+type Log string
+
+// Events is the log of an application's events.
+func Events(application string) Log { return Log("e/" + application) }
+
+// Quarantine is the log of an application's events that no plugin could handle.
+func Quarantine(application string) Log { return Log("q/" + application) }
+
+// Kind separates the key spaces.
+type Kind byte
+
+// The kinds of keys. The letter is the prefix of the key on disk.
+const (
+	State  Kind = 's' // a plugin's state: "<application>\x00<plugin>\x00<key>"
+	Cursor Kind = 'c' // a group's position: "<application>\x00<group>"
+	Queue  Kind = 'd' // downlink queue entries
+	Timer  Kind = 't'
+	Sess   Kind = 'm' // MQTT sessions and retained messages
+	Meta   Kind = 'x' // the registry and the store's own facts
+)
+
+// Key is a name in a key space. A name is any bytes; scans order by them.
+type Key struct {
+	Kind Kind
+	Name string
+}
+
+// Revision says which write a key's value came from. 0 means that the key is
+// absent. A later write to a key always has a greater revision, also after a
+// delete and a restart.
+type Revision uint64
+
+// Append is one record for a log.
+type Append struct {
+	Log    Log
+	Record []byte
+	Time   time.Time // commit time as the caller knows it; orders OffsetAt and retention by age
+	Offset uint64    // set by Commit
+}
+
+// Put writes a key.
+type Put struct {
+	Key   Key
+	Value []byte
+	// Expires is when the key vanishes by itself; zero is never. An expired key
+	// is absent for Get, Scan and Expect from that moment on.
+	Expires time.Time
+}
+
+// Expect makes a commit fail with ErrConflict unless the key still has the revision.
+type Expect struct {
+	Key      Key
+	Revision Revision
+}
+
+// Batch is what one commit does. The store keeps no reference to its byte
+// slices after Commit returns.
+type Batch struct {
+	Expect  []Expect
+	Appends []Append
+	Puts    []Put
+	Deletes []Key
+}
+
+// Store is a durable store. All methods are safe for concurrent use.
+//
+// Commit checks and applies a batch at once, in the order of the calls: when it
+// returns nil, Get and Scan see it and later commits are checked against it. It
+// is durable when done is called with nil: then it survives a power cut. Many
+// commits share one fsync; commits become durable in the order they were made,
+// never a later without an earlier. done runs on a goroutine of the store, in
+// order, must not block, and may call Commit. When the store cannot keep up,
+// Commit blocks; when writing fails, done gets the error, the store refuses
+// everything after it with ErrFailed, and nothing that was applied but not
+// durable may be trusted.
+//
+// Commit returns ErrConflict (nothing done, done never called) when an Expect
+// does not hold, and ErrClosed after Close.
+//
+// Read calls fn for the durable records of a log from offset from on, in order,
+// until limit records were given, fn returns false, or the log ends. A from
+// before the oldest record that is kept starts at the oldest. The record is
+// valid only during the call. A damaged record is an error that wraps
+// ErrCorrupt, never skipped.
+type Store interface {
+	Commit(b *Batch, done func(error)) error
+	Get(k Key) ([]byte, Revision, error) // absent: nil, 0, nil
+	Scan(kind Kind, prefix string, fn func(name string, value []byte, rev Revision) bool) error
+	Read(l Log, from uint64, limit int, fn func(offset uint64, t time.Time, record []byte) bool) error
+	// Bounds returns the oldest kept offset and the next one to be written, durable
+	// records only; equal means empty.
+	Bounds(l Log) (first, next uint64, err error)
+	// OffsetAt returns the offset of the first record at or after t, or next.
+	OffsetAt(l Log, t time.Time) (uint64, error)
+	// Watch calls fn after every growth of the log with the new next offset, on a
+	// goroutine of the store; fn must not block. stop ends it.
+	Watch(l Log, fn func(next uint64)) (stop func())
+	// Retain sets a log's retention; zero means no bound. It is applied soon, in
+	// whole ranges, and again as the log grows; it is not remembered over restarts.
+	Retain(l Log, age time.Duration, bytes int64) error
+	// Close makes every commit that was accepted durable, then closes.
+	Close() error
+}
+
+// The errors that callers branch on.
+var (
+	ErrConflict = errors.New("a key changed since it was read")
+	ErrClosed   = errors.New("the store is closed")
+	ErrFailed   = errors.New("the store failed and refuses writes; see the first error in the log, then restart")
+	ErrCorrupt  = errors.New("stored data is damaged")
+)

@@ -1,0 +1,122 @@
+package event
+
+import "time"
+
+// Effect is one thing that a plugin wants done. The effects of an event are
+// committed together or not at all. The implementations are the types of this
+// file, as pointers.
+type Effect interface{ effect() }
+
+// Emit writes an event to the application's log. The gateway fills in an absent
+// id, source and time, and always sets application, device, sender, plugin and
+// plugindigest itself. Event.Device names the device that the event is about:
+// empty means the sender; any other is accepted only where the registry trusts
+// the sender as a gateway for that device, and refuses the whole result otherwise.
+type Emit struct{ Event Event }
+
+// Publish sends an MQTT message to devices of the event's application.
+type Publish struct {
+	// Topics holds the topic, or alternatives in order of preference: the first
+	// that the target device's subscriptions match is used.
+	Topics []string
+	// Device names the one device to send to. Empty sends to every subscriber
+	// of the application.
+	Device        string
+	Payload       []byte
+	QoS           byte
+	Retain        bool
+	ContentType   string
+	ResponseTopic string
+	Correlation   []byte
+	Properties    []Property
+	// Expiry is the message expiry interval in whole seconds; 0 means none.
+	Expiry time.Duration
+}
+
+// Put writes a key of the plugin's state. TTL 0 keeps it until deleted.
+type Put struct {
+	Key   string
+	Value []byte
+	TTL   time.Duration
+}
+
+// Delete removes a key of the plugin's state; an absent key is no error.
+type Delete struct{ Key string }
+
+// SetTimer asks for a timer event at a time; the same key replaces an earlier one.
+type SetTimer struct {
+	Key  string
+	At   time.Time
+	Data []byte
+}
+
+// CancelTimer removes a timer; an absent one is no error.
+type CancelTimer struct{ Key string }
+
+// Reply answers the waiting source: the MQTT reason code of a PUBACK, PUBREC or
+// SUBACK, or an HTTP status. A code of 0x80 or more on MQTT refuses the event:
+// its other effects are dropped.
+type Reply struct {
+	Code    uint32
+	Reason  string // MQTT reason string; shown to the client
+	Headers []Property
+	Payload []byte
+}
+
+// Allow accepts the credentials of a connect event.
+type Allow struct {
+	Identity    string
+	Application string
+	Device      string
+	Publish     []string // topic filters that the device may publish to
+	Subscribe   []string
+	Expires     time.Time // zero: never
+}
+
+// Deny refuses the credentials of a connect event.
+type Deny struct{ Reason string }
+
+// Call is an outbound HTTP request whose answer returns as a response event.
+type Call struct {
+	ID      string // returned with the answer
+	Method  string
+	URL     string
+	Headers []Property
+	Body    []byte
+	Timeout time.Duration
+}
+
+// Pass hands an event on to the next matching route. At most 8 hops.
+type Pass struct{ Event Event }
+
+func (*Emit) effect()        {}
+func (*Publish) effect()     {}
+func (*Put) effect()         {}
+func (*Delete) effect()      {}
+func (*SetTimer) effect()    {}
+func (*CancelTimer) effect() {}
+func (*Reply) effect()       {}
+func (*Allow) effect()       {}
+func (*Deny) effect()        {}
+func (*Call) effect()        {}
+func (*Pass) effect()        {}
+
+// Failure is a plugin's own word that it could not handle an event.
+type Failure struct {
+	// Retryable asks the gateway to try the same event again later; a permanent
+	// failure puts the event into quarantine.
+	Retryable bool
+	// Code is the MQTT reason code for the source; 0 means 0x99, payload format
+	// invalid, for a permanent failure and 0x80 otherwise.
+	Code    uint32
+	Message string
+}
+
+// Error makes a Failure an error.
+func (f *Failure) Error() string { return f.Message }
+
+// Result is a plugin's answer to one event: effects, or a failure.
+type Result struct {
+	Effects []Effect
+	Failure *Failure // nil: success
+}

@@ -1,0 +1,125 @@
+// Package event is the vocabulary that the gateway and its plugins share: the
+// event, what travelled beside it, and the effects that a plugin answers with,
+// together with their protobuf (schemas/plugin.proto) and CloudEvents JSON
+// forms. It imports the standard library only, builds for GOOS=wasip1, and
+// everyone may import it.
+package event
+
+import "time"
+
+// SpecVersion is the CloudEvents version of every event on the wire.
+const SpecVersion = "1.0"
+
+// Types of the events that the gateway hands to a plugin.
+const (
+	TypeConnect    = "io.tributary.connect.v1"    // credentials to judge
+	TypePublish    = "io.tributary.publish.v1"    // a device's message
+	TypeSubscribe  = "io.tributary.subscribe.v1"  // a device asks for a topic filter
+	TypeConnection = "io.tributary.connection.v1" // a device went online or offline
+	TypeRequest    = "io.tributary.request.v1"    // an HTTP or CoAP request
+	TypeCommand    = "io.tributary.command.v1"    // an application's command to a device
+	TypeTimer      = "io.tributary.timer.v1"      // a timer that the plugin set
+	TypeResponse   = "io.tributary.response.v1"   // the answer to an outbound HTTP call
+)
+
+// Kind is the CloudEvents type of an attribute value (spec.md, Type System).
+type Kind uint8
+
+// The kinds, numbered as in the CloudEvents protobuf format's oneof order.
+const (
+	String Kind = iota
+	Boolean
+	Integer
+	Binary
+	URI
+	URIRef
+	Timestamp
+)
+
+// Attribute is one extension attribute. Value is the canonical string form of
+// its Kind: "true", "42", base64 for Binary, RFC 3339 for Timestamp.
+type Attribute struct {
+	Name  string
+	Kind  Kind
+	Value string
+}
+
+// Event is one CloudEvent. The zero value of a field means that the attribute
+// is absent. An Event is not safe for concurrent change; stages hand it on by
+// value or give it up.
+type Event struct {
+	ID              string
+	Source          string
+	Type            string
+	Subject         string
+	Time            time.Time // zero: absent; UTC on the wire
+	DataContentType string    // RFC 2046 media type
+	DataSchema      string    // absolute URI
+
+	// Application, Device and Sender are the extension attributes of the same
+	// names. The gateway sets them from the authenticated identity and discards
+	// what a device or plugin claims there. Sender is the gateway device that
+	// spoke for Device; it equals Device when a device speaks for itself.
+	Application string
+	Device      string
+	Sender      string
+
+	// Extensions holds every other extension attribute, in order, names unique
+	// and made of [a-z0-9].
+	Extensions []Attribute
+
+	// Data is the payload; nil means that there is none. Text says that the JSON
+	// format carries Data as a JSON string; otherwise a JSON media type makes it
+	// a JSON value and any other makes it base64.
+	Data []byte
+	Text bool
+}
+
+// Extension returns the value of the named extension attribute in Extensions.
+func (e *Event) Extension(name string) (string, bool) {
+	for i := range e.Extensions {
+		if e.Extensions[i].Name == name {
+			return e.Extensions[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// SetExtension sets the named string extension, replacing one that is there.
+func (e *Event) SetExtension(name, value string) {
+	for i := range e.Extensions {
+		if e.Extensions[i].Name == name {
+			e.Extensions[i] = Attribute{Name: name, Value: value}
+			return
+		}
+	}
+	e.Extensions = append(e.Extensions, Attribute{Name: name, Value: value})
+}
+
+// Property is an MQTT user property or an HTTP header. Order and duplicates
+// are kept.
+type Property struct{ Name, Value string }
+
+// Transport is what travelled beside an inbound event: facts about the message
+// and the connection that are not attributes of the event.
+type Transport struct {
+	Protocol      string // "mqtt", "http", "coap"
+	Topic         string // MQTT topic name; for a subscribe event the topic filter
+	QoS           byte
+	Retain        bool
+	Properties    []Property
+	ResponseTopic string
+	Correlation   []byte // MQTT correlation data
+	Method        string // HTTP or CoAP
+	Path          string
+	Query         string
+	ClientID      string
+	Username      string
+	Peer          string // remote address, "host:port"
+}
+
+// Inbound is one event on its way in, with its transport.
+type Inbound struct {
+	Event     Event
+	Transport Transport
+}
