@@ -120,6 +120,10 @@ type Outcome struct {
 	Reason   string       // for the client; empty when there is nothing to say
 	Reply    *event.Reply // the plugin's reply, if it gave one
 	Delivery Delivery     // of the best publish effect; meaningful for commands
+	// Unavailable says that nothing was decided, because the store failed or the
+	// gateway is stopping. The source must not be answered: its listener ends the
+	// connection, so that the source sends the message again.
+	Unavailable bool
 }
 
 // Start says where a new group or subscription begins to read.
@@ -146,6 +150,8 @@ const (
 // Subscription is a consumer's wish to read an application's log.
 type Subscription struct {
 	Application string
+	// Quarantine reads the application's quarantine instead of its events.
+	Quarantine bool
 	// Group names the durable group that the subscription joins; empty means a
 	// reader of its own that ends with it. Internal prefixes: "s." for $share
 	// groups, "c." for groups of one client id.
