@@ -1,0 +1,51 @@
+// Package mqtt is Tributary's MQTT server: it accepts connections, keeps
+// sessions and subscriptions, answers every packet, hands what devices say to
+// the router and what applications read from the logs to their consumers. It
+// speaks MQTT 3.1.1 and 5.0. Only server imports it.
+//
+// # Who is who
+//
+// A conn is one network connection and has one goroutine, its reader. A second
+// one, the flusher, exists only while there are bytes to write, so that an idle
+// connection costs little and acknowledgements that are due together leave in
+// one write. Only these two touch the socket.
+//
+// A session outlives its connections: subscriptions, the outbox (queue and
+// messages in flight) and the inbound QoS 2 ids. A space is the topic space of
+// one application: the trie of subscriptions, the shared groups, the retained
+// messages. A reader is one subscription to a log.
+//
+// # Lock order
+//
+//	Server.mu → session.mu → space.mu → conn.mu
+//	                       → index.mu → device.mu
+//
+// A lock is only ever taken while holding locks to its left; locks of the same
+// kind are never held together. Nothing that may block (router, logs,
+// authenticator, socket) is called under any of them: those calls happen on the
+// reader, or after unlocking. A fan-out collects its receivers under space.mu,
+// unlocks, and then locks one session after the other.
+//
+// # Acknowledgements
+//
+// An inbound PUBLISH takes a place in its connection's ack queue on arrival. The
+// router's outcome fills the place in; the filled prefix of the queue is emitted
+// in arrival order, fan-out before ack [MQTT-4.6.0-2]. Nothing of it depends on
+// the connection still being there: a message whose commit succeeded is fanned
+// out, and its device sends it again if it saw no ack.
+//
+// # MQTT 3.1.1
+//
+// It has no negative acknowledgement of a PUBLISH. A refused one is acknowledged
+// and dropped, as [MQTT-3.3.5-2] permits, counted in
+// tributary_mqtt_refused_publishes_total and logged.
+//
+// # CloudEvents from devices
+//
+// A PUBLISH (MQTT 5) whose Content Type starts with application/cloudevents, or
+// that has the user property specversion, is a CloudEvent of the MQTT binding
+// and must be a valid one (0x99 otherwise). Its datacontenttype, dataschema, data
+// and extensions become those of the inbound event; its id, source, type, subject
+// and time travel as the extensions ceid, cesource, cetype, cesubject and cetime:
+// the plugin decides what they are worth.
+package mqtt
