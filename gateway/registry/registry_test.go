@@ -1,0 +1,499 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tributary.io/gateway/stage"
+)
+
+// cheap hashes a password at the lowest price, so that tests are quick.
+func cheap(t testing.TB, password string) string {
+	t.Helper()
+	h, err := newHash([]byte(password), 8, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.String()
+}
+
+// plant is a configuration with one of everything.
+func plant(t testing.TB) Config {
+	open, closed := DefaultApplication(), DefaultApplication()
+	open.Anonymous, open.Messaging = true, true
+	device := func(change func(*Device)) Device {
+		d := DefaultDevice()
+		change(&d)
+		return d
+	}
+	open.Devices = map[string]Device{
+		"safe":   device(func(d *Device) { d.PasswordHashes = []string{cheap(t, "secret")} }),
+		"off":    device(func(d *Device) { d.Disabled = true }),
+		"narrow": device(func(d *Device) { d.Publish = []string{"data/#"} }),
+	}
+	closed.Devices = map[string]Device{
+		"gw":   device(func(d *Device) { d.GatewayFor = []string{"sensor-*", "pump"}; d.PasswordHashes = []string{cheap(t, "gw-pw")} }),
+		"gw2":  device(func(d *Device) { d.GatewayFor = []string{"*-7"} }),
+		"dead": device(func(d *Device) { d.GatewayFor = []string{"*"}; d.Disabled = true; d.PasswordHashes = []string{cheap(t, "x")} }),
+		"sensor-9": device(func(d *Device) {
+			d.PasswordHashes = []string{cheap(t, "old"), cheap(t, "new")}
+		}),
+		"sensor-3": device(func(d *Device) { d.Disabled = true }),
+		"a@b":      device(func(d *Device) { d.PasswordHashes = []string{cheap(t, "at")} }),
+	}
+	return Config{
+		Applications: map[string]Application{"open": open, "plant": closed},
+		Users: map[string]User{
+			"alice": {PasswordHashes: []string{cheap(t, "key")}, Read: []string{"plant", "open"}, Write: []string{"plant"}},
+		},
+	}
+}
+
+func connect(r *Registry, peer, client string, userAndPassword ...string) (*stage.Grant, error) {
+	c := &stage.Credentials{Listener: "mqtt", Protocol: "mqtt", ClientID: client, Peer: netip.MustParseAddrPort(peer)}
+	if len(userAndPassword) > 0 && userAndPassword[0] != "-" {
+		c.Username, c.HasUsername = userAndPassword[0], true
+	}
+	if len(userAndPassword) > 1 {
+		c.Password, c.HasPassword = []byte(userAndPassword[1]), true
+	}
+	return r.Connect(context.Background(), c)
+}
+
+const near, far = "127.0.0.1:5000", "192.0.2.7:5000"
+
+func TestConnect(t *testing.T) {
+	r, err := New(plant(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := func(app, name string) *stage.Grant {
+		return &stage.Grant{Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
+	}
+	anonymous := func(client string, publish ...string) *stage.Grant {
+		g := &stage.Grant{Principal: "anonymous:open/" + client, Namespace: "open", Messaging: true, Read: []string{"open"}, Write: []string{"open"}}
+		if publish != nil {
+			g.Application, g.Device, g.Publish, g.Subscribe = "open", client, publish, []string{"#"}
+		}
+		return g
+	}
+	tests := []struct {
+		name         string
+		peer, client string
+		login        []string // user name ("-" for none), password
+		grant        *stage.Grant
+		code         stage.Code
+	}{
+		{"device", far, "any", []string{"gw@plant", "gw-pw"}, device("plant", "gw"), 0},
+		{"device with @ in its name", far, "any", []string{"a@b@plant", "at"}, device("plant", "a@b"), 0},
+		{"device of an anonymous application", far, "safe", []string{"safe@open", "secret"}, device("open", "safe"), 0},
+		{"first of two passwords", far, "x", []string{"sensor-9@plant", "old"}, device("plant", "sensor-9"), 0},
+		{"second of two passwords", far, "x", []string{"sensor-9@plant", "new"}, device("plant", "sensor-9"), 0},
+		{"user", far, "x", []string{"alice", "key"}, &stage.Grant{Principal: "user:alice", Namespace: "user:alice", Read: []string{"plant", "open"}, Write: []string{"plant"}}, 0},
+		{"anonymous device", near, "sensor-1", nil, anonymous("sensor-1", "#"), 0},
+		{"anonymous over IPv6", "[::1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
+		{"anonymous over mapped IPv4", "[::ffff:127.0.0.1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
+		{"anonymous by application", near, "sensor-1", []string{"@open"}, anonymous("sensor-1", "#"), 0},
+		{"anonymous declared device", near, "narrow", nil, anonymous("narrow", "data/#"), 0},
+		{"anonymous reader without client id", near, "", nil, anonymous(""), 0},
+		{"anonymous reader whose client id is no device", near, "a/b", nil, anonymous("a/b"), 0},
+
+		{"wrong password", far, "x", []string{"gw@plant", "nope"}, nil, stage.BadCredentials},
+		{"password of another device", far, "x", []string{"gw@plant", "at"}, nil, stage.BadCredentials},
+		{"empty password", far, "x", []string{"gw@plant", ""}, nil, stage.BadCredentials},
+		{"long password", far, "x", []string{"gw@plant", strings.Repeat("x", 60000)}, nil, stage.BadCredentials},
+		{"unknown device", far, "x", []string{"nope@plant", "gw-pw"}, nil, stage.BadCredentials},
+		{"unknown application", far, "x", []string{"gw@nope", "gw-pw"}, nil, stage.BadCredentials},
+		{"device in another application", far, "x", []string{"gw@open", "gw-pw"}, nil, stage.BadCredentials},
+		{"unknown user", far, "x", []string{"bob", "key"}, nil, stage.BadCredentials},
+		{"device without a password", far, "x", []string{"gw2@plant", ""}, nil, stage.BadCredentials},
+		{"disabled device", far, "x", []string{"dead@plant", "x"}, nil, stage.NotAuthorized},
+		{"disabled device, wrong password", far, "x", []string{"dead@plant", "y"}, nil, stage.BadCredentials},
+		{"password only", far, "x", []string{"-", "token"}, nil, stage.BadCredentials},
+		{"user name only", far, "x", []string{"alice"}, nil, stage.BadCredentials},
+		{"anonymous from afar", far, "sensor-1", nil, nil, stage.NotAuthorized},
+		{"anonymous from afar by application", far, "sensor-1", []string{"@open"}, nil, stage.NotAuthorized},
+		{"anonymous in a closed application", near, "sensor-1", []string{"@plant"}, nil, stage.NotAuthorized},
+		{"anonymous in no application", near, "sensor-1", []string{"@nope"}, nil, stage.NotAuthorized},
+		{"anonymous as a protected device", near, "safe", nil, nil, stage.NotAuthorized},
+		{"anonymous as a disabled device", near, "off", nil, nil, stage.NotAuthorized},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := connect(r, tt.peer, tt.client, tt.login...)
+			var refusal *stage.Error
+			if tt.grant == nil {
+				if !errors.As(err, &refusal) || refusal.Code != tt.code || refusal.Reason == "" {
+					t.Fatalf("got %+v, %v; want a refusal 0x%02X with a reason", got, err, byte(tt.code))
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.grant, got); d != "" {
+				t.Errorf("grant (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestConnectAnonymousNeedsOneApplication(t *testing.T) {
+	open := DefaultApplication()
+	open.Anonymous = true
+	for n, apps := range []map[string]Application{
+		{"closed": DefaultApplication()},
+		{"one": open},
+		{"one": open, "two": open},
+	} {
+		r, err := New(Config{Applications: apps})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := connect(r, near, "d"); (err == nil) != (n == 1) {
+			t.Errorf("%d applications allow it: %v", n, err)
+		}
+		g, err := connect(r, near, "d", "@one")
+		if n > 0 && (err != nil || g.Application != "one") {
+			t.Errorf("by name with %d applications: %+v, %v", n, g, err)
+		}
+	}
+}
+
+// A failed login costs the same number of hash computations whatever was wrong.
+func TestConnectCostTellsNothing(t *testing.T) {
+	r, err := New(plant(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := r.verify.dummy; d.memory != 8 || d.passes != 1 {
+		t.Errorf("the stand-in hash costs m=%d t=%d, the real ones m=8 t=1", d.memory, d.passes)
+	}
+	for _, login := range []string{"gw@plant", "sensor-9@plant", "gw2@plant", "nope@plant", "gw@nope", "alice", "bob", "dead@plant"} {
+		before := r.verify.hashed.Load()
+		_, err := connect(r, far, "c", login, "wrong")
+		if err == nil || err.Error() != "the user name or the password is wrong" {
+			t.Errorf("%s: %v", login, err)
+		}
+		if n := r.verify.hashed.Load() - before; n != 2 {
+			t.Errorf("%s: %d hashes computed, want 2", login, n)
+		}
+	}
+}
+
+func TestConnectRemembersSuccess(t *testing.T) {
+	r, err := New(plant(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1e9, 0)
+	r.verify.now = func() time.Time { return now }
+	cost := func(user, password string) uint64 {
+		before := r.verify.hashed.Load()
+		connect(r, far, "c", user, password)
+		return r.verify.hashed.Load() - before
+	}
+	if n := cost("gw@plant", "gw-pw"); n != 1 {
+		t.Errorf("first login: %d hashes, want 1", n)
+	}
+	if n := cost("gw@plant", "gw-pw"); n != 0 {
+		t.Errorf("second login: %d hashes, want 0", n)
+	}
+	if n := cost("gw@plant", "gw-pw2"); n != 2 {
+		t.Errorf("another password: %d hashes, want 2", n)
+	}
+	now = now.Add(rememberFor)
+	if n := cost("gw@plant", "gw-pw"); n != 1 {
+		t.Errorf("login after %v: %d hashes, want 1", rememberFor, n)
+	}
+}
+
+func TestVerifierForgets(t *testing.T) {
+	v, err := newVerifier(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range rememberMost + 100 {
+		v.remember(v.key(fmt.Sprint(i), nil))
+	}
+	if len(v.known) != rememberMost {
+		t.Errorf("%d logins are remembered, want %d", len(v.known), rememberMost)
+	}
+	if !v.remembers(v.key(fmt.Sprint(rememberMost+99), nil)) {
+		t.Error("the newest login is forgotten")
+	}
+}
+
+func TestConnectGivesUpWaiting(t *testing.T) {
+	r, err := New(plant(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cap(r.verify.slots) {
+		r.verify.slots <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = r.Connect(ctx, &stage.Credentials{Username: "alice", HasUsername: true, Password: []byte("key"), HasPassword: true})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
+func TestConnectConcurrently(t *testing.T) {
+	r, err := New(plant(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			good := i%2 == 0
+			password := map[bool]string{true: "key", false: "bad"}[good]
+			if _, err := connect(r, far, "c", "alice", password); (err == nil) != good {
+				t.Errorf("password %s: %v", password, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestQuestions(t *testing.T) {
+	r, err := New(plant(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Applications(); !slices.Equal(got, []string{"open", "plant"}) {
+		t.Errorf("applications: %v", got)
+	}
+	if !r.Exists("plant") || r.Exists("nope") {
+		t.Error("Exists")
+	}
+	if age, bytes := r.Retention("plant"); age != 168*time.Hour || bytes != 1<<30 {
+		t.Errorf("retention: %v, %d", age, bytes)
+	}
+	for _, tt := range []struct {
+		app, device     string
+		known, disabled bool
+	}{
+		{"open", "safe", true, false},
+		{"open", "implicit", true, false},
+		{"open", "off", true, true},
+		{"open", "", false, false},
+		{"open", "a/b", false, false},
+		{"open", "a\x00b", false, false},
+		{"plant", "gw", true, false},
+		{"plant", "sensor-1", true, false}, // by gw
+		{"plant", "pump", true, false},
+		{"plant", "pump2", false, false},
+		{"plant", "sensor-3", true, true},
+		{"nope", "x", false, false},
+	} {
+		if known, disabled := r.Device(tt.app, tt.device); known != tt.known || disabled != tt.disabled {
+			t.Errorf("Device(%q, %q) = %v, %v; want %v, %v", tt.app, tt.device, known, disabled, tt.known, tt.disabled)
+		}
+	}
+	for _, tt := range []struct {
+		app, gateway, device string
+		want                 bool
+	}{
+		{"plant", "gw", "sensor-1", true},
+		{"plant", "gw", "sensor-", true},
+		{"plant", "gw", "pump", true},
+		{"plant", "gw", "pump2", false},
+		{"plant", "gw", "sensor-3", false}, // disabled
+		{"plant", "gw", "sensor-a/b", false},
+		{"plant", "dead", "sensor-1", false},
+		{"plant", "dead", "dead", false},
+		{"plant", "sensor-9", "sensor-1", false},
+		{"plant", "sensor-9", "sensor-9", true},
+		{"plant", "nope", "sensor-1", false},
+		{"open", "gw", "sensor-1", false}, // of another application
+		{"open", "implicit", "other", false},
+		{"open", "implicit", "implicit", true},
+		{"nope", "x", "x", false},
+	} {
+		if got := r.Trusts(tt.app, tt.gateway, tt.device); got != tt.want {
+			t.Errorf("Trusts(%q, %q, %q) = %v", tt.app, tt.gateway, tt.device, got)
+		}
+	}
+	for device, want := range map[string][]string{
+		"sensor-7": {"gw", "gw2"},
+		"pump":     {"gw"},
+		"valve":    nil,
+		"sensor-3": nil,
+	} {
+		if got := r.Gateways("plant", device); !slices.Equal(got, want) {
+			t.Errorf("Gateways(%q) = %v, want %v", device, got, want)
+		}
+	}
+}
+
+func TestGlob(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"a", "a", true}, {"a", "ab", false}, {"*", "", true}, {"*", "x", true}, {"a*", "a", true},
+		{"a*b", "ab", true}, {"a*b", "axxb", true}, {"a*b", "abx", false}, {"a*a", "a", false},
+		{"*a*b*", "xaxbx", true}, {"*ab*ab", "ab", false}, {"*ab*ab", "abab", true}, {"a**b", "ab", true},
+		{"*-7", "sensor-77", false}, {"*-7", "a-7-7", true},
+	} {
+		if got := glob(tt.pattern, tt.name); got != tt.want {
+			t.Errorf("glob(%q, %q) = %v", tt.pattern, tt.name, got)
+		}
+	}
+}
+
+func TestValidateNamesEveryProblem(t *testing.T) {
+	cfg := plant(t)
+	long := strings.Repeat("x", 65)
+	cfg.Applications["Bad_Name"] = Application{RetentionAge: -1, RetentionBytes: -1}
+	cfg.Applications[long] = Application{}
+	cfg.Applications["plant"].Devices["a/b"] = Device{GatewayFor: []string{"x/*"}, Publish: []string{"a/#/b"}, Subscribe: []string{""}}
+	cfg.Applications["plant"].Devices["c"] = Device{PasswordHashes: []string{"hunter2"}}
+	cfg.Users["d@plant"] = User{Read: []string{"nope", "*"}, Write: []string{"nope"}}
+	err := cfg.Validate()
+	if err == nil {
+		t.Fatal("valid")
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Error("the error shows a secret")
+	}
+	for _, want := range []string{
+		"applications.Bad_Name: an application's name",
+		"applications.Bad_Name.retention_age: ",
+		"applications.Bad_Name.retention_bytes: ",
+		"applications." + long + ": an application's name",
+		`applications.plant.devices."a/b": a device's name`,
+		`applications.plant.devices."a/b".gateway_for: "x/*"`,
+		`applications.plant.devices."a/b".publish: "a/#/b"`,
+		`applications.plant.devices."a/b".subscribe: ""`,
+		"applications.plant.devices.c.password_hashes: number 1: this is no argon2id hash",
+		`users."d@plant": a user's name`,
+		`users."d@plant": a user needs password_hashes`,
+		`users."d@plant".read: there is no application "nope"`,
+		`users."d@plant".write: there is no application "nope"`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != 13 {
+		t.Errorf("%d problems, want 13:\n%v", n, err)
+	}
+	if _, err := New(cfg); err == nil {
+		t.Error("New accepts it")
+	}
+}
+
+func TestHash(t *testing.T) {
+	s, err := Hash([]byte("correct horse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := parseHash(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !h.matches([]byte("correct horse")) || h.matches([]byte("correct horsf")) {
+		t.Error("the hash does not tell right from wrong")
+	}
+	for _, bad := range []string{"", strings.Repeat("x", maxPassword+1)} {
+		if _, err := Hash([]byte(bad)); err == nil {
+			t.Errorf("a password of %d bytes is hashed", len(bad))
+		}
+	}
+}
+
+// testdata/hashes.txt says where its vectors come from.
+func TestParseHashVectors(t *testing.T) {
+	text, err := os.ReadFile("testdata/hashes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		verdict, s, _ := strings.Cut(line, " ")
+		h, err := parseHash(s)
+		switch verdict {
+		case "bad":
+			if err == nil {
+				t.Errorf("%s is accepted", s)
+			}
+		default:
+			if err != nil {
+				t.Errorf("%s: %v", s, err)
+			} else if !h.matches([]byte(verdict)) {
+				t.Errorf("%s does not match %q", s, verdict)
+			}
+		}
+	}
+}
+
+func FuzzParseHash(f *testing.F) {
+	f.Add("$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$kJBHXWGOPdNSP2AQBRhSwJGXmeTPQHm3Vk2jVYXQYm8")
+	f.Add("$argon2id$v=19$m=4294967295,t=4294967295,p=255$$")
+	f.Fuzz(func(t *testing.T, s string) {
+		h, err := parseHash(s)
+		if err != nil {
+			return
+		}
+		if h.memory > maxMemory || h.passes > maxPasses || h.threads == 0 || len(h.sum) == 0 {
+			t.Errorf("out of bounds: %+v", h)
+		}
+		if h.String() != s {
+			t.Errorf("%q is read as %q", s, h.String())
+		}
+	})
+}
+
+func BenchmarkConnectRemembered(b *testing.B) {
+	r, err := New(plant(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := &stage.Credentials{Username: "gw@plant", HasUsername: true, Password: []byte("gw-pw"), HasPassword: true}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Connect(context.Background(), c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkConnectFirst(b *testing.B) {
+	s, err := Hash([]byte("pw"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	h, _ := parseHash(s)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.matches([]byte("wrong"))
+	}
+}
+
+func BenchmarkTrusts(b *testing.B) {
+	r, err := New(plant(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Trusts("plant", "gw", "sensor-1")
+	}
+}
