@@ -1,7 +1,25 @@
 // Package packet encodes and decodes MQTT control packets of versions 3.1.1 and
 // 5.0. It knows nothing of sessions; the mqtt listener and the load generator
 // import it.
+//
+// Decoding checks every rule of the specification that one packet alone can
+// break and answers with the reason code that the connection is to be closed
+// with. What needs more than the packet (aliases in use, identifiers in flight,
+// limits that were announced) is the session's to check; what only the sender's
+// role decides is FromClient's.
+//
+// Statement numbers such as [MQTT-3.3.1-4] are those of MQTT 5.0 unless they
+// are marked "3.1.1".
 package packet
+
+// Packet is one control packet. Decode returns pointers to the types below.
+type Packet interface {
+	// Append appends the whole frame to dst and returns the extended slice. For
+	// V311 it leaves out properties and codes that 3.1.1 does not have. A packet
+	// that cannot be framed at all (above MaxSize, or without a counterpart in
+	// the version) leaves dst as it is.
+	Append(dst []byte, version byte) []byte
+}
 
 // Type is the control packet type, MQTT 5.0 section 2.1.2.
 type Type byte
@@ -35,8 +53,9 @@ const (
 type UserProperty struct{ Name, Value string }
 
 // Properties are the MQTT 5 properties of a packet. A pointer field is nil when
-// the property is absent. Which of them a packet may carry is checked on
-// decoding (a violation is a Protocol Error, 0x82) and trusted on encoding.
+// the property is absent. A packet that carries a property it may not is refused
+// on decoding; on encoding such a property is left out. Packets without
+// properties have a nil *Properties.
 type Properties struct {
 	PayloadFormat        *byte
 	MessageExpiry        *uint32
@@ -76,7 +95,8 @@ type Will struct {
 	Props   *Properties
 }
 
-// Connect is a CONNECT packet.
+// Connect is a CONNECT packet. Will payload and password of a decoded one alias
+// the frame. Append obeys Version where it is set, else its argument.
 type Connect struct {
 	Version     byte
 	CleanStart  bool
@@ -90,7 +110,8 @@ type Connect struct {
 	Props       *Properties
 }
 
-// Connack is a CONNACK packet. Code is the 3.1.1 return code or 5.0 reason code.
+// Connack is a CONNACK packet. Code is the 3.1.1 return code or 5.0 reason code;
+// a reason code from 0x80 is translated when it is appended for V311.
 type Connack struct {
 	SessionPresent bool
 	Code           byte
@@ -172,27 +193,15 @@ type Auth struct {
 }
 
 // Error is a violation of the MQTT specification, with the reason code that
-// the connection is to be closed with (0x81 Malformed Packet, 0x82 Protocol
-// Error, 0x84 Unsupported Protocol Version, 0x95 Packet too large, …).
+// the connection is to be closed with.
+//
+// A CONNECT is refused by (&Connack{Code: e.Code}).Append(dst, e.Version), which
+// appends nothing where 3.1.1 demands silence. Version 0 says that the peer does
+// not speak MQTT: close without an answer.
 type Error struct {
-	Code   byte
-	Reason string
+	Code    byte
+	Reason  string
+	Version byte // of a refused CONNECT: how to answer it; else 0
 }
 
 func (e *Error) Error() string { return e.Reason }
-
-// The functions of this package:
-//
-//	Header(b []byte, max int) (typeAndFlags byte, size, headerLen int, err error)
-//	    parses a fixed header at the start of b; headerLen 0: more bytes are needed.
-//	    size is the remaining length; above max it fails with 0x95 as soon as the
-//	    length is known, before anything is allocated.
-//	Decode(version byte, typeAndFlags byte, body []byte) (Packet, error)
-//	    one packet from its body; for CONNECT version is ignored. Strings are copied,
-//	    payloads and binary data alias body. (DecodePublish(version, flags, body, *Publish)
-//	    is the allocation-lean path that the reader uses.)
-//	(each packet type).Append(dst []byte, version byte) []byte
-//	    appends the whole frame; for version V311 properties and codes that 3.1.1
-//	    does not have are left out.
-//	ValidTopic(name string) bool, ValidFilter(filter string) bool
-//	Match(filter, topic string) bool       MQTT section 4.7, incl. $-topics

@@ -1,0 +1,144 @@
+package packet
+
+// Reason codes of MQTT 5.0, section 2.4.
+const (
+	CodeSuccess                 byte = 0x00 // also normal disconnection and granted QoS 0
+	CodeGrantedQoS1             byte = 0x01
+	CodeGrantedQoS2             byte = 0x02
+	CodeDisconnectWithWill      byte = 0x04
+	CodeNoMatchingSubscribers   byte = 0x10
+	CodeNoSubscriptionExisted   byte = 0x11
+	CodeContinueAuthentication  byte = 0x18
+	CodeReauthenticate          byte = 0x19
+	CodeUnspecified             byte = 0x80
+	CodeMalformedPacket         byte = 0x81
+	CodeProtocolError           byte = 0x82
+	CodeImplementationSpecific  byte = 0x83
+	CodeUnsupportedVersion      byte = 0x84
+	CodeClientIDNotValid        byte = 0x85
+	CodeBadUserNameOrPassword   byte = 0x86
+	CodeNotAuthorized           byte = 0x87
+	CodeServerUnavailable       byte = 0x88
+	CodeServerBusy              byte = 0x89
+	CodeBanned                  byte = 0x8A
+	CodeServerShuttingDown      byte = 0x8B
+	CodeBadAuthenticationMethod byte = 0x8C
+	CodeKeepAliveTimeout        byte = 0x8D
+	CodeSessionTakenOver        byte = 0x8E
+	CodeTopicFilterInvalid      byte = 0x8F
+	CodeTopicNameInvalid        byte = 0x90
+	CodePacketIDInUse           byte = 0x91
+	CodePacketIDNotFound        byte = 0x92
+	CodeReceiveMaximumExceeded  byte = 0x93
+	CodeTopicAliasInvalid       byte = 0x94
+	CodePacketTooLarge          byte = 0x95
+	CodeMessageRateTooHigh      byte = 0x96
+	CodeQuotaExceeded           byte = 0x97
+	CodeAdministrativeAction    byte = 0x98
+	CodePayloadFormatInvalid    byte = 0x99
+	CodeRetainNotSupported      byte = 0x9A
+	CodeQoSNotSupported         byte = 0x9B
+	CodeUseAnotherServer        byte = 0x9C
+	CodeServerMoved             byte = 0x9D
+	CodeSharedSubNotSupported   byte = 0x9E
+	CodeConnectionRateExceeded  byte = 0x9F
+	CodeMaximumConnectTime      byte = 0xA0
+	CodeSubIDsNotSupported      byte = 0xA1
+	CodeWildcardSubNotSupported byte = 0xA2
+)
+
+var typeNames = [16]string{"reserved type", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP",
+	"SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH"}
+
+// String is the name of the type as the specification writes it.
+func (t Type) String() string { return typeNames[t&0x0F] }
+
+// bit is the place of a packet type in the masks of the tables below.
+func bit(types ...Type) (mask uint16) {
+	for _, t := range types {
+		mask |= 1 << t
+	}
+	return mask
+}
+
+// codeAllowed says whether a packet of type t may carry the reason code in MQTT
+// 5.0: [MQTT-3.2.2-7], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1],
+// [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2], [MQTT-3.14.2-1], [MQTT-3.15.2-1].
+func codeAllowed(t Type, code byte) bool {
+	switch code {
+	case CodeSuccess:
+		return true
+	case CodeGrantedQoS1, CodeGrantedQoS2:
+		return t == SUBACK
+	case CodeDisconnectWithWill:
+		return t == DISCONNECT
+	case CodeNoMatchingSubscribers:
+		return t == PUBACK || t == PUBREC
+	case CodeNoSubscriptionExisted:
+		return t == UNSUBACK
+	case CodeContinueAuthentication, CodeReauthenticate:
+		return t == AUTH
+	}
+	if code < CodeUnspecified || code > CodeWildcardSubNotSupported {
+		return false
+	}
+	return errorCodes[code-CodeUnspecified]&(1<<t) != 0
+}
+
+// errorCodes has, for each reason code from 0x80, the packets that may carry it.
+var errorCodes = [...]uint16{
+	0x00: bit(CONNACK, PUBACK, PUBREC, SUBACK, UNSUBACK, DISCONNECT),
+	0x01: bit(CONNACK, DISCONNECT),
+	0x02: bit(CONNACK, DISCONNECT),
+	0x03: bit(CONNACK, PUBACK, PUBREC, SUBACK, UNSUBACK, DISCONNECT),
+	0x04: bit(CONNACK),
+	0x05: bit(CONNACK),
+	0x06: bit(CONNACK),
+	0x07: bit(CONNACK, PUBACK, PUBREC, SUBACK, UNSUBACK, DISCONNECT),
+	0x08: bit(CONNACK),
+	0x09: bit(CONNACK, DISCONNECT),
+	0x0A: bit(CONNACK),
+	0x0B: bit(DISCONNECT),
+	0x0C: bit(CONNACK, DISCONNECT),
+	0x0D: bit(DISCONNECT),
+	0x0E: bit(DISCONNECT),
+	0x0F: bit(SUBACK, UNSUBACK, DISCONNECT),
+	0x10: bit(CONNACK, PUBACK, PUBREC, DISCONNECT),
+	0x11: bit(PUBACK, PUBREC, SUBACK, UNSUBACK),
+	0x12: bit(PUBREL, PUBCOMP),
+	0x13: bit(DISCONNECT),
+	0x14: bit(DISCONNECT),
+	0x15: bit(CONNACK, DISCONNECT),
+	0x16: bit(DISCONNECT),
+	0x17: bit(CONNACK, PUBACK, PUBREC, SUBACK, DISCONNECT),
+	0x18: bit(DISCONNECT),
+	0x19: bit(CONNACK, PUBACK, PUBREC, DISCONNECT),
+	0x1A: bit(CONNACK, DISCONNECT),
+	0x1B: bit(CONNACK, DISCONNECT),
+	0x1C: bit(CONNACK, DISCONNECT),
+	0x1D: bit(CONNACK, DISCONNECT),
+	0x1E: bit(SUBACK, DISCONNECT),
+	0x1F: bit(CONNACK, DISCONNECT),
+	0x20: bit(DISCONNECT),
+	0x21: bit(SUBACK, DISCONNECT),
+	0x22: bit(SUBACK, DISCONNECT),
+}
+
+// returnCode311 translates a reason code into a CONNACK return code of 3.1.1.
+// ok is false where none applies: the connection is then closed without a
+// CONNACK, [MQTT-3.2.2-6] of 3.1.1.
+func returnCode311(code byte) (ret byte, ok bool) {
+	switch code {
+	case CodeUnsupportedVersion:
+		return 1, true
+	case CodeClientIDNotValid:
+		return 2, true
+	case CodeServerUnavailable, CodeServerBusy, CodeQuotaExceeded, CodeUseAnotherServer, CodeServerMoved, CodeConnectionRateExceeded:
+		return 3, true
+	case CodeBadUserNameOrPassword:
+		return 4, true
+	case CodeNotAuthorized, CodeBanned, CodeBadAuthenticationMethod:
+		return 5, true
+	}
+	return code, code <= 5
+}
