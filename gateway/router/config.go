@@ -1,0 +1,137 @@
+package router
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"tributary.io/sdk-plugin/event"
+)
+
+// Config is what users set.
+type Config struct {
+	// Routes are tried in order; the first that matches an event picks its plugin,
+	// and a passed event goes on with the ones below it.
+	Routes []Route `koanf:"routes"`
+	// Shards is the number of workers; a device always has the same one. 0 means
+	// one per processor that the process may use.
+	Shards int `koanf:"shards"`
+	// Queue is how many events may wait for each shard before listeners are held back.
+	Queue int `koanf:"queue"`
+	// Retries is how often an event is tried again after a retryable failure
+	// before it goes into quarantine.
+	Retries int `koanf:"retries"`
+	// RetryDelay is the wait before the first retry; it doubles up to RetryDelayMax.
+	RetryDelay    time.Duration `koanf:"retry_delay"`
+	RetryDelayMax time.Duration `koanf:"retry_delay_max"`
+}
+
+// Route picks the plugin for the inbound events that it matches. Every given
+// criterion must hold.
+type Route struct {
+	// Application is required.
+	Application string `koanf:"application"`
+	// Plugin names an entry of [plugins].
+	Plugin string `koanf:"plugin"`
+	// Topic is an MQTT topic filter for publish and subscribe events; events of
+	// other types have no device topic and match any. Empty is "#", $-topics included.
+	Topic string `koanf:"topic"`
+	// Type is the inbound event type, such as io.tributary.publish.v1; empty is any.
+	Type string `koanf:"type"`
+	// Attributes are event attributes that must be equal, by name.
+	Attributes map[string]string `koanf:"attributes"`
+}
+
+// Default returns the configuration that gateway.toml shows.
+func Default() Config {
+	return Config{Queue: 1024, Retries: 5, RetryDelay: 100 * time.Millisecond, RetryDelayMax: 5 * time.Second}
+}
+
+// shards returns the number of workers.
+func (c *Config) shards() int {
+	if c.Shards > 0 {
+		return c.Shards
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// Validate checks what can be checked without the plugins.
+func (c *Config) Validate() error {
+	switch {
+	case c.Shards < 0 || c.Shards > 256:
+		return fmt.Errorf("router.shards is %d: use 0 (one per processor) to 256", c.Shards)
+	case c.Queue < 1:
+		return fmt.Errorf("router.queue is %d: use at least 1", c.Queue)
+	case c.Retries < 0:
+		return fmt.Errorf("router.retries is %d: use 0 or more", c.Retries)
+	case c.RetryDelay <= 0 || c.RetryDelayMax < c.RetryDelay:
+		return fmt.Errorf("router.retry_delay %v and retry_delay_max %v: use a positive delay that is not above its maximum", c.RetryDelay, c.RetryDelayMax)
+	}
+	for i, r := range c.Routes {
+		if r.Application == "" || r.Plugin == "" {
+			return fmt.Errorf("routes[%d]: application and plugin are required", i)
+		}
+		if err := validFilter(r.Topic); err != nil {
+			return fmt.Errorf("routes[%d].topic %q: %w", i, r.Topic, err)
+		}
+	}
+	return nil
+}
+
+// validFilter checks the wildcards of a topic filter (MQTT 5.0 section 4.7.1).
+func validFilter(filter string) error {
+	levels := strings.Split(filter, "/")
+	for i, l := range levels {
+		switch {
+		case l == "+":
+		case l == "#" && i == len(levels)-1:
+		case strings.ContainsAny(l, "+#"):
+			return fmt.Errorf("level %q: + must stand alone in its level, # alone in the last one", l)
+		}
+	}
+	return nil
+}
+
+// matches says whether the route takes an inbound event.
+func (r *Route) matches(in *event.Inbound) bool {
+	if r.Application != in.Event.Application || (r.Type != "" && r.Type != in.Event.Type) {
+		return false
+	}
+	if r.Topic != "" && (in.Event.Type == event.TypePublish || in.Event.Type == event.TypeSubscribe) &&
+		!event.MatchTopic(r.Topic, in.Transport.Topic) {
+		return false
+	}
+	for name, want := range r.Attributes {
+		if attribute(&in.Event, name) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// attribute returns a context attribute by its CloudEvents name; "" when absent.
+func attribute(e *event.Event, name string) string {
+	switch name {
+	case "id":
+		return e.ID
+	case "source":
+		return e.Source
+	case "type":
+		return e.Type
+	case "subject":
+		return e.Subject
+	case "datacontenttype":
+		return e.DataContentType
+	case "dataschema":
+		return e.DataSchema
+	case "application":
+		return e.Application
+	case "device":
+		return e.Device
+	case "sender":
+		return e.Sender
+	}
+	v, _ := e.Extension(name)
+	return v
+}

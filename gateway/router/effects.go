@@ -1,0 +1,138 @@
+package router
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
+)
+
+// collect adds the effects of one handler to the shard's batch and the plan.
+func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, prefix string) (*event.Pass, error) {
+	var passed *event.Pass
+	for _, eff := range res.Effects {
+		switch e := eff.(type) {
+		case *event.Emit:
+			if err := s.emit(p, origin, &e.Event); err != nil {
+				return nil, err
+			}
+		case *event.Publish:
+			p.publishes = append(p.publishes, e)
+		case *event.Put:
+			put := store.Put{Key: store.Key{Kind: store.State, Name: prefix + e.Key}, Value: e.Value}
+			if e.TTL > 0 {
+				put.Expires = origin.Event.Time.Add(e.TTL)
+			}
+			s.batch.Puts = append(s.batch.Puts, put)
+		case *event.Delete:
+			s.batch.Deletes = append(s.batch.Deletes, store.Key{Kind: store.State, Name: prefix + e.Key})
+		case *event.Reply:
+			if err := s.reply(p, origin, e); err != nil {
+				return nil, err
+			}
+		case *event.Pass:
+			if passed != nil {
+				return nil, &event.Failure{Message: "the plugin " + p.plugin.Name() + " passed an event on twice: pass is allowed once"}
+			}
+			if err := s.identify(origin, &e.Event); err != nil {
+				return nil, err
+			}
+			passed = e
+		default:
+			return nil, &event.Failure{Message: fmt.Sprintf("the plugin %s asked for %T, which this version of the gateway does not offer", p.plugin.Name(), eff)}
+		}
+	}
+	return passed, nil
+}
+
+// reply keeps the answer for the source. On MQTT a code of 0x80 or more refuses
+// the event and drops its other effects.
+func (s *shard) reply(p *plan, origin *event.Inbound, e *event.Reply) error {
+	if origin.Transport.Protocol != "http" && e.Code >= 0x80 {
+		return &stage.Error{Code: codeOr(e.Code, stage.ImplementationError), Reason: e.Reason}
+	}
+	p.reply = e
+	return nil
+}
+
+// identify sets whose event it is from the authenticated identity. The plugin's
+// word counts for one thing only: which device a trusted gateway speaks for.
+func (s *shard) identify(origin *event.Inbound, e *event.Event) error {
+	o := &origin.Event
+	e.Application, e.Sender = o.Application, o.Sender
+	if e.Device == "" || e.Device == o.Device {
+		e.Device = o.Device
+		return nil
+	}
+	if o.Type == event.TypeCommand || !s.r.registry.Trusts(o.Application, o.Sender, e.Device) {
+		return &stage.Error{Code: stage.NotAuthorized, Reason: fmt.Sprintf(
+			"%q may not speak for %q: add it to gateway_for of the device %[1]q", o.Sender, e.Device)}
+	}
+	s.r.carriers.note(deviceKey{o.Application, e.Device}, o.Sender)
+	return nil
+}
+
+// emit completes an event and appends it to the application's log.
+func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
+	if err := s.identify(origin, e); err != nil {
+		return err
+	}
+	if e.ID == "" {
+		e.ID = origin.Event.ID
+		if p.emitted > 0 {
+			e.ID += "." + strconv.Itoa(p.emitted)
+		}
+	}
+	if e.Source == "" {
+		e.Source = "/applications/" + e.Application + "/devices/" + escapeSegment(e.Device)
+	}
+	if e.Time.IsZero() {
+		e.Time = origin.Event.Time
+	}
+	e.SetExtension("plugin", p.plugin.Name())
+	e.SetExtension("plugindigest", p.plugin.Digest())
+	if v, ok := origin.Event.Extension("traceparent"); ok {
+		e.SetExtension("traceparent", v)
+	}
+	if err := event.Validate(e); err != nil {
+		return &event.Failure{Message: fmt.Sprintf("the plugin %s emitted an event that is not a valid CloudEvent: %v", p.plugin.Name(), err)}
+	}
+	p.emitted++
+	s.append(store.Events(e.Application), e)
+	return nil
+}
+
+// append adds an event to a log in the shard's batch.
+func (s *shard) append(l store.Log, e *event.Event) {
+	start := len(s.record)
+	s.record = event.AppendEvent(s.record, e)
+	s.batch.Appends = append(s.batch.Appends, store.Append{Log: l, Record: s.record[start:len(s.record):len(s.record)], Time: time.Now()})
+}
+
+// escapeSegment percent-encodes what may not stand in a URI path segment
+// (RFC 3986 section 3.3).
+func escapeSegment(s string) string {
+	const hex = "0123456789ABCDEF"
+	plain := func(c byte) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' || c == '~'
+	}
+	i := 0
+	for i < len(s) && plain(s[i]) {
+		i++
+	}
+	if i == len(s) {
+		return s
+	}
+	out := append(make([]byte, 0, len(s)+8), s[:i]...)
+	for ; i < len(s); i++ {
+		if c := s[i]; plain(c) {
+			out = append(out, c)
+		} else {
+			out = append(out, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(out)
+}

@@ -1,0 +1,255 @@
+// Package router is the middle of the data path: it matches an inbound event
+// to a route, keeps the order per device, hands the event to the plugin,
+// commits the effects as one batch and only then answers the source. It may
+// import plugin and store; server wires it to the listeners.
+//
+// Delivery contract. Submit's done is called exactly once per event:
+//   - after the effects are durable, with the plugin's reply if there is one;
+//   - or with a code of 0x80 or more when the event was refused: by the plugin,
+//     for a right that the sender lacks, or after it went durably into quarantine;
+//   - or with NoMatchingSubscribers when no route takes the event;
+//   - or with Unavailable when the store failed or the router closes; nothing is
+//     known to be durable then and the source must keep the message.
+//
+// Events of one device are handled and logged in the order of their Submit
+// calls, also across retries: while one waits for its retry, later ones of the
+// same device wait behind it and other devices go on.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/plugin"
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
+)
+
+// Handler is a plugin as the router uses it. Handle is called by one goroutine
+// at a time per shard; the result owns its memory.
+type Handler interface {
+	Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, []plugin.Read, error)
+	Name() string
+	Digest() string
+}
+
+// Store is what the router needs of a store.
+type Store interface {
+	Commit(b *store.Batch, done func(error)) error
+	Get(k store.Key) ([]byte, store.Revision, error)
+}
+
+// Registry answers who may speak for whom.
+type Registry interface {
+	// Known says whether a command may be addressed to the device.
+	Known(application, device string) bool
+	// Trusts says whether gateway may speak for device.
+	Trusts(application, gateway, device string) bool
+	// Gateways lists the devices that may speak for device.
+	Gateways(application, device string) []string
+}
+
+// Downlink sends messages to devices. Its methods do not block.
+type Downlink interface {
+	Deliver(application string, p *event.Publish) stage.Delivery
+	Reach(application, device string) stage.Delivery
+}
+
+// Router routes inbound events. Its methods are safe for concurrent use.
+type Router struct {
+	cfg      Config
+	routes   map[string][]boundRoute // by application, in order
+	store    Store
+	registry Registry
+	down     Downlink
+	log      *slog.Logger
+	seed     maphash.Seed
+	shards   []*shard
+	carriers carriers
+	metrics  metrics
+
+	// submitting is held for reading while an event enters a queue and for writing
+	// to close them.
+	submitting sync.RWMutex
+	closed     bool
+	pending    sync.WaitGroup // events that are not answered yet
+	workers    sync.WaitGroup
+}
+
+type boundRoute struct {
+	Route
+	handler Handler
+}
+
+// New returns a router over the plugins that its routes name. The configuration
+// must be valid.
+func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *slog.Logger) (*Router, error) {
+	r := &Router{cfg: cfg, routes: map[string][]boundRoute{}, store: st, registry: reg, log: log, seed: maphash.MakeSeed()}
+	for i, route := range cfg.Routes {
+		h, ok := handlers[route.Plugin]
+		if !ok {
+			return nil, fmt.Errorf("routes[%d] names the plugin %q: declare it as [plugins.%s] in gateway.toml", i, route.Plugin, route.Plugin)
+		}
+		r.routes[route.Application] = append(r.routes[route.Application], boundRoute{route, h})
+	}
+	for i := range cfg.shards() {
+		r.shards = append(r.shards, newShard(r, i))
+	}
+	return r, nil
+}
+
+// Start begins to handle events; downlinks go to down. Call it once, before Submit.
+func (r *Router) Start(down Downlink) {
+	r.down = down
+	for _, s := range r.shards {
+		r.workers.Add(1)
+		go func() {
+			defer r.workers.Done()
+			s.run()
+		}()
+	}
+}
+
+// Close refuses new events, lets those that were submitted finish, and stops
+// the workers. What is not done when ctx ends is answered Unavailable.
+func (r *Router) Close(ctx context.Context) error {
+	r.submitting.Lock()
+	already := r.closed
+	r.closed = true
+	r.submitting.Unlock()
+	if already {
+		return nil
+	}
+	idle := make(chan struct{})
+	go func() { r.pending.Wait(); close(idle) }()
+	var err error
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		err = fmt.Errorf("closing the router: %w; events that were not handled will be sent again by their devices", ctx.Err())
+	}
+	for _, s := range r.shards {
+		close(s.stop)
+	}
+	r.workers.Wait()
+	return err
+}
+
+// Routes says whether any route belongs to the application; without one,
+// Submit would answer NoMatchingSubscribers.
+func (r *Router) Routes(application string) bool { return len(r.routes[application]) > 0 }
+
+// Submit hands an inbound event to its device's shard. It blocks while the
+// shard's queue is full. done is called once, from any goroutine, and must not
+// block. The event must not be changed until then.
+func (r *Router) Submit(in *event.Inbound, done func(stage.Outcome)) {
+	r.metrics.received.Add(1)
+	if in.Event.Type == event.TypeCommand {
+		if !r.registry.Known(in.Event.Application, in.Event.Device) {
+			r.metrics.refused.Add(1)
+			done(stage.Outcome{Code: stage.NotAuthorized, Reason: "no such application or device, or no right to command it"})
+			return
+		}
+		in.Event.Sender = r.carrier(in.Event.Application, in.Event.Device)
+	}
+	j := &job{in: in, done: done, at: time.Now()}
+	j.key = deviceKey{in.Event.Application, orderKey(in)}
+	s := r.shards[r.shardOf(j.key)]
+
+	r.submitting.RLock()
+	defer r.submitting.RUnlock()
+	if r.closed {
+		done(stage.Outcome{Unavailable: true, Reason: "the gateway is stopping"})
+		return
+	}
+	r.pending.Add(1)
+	s.in <- j
+}
+
+// orderKey names the device whose order the event belongs to.
+func orderKey(in *event.Inbound) string {
+	if in.Event.Type == event.TypeCommand || in.Event.Sender == "" {
+		return in.Event.Device
+	}
+	return in.Event.Sender
+}
+
+func (r *Router) shardOf(k deviceKey) int {
+	if len(r.shards) == 1 {
+		return 0
+	}
+	return int(maphash.Comparable(r.seed, k) % uint64(len(r.shards)))
+}
+
+// deviceKey identifies a device over all applications.
+type deviceKey struct{ application, device string }
+
+// job is one event on its way through a shard.
+type job struct {
+	in       *event.Inbound
+	done     func(stage.Outcome)
+	key      deviceKey
+	at       time.Time
+	attempts int
+}
+
+// finish answers the source of a job.
+func (r *Router) finish(j *job, o stage.Outcome) {
+	switch {
+	case o.Unavailable:
+		r.metrics.unavailable.Add(1)
+	case o.Code.Refused():
+		r.metrics.refused.Add(1)
+	default:
+		r.metrics.accepted.Add(1)
+	}
+	r.metrics.latency.Observe(time.Since(j.at))
+	j.done(o)
+	r.pending.Done()
+}
+
+// isUnavailable says whether a commit failed because the store takes no writes.
+func isUnavailable(err error) bool {
+	return errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrFailed)
+}
+
+// metrics counts what the router did.
+type metrics struct {
+	received, accepted, refused, unavailable atomic.Uint64
+	retried, conflicts, quarantined, emitted atomic.Uint64
+	latency                                  stage.Histogram
+}
+
+// Metrics returns the router's counters.
+func (r *Router) Metrics() []stage.Metric {
+	m := &r.metrics
+	counter := func(name, help string, v *atomic.Uint64) stage.Metric {
+		return stage.Metric{Name: name, Help: help, Kind: stage.CounterMetric, Value: float64(v.Load())}
+	}
+	outcome := func(word string, v *atomic.Uint64) stage.Metric {
+		x := counter("tributary_router_outcomes_total", "Inbound events that were answered, by outcome.", v)
+		x.Labels = []stage.Label{{Name: "outcome", Value: word}}
+		return x
+	}
+	waiting := 0
+	for _, s := range r.shards {
+		waiting += len(s.in) + int(s.parkedCount.Load())
+	}
+	return []stage.Metric{
+		counter("tributary_router_received_total", "Inbound events that listeners submitted.", &m.received),
+		outcome("accepted", &m.accepted), outcome("refused", &m.refused), outcome("unavailable", &m.unavailable),
+		counter("tributary_router_retries_total", "Times that an event was handed to its plugin again after a failure.", &m.retried),
+		counter("tributary_router_conflicts_total", "Times that a handler was run again because a state key had changed.", &m.conflicts),
+		counter("tributary_router_quarantined_total", "Events that went into quarantine.", &m.quarantined),
+		counter("tributary_router_emitted_total", "Events that were written to application logs.", &m.emitted),
+		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: stage.GaugeMetric, Value: float64(waiting)},
+		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: stage.HistogramMetric, Hist: &m.latency},
+	}
+}

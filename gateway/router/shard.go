@@ -1,0 +1,150 @@
+package router
+
+import (
+	"container/heap"
+	"context"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+)
+
+// shard is one worker. It alone calls the plugins' instances of its number, so
+// no handler of a device runs twice at once and no order is lost.
+type shard struct {
+	r    *Router
+	n    int
+	in   chan *job
+	stop chan struct{}
+
+	// parked holds, per device, an event that waits for its retry and all later
+	// ones of the same device; due orders the devices by the time of the retry.
+	parked      map[deviceKey]*parked
+	due         dueHeap
+	parkedCount atomic.Int64
+
+	// Scratch of the event at hand; the store keeps nothing of it.
+	batch  store.Batch
+	record []byte
+}
+
+// parked is a device's queue behind a retry. The first job is the one that failed.
+type parked struct {
+	key   deviceKey
+	jobs  []*job
+	at    time.Time
+	index int
+}
+
+func newShard(r *Router, n int) *shard {
+	return &shard{r: r, n: n, in: make(chan *job, r.cfg.Queue), stop: make(chan struct{}), parked: map[deviceKey]*parked{}}
+}
+
+func (s *shard) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		in := s.in
+		if s.parkedCount.Load() >= int64(s.r.cfg.Queue) {
+			in = nil // bounded: listeners wait until retries succeed or end in quarantine
+		}
+		if len(s.due) > 0 {
+			timer.Reset(time.Until(s.due[0].at))
+		}
+		select {
+		case <-s.stop:
+			s.abandon()
+			return
+		case j := <-in:
+			s.accept(j)
+		case <-timer.C:
+			s.retryDue(time.Now())
+		}
+	}
+}
+
+// accept handles a new job, or queues it behind an earlier one of its device.
+func (s *shard) accept(j *job) {
+	if len(s.parked) > 0 {
+		if p := s.parked[j.key]; p != nil {
+			p.jobs = append(p.jobs, j)
+			s.parkedCount.Add(1)
+			return
+		}
+	}
+	if delay := s.handle(context.Background(), j); delay > 0 {
+		p := &parked{key: j.key, jobs: []*job{j}, at: time.Now().Add(delay)}
+		s.parked[j.key] = p
+		s.parkedCount.Add(1)
+		heap.Push(&s.due, p)
+	}
+}
+
+// retryDue handles the devices whose time has come, each until its queue is
+// empty or its first event has to wait again.
+func (s *shard) retryDue(now time.Time) {
+	for len(s.due) > 0 && !s.due[0].at.After(now) {
+		p := s.due[0]
+		for len(p.jobs) > 0 {
+			if delay := s.handle(context.Background(), p.jobs[0]); delay > 0 {
+				p.at = time.Now().Add(delay)
+				break
+			}
+			p.jobs[0] = nil
+			p.jobs = p.jobs[1:]
+			s.parkedCount.Add(-1)
+		}
+		if len(p.jobs) == 0 {
+			heap.Remove(&s.due, p.index)
+			delete(s.parked, p.key)
+			continue
+		}
+		heap.Fix(&s.due, p.index)
+	}
+}
+
+// abandon answers everything that is left; the sources will send it again.
+func (s *shard) abandon() {
+	stopping := stage.Outcome{Unavailable: true, Reason: "the gateway is stopping"}
+	for _, p := range s.parked {
+		for _, j := range p.jobs {
+			s.r.finish(j, stopping)
+		}
+	}
+	for {
+		select {
+		case j := <-s.in:
+			s.r.finish(j, stopping)
+		default:
+			return
+		}
+	}
+}
+
+// retryDelay is the wait before the next attempt, doubling from attempt 1.
+func (c *Config) retryDelay(attempt int) time.Duration {
+	d := c.RetryDelay
+	for range attempt - 1 {
+		if d >= c.RetryDelayMax/2 {
+			return c.RetryDelayMax
+		}
+		d *= 2
+	}
+	return min(d, c.RetryDelayMax)
+}
+
+// dueHeap orders parked devices by the time of their retry.
+type dueHeap []*parked
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
+func (h *dueHeap) Push(x any)        { p := x.(*parked); p.index = len(*h); *h = append(*h, p) }
+func (h *dueHeap) Pop() any {
+	old := *h
+	p := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return p
+}
