@@ -1,0 +1,167 @@
+package event
+
+import (
+	"time"
+
+	"tributary.io/sdk-plugin/event/wire"
+)
+
+// AppendRequest appends a tributary.plugin.v1.HandleRequest for one inbound
+// event. config is the plugin's configuration as its manifest declares it. It
+// allocates nothing when dst has room.
+func AppendRequest(dst []byte, in *Inbound, now time.Time, config []byte) []byte {
+	dst, inbound := wire.Open(dst, 1, guessEvent(&in.Event)+guessTransport(&in.Transport))
+	dst, m := wire.Open(dst, 1, guessEvent(&in.Event))
+	dst = wire.Close(AppendEvent(dst, &in.Event), m)
+	dst, m = wire.Open(dst, 2, guessTransport(&in.Transport))
+	dst = wire.Close(appendTransport(dst, &in.Transport), m)
+	dst = wire.Close(dst, inbound)
+	dst = wire.AppendTime(dst, 2, now)
+	return wire.AppendBytes(dst, 3, config)
+}
+
+func appendTransport(dst []byte, t *Transport) []byte {
+	dst = wire.AppendString(dst, 1, t.Protocol)
+	dst = wire.AppendString(dst, 2, t.Topic)
+	dst = wire.AppendUint(dst, 3, uint64(t.QoS))
+	dst = wire.AppendBool(dst, 4, t.Retain)
+	dst = appendProperties(dst, 5, t.Properties)
+	dst = wire.AppendString(dst, 6, t.ResponseTopic)
+	dst = wire.AppendBytes(dst, 7, t.Correlation)
+	dst = wire.AppendString(dst, 8, t.Method)
+	dst = wire.AppendString(dst, 9, t.Path)
+	dst = wire.AppendString(dst, 10, t.Query)
+	dst = wire.AppendString(dst, 11, t.ClientID)
+	dst = wire.AppendString(dst, 12, t.Username)
+	return wire.AppendString(dst, 13, t.Peer)
+}
+
+func appendProperties(dst []byte, field int, list []Property) []byte {
+	for i := range list {
+		var m wire.Mark
+		dst, m = wire.Open(dst, field, len(list[i].Name)+len(list[i].Value)+4)
+		dst = wire.AppendString(dst, 1, list[i].Name)
+		dst = wire.Close(wire.AppendString(dst, 2, list[i].Value), m)
+	}
+	return dst
+}
+
+// guessEvent is about how long the event is on the wire; see wire.Open.
+func guessEvent(e *Event) int {
+	const attribute = 24 // tags, lengths and a usual name
+	n := 5*attribute + len(e.ID) + len(e.Source) + len(e.Type) + len(e.Subject) +
+		len(e.DataContentType) + len(e.DataSchema) + len(e.Application) + len(e.Device) + len(e.Sender) + len(e.Data)
+	for i := range e.Extensions {
+		n += attribute + len(e.Extensions[i].Value)
+	}
+	return n
+}
+
+func guessTransport(t *Transport) int {
+	n := 20 + len(t.Protocol) + len(t.Topic) + len(t.ResponseTopic) + len(t.Correlation) + len(t.Method) +
+		len(t.Path) + len(t.Query) + len(t.ClientID) + len(t.Username) + len(t.Peer)
+	for i := range t.Properties {
+		n += 6 + len(t.Properties[i].Name) + len(t.Properties[i].Value)
+	}
+	return n
+}
+
+// ParseRequest reads a HandleRequest that holds exactly one inbound event. What
+// ParseEvent says about memory holds for in and config too, and for the memory
+// of in.Transport.Properties. Fields that it does not know are skipped, so that a
+// plugin outlives additions to the contract.
+func ParseRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error) {
+	var found int
+	r := wire.Read(b, fields(3, 1))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			if found++; found == 1 {
+				r.Fail(parseInbound(r.Bytes(), in))
+			}
+		case 2:
+			now = r.Time()
+		case 3:
+			config = some(r.Bytes())
+		}
+	}
+	if found != 1 {
+		r.Fail(errInbound)
+	}
+	if err := r.Err(); err != nil {
+		return time.Time{}, nil, within("request", err)
+	}
+	return now, config, nil
+}
+
+func parseInbound(b []byte, in *Inbound) error {
+	var event, transport []byte
+	r := wire.Read(b, fields(2))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			event = r.Bytes()
+		case 2:
+			transport = r.Bytes()
+		}
+	}
+	if err := r.Err(); err != nil {
+		return err
+	}
+	if err := ParseEvent(event, &in.Event); err != nil {
+		return err
+	}
+	if err := parseTransport(transport, &in.Transport); err != nil {
+		return within("transport", err)
+	}
+	return nil
+}
+
+func parseTransport(b []byte, t *Transport) error {
+	*t = Transport{Properties: t.Properties[:0]}
+	r := wire.Read(b, fields(13, 5))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			t.Protocol = r.Text()
+		case 2:
+			t.Topic = r.Text()
+		case 3:
+			t.QoS = byte(r.Uint(2))
+		case 4:
+			t.Retain = r.Bool()
+		case 5:
+			t.Properties = addProperty(&r, t.Properties)
+		case 6:
+			t.ResponseTopic = r.Text()
+		case 7:
+			t.Correlation = some(r.Bytes())
+		case 8:
+			t.Method = r.Text()
+		case 9:
+			t.Path = r.Text()
+		case 10:
+			t.Query = r.Text()
+		case 11:
+			t.ClientID = r.Text()
+		case 12:
+			t.Username = r.Text()
+		case 13:
+			t.Peer = r.Text()
+		}
+	}
+	return r.Err()
+}
+
+func parseProperty(b []byte) (p Property, err error) {
+	r := wire.Read(b, fields(2))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			p.Name = r.Text()
+		case 2:
+			p.Value = r.Text()
+		}
+	}
+	return p, r.Err()
+}

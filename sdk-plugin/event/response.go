@@ -1,0 +1,175 @@
+package event
+
+import (
+	"errors"
+
+	"tributary.io/sdk-plugin/event/wire"
+)
+
+// Problems of a message that no single field is at fault for.
+var (
+	errInbound = errors.New("there is not exactly one inbound event")
+	errResult  = errors.New("there is not exactly one result, with either effects or a failure")
+	errEffect  = errors.New("there is not exactly one kind in the effect")
+	errNoEvent = errors.New("there is no event")
+	errUnknown = errors.New("there is a field that this gateway does not know")
+)
+
+// Members of the oneof in tributary.plugin.v1.Effect.
+const (
+	effectEmit = 1 + iota
+	effectPublish
+	effectPut
+	effectDelete
+	effectSetTimer
+	effectCancelTimer
+	effectReply
+	effectAllow
+	effectDeny
+	effectCall
+	effectPass
+)
+
+// AppendResponse appends a tributary.plugin.v1.HandleResponse with the result of
+// one event. A failure leaves out the effects. It allocates nothing when dst has
+// room.
+func AppendResponse(dst []byte, r *Result) []byte {
+	guess := 0
+	for _, e := range r.Effects {
+		_, n := outline(e)
+		guess += n
+	}
+	dst, result := wire.Open(dst, 1, guess)
+	if r.Failure != nil {
+		dst = appendFailure(dst, r.Failure)
+		return wire.Close(dst, result)
+	}
+	dst, effects := wire.Open(dst, 1, guess)
+	for _, e := range r.Effects {
+		dst = AppendEffect(dst, e)
+	}
+	return wire.Close(wire.Close(dst, effects), result)
+}
+
+func appendFailure(dst []byte, f *Failure) []byte {
+	dst, m := wire.Open(dst, 2, len(f.Message))
+	dst = wire.AppendBool(dst, 1, f.Retryable)
+	dst = wire.AppendUint(dst, 2, uint64(f.Code))
+	return wire.Close(wire.AppendString(dst, 3, f.Message), m)
+}
+
+// outline tells which member of the oneof an effect is, and about how long it is
+// on the wire; see wire.Open. The kind 0 is no effect.
+func outline(e Effect) (kind, guess int) {
+	switch e := e.(type) {
+	case *Emit:
+		return effectEmit, guessEvent(&e.Event) + 3
+	case *Publish:
+		return effectPublish, 60 + len(e.Payload)
+	case *Put:
+		return effectPut, 8 + len(e.Key) + len(e.Value)
+	case *Delete:
+		return effectDelete, len(e.Key)
+	case *SetTimer:
+		return effectSetTimer, 20 + len(e.Key) + len(e.Data)
+	case *CancelTimer:
+		return effectCancelTimer, len(e.Key)
+	case *Reply:
+		return effectReply, 6 + len(e.Reason) + len(e.Payload)
+	case *Allow:
+		return effectAllow, 100
+	case *Deny:
+		return effectDeny, len(e.Reason)
+	case *Call:
+		return effectCall, 60 + len(e.URL) + len(e.Body)
+	case *Pass:
+		return effectPass, guessEvent(&e.Event) + 3
+	}
+	return 0, 0
+}
+
+// AppendEffect appends an effect as an element of tributary.plugin.v1.Effects.
+// The interface nil appends nothing.
+func AppendEffect(dst []byte, e Effect) []byte {
+	kind, guess := outline(e)
+	if kind == 0 {
+		return dst
+	}
+	dst, outer := wire.Open(dst, 1, guess+4)
+	dst, inner := wire.Open(dst, kind, guess)
+	switch e := e.(type) {
+	case *Emit:
+		dst = appendEventField(dst, &e.Event)
+	case *Publish:
+		dst = appendPublish(dst, e)
+	case *Put:
+		dst = wire.AppendString(dst, 1, e.Key)
+		dst = wire.AppendBytes(dst, 2, e.Value)
+		dst = wire.AppendDuration(dst, 3, e.TTL)
+	case *Delete:
+		dst = wire.AppendString(dst, 1, e.Key)
+	case *SetTimer:
+		dst = wire.AppendString(dst, 1, e.Key)
+		dst = wire.AppendTime(dst, 2, e.At)
+		dst = wire.AppendBytes(dst, 3, e.Data)
+	case *CancelTimer:
+		dst = wire.AppendString(dst, 1, e.Key)
+	case *Reply:
+		dst = wire.AppendUint(dst, 1, uint64(e.Code))
+		dst = wire.AppendString(dst, 2, e.Reason)
+		dst = appendProperties(dst, 3, e.Headers)
+		dst = wire.AppendBytes(dst, 4, e.Payload)
+	case *Allow:
+		dst = appendAllow(dst, e)
+	case *Deny:
+		dst = wire.AppendString(dst, 1, e.Reason)
+	case *Call:
+		dst = appendCall(dst, e)
+	case *Pass:
+		dst = appendEventField(dst, &e.Event)
+	}
+	return wire.Close(wire.Close(dst, inner), outer)
+}
+
+func appendAllow(dst []byte, a *Allow) []byte {
+	dst = wire.AppendString(dst, 1, a.Identity)
+	dst = wire.AppendString(dst, 2, a.Application)
+	dst = wire.AppendString(dst, 3, a.Device)
+	dst = appendStrings(dst, 4, a.Publish)
+	dst = appendStrings(dst, 5, a.Subscribe)
+	return wire.AppendTime(dst, 6, a.Expires)
+}
+
+func appendEventField(dst []byte, e *Event) []byte {
+	dst, m := wire.Open(dst, 1, guessEvent(e))
+	return wire.Close(AppendEvent(dst, e), m)
+}
+
+func appendPublish(dst []byte, p *Publish) []byte {
+	dst = appendStrings(dst, 1, p.Topics)
+	dst = wire.AppendString(dst, 2, p.Device)
+	dst = wire.AppendBytes(dst, 3, p.Payload)
+	dst = wire.AppendUint(dst, 4, uint64(p.QoS))
+	dst = wire.AppendBool(dst, 5, p.Retain)
+	dst = wire.AppendString(dst, 6, p.ContentType)
+	dst = wire.AppendString(dst, 7, p.ResponseTopic)
+	dst = wire.AppendBytes(dst, 8, p.Correlation)
+	dst = appendProperties(dst, 9, p.Properties)
+	return wire.AppendDuration(dst, 10, p.Expiry)
+}
+
+func appendCall(dst []byte, c *Call) []byte {
+	dst = wire.AppendString(dst, 1, c.ID)
+	dst = wire.AppendString(dst, 2, c.Method)
+	dst = wire.AppendString(dst, 3, c.URL)
+	dst = appendProperties(dst, 4, c.Headers)
+	dst = wire.AppendBytes(dst, 5, c.Body)
+	return wire.AppendDuration(dst, 6, c.Timeout)
+}
+
+func appendStrings(dst []byte, field int, list []string) []byte {
+	for _, s := range list {
+		dst = wire.AppendPresent(dst, field, bytesOf(s))
+	}
+	return dst
+}

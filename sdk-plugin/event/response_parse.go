@@ -1,0 +1,354 @@
+package event
+
+import (
+	"math"
+	"strconv"
+
+	"tributary.io/sdk-plugin/event/wire"
+)
+
+// fields returns the set of the fields first to last, less some, for wire.Read.
+func fields(last int, less ...int) uint64 {
+	set := uint64(1)<<(last+1) - 2
+	for _, f := range less {
+		set &^= 1 << f
+	}
+	return set
+}
+
+// ParseResponse reads a HandleResponse that holds exactly one result. It refuses
+// what it does not know, be it an effect or a field of one, because an effect
+// that is half understood must not be done. An answer in which anything is wrong
+// is wrong as a whole. What ParseEvent says about memory holds for the result.
+// It looks at the form only; whether the plugin may do it is for the gateway to
+// check.
+func ParseResponse(b []byte) (Result, error) {
+	var result []byte
+	var found int
+	r := wire.Read(b, 0)
+	for r.Next() {
+		if r.Field() != 1 {
+			r.Fail(errUnknown)
+		}
+		result = r.Bytes()
+		found++
+	}
+	if err := r.Err(); err != nil {
+		return Result{}, within("response", err)
+	}
+	if found != 1 {
+		return Result{}, within("response", errResult)
+	}
+	res, err := parseResult(result)
+	if err != nil {
+		return Result{}, within("response", err)
+	}
+	return res, nil
+}
+
+func parseResult(b []byte) (res Result, err error) {
+	var members int
+	r := wire.Read(b, 0)
+	for r.Next() {
+		members++
+		switch r.Field() {
+		case 1:
+			res.Effects, err = parseEffects(r.Bytes())
+		case 2:
+			res.Failure, err = parseFailure(r.Bytes())
+		default:
+			err = errUnknown
+		}
+		r.Fail(err)
+	}
+	if members != 1 {
+		r.Fail(errResult)
+	}
+	return res, r.Err()
+}
+
+func parseFailure(b []byte) (*Failure, error) {
+	f := new(Failure)
+	r := wire.Read(b, fields(3))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			f.Retryable = r.Bool()
+		case 2:
+			f.Code = r.Uint(math.MaxUint32)
+		case 3:
+			f.Message = r.Text()
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	if err := r.Err(); err != nil {
+		return nil, within("failure", err)
+	}
+	return f, nil
+}
+
+func parseEffects(b []byte) ([]Effect, error) {
+	n := 0
+	for r := wire.Read(b, 0); r.Next(); {
+		n++
+	}
+	if n == 0 && len(b) == 0 {
+		return nil, nil
+	}
+	list := make([]Effect, 0, n)
+	r := wire.Read(b, 0)
+	for r.Next() {
+		if r.Field() != 1 {
+			return nil, errUnknown
+		}
+		e, err := parseEffect(r.Bytes())
+		if err != nil {
+			return nil, within("effect "+strconv.Itoa(len(list)), err)
+		}
+		list = append(list, e)
+	}
+	return list, r.Err()
+}
+
+// parseEffect reads the oneof.
+func parseEffect(b []byte) (e Effect, err error) {
+	r := wire.Read(b, 0)
+	for r.Next() {
+		if e != nil {
+			return nil, errEffect
+		}
+		kind := r.Field()
+		if e, err = parseKind(kind, r.Bytes()); err != nil {
+			return nil, within(kindName(kind), err)
+		}
+	}
+	if e == nil {
+		r.Fail(errEffect)
+	}
+	return e, r.Err()
+}
+
+func kindName(kind int) string {
+	names := [...]string{effectEmit: "emit", effectPublish: "publish", effectPut: "put", effectDelete: "delete",
+		effectSetTimer: "set_timer", effectCancelTimer: "cancel_timer", effectReply: "reply",
+		effectAllow: "allow", effectDeny: "deny", effectCall: "call", effectPass: "pass"}
+	if kind < len(names) {
+		return names[kind]
+	}
+	return "kind " + strconv.Itoa(kind)
+}
+
+func parseKind(kind int, b []byte) (Effect, error) {
+	switch kind {
+	case effectEmit:
+		e := new(Emit)
+		return e, parseEventField(b, &e.Event)
+	case effectPublish:
+		return parsePublish(b)
+	case effectPut:
+		return parsePut(b)
+	case effectDelete:
+		key, err := parseText(b)
+		return &Delete{Key: key}, err
+	case effectSetTimer:
+		return parseSetTimer(b)
+	case effectCancelTimer:
+		key, err := parseText(b)
+		return &CancelTimer{Key: key}, err
+	case effectReply:
+		return parseReply(b)
+	case effectAllow:
+		return parseAllow(b)
+	case effectDeny:
+		reason, err := parseText(b)
+		return &Deny{Reason: reason}, err
+	case effectCall:
+		return parseCall(b)
+	case effectPass:
+		e := new(Pass)
+		return e, parseEventField(b, &e.Event)
+	}
+	return nil, errUnknown
+}
+
+// parseEventField reads a message whose only field is an event.
+func parseEventField(b []byte, e *Event) error {
+	found := false
+	r := wire.Read(b, fields(1))
+	for r.Next() {
+		if r.Field() != 1 {
+			return errUnknown
+		}
+		found = true
+		r.Fail(ParseEvent(r.Bytes(), e))
+	}
+	if !found {
+		r.Fail(errNoEvent)
+	}
+	return r.Err()
+}
+
+// parseText reads a message whose only field is a string.
+func parseText(b []byte) (s string, err error) {
+	r := wire.Read(b, fields(1))
+	for r.Next() {
+		if r.Field() != 1 {
+			return "", errUnknown
+		}
+		s = r.Text()
+	}
+	return s, r.Err()
+}
+
+func parsePublish(b []byte) (*Publish, error) {
+	p := new(Publish)
+	r := wire.Read(b, fields(10, 1, 9))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			p.Topics = append(p.Topics, r.Text())
+		case 2:
+			p.Device = r.Text()
+		case 3:
+			p.Payload = some(r.Bytes())
+		case 4:
+			p.QoS = byte(r.Uint(2))
+		case 5:
+			p.Retain = r.Bool()
+		case 6:
+			p.ContentType = r.Text()
+		case 7:
+			p.ResponseTopic = r.Text()
+		case 8:
+			p.Correlation = some(r.Bytes())
+		case 9:
+			p.Properties = addProperty(&r, p.Properties)
+		case 10:
+			p.Expiry = r.Duration()
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	return p, r.Err()
+}
+
+func parsePut(b []byte) (*Put, error) {
+	p := new(Put)
+	r := wire.Read(b, fields(3))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			p.Key = r.Text()
+		case 2:
+			p.Value = some(r.Bytes())
+		case 3:
+			p.TTL = r.Duration()
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	return p, r.Err()
+}
+
+func parseSetTimer(b []byte) (*SetTimer, error) {
+	s := new(SetTimer)
+	r := wire.Read(b, fields(3))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			s.Key = r.Text()
+		case 2:
+			s.At = r.Time()
+		case 3:
+			s.Data = some(r.Bytes())
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	return s, r.Err()
+}
+
+func parseReply(b []byte) (*Reply, error) {
+	p := new(Reply)
+	r := wire.Read(b, fields(4, 3))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			p.Code = r.Uint(math.MaxUint32)
+		case 2:
+			p.Reason = r.Text()
+		case 3:
+			p.Headers = addProperty(&r, p.Headers)
+		case 4:
+			p.Payload = some(r.Bytes())
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	return p, r.Err()
+}
+
+func parseAllow(b []byte) (*Allow, error) {
+	a := new(Allow)
+	r := wire.Read(b, fields(6, 4, 5))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			a.Identity = r.Text()
+		case 2:
+			a.Application = r.Text()
+		case 3:
+			a.Device = r.Text()
+		case 4:
+			a.Publish = append(a.Publish, r.Text())
+		case 5:
+			a.Subscribe = append(a.Subscribe, r.Text())
+		case 6:
+			a.Expires = r.Time()
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	return a, r.Err()
+}
+
+func parseCall(b []byte) (*Call, error) {
+	c := new(Call)
+	r := wire.Read(b, fields(6, 4))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			c.ID = r.Text()
+		case 2:
+			c.Method = r.Text()
+		case 3:
+			c.URL = r.Text()
+		case 4:
+			c.Headers = addProperty(&r, c.Headers)
+		case 5:
+			c.Body = some(r.Bytes())
+		case 6:
+			c.Timeout = r.Duration()
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	return c, r.Err()
+}
+
+// addProperty reads the current field of r, a Property.
+func addProperty(r *wire.Reader, list []Property) []Property {
+	p, err := parseProperty(r.Bytes())
+	r.Fail(err)
+	return append(list, p)
+}
+
+// some makes one of the two ways to say "no bytes": nil. Only an event's data
+// tells them apart.
+func some(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
