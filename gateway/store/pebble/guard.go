@@ -1,0 +1,266 @@
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// guard is the file system below pebble. pebble panics or exits the process
+// when its log or manifest cannot be written. The guard never lets it see that:
+// at the first failed write it freezes, which means that no later change
+// reaches the disk and every one is said to have worked. What is on disk is then
+// exactly what a crash at that moment would leave, which recovery is made for;
+// the store looks at failure after each commit and never reports success again.
+//
+// Until arm it passes errors on and holds removals back, so that a store that
+// turns out to be damaged is left as it was found.
+type guard struct {
+	vfs.FS
+	log    *slog.Logger
+	frozen chan struct{} // closed by freeze
+	err    atomic.Pointer[error]
+	armed  atomic.Bool
+
+	mu   sync.Mutex
+	held []string
+}
+
+func newGuard(fs vfs.FS, log *slog.Logger) *guard {
+	return &guard{FS: fs, log: log, frozen: make(chan struct{})}
+}
+
+// arm ends the time of opening: the removals that were held back are done.
+func (g *guard) arm() error {
+	if err := g.failure(); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.armed.Store(true)
+	for _, name := range g.held {
+		if err := g.FS.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			g.log.Warn("removing an obsolete file of the store", "file", name, "err", err)
+		}
+	}
+	g.held = nil
+	return nil
+}
+
+// keep forgets a removal that was held back: the name is used anew.
+func (g *guard) keep(name string) {
+	if g.armed.Load() {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held = slices.DeleteFunc(g.held, func(h string) bool { return h == name })
+}
+
+// failure is the error that froze the file system, or nil.
+func (g *guard) failure() error {
+	if e := g.err.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+func (g *guard) freeze(err error) {
+	if g.err.CompareAndSwap(nil, &err) {
+		g.log.Error("the store failed: nothing is written any more; free the disk or replace it, then restart", "err", err)
+		close(g.frozen)
+	}
+}
+
+// bad decides what pebble hears of an error.
+func (g *guard) bad(op, name string, err error) error {
+	if err == nil || !g.armed.Load() {
+		return err
+	}
+	g.freeze(fmt.Errorf("%s %s: %w", op, name, err))
+	return nil
+}
+
+func (g *guard) wrap(op, name string, f vfs.File, err error) (vfs.File, error) {
+	if err := g.bad(op, name, err); err != nil {
+		return nil, err
+	}
+	if g.failure() != nil {
+		if f != nil && err == nil {
+			f.Close()
+		}
+		return lostFile{}, nil
+	}
+	return &guardFile{File: f, g: g, name: name}, nil
+}
+
+func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.failure() != nil {
+		return lostFile{}, nil
+	}
+	g.keep(name)
+	f, err := g.FS.Create(name, c)
+	return g.wrap("create", name, f, err)
+}
+
+func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	if g.failure() != nil {
+		return lostFile{}, nil
+	}
+	f, err := g.FS.OpenReadWrite(name, c, opts...)
+	return g.wrap("open", name, f, err)
+}
+
+func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.failure() != nil {
+		return lostFile{}, nil
+	}
+	g.keep(to)
+	f, err := g.FS.ReuseForWrite(from, to, c)
+	return g.wrap("reuse", from, f, err)
+}
+
+func (g *guard) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &guardFile{File: f, g: g, name: name}, nil
+}
+
+func (g *guard) Rename(from, to string) error {
+	if g.failure() != nil {
+		return nil
+	}
+	g.keep(to)
+	return g.bad("rename", from, g.FS.Rename(from, to))
+}
+
+func (g *guard) Link(from, to string) error {
+	if g.failure() != nil {
+		return nil
+	}
+	return g.bad("link", from, g.FS.Link(from, to))
+}
+
+func (g *guard) Remove(name string) error {
+	if g.failure() != nil {
+		return nil
+	}
+	if !g.armed.Load() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if !g.armed.Load() {
+			g.held = append(g.held, name)
+			return nil
+		}
+	}
+	return g.FS.Remove(name)
+}
+
+func (g *guard) RemoveAll(name string) error {
+	if g.failure() != nil {
+		return nil
+	}
+	return g.FS.RemoveAll(name)
+}
+
+func (g *guard) Unwrap() vfs.FS { return g.FS }
+
+// guardFile is a file that may be written.
+type guardFile struct {
+	vfs.File
+	g    *guard
+	name string
+}
+
+func (f *guardFile) Write(p []byte) (int, error) {
+	if f.g.failure() != nil {
+		return len(p), nil
+	}
+	n, err := f.File.Write(p)
+	if err == nil {
+		return n, nil
+	}
+	if err = f.g.bad("write", f.name, err); err == nil {
+		n = len(p)
+	}
+	return n, err
+}
+
+func (f *guardFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.g.failure() != nil {
+		return len(p), nil
+	}
+	n, err := f.File.WriteAt(p, off)
+	if err == nil {
+		return n, nil
+	}
+	if err = f.g.bad("write", f.name, err); err == nil {
+		n = len(p)
+	}
+	return n, err
+}
+
+func (f *guardFile) Preallocate(off, n int64) error {
+	if f.g.failure() != nil {
+		return nil
+	}
+	return f.File.Preallocate(off, n) // advice: pebble ignores a failure
+}
+
+func (f *guardFile) Sync() error {
+	if f.g.failure() != nil {
+		return nil
+	}
+	return f.g.bad("sync", f.name, f.File.Sync())
+}
+
+func (f *guardFile) SyncData() error {
+	if f.g.failure() != nil {
+		return nil
+	}
+	return f.g.bad("sync", f.name, f.File.SyncData())
+}
+
+func (f *guardFile) SyncTo(n int64) (bool, error) {
+	if f.g.failure() != nil {
+		return true, nil
+	}
+	full, err := f.File.SyncTo(n)
+	return full, f.g.bad("sync", f.name, err)
+}
+
+// lostFile takes what is written after the freeze.
+type lostFile struct{}
+
+func (lostFile) Close() error                           { return nil }
+func (lostFile) Read([]byte) (int, error)               { return 0, io.EOF }
+func (lostFile) ReadAt([]byte, int64) (int, error)      { return 0, io.EOF }
+func (lostFile) Write(p []byte) (int, error)            { return len(p), nil }
+func (lostFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (lostFile) Preallocate(int64, int64) error         { return nil }
+func (lostFile) Prefetch(int64, int64) error            { return nil }
+func (lostFile) Stat() (vfs.FileInfo, error)            { return lostInfo{}, nil }
+func (lostFile) Sync() error                            { return nil }
+func (lostFile) SyncData() error                        { return nil }
+func (lostFile) SyncTo(int64) (bool, error)             { return true, nil }
+func (lostFile) Fd() uintptr                            { return vfs.InvalidFd }
+
+type lostInfo struct{}
+
+func (lostInfo) Name() string           { return "lost" }
+func (lostInfo) Size() int64            { return 0 }
+func (lostInfo) Mode() os.FileMode      { return 0o600 }
+func (lostInfo) ModTime() time.Time     { return time.Time{} }
+func (lostInfo) IsDir() bool            { return false }
+func (lostInfo) Sys() any               { return nil }
+func (lostInfo) DeviceID() vfs.DeviceID { return vfs.DeviceID{} }

@@ -1,0 +1,99 @@
+package pebble
+
+import (
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	pebbledb "github.com/cockroachdb/pebble/v2"
+
+	"tributary.io/gateway/stage"
+)
+
+// stats are the store's counters, read at scrape time.
+type stats struct {
+	commits, conflicts, groups, waits    atomic.Uint64
+	appended, cutBytes, expired          atomic.Uint64
+	background, corruption, stalls, slow atomic.Uint64
+	sync                                 stage.Histogram
+}
+
+// Metrics returns the store's metrics.
+func (s *Store) Metrics() []stage.Metric {
+	count := func(name, help string, n uint64) stage.Metric {
+		return stage.Metric{Name: "tributary_store_" + name, Help: help, Kind: stage.CounterMetric, Value: float64(n)}
+	}
+	gauge := func(name, help string, n float64, labels ...stage.Label) stage.Metric {
+		return stage.Metric{Name: "tributary_store_" + name, Help: help, Kind: stage.GaugeMetric, Value: n, Labels: labels}
+	}
+	st := &s.stats
+	m := []stage.Metric{
+		count("commits_total", "Commits that became durable.", st.commits.Load()),
+		count("commit_groups_total", "Groups of commits, each of which cost one fsync.", st.groups.Load()),
+		count("commit_conflicts_total", "Commits refused because a key had changed.", st.conflicts.Load()),
+		count("commit_waits_total", "Times a commit waited for room.", st.waits.Load()),
+		count("appended_bytes_total", "Bytes of the records appended to logs.", st.appended.Load()),
+		count("retention_removed_bytes_total", "Bytes of the records that retention removed.", st.cutBytes.Load()),
+		count("expired_keys_total", "Expired keys that were removed.", st.expired.Load()),
+		count("write_stalls_total", "Times writing stopped until compaction caught up.", st.stalls.Load()),
+		count("slow_writes_total", "Writes to the disk that took very long.", st.slow.Load()),
+		count("background_errors_total", "Errors of flushes, compactions and housekeeping.", st.background.Load()),
+		count("corruptions_total", "Damaged blocks found.", st.corruption.Load()),
+		{Name: "tributary_store_sync_seconds", Help: "Time to make a group of commits durable.", Kind: stage.HistogramMetric, Hist: &st.sync},
+	}
+	failed := 0.0
+	if s.fs.failure() != nil {
+		failed = 1
+	}
+	m = append(m, gauge("failed", "1 when the store refuses writes.", failed))
+
+	s.mu.Lock()
+	m = append(m,
+		gauge("pending_commits", "Commits that wait for the next fsync.", float64(s.open.commits)),
+		gauge("pending_bytes", "Bytes that wait for the next fsync.", float64(s.open.batch.Len())))
+	for _, l := range s.logs {
+		label := stage.Label{Name: "log", Value: string(l.name)}
+		m = append(m,
+			gauge("log_bytes", "Bytes of the records in a log.", float64(l.total-l.base), label),
+			gauge("log_records", "Records in a log.", float64(l.next-l.first), label))
+	}
+	s.mu.Unlock()
+
+	if s.readers.enter() == nil {
+		defer s.readers.leave()
+		m = append(m, gauge("disk_bytes", "Bytes that the store takes on disk.", float64(s.db.Metrics().DiskSpaceUsage())))
+	}
+	return m
+}
+
+func (s *Store) listener() *pebbledb.EventListener {
+	return &pebbledb.EventListener{
+		BackgroundError: func(err error) { s.note("background work", err) },
+		DataCorruption: func(i pebbledb.DataCorruptionInfo) {
+			s.stats.corruption.Add(1)
+			s.log.Error("store: a damaged file: restore a backup", "file", i.Path, "err", i.Details)
+		},
+		DiskSlow: func(i pebbledb.DiskSlowInfo) {
+			s.stats.slow.Add(1)
+			s.log.Warn("store: the disk is slow", "file", i.Path, "took", i.Duration)
+		},
+		WriteStallBegin: func(i pebbledb.WriteStallBeginInfo) {
+			s.stats.stalls.Add(1)
+			s.log.Warn("store: writes wait for compaction", "reason", i.Reason)
+		},
+	}
+}
+
+// dbLogger is pebble's way to speak. Fatalf returns, against pebble's wish:
+// the frozen file system keeps what follows from doing harm.
+type dbLogger struct{ s *Store }
+
+func (l dbLogger) Infof(string, ...any) {}
+
+func (l dbLogger) Errorf(format string, args ...any) {
+	l.s.log.Error("store: pebble", slog.String("err", fmt.Sprintf(format, args...)))
+}
+
+func (l dbLogger) Fatalf(format string, args ...any) {
+	l.s.fs.freeze(fmt.Errorf("pebble: "+format, args...))
+}

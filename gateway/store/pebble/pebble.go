@@ -1,0 +1,368 @@
+// Package pebble is the embedded store: the contract of package store on
+// cockroachdb/pebble, with group commit. It imports store, stage and pebble;
+// only server and tests import it.
+//
+// One goroutine, the committer, takes what Commit collected in the meantime and
+// writes it as one pebble batch with one fsync; another, the notifier, then runs
+// the done callbacks and the watchers while the next fsync is under way; a third
+// keeps house (expiry, retention, the witness).
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pebbledb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"tributary.io/gateway/store"
+)
+
+// Config is what users set.
+type Config struct {
+	// Dir is the directory of the store; made when absent. One process at a time.
+	Dir string `koanf:"dir"`
+	// CacheBytes bounds the memory for blocks read from disk.
+	CacheBytes int64 `koanf:"cache_bytes"`
+	// MemTableBytes is the size at which what is in memory is sorted to disk. Up
+	// to four of them exist at once when the disk falls behind.
+	MemTableBytes int64 `koanf:"memtable_bytes"`
+	// MaxPendingBytes and MaxPendingCommits bound what waits for one fsync;
+	// Commit blocks beyond them.
+	MaxPendingBytes   int64 `koanf:"max_pending_bytes"`
+	MaxPendingCommits int   `koanf:"max_pending_commits"`
+}
+
+// Default returns the settings for a small machine.
+func Default() Config {
+	return Config{
+		Dir:               "data/store",
+		CacheBytes:        64 << 20,
+		MemTableBytes:     32 << 20,
+		MaxPendingBytes:   4 << 20,
+		MaxPendingCommits: 8192,
+	}
+}
+
+// Validate reports the first impossible setting.
+func (c Config) Validate() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("dir is empty: name the directory of the store")
+	case c.CacheBytes < 1<<20:
+		return fmt.Errorf("cache_bytes is %d: set at least %d", c.CacheBytes, 1<<20)
+	case c.MemTableBytes < 1<<20 || c.MemTableBytes > 1<<30:
+		return fmt.Errorf("memtable_bytes is %d: set %d to %d", c.MemTableBytes, 1<<20, 1<<30)
+	case c.MaxPendingBytes < 64<<10 || c.MaxPendingBytes > c.MemTableBytes/4:
+		return fmt.Errorf("max_pending_bytes is %d: set %d to a quarter of memtable_bytes (%d)", c.MaxPendingBytes, 64<<10, c.MemTableBytes/4)
+	case c.MaxPendingCommits < 1:
+		return fmt.Errorf("max_pending_commits is %d: set at least 1", c.MaxPendingCommits)
+	}
+	return nil
+}
+
+// Store is a store.Store in a directory.
+type Store struct {
+	cfg  Config
+	log  *slog.Logger
+	env  environment
+	fs   *guard
+	lock *pebbledb.Lock
+	db   *pebbledb.DB
+
+	readers gate // who is inside db; Close waits for them
+
+	mu      sync.Mutex
+	room    sync.Cond // the open group has room, or err is set
+	work    sync.Cond // the open group has work, or closing
+	told    sync.Cond // finished has groups, or noMore
+	err     error     // why Commit refuses: ErrClosed or ErrFailed
+	closing bool
+	noMore  bool // the committer is gone
+	rev     uint64
+	open    *group
+	free    []*group
+	// finished are groups whose callbacks are due. The committer never waits for
+	// the notifier: a callback that waits for room in Commit needs it to go on.
+	finished []*group
+	overlay  map[string]pending
+	logs     map[store.Log]*logState
+	retained []*logState
+	key      []byte // scratch
+
+	dropped atomic.Uint64 // groups whose overlay entries are gone
+	durable atomic.Uint64 // the revision that is on disk
+	stats   stats
+
+	witnessed atomic.Uint64 // the revision in the witness file
+
+	kick      chan struct{}
+	stop      chan struct{}
+	loops     sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// environment is what tests replace.
+type environment struct {
+	fs    vfs.FS
+	now   func() time.Time
+	every time.Duration // of the housekeeping
+}
+
+// Open opens the store in cfg.Dir, makes it when there is none, and starts its
+// goroutines; Close stops them. An error wraps store.ErrCorrupt when stored
+// data is damaged or acknowledged commits are missing.
+func Open(cfg Config, log *slog.Logger) (*Store, error) {
+	return openWith(cfg, log, environment{fs: vfs.Default, now: time.Now, every: time.Second})
+}
+
+func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s := &Store{
+		cfg: cfg, log: log, env: env,
+		fs:      newGuard(env.fs, log),
+		overlay: make(map[string]pending),
+		logs:    make(map[store.Log]*logState),
+		kick:    make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+	}
+	s.room.L, s.work.L, s.told.L = &s.mu, &s.mu, &s.mu
+	if err := env.fs.MkdirAll(cfg.Dir, 0o750); err != nil {
+		return nil, fmt.Errorf("making the store directory: %w", err)
+	}
+	lock, err := pebbledb.LockDirectory(cfg.Dir, env.fs)
+	if err != nil {
+		return nil, fmt.Errorf("store directory %s is in use by another process; stop it or set another dir: %w", cfg.Dir, err)
+	}
+	s.lock = lock
+	if err := s.openDB(); err != nil {
+		s.lock.Close()
+		return nil, fmt.Errorf("opening the store in %s: %w", cfg.Dir, err)
+	}
+	s.open = s.newGroup()
+	s.loops.Add(3)
+	go s.commitLoop()
+	go s.notifyLoop()
+	go s.houseLoop()
+	return s, nil
+}
+
+// openDB opens pebble, reads what the store must know, and checks it against
+// the witness. Until that check nothing is removed from the directory.
+func (s *Store) openDB() (err error) {
+	defer func() {
+		// pebble panics on some kinds of damage that it finds while it opens.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: pebble: %v", store.ErrCorrupt, p)
+		}
+	}()
+	s.db, err = pebbledb.Open(s.cfg.Dir, s.options())
+	if err != nil {
+		return damaged(err)
+	}
+	if err = s.recover(); err == nil {
+		err = s.fs.arm()
+	}
+	if err != nil {
+		s.db.Close()
+	}
+	return err
+}
+
+func (s *Store) recover() error {
+	if err := s.loadRevision(); err != nil {
+		return err
+	}
+	if err := s.checkWitness(); err != nil {
+		return err
+	}
+	return s.loadLogs()
+}
+
+func (s *Store) options() *pebbledb.Options {
+	o := &pebbledb.Options{
+		FS:                          s.fs,
+		Lock:                        s.lock,
+		CacheSize:                   s.cfg.CacheBytes,
+		MemTableSize:                uint64(s.cfg.MemTableBytes),
+		MemTableStopWritesThreshold: 4,
+		FormatMajorVersion:          pebbledb.FormatValueSeparation,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               64 << 20,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		FlushDelayDeleteRange:       10 * time.Second,
+		Logger:                      dbLogger{s},
+		EventListener:               s.listener(),
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
+}
+
+// Close makes every accepted commit durable, runs its callbacks, and closes.
+// It must not be called from a callback, nor from within Read or Scan.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Store) close() error {
+	s.mu.Lock()
+	s.closing = true
+	if s.err == nil {
+		s.err = store.ErrClosed
+	}
+	s.room.Broadcast()
+	s.work.Signal()
+	s.mu.Unlock()
+	close(s.stop)
+	s.loops.Wait()
+	s.readers.close()
+
+	var err error
+	if s.fs.failure() == nil {
+		// Sorted tables carry a checksum per block, the end of a log cannot: a
+		// store that was closed has no log to lose.
+		err = s.db.Flush()
+	}
+	if err == nil && s.fs.failure() == nil {
+		err = s.writeWitness()
+	}
+	if cerr := s.db.Close(); err == nil {
+		err = cerr
+	}
+	if cerr := s.lock.Close(); err == nil {
+		err = cerr
+	}
+	if f := s.fs.failure(); f != nil {
+		err = fmt.Errorf("%w: %w", store.ErrFailed, f)
+	}
+	if err != nil {
+		return fmt.Errorf("closing the store in %s: %w", s.cfg.Dir, err)
+	}
+	return nil
+}
+
+// witnessName is the file that says how many commits are durable.
+const witnessName = "witness"
+
+// checkWitness compares what pebble recovered with the witness. pebble takes
+// damage at the end of its manifest or its newest log for the trace of a power
+// cut and goes on without what followed; the witness knows better.
+func (s *Store) checkWitness() error {
+	path := filepath.Join(s.cfg.Dir, witnessName)
+	f, err := s.env.fs.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the witness: %w", err)
+	}
+	defer f.Close()
+	var b [witnessLen + 1]byte
+	n, _ := f.ReadAt(b[:], 0)
+	seen, ok := decodeWitness(b[:n])
+	if !ok {
+		return fmt.Errorf("%w: the file %s is unreadable; compare the logs with a backup, then remove it", store.ErrCorrupt, path)
+	}
+	if s.rev < seen {
+		return fmt.Errorf("%w: the store holds commits up to %d but %d were durable; restore a backup, or remove %s to go on without them",
+			store.ErrCorrupt, s.rev, seen, path)
+	}
+	s.witnessed.Store(seen)
+	return nil
+}
+
+// writeWitness replaces the witness in one step, if there is something new.
+func (s *Store) writeWitness() error {
+	rev := s.durable.Load()
+	if rev == s.witnessed.Load() {
+		return nil
+	}
+	path := filepath.Join(s.cfg.Dir, witnessName)
+	f, err := s.fs.Create(path+".new", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(encodeWitness(rev))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = s.fs.Rename(path+".new", path)
+	}
+	if err == nil {
+		err = s.syncDir()
+	}
+	if err == nil {
+		s.witnessed.Store(rev)
+	}
+	return err
+}
+
+func (s *Store) syncDir() error {
+	d, err := s.fs.OpenDir(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// gate counts who is inside and, once closed, lets nobody in.
+type gate struct {
+	n    atomic.Int64
+	once sync.Once
+	out  chan struct{}
+	mu   sync.Mutex
+}
+
+const gateShut = -1 << 40
+
+func (g *gate) enter() error {
+	if g.n.Add(1) > 0 {
+		return nil
+	}
+	g.leave()
+	return store.ErrClosed
+}
+
+func (g *gate) leave() {
+	if g.n.Add(-1) == gateShut {
+		g.once.Do(func() { close(g.empty()) })
+	}
+}
+
+func (g *gate) empty() chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.out == nil {
+		g.out = make(chan struct{})
+	}
+	return g.out
+}
+
+// close waits until nobody is inside.
+func (g *gate) close() {
+	if g.n.Add(gateShut) != gateShut {
+		<-g.empty()
+	}
+}
