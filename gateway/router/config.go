@@ -3,7 +3,6 @@ package router
 import (
 	"fmt"
 	"runtime"
-	"strings"
 	"time"
 
 	"tributary.io/sdk-plugin/event"
@@ -72,22 +71,8 @@ func (c *Config) Validate() error {
 		if r.Application == "" || r.Plugin == "" {
 			return fmt.Errorf("routes[%d]: application and plugin are required", i)
 		}
-		if err := validFilter(r.Topic); err != nil {
-			return fmt.Errorf("routes[%d].topic %q: %w", i, r.Topic, err)
-		}
-	}
-	return nil
-}
-
-// validFilter checks the wildcards of a topic filter (MQTT 5.0 section 4.7.1).
-func validFilter(filter string) error {
-	levels := strings.Split(filter, "/")
-	for i, l := range levels {
-		switch {
-		case l == "+":
-		case l == "#" && i == len(levels)-1:
-		case strings.ContainsAny(l, "+#"):
-			return fmt.Errorf("level %q: + must stand alone in its level, # alone in the last one", l)
+		if r.Topic != "" && !event.ValidFilter(r.Topic) {
+			return fmt.Errorf("routes[%d].topic %q is no MQTT topic filter: + must stand alone in its level, # alone in the last one", i, r.Topic)
 		}
 	}
 	return nil

@@ -1,6 +1,9 @@
 package event
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // MatchTopic says whether an MQTT topic filter matches a topic name (MQTT 5.0
 // section 4.7): + stands for one level, # for the rest including none, and a
@@ -28,3 +31,23 @@ func MatchTopic(filter, topic string) bool {
 		filter, topic = frest, trest
 	}
 }
+
+// ValidFilter says whether s is an MQTT topic filter (MQTT 5.0 section 4.7.1):
+// 1 to 65535 bytes of UTF-8 without U+0000, + alone in its level, # alone in the
+// last one.
+func ValidFilter(s string) bool {
+	if s == "" || len(s) > 65535 || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+		return false
+	}
+	for more := true; more; {
+		var level string
+		level, s, more = strings.Cut(s, "/")
+		if level != "+" && (level != "#" || more) && strings.ContainsAny(level, "+#") {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidTopic says whether s is an MQTT topic name: a filter without wildcards.
+func ValidTopic(s string) bool { return ValidFilter(s) && !strings.ContainsAny(s, "+#") }

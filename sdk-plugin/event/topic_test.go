@@ -21,3 +21,23 @@ func TestMatchTopic(t *testing.T) {
 		}
 	}
 }
+
+func TestValidFilter(t *testing.T) {
+	cases := []struct {
+		s             string
+		filter, topic bool
+	}{
+		{"a", true, true}, {"/", true, true}, {"a//b", true, true}, {"$SYS/x", true, true},
+		{"#", true, false}, {"+", true, false}, {"a/+/b/#", true, false}, {"+/+", true, false},
+		{"", false, false}, {"a#", false, false}, {"#/a", false, false}, {"a/b+", false, false},
+		{"a/#/b", false, false}, {"a\x00b", false, false}, {"\xff", false, false}, {"++", false, false},
+	}
+	for _, c := range cases {
+		if got := ValidFilter(c.s); got != c.filter {
+			t.Errorf("ValidFilter(%q) = %v", c.s, got)
+		}
+		if got := ValidTopic(c.s); got != c.topic {
+			t.Errorf("ValidTopic(%q) = %v", c.s, got)
+		}
+	}
+}

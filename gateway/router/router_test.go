@@ -1,0 +1,511 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tributary.io/gateway/plugin"
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
+)
+
+func TestRouteMatching(t *testing.T) {
+	in := publish("d", "a/b", "x")
+	in.Event.DataContentType = "application/json"
+	in.Event.SetExtension("site", "north")
+	cases := []struct {
+		route Route
+		want  bool
+	}{
+		{Route{Application: "demo"}, true},
+		{Route{Application: "other"}, false},
+		{Route{Application: "demo", Topic: "a/+"}, true},
+		{Route{Application: "demo", Topic: "b/#"}, false},
+		{Route{Application: "demo", Type: event.TypePublish}, true},
+		{Route{Application: "demo", Type: event.TypeCommand}, false},
+		{Route{Application: "demo", Attributes: map[string]string{"datacontenttype": "application/json", "site": "north"}}, true},
+		{Route{Application: "demo", Attributes: map[string]string{"site": "south"}}, false},
+		{Route{Application: "demo", Attributes: map[string]string{"device": "d", "sender": "d", "subject": "a/b", "id": "id-x"}}, true},
+	}
+	for _, tc := range cases {
+		if got := tc.route.matches(in); got != tc.want {
+			t.Errorf("%+v: %v, want %v", tc.route, got, tc.want)
+		}
+	}
+	cmd := command("d", "x")
+	if r := (Route{Application: "demo", Topic: "b/#"}); !r.matches(cmd) {
+		t.Error("a topic filter is about device topics: a command must match")
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	bad := map[string]func(*Config){
+		"shards": func(c *Config) { c.Shards = -1 }, "queue": func(c *Config) { c.Queue = 0 },
+		"retries": func(c *Config) { c.Retries = -1 }, "retry_delay": func(c *Config) { c.RetryDelay = 0 },
+		"routes[0]: application": func(c *Config) { c.Routes = []Route{{Plugin: "p"}} },
+		"routes[0].topic":        func(c *Config) { c.Routes = []Route{{Application: "a", Plugin: "p", Topic: "a#"}} },
+	}
+	for want, broken := range bad {
+		cfg := Default()
+		broken(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", want, err)
+		}
+	}
+	cfg := Default()
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Routes = []Route{{Application: "demo", Plugin: "absent"}}
+	if _, err := New(cfg, nil, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "[plugins.absent]") {
+		t.Errorf("a route to a plugin that is not declared: %v", err)
+	}
+}
+
+// The gateway, not the plugin, says whose event it is; absent attributes are filled in.
+func TestEmitIsCompleted(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		lie := event.Event{Type: "test", Application: "victim", Sender: "victim"}
+		lie.Extensions = []event.Attribute{{Name: "plugin", Value: "forged"}}
+		return event.Result{Effects: []event.Effect{&event.Emit{Event: lie}, emit("second"),
+			&event.Emit{Event: event.Event{ID: "own", Source: "urn:x", Type: "test", Time: time.Unix(5, 0).UTC()}}}}, nil
+	}})
+	if o := f.do(t, publish("sensor 1", "t", "x")); o.Code != stage.Success {
+		t.Fatal(o)
+	}
+	got := f.store.events(store.Events("demo"))
+	if len(got) != 3 {
+		t.Fatalf("%d events", len(got))
+	}
+	e := got[0]
+	plug, _ := e.Extension("plugin")
+	digest, _ := e.Extension("plugindigest")
+	if e.Application != "demo" || e.Device != "sensor 1" || e.Sender != "sensor 1" || plug != "p" || digest != "sha256:p" ||
+		e.ID != "id-x" || e.Source != "/applications/demo/devices/sensor%201" || !e.Time.Equal(time.Unix(100, 0)) {
+		t.Errorf("first event: %+v", e)
+	}
+	if got[1].ID != "id-x.1" {
+		t.Errorf("second id %q", got[1].ID)
+	}
+	if got[2].ID != "own" || got[2].Source != "urn:x" || !got[2].Time.Equal(time.Unix(5, 0)) {
+		t.Errorf("the plugin's own attributes were not kept: %+v", got[2])
+	}
+}
+
+// Only a gateway device that the registry trusts may speak for another device.
+func TestSpeakingForAnotherDevice(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		return event.Result{Effects: []event.Effect{emit("own"), &event.Emit{Event: event.Event{Type: "test", Device: string(in.Event.Data)}}}}, nil
+	}})
+	cases := []struct {
+		sender, device string
+		code           stage.Code
+	}{
+		{"gw", "child-1", stage.Success}, {"gw", "gw", stage.Success},
+		{"gw", "other", stage.NotAuthorized}, {"thief", "child-1", stage.NotAuthorized},
+	}
+	want := 0
+	for _, tc := range cases {
+		if o := f.do(t, publish(tc.sender, "t", tc.device)); o.Code != tc.code {
+			t.Errorf("%s as %s: %+v", tc.sender, tc.device, o)
+		}
+		if tc.code == stage.Success {
+			want += 2
+		}
+	}
+	got := f.store.events(store.Events("demo"))
+	if len(got) != want {
+		t.Fatalf("%d events, want %d: a refused result must leave nothing", len(got), want)
+	}
+	if got[1].Device != "child-1" || got[1].Sender != "gw" {
+		t.Errorf("event of a child: %+v", got[1])
+	}
+	if q := f.store.events(store.Quarantine("demo")); len(q) != 0 {
+		t.Errorf("refusals went into quarantine: %v", q)
+	}
+}
+
+// The source hears nothing before the commit is durable, and downlinks wait too.
+func TestAnswerAfterDurable(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{"p", func(*event.Inbound, func(string) []byte) (event.Result, error) {
+		return event.Result{Effects: []event.Effect{emit("x"), &event.Publish{Topics: []string{"t"}, Device: "d"}}}, nil
+	}})
+	f.store.hold = true
+	var answered atomic.Bool
+	done := make(chan stage.Outcome, 1)
+	f.Submit(publish("d", "t", "x"), func(o stage.Outcome) { answered.Store(true); done <- o })
+	for len(f.store.events(store.Events("demo"))) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	f.down.mu.Lock()
+	sent := len(f.down.sent)
+	f.down.mu.Unlock()
+	if answered.Load() || sent != 0 {
+		t.Fatal("answered or sent before the commit was durable")
+	}
+	f.store.release(nil)
+	if o := <-done; o.Code != stage.Success || len(f.down.sent) != 1 {
+		t.Fatalf("%+v, %d sent", o, len(f.down.sent))
+	}
+}
+
+// A store that fails is no answer: the source keeps its message.
+func TestStoreFailure(t *testing.T) {
+	h := &handlerFunc{"p", func(*event.Inbound, func(string) []byte) (event.Result, error) {
+		return event.Result{Effects: []event.Effect{emit("x"), &event.Publish{Topics: []string{"t"}}}}, nil
+	}}
+	f := start(t, quick(), h)
+	f.store.fail = store.ErrFailed
+	if o := f.do(t, publish("d", "t", "x")); !o.Unavailable {
+		t.Errorf("refused commit: %+v", o)
+	}
+	f.store.mu.Lock()
+	f.store.fail, f.store.hold = nil, true
+	f.store.mu.Unlock()
+	done := make(chan stage.Outcome, 1)
+	f.Submit(publish("d", "t", "x"), func(o stage.Outcome) { done <- o })
+	for len(f.store.events(store.Events("demo"))) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	f.store.release(errors.New("disk full"))
+	if o := <-done; !o.Unavailable || len(f.down.sent) != 0 {
+		t.Errorf("failed commit: %+v, %d sent", o, len(f.down.sent))
+	}
+}
+
+func TestReply(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		code := uint32(in.Event.Data[0])
+		return event.Result{Effects: []event.Effect{emit("x"), &event.Put{Key: "k", Value: []byte("v")}, &event.Reply{Code: code, Reason: "because"}}}, nil
+	}})
+	if o := f.do(t, publish("d", "t", "\x90")); o.Code != stage.TopicNameInvalid || o.Reason != "because" {
+		t.Errorf("%+v", o)
+	}
+	if len(f.store.events(store.Events("demo"))) != 0 || len(f.store.keys) != 0 {
+		t.Error("a refusal left effects")
+	}
+	if o := f.do(t, publish("d", "t", "\x01")); o.Code != 1 || o.Reply == nil {
+		t.Errorf("%+v", o)
+	}
+	if len(f.store.events(store.Events("demo"))) != 1 {
+		t.Error("an accepted event left no effects")
+	}
+}
+
+func TestNoRoute(t *testing.T) {
+	f := start(t, quick())
+	if o := f.do(t, publish("d", "t", "x")); o.Code != stage.NoMatchingSubscribers {
+		t.Errorf("%+v", o)
+	}
+	if f.Routes("demo") {
+		t.Error("Routes says that there is one")
+	}
+}
+
+// What stays undecodable is kept byte for byte, with the error, and can be
+// handled again from its record.
+func TestQuarantine(t *testing.T) {
+	fault := &plugin.Fault{Kind: "trap", Detail: "unreachable"}
+	cases := []struct {
+		name  string
+		err   error
+		res   event.Result
+		code  stage.Code
+		calls int32
+	}{
+		{"permanent", nil, event.Result{Failure: &event.Failure{Message: "not my format"}}, stage.PayloadFormatInvalid, 1},
+		{"permanent with code", nil, event.Result{Failure: &event.Failure{Message: "m", Code: 0x83}}, stage.ImplementationError, 1},
+		{"retryable", nil, event.Result{Failure: &event.Failure{Message: "later", Retryable: true}}, stage.UnspecifiedError, 4},
+		{"fault", fault, event.Result{}, stage.ImplementationError, 2},
+		{"other error", errors.New("broken"), event.Result{}, stage.UnspecifiedError, 4},
+		{"unknown effect", nil, event.Result{Effects: []event.Effect{&event.SetTimer{}}}, stage.PayloadFormatInvalid, 1},
+		{"invalid event", nil, event.Result{Effects: []event.Effect{&event.Emit{}}}, stage.PayloadFormatInvalid, 1},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			var calls atomic.Int32
+			f := start(t, quick(), &handlerFunc{"p", func(*event.Inbound, func(string) []byte) (event.Result, error) {
+				calls.Add(1)
+				return tc.res, tc.err
+			}})
+			in := publish("d", "raw", "\x00\xff{bad")
+			in.Event.DataContentType = "application/json"
+			in.Transport.Properties = []event.Property{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}}
+			if o := f.do(t, in); o.Code != tc.code || !strings.Contains(o.Reason, "quarantined") {
+				t.Errorf("%+v", o)
+			}
+			if calls.Load() != tc.calls {
+				t.Errorf("%d calls, want %d", calls.Load(), tc.calls)
+			}
+			q := f.store.events(store.Quarantine("demo"))
+			if len(q) != 1 || len(f.store.events(store.Events("demo"))) != 0 {
+				t.Fatalf("%d in quarantine", len(q))
+			}
+			if !bytes.Equal(q[0].Data, in.Event.Data) || q[0].Device != "d" {
+				t.Errorf("%+v", q[0])
+			}
+			if why, _ := q[0].Extension("quarantineerror"); why == "" {
+				t.Error("no error")
+			}
+			text, _ := q[0].Extension("request")
+			raw, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var again event.Inbound
+			if _, _, err := event.ParseRequest(raw, &again); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(again.Event.Data, in.Event.Data) || again.Event.DataContentType != "application/json" ||
+				!slices.Equal(again.Transport.Properties, in.Transport.Properties) || again.Transport.Topic != "raw" {
+				t.Errorf("the request differs: %+v", again)
+			}
+		})
+	}
+}
+
+// A retryable failure heals; later events of the same device wait behind it,
+// other devices do not, and the log keeps the order of submission.
+func TestRetryKeepsOrderPerDevice(t *testing.T) {
+	var failures atomic.Int32
+	failures.Store(3)
+	blocked := make(chan struct{})
+	f := start(t, Config{Queue: 64, Shards: 1, Retries: 5, RetryDelay: 20 * time.Millisecond, RetryDelayMax: 20 * time.Millisecond},
+		&handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+			if in.Event.Device == "slow" && failures.Add(-1) >= 0 {
+				return event.Result{Failure: &event.Failure{Retryable: true, Message: "later"}}, nil
+			}
+			return event.Result{Effects: []event.Effect{emit(string(in.Event.Data))}}, nil
+		}})
+	var wg sync.WaitGroup
+	var quickDone, slowDone []string
+	var mu sync.Mutex
+	for i := range 10 {
+		for _, d := range []string{"slow", "quick"} {
+			wg.Add(1)
+			f.Submit(publish(d, "t", fmt.Sprintf("%s%d", d, i)), func(o stage.Outcome) {
+				defer wg.Done()
+				mu.Lock()
+				defer mu.Unlock()
+				if o.Code != stage.Success {
+					t.Errorf("%s: %+v", d, o)
+				}
+				if d == "quick" {
+					if quickDone = append(quickDone, d); len(quickDone) == 10 && len(slowDone) == 0 {
+						close(blocked)
+					}
+				} else {
+					slowDone = append(slowDone, d)
+				}
+			})
+		}
+	}
+	select {
+	case <-blocked:
+	case <-time.After(10 * time.Second):
+		t.Error("the other device waited for the retry")
+	}
+	wg.Wait()
+	var slow []string
+	for _, e := range f.store.events(store.Events("demo")) {
+		if e.Device == "slow" {
+			slow = append(slow, e.Subject)
+		}
+	}
+	for i, s := range slow {
+		if s != fmt.Sprintf("slow%d", i) {
+			t.Fatalf("order %v", slow)
+		}
+	}
+	if len(slow) != 10 {
+		t.Fatalf("%d events of the slow device", len(slow))
+	}
+}
+
+// State that changed between read and commit makes the handler run again.
+func TestOptimisticState(t *testing.T) {
+	var f *fixture
+	key := store.Key{Kind: store.State, Name: "demo\x00p\x00seen"}
+	calls := 0
+	f = start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
+		v := append(slices.Clone(get("seen")), in.Event.Data...)
+		if calls++; calls == 1 {
+			_ = f.store.Commit(&store.Batch{Puts: []store.Put{{Key: key, Value: []byte("0")}}}, func(error) {})
+		}
+		return event.Result{Effects: []event.Effect{&event.Put{Key: "seen", Value: v}, &event.Delete{Key: "gone"}, emit(string(v))}}, nil
+	}})
+	for i, want := range []string{"0a", "0ab"} {
+		if o := f.do(t, publish("d", "t", "ab"[i:i+1])); o.Code != stage.Success {
+			t.Fatal(o)
+		}
+		if got := string(f.store.keys[key]); got != want {
+			t.Fatalf("state %q, want %q", got, want)
+		}
+	}
+	if calls != 3 || len(f.store.events(store.Events("demo"))) != 2 {
+		t.Errorf("%d calls, %d events: the run that lost must leave nothing", calls, len(f.store.events(store.Events("demo"))))
+	}
+}
+
+// State that never holds still ends like a retryable failure.
+func TestStateThatKeepsChanging(t *testing.T) {
+	var f *fixture
+	f = start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
+		get("hot")
+		_ = f.store.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.State, Name: "demo\x00p\x00hot"}}}}, func(error) {})
+		return event.Result{Effects: []event.Effect{emit("x")}}, nil
+	}})
+	if o := f.do(t, publish("d", "t", "x")); !o.Code.Refused() || len(f.store.events(store.Quarantine("demo"))) != 1 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A protocol plugin passes to a decoder; effects of both commit together.
+func TestPass(t *testing.T) {
+	proto := &handlerFunc{"proto", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		e := in.Event
+		e.Subject, e.Device = "passed", "child-1"
+		return event.Result{Effects: []event.Effect{emit("proto"), &event.Put{Key: "k", Value: []byte("1")}, &event.Pass{Event: e}}}, nil
+	}}
+	decoder := &handlerFunc{"decoder", func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
+		if in.Event.Subject != "passed" || in.Event.Device != "child-1" || in.Event.Sender != "gw" || get("k") != nil {
+			return event.Result{}, fmt.Errorf("unexpected %+v", in.Event)
+		}
+		return event.Result{Effects: []event.Effect{emit("decoded")}}, nil
+	}}
+	f := start(t, quick(), proto, decoder)
+	if o := f.do(t, publish("gw", "t", "x")); o.Code != stage.Success {
+		t.Fatal(o)
+	}
+	got := f.store.events(store.Events("demo"))
+	if len(got) != 2 || got[1].Subject != "decoded" || got[0].ID == got[1].ID {
+		t.Fatalf("%+v", got)
+	}
+	alone := start(t, quick(), proto)
+	if o := alone.do(t, publish("gw", "t", "x")); o.Code != stage.PayloadFormatInvalid || len(alone.store.keys) != 0 {
+		t.Errorf("passed to nobody: %+v", o)
+	}
+	var cfg Config = quick()
+	for range maxHops + 1 {
+		cfg.Routes = append(cfg.Routes, Route{Application: "demo", Plugin: "proto"})
+	}
+	loop := start(t, cfg, proto)
+	if o := loop.do(t, publish("gw", "t", "x")); !strings.Contains(o.Reason, "8 times") {
+		t.Errorf("too many hops: %+v", o)
+	}
+}
+
+// A command goes to the connection that carries the device, and its publisher
+// learns what became of it.
+func TestCommand(t *testing.T) {
+	p := &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		if in.Event.Type == event.TypePublish {
+			return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "t", Device: "child-1"}}}}, nil
+		}
+		return event.Result{Effects: []event.Effect{&event.Publish{Topics: []string{"inbox"}, Device: in.Event.Sender}}}, nil
+	}}
+	cases := []struct {
+		name     string
+		device   string
+		online   map[string]stage.Delivery
+		target   string
+		code     stage.Code
+		delivery stage.Delivery
+	}{
+		{"connected", "d", map[string]stage.Delivery{"d": stage.Delivered}, "d", stage.Success, stage.Delivered},
+		{"asleep", "d", map[string]stage.Delivery{"d": stage.Queued}, "d", stage.Success, stage.Queued},
+		{"away", "d", nil, "d", stage.NoMatchingSubscribers, stage.NoDevice},
+		{"behind its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered}, "gw", stage.Success, stage.Delivered},
+		{"itself before its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Delivered}, "child-1", stage.Success, stage.Delivered},
+		{"connected gateway before own queue", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Queued}, "gw", stage.Success, stage.Delivered},
+		{"unknown", "ghost", map[string]stage.Delivery{"ghost": stage.Delivered}, "", stage.NotAuthorized, stage.NoDevice},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			f := start(t, quick(), p)
+			if tc.online != nil {
+				f.down.online = tc.online
+			}
+			o := f.do(t, command(tc.device, "x"))
+			if o.Code != tc.code || o.Delivery != tc.delivery {
+				t.Errorf("%+v", o)
+			}
+			target := ""
+			if len(f.down.sent) == 1 {
+				target = f.down.sent[0].Device
+			}
+			if target != tc.target {
+				t.Errorf("sent to %q, want %q", target, tc.target)
+			}
+		})
+	}
+}
+
+// Close lets what was submitted finish and refuses the rest.
+func TestClose(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		return event.Result{Effects: []event.Effect{emit("x")}}, nil
+	}})
+	var n, lost atomic.Int32
+	for i := range 200 {
+		f.Submit(publish(fmt.Sprint("d", i%7), "t", "x"), func(o stage.Outcome) {
+			n.Add(1)
+			if o.Unavailable {
+				lost.Add(1)
+			}
+		})
+	}
+	if err := f.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if n.Load() != 200 || lost.Load() != 0 {
+		t.Fatalf("%d answered, %d unavailable", n.Load(), lost.Load())
+	}
+	if o := f.do(t, publish("d", "t", "x")); !o.Unavailable {
+		t.Errorf("after Close: %+v", o)
+	}
+}
+
+// An event that never heals is answered Unavailable when the gateway stops.
+func TestCloseAbandonsRetries(t *testing.T) {
+	cfg := quick()
+	cfg.RetryDelay, cfg.RetryDelayMax = time.Hour, time.Hour
+	f := start(t, cfg, &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		return event.Result{Failure: &event.Failure{Retryable: true, Message: "later"}}, nil
+	}})
+	got := make(chan stage.Outcome, 2)
+	f.Submit(publish("d", "t", "x"), func(o stage.Outcome) { got <- o })
+	f.Submit(publish("d", "t", "y"), func(o stage.Outcome) { got <- o })
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := f.Close(ctx); err == nil {
+		t.Error("no error")
+	}
+	if a, b := <-got, <-got; !a.Unavailable || !b.Unavailable {
+		t.Errorf("%+v %+v", a, b)
+	}
+}
+
+func BenchmarkSubmit(b *testing.B) {
+	f := start(b, Default(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "test", Subject: "s", Data: in.Event.Data}}}}, nil
+	}})
+	in := publish("d", "t", "x")
+	var wg sync.WaitGroup
+	b.ReportAllocs()
+	for b.Loop() {
+		wg.Add(1)
+		f.Submit(in, func(stage.Outcome) { wg.Done() })
+	}
+	wg.Wait()
+}
