@@ -55,6 +55,9 @@ func (e *Event) set(a Attribute) error {
 	if len(e.Extensions) == MaxExtensions {
 		return wrong(a.Name, "is one too many: an event has at most "+strconv.Itoa(MaxExtensions)+" extensions")
 	}
+	if e.Extensions == nil {
+		e.Extensions = make([]Attribute, 0, 4)
+	}
 	e.Extensions = append(e.Extensions, a)
 	return nil
 }

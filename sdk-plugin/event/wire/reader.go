@@ -46,12 +46,13 @@ var (
 // The first problem ends the loop and stays in Err. A Reader is a plain value:
 // copying it forks it. It is not safe for concurrent use.
 type Reader struct {
-	rest   []byte
-	chunk  []byte // value of a bytes field
+	b      []byte
+	pos    int    // b[pos:] is still to be read
+	start  int    // b[start:pos] is the value of a bytes field
 	number uint64 // value of any other field
-	err    error
 	once   uint64 // fields that may come once only
 	seen   uint64 // those of them that came
+	err    error
 	field  uint32
 	typ    uint8
 }
@@ -59,12 +60,12 @@ type Reader struct {
 // Read returns a Reader on the message b. once has bit n set for each field n < 64
 // that may come at most once; protobuf would let the last one win, which two
 // readers of the same bytes easily understand differently. 0 lets all repeat.
-func Read(b []byte, once uint64) Reader { return Reader{rest: b, once: once} }
+func Read(b []byte, once uint64) Reader { return Reader{b: b, once: once} }
 
 // Next moves to the next field. It returns false at the end of the message or
 // when it is malformed; Err tells which.
 func (r *Reader) Next() bool {
-	if len(r.rest) == 0 || r.err != nil {
+	if r.pos >= len(r.b) || r.err != nil {
 		return false
 	}
 	tag, ok := r.varint()
@@ -88,14 +89,14 @@ func (r *Reader) Next() bool {
 		if !ok {
 			return false
 		}
-		if n > uint64(len(r.rest)) {
+		if n > uint64(len(r.b)-r.pos) {
 			return r.fail(ErrTruncated)
 		}
-		r.chunk, r.rest = r.rest[:n:n], r.rest[n:]
+		r.start = r.pos
+		r.pos += int(n)
 	case typeVarint:
-		if r.number, ok = r.varint(); !ok {
-			return false
-		}
+		r.number, ok = r.varint()
+		return ok
 	case typeFixed64:
 		return r.fixed(8)
 	case typeFixed32:
@@ -107,31 +108,33 @@ func (r *Reader) Next() bool {
 }
 
 func (r *Reader) fixed(n int) bool {
-	if len(r.rest) < n {
+	if len(r.b)-r.pos < n {
 		return r.fail(ErrTruncated)
 	}
 	r.number = 0
 	for i := n - 1; i >= 0; i-- {
-		r.number = r.number<<8 | uint64(r.rest[i])
+		r.number = r.number<<8 | uint64(r.b[r.pos+i])
 	}
-	r.rest = r.rest[n:]
+	r.pos += n
 	return true
 }
 
 func (r *Reader) varint() (uint64, bool) {
-	if len(r.rest) > 0 && r.rest[0] < 0x80 {
-		v := uint64(r.rest[0])
-		r.rest = r.rest[1:]
-		return v, true
+	if r.pos < len(r.b) && r.b[r.pos] < 0x80 {
+		r.pos++
+		return uint64(r.b[r.pos-1]), true
 	}
-	var v uint64
-	for i, c := range r.rest {
+	return r.longVarint()
+}
+
+func (r *Reader) longVarint() (v uint64, ok bool) {
+	for i, c := range r.b[r.pos:] {
 		if i == 9 && c > 1 {
 			return 0, r.fail(ErrVarint)
 		}
 		v |= uint64(c&0x7f) << (7 * i)
 		if c < 0x80 {
-			r.rest = r.rest[i+1:]
+			r.pos += i + 1
 			return v, true
 		}
 	}
@@ -164,7 +167,7 @@ func (r *Reader) Bytes() []byte {
 	if !r.is(typeBytes) {
 		return nil
 	}
-	return r.chunk
+	return r.b[r.start:r.pos:r.pos]
 }
 
 // Text returns the value of a string field.
@@ -172,11 +175,12 @@ func (r *Reader) Text() string {
 	if !r.is(typeBytes) {
 		return ""
 	}
-	if !utf8.Valid(r.chunk) {
+	b := r.b[r.start:r.pos]
+	if !utf8.Valid(b) {
 		r.fail(ErrUTF8)
 		return ""
 	}
-	return Alias(r.chunk)
+	return Alias(b)
 }
 
 // Uint64 returns the value of a uint64 field.

@@ -1,0 +1,11 @@
+//go:build !wasip1
+
+package sdk
+
+// Handle makes h the plugin's handler. Call it while the program initialises,
+// because main never runs in a plugin:
+//
+//	var _ = sdk.Handle(decode)
+//
+// Outside of a plugin it does nothing; tests call the handler through Run.
+func Handle(h Handler) struct{} { return struct{}{} }

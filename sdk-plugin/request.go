@@ -1,0 +1,176 @@
+package sdk
+
+import (
+	"time"
+
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/event/wire"
+)
+
+// Request is one event to handle, and the effects that the handler answers with.
+// Everything that it returns or holds shares memory with the message from the
+// gateway and is valid until the handler returns: keep nothing of it. It is not
+// safe for concurrent use.
+type Request struct {
+	// Inbound is the event with its transport: r.Event.Subject, r.Transport.Topic.
+	event.Inbound
+	// Now is the time of the call, which is also what time.Now returns in a plugin:
+	// the event's time, so that handling it again gives the same.
+	Now time.Time
+
+	host     host
+	settings []byte
+	config   Value
+	data     Value
+	read     uint8 // which of config and data have been parsed
+	state    []byte
+	writer   Writer
+	out      []byte // the response so far: its open messages, then effects
+	result   wire.Mark
+	effects  wire.Mark
+	refused  *event.Failure // a host call that was refused
+}
+
+const (
+	readConfig = 1 << iota
+	readData
+)
+
+// host is what the gateway offers to a plugin; see ABI.md, Imports.
+type host interface {
+	stateGet(key string, buf []byte) int64
+	log(level Level, message string)
+}
+
+// Answers of stateGet other than a length.
+const (
+	stateAbsent  = -1
+	stateRefused = -2
+)
+
+// JSON reads the event's data as JSON and follows member names into it; without
+// a path it is the whole document. It is Missing when the data is not valid JSON
+// or has no such member.
+func (r *Request) JSON(path ...string) Value {
+	if r.read&readData == 0 {
+		r.read |= readData
+		r.data = ParseJSON(r.Event.Data)
+	}
+	return r.data.Get(path...)
+}
+
+// Config reads a setting of the plugin: what [plugins.<name>.settings] of
+// gateway.toml says, as JSON. Missing when it is not set.
+func (r *Request) Config(path ...string) Value {
+	if r.read&readConfig == 0 {
+		r.read |= readConfig
+		r.config = ParseJSON(r.settings)
+	}
+	return r.config.Get(path...)
+}
+
+// State returns the value of a key of the plugin's state, per application; ok is
+// false when there is none. It is the value from before this event: what the
+// handler puts now is seen by the next one. The gateway notices when another
+// event changed it meanwhile, and calls the handler again. Without a grant of
+// state the event fails, whatever the handler returns.
+func (r *Request) State(key string) (value []byte, ok bool) {
+	for {
+		room := r.state[len(r.state):cap(r.state)]
+		n := r.host.stateGet(key, room)
+		switch {
+		case n == stateAbsent:
+			return nil, false
+		case n < 0:
+			r.refused = &event.Failure{Code: 0x83, Message: "reading the state key " + key +
+				" was refused: grant state_bytes to the plugin in gateway.toml, and keep keys and values within it"}
+			return nil, false
+		case int(n) <= len(room):
+			r.state = r.state[:len(r.state)+int(n)]
+			return room[:n:n], true
+		}
+		r.state = make([]byte, 0, 2*int(n)) // values that were returned keep the old memory
+	}
+}
+
+// Writer returns an empty Writer for the data of an event or a payload. There is
+// one for each request and asking again empties it: give what it wrote to an
+// effect first, or declare a Writer of your own.
+func (r *Request) Writer() *Writer { return r.writer.Reset() }
+
+// Log writes a line to the gateway's log, which names the plugin and the event.
+// The gateway cuts off what is too long.
+func (r *Request) Log(level Level, message string) { r.host.log(level, message) }
+
+// Do adds an effect. It copies what the effect refers to. The effects of an
+// event are done in order, together or not at all; what the operator did not
+// grant fails the event. Emit, Pass, Publish, Put, Delete and Reply are short
+// for the effects of the same names.
+func (r *Request) Do(e event.Effect) { r.out = event.AppendEffect(r.out, e) }
+
+// Emit writes an event to the application's log. Type is required. The gateway
+// fills in an absent id, source and time, and sets application and sender. See
+// event.Emit for Device.
+func (r *Request) Emit(e event.Event) { r.Do(&event.Emit{Event: e}) }
+
+// Pass hands an event on to the next route that matches it, once at most.
+func (r *Request) Pass(e event.Event) { r.Do(&event.Pass{Event: e}) }
+
+// Publish sends an MQTT message to devices of the application.
+func (r *Request) Publish(p event.Publish) { r.Do(&p) }
+
+// Put writes a key of the plugin's state; ttl 0 keeps it until it is deleted.
+func (r *Request) Put(key string, value []byte, ttl time.Duration) {
+	r.Do(&event.Put{Key: key, Value: value, TTL: ttl})
+}
+
+// Delete removes a key of the plugin's state.
+func (r *Request) Delete(key string) { r.Do(&event.Delete{Key: key}) }
+
+// Reply answers the waiting source with an MQTT reason code (0x80 and above
+// refuse the event and drop its other effects) or an HTTP status, and a reason
+// that the client may see.
+func (r *Request) Reply(code uint32, reason string) {
+	r.Do(&event.Reply{Code: code, Reason: reason})
+}
+
+// keep bounds the memory that is kept for the next event.
+const keep = 256 << 10
+
+// serve handles one encoded request and returns the encoded response, which is
+// valid until the next call. An error says that there was no request to handle.
+func (r *Request) serve(h Handler, in []byte) ([]byte, error) {
+	r.reset()
+	now, config, err := event.ParseRequest(in, &r.Inbound)
+	if err != nil {
+		return nil, err
+	}
+	r.Now, r.settings = now, config
+	guess := len(in)
+	r.out, r.result = wire.Open(r.out, 1, guess)
+	r.out, r.effects = wire.Open(r.out, 1, guess)
+	err = h(r)
+	switch {
+	case r.refused != nil:
+		r.out = event.AppendResponse(r.out[:0], &event.Result{Failure: r.refused})
+	case err != nil:
+		r.out = event.AppendResponse(r.out[:0], &event.Result{Failure: failure(err)})
+	default:
+		r.out = wire.Close(wire.Close(r.out, r.effects), r.result)
+	}
+	return r.out, nil
+}
+
+func (r *Request) reset() {
+	r.read, r.refused = 0, nil
+	r.config, r.data = Value{}, Value{}
+	r.out, r.state = reuse(r.out), reuse(r.state)
+	r.writer.buf = reuse(r.writer.buf)
+}
+
+func reuse(b []byte) []byte {
+	if cap(b) > keep {
+		return nil
+	}
+	return b[:0]
+}
