@@ -1,15 +1,26 @@
 package plugin
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"time"
+	"unicode/utf8"
 )
+
+// manifestSection is the custom section that holds the manifest.
+const manifestSection = "tributary.manifest"
+
+// maxManifest bounds the JSON of a manifest.
+const maxManifest = 64 << 10
 
 // Manifest is what a plugin says of itself, as JSON in the custom section
 // "tributary.manifest" of its module.
 type Manifest struct {
 	Name        string `json:"name"`    // [a-z0-9-], at most 64 bytes
-	Version     string `json:"version"` // semantic version
+	Version     string `json:"version"` // as the author counts; at most 64 bytes
 	ABI         int    `json:"abi"`     // 1
 	Description string `json:"description,omitempty"`
 	Author      string `json:"author,omitempty"`
@@ -32,18 +43,202 @@ type Wants struct {
 // Duration is a time.Duration that JSON writes as "50ms".
 type Duration time.Duration
 
-// ParseManifest reads the JSON of a manifest. Unknown keys, wrong types and
-// values out of bounds are errors.
-func ParseManifest(json []byte) (Manifest, error) { return Manifest{}, errors.New("not built yet") }
+// MarshalText writes the duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads a duration with its unit.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no duration such as \"50ms\"", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// ParseManifest reads the JSON of a manifest. Unknown or repeated keys, wrong
+// types and values out of bounds are errors.
+func ParseManifest(text []byte) (Manifest, error) {
+	var m Manifest
+	if err := decodeStrict(text, &m); err != nil {
+		return Manifest{}, fmt.Errorf("plugin manifest: %w", err)
+	}
+	if err := m.validate(); err != nil {
+		return Manifest{}, fmt.Errorf("plugin manifest: %w", err)
+	}
+	return m, nil
+}
+
+// decodeStrict decodes one JSON value and nothing else. encoding/json lets a key
+// come twice and in any case; a manifest that reads differently to its reviewer
+// than to the gateway is refused.
+func decodeStrict(text []byte, into *Manifest) error {
+	if len(text) > maxManifest {
+		return fmt.Errorf("it has %d bytes, at most %d are possible", len(text), maxManifest)
+	}
+	if !utf8.Valid(text) {
+		return errors.New("it is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows the JSON object")
+	}
+	return checkKeys(json.NewDecoder(bytes.NewReader(text)))
+}
+
+// checkKeys refuses keys that are not lower case and keys that come twice in
+// one object. The text is valid JSON.
+func checkKeys(d *json.Decoder) error {
+	type level struct {
+		seen   map[string]bool // nil in an array
+		expect bool            // a key comes next
+	}
+	var stack []level
+	for {
+		t, err := d.Token()
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var top *level
+		if len(stack) > 0 {
+			top = &stack[len(stack)-1]
+		}
+		if top != nil && top.expect {
+			if key, ok := t.(string); ok {
+				if key != string(bytes.ToLower([]byte(key))) || top.seen[key] {
+					return fmt.Errorf("the key %q comes twice or is not in lower case", key)
+				}
+				top.seen[key], top.expect = true, false
+				continue
+			}
+		}
+		switch t {
+		case json.Delim('{'):
+			stack = append(stack, level{map[string]bool{}, true})
+			continue
+		case json.Delim('['):
+			stack = append(stack, level{})
+			continue
+		case json.Delim('}'), json.Delim(']'):
+			stack = stack[:len(stack)-1]
+		}
+		if len(stack) > 0 && stack[len(stack)-1].seen != nil {
+			stack[len(stack)-1].expect = true
+		}
+	}
+}
+
+func (m *Manifest) validate() error {
+	switch {
+	case !validName(m.Name):
+		return fmt.Errorf("name is %q: use 1 to 64 of a-z, 0-9 and -", m.Name)
+	case m.Version == "" || len(m.Version) > 64:
+		return fmt.Errorf("version is %q: use 1 to 64 bytes", m.Version)
+	case m.ABI != 1:
+		return fmt.Errorf("abi is %d, this gateway knows only 1: build the plugin with an SDK of this gateway's version", m.ABI)
+	}
+	for _, f := range []struct{ name, value string }{
+		{"description", m.Description}, {"author", m.Author}, {"license", m.License}, {"homepage", m.Homepage},
+	} {
+		if len(f.value) > 1024 {
+			return fmt.Errorf("%s has %d bytes, at most 1024 are possible", f.name, len(f.value))
+		}
+	}
+	w := &m.Wants
+	if err := validLists(w.Publish, w.Emit); err != nil {
+		return fmt.Errorf("wants: %w", err)
+	}
+	if err := validLimits(w.StateBytes, w.MemoryBytes, w.Fuel, time.Duration(w.Deadline)); err != nil {
+		return fmt.Errorf("wants: %w", err)
+	}
+	return nil
+}
+
+func validName(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // ExtractManifest returns the manifest in a module; found is false when the
-// module has none.
+// module has none. The rest of the module is not checked.
 func ExtractManifest(wasm []byte) (m Manifest, found bool, err error) {
-	return Manifest{}, false, errors.New("not built yet")
+	var text []byte
+	err = eachSection(wasm, func(id byte, _, body []byte) error {
+		content, ok := manifestContent(id, body)
+		if !ok {
+			return nil
+		}
+		if found {
+			return errors.New("the module has two manifests")
+		}
+		text, found = content, true
+		return nil
+	})
+	if err != nil || !found {
+		return Manifest{}, false, err
+	}
+	m, err = ParseManifest(text)
+	return m, true, err
+}
+
+// manifestContent returns the manifest if the section is one.
+func manifestContent(id byte, body []byte) ([]byte, bool) {
+	if id != secCustom {
+		return nil, false
+	}
+	r := &wasmReader{b: body}
+	if r.name() != manifestSection || r.err != nil {
+		return nil, false
+	}
+	return r.b, true
 }
 
 // EmbedManifest returns the module with the manifest in it, in place of one
 // that is there.
 func EmbedManifest(wasm []byte, m Manifest) ([]byte, error) {
-	return nil, errors.New("not built yet")
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("plugin manifest: %w", err)
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("plugin manifest: %w", err)
+	}
+	if len(text) > maxManifest {
+		return nil, fmt.Errorf("plugin manifest: it has %d bytes, at most %d are possible", len(text), maxManifest)
+	}
+	out := append(make([]byte, 0, len(wasm)+len(text)+64), wasmHeader...)
+	err = eachSection(wasm, func(id byte, whole, body []byte) error {
+		if _, is := manifestContent(id, body); !is {
+			out = append(out, whole...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	body := appendBytes(nil, []byte(manifestSection))
+	return appendBytes(append(out, secCustom), append(body, text...)), nil
+}
+
+// appendBytes appends a length and the bytes.
+func appendBytes(dst, b []byte) []byte {
+	for n := len(b); ; n >>= 7 {
+		if n < 0x80 {
+			return append(append(dst, byte(n)), b...)
+		}
+		dst = append(dst, byte(n)|0x80)
+	}
 }

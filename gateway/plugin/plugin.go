@@ -5,12 +5,23 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"tributary.io/gateway/plugin/meter"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -30,26 +41,202 @@ type Read struct {
 
 // Host holds what plugins share: the runtime, the compiled code, the metrics.
 // Its methods are safe for concurrent use.
-type Host struct{}
+type Host struct {
+	cfg   Config
+	log   *slog.Logger
+	rt    wazero.Runtime
+	cache wazero.CompilationCache
+
+	mu      sync.Mutex
+	plugins []*Plugin
+	closed  bool
+}
 
 // New makes the cache directory and a runtime. The configuration must be valid.
-func New(cfg Config, log *slog.Logger) (*Host, error) { return nil, errors.New("not built yet") }
+func New(cfg Config, log *slog.Logger) (*Host, error) {
+	h := &Host{cfg: cfg, log: log}
+	// Debug information would only slow the loading: traps name functions without it.
+	rc := wazero.NewRuntimeConfig().WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false)
+	if cfg.CacheDir != "" {
+		if err := makePrivate(cfg.CacheDir); err != nil {
+			return nil, err
+		}
+		cache, err := wazero.NewCompilationCacheWithDir(cfg.CacheDir)
+		if err != nil {
+			return nil, fmt.Errorf("opening the cache of compiled plugins %s (wasm.cache_dir): %w", cfg.CacheDir, err)
+		}
+		h.cache, rc = cache, rc.WithCompilationCache(cache)
+	}
+	ctx := context.Background()
+	h.rt = wazero.NewRuntimeWithConfig(ctx, rc)
+	err := instantiateHost(ctx, h.rt, hostModule, hostFunctions())
+	if err == nil {
+		err = instantiateHost(ctx, h.rt, wasiModule, wasiFunctions())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("making the functions that plugins import: %w", err), h.Close(ctx))
+	}
+	return h, nil
+}
 
-// Close ends every plugin. No Handle may run or follow.
-func (h *Host) Close(ctx context.Context) error { return nil }
+// makePrivate makes a directory that only its owner may write to: what is in it
+// is executed.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the cache of compiled plugins (wasm.cache_dir): %w", err)
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("looking at the cache of compiled plugins (wasm.cache_dir): %w", err)
+	}
+	if st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("others may write to %s (wasm.cache_dir), and the gateway runs what is in it: chmod go-w it, or name another directory", dir)
+	}
+	return nil
+}
 
-// Metrics returns the samples of the host and its plugins.
-func (h *Host) Metrics() []stage.Metric { return nil }
-
-// Load checks a module, compiles it and starts its first instance, so that a
-// plugin that cannot work is an error now. name is the plugin's name in
-// gateway.toml; settings are handed to the plugin with every event.
-func (h *Host) Load(ctx context.Context, name string, wasm []byte, grant Grant, settings map[string]string) (*Plugin, error) {
-	return nil, errors.New("not built yet")
+// Close ends every plugin. A Handle that runs is waited for, later ones fail.
+func (h *Host) Close(ctx context.Context) error {
+	h.mu.Lock()
+	plugins := h.plugins
+	h.plugins, h.closed = nil, true
+	h.mu.Unlock()
+	for _, p := range plugins {
+		p.close()
+	}
+	err := h.rt.Close(ctx)
+	if h.cache != nil {
+		err = errors.Join(err, h.cache.Close(ctx))
+	}
+	if err != nil {
+		return fmt.Errorf("closing the plugin host: %w", err)
+	}
+	return nil
 }
 
 // Plugin is one loaded plugin with a bounded pool of instances.
-type Plugin struct{}
+type Plugin struct {
+	host     *Host
+	name     string
+	digest   string
+	manifest Manifest
+	grant    Grant
+	settings []byte
+	log      *slog.Logger
+	module   *meter.Module // without its Bytes
+	compiled wazero.CompiledModule
+	snapshot *snapshot // nil: the module has state that no snapshot can hold
+	slots    []slot
+	metrics  metrics
+}
+
+// slot is the place of one instance of the pool.
+type slot struct {
+	mu       sync.Mutex
+	in       *instance // nil: not started yet
+	poisoned bool      // in has to be restored before use
+	closed   bool
+	memory   atomic.Int64 // bytes of the instance's linear memory, for metrics
+}
+
+// Load checks a module, compiles it and starts its first instance, so that a
+// plugin that cannot work is an error now. name is the plugin's name in
+// gateway.toml; settings are handed to the plugin with every event, as a JSON
+// object. A module that was compiled before comes from the cache.
+func (h *Host) Load(ctx context.Context, name string, wasm []byte, grant Grant, settings map[string]string) (*Plugin, error) {
+	p, err := h.load(ctx, name, wasm, grant, settings)
+	if err != nil {
+		return nil, fmt.Errorf("loading plugin %s: %w", name, err)
+	}
+	return p, nil
+}
+
+func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, settings map[string]string) (*Plugin, error) {
+	if err := grant.Validate(); err != nil {
+		return nil, fmt.Errorf("plugins.%s.grant: %w", name, err)
+	}
+	sum := sha256.Sum256(wasm)
+	p := &Plugin{
+		host: h, name: name, digest: "sha256:" + hex.EncodeToString(sum[:]), grant: grant.withDefaults(&h.cfg),
+		log: h.log.With("plugin", name), slots: make([]slot, h.cfg.shards()),
+	}
+	if err := p.check(wasm); err != nil {
+		return nil, err
+	}
+	if len(settings) > 0 {
+		text, err := json.Marshal(settings)
+		if err != nil {
+			return nil, fmt.Errorf("plugins.%s.settings: %w", name, err)
+		}
+		p.settings = text
+	}
+	module, err := meter.Rewrite(wasm, meter.Options{MaxMemoryPages: uint32(roundUp(p.grant.MemoryBytes, pageBytes) / pageBytes)})
+	if err != nil {
+		return nil, err
+	}
+	p.module = module
+	if p.compiled, err = h.rt.CompileModule(ctx, module.Bytes); err != nil {
+		return nil, fmt.Errorf("compiling: %w", err)
+	}
+	p.module.Bytes, p.module.Custom = nil, nil
+	if err := p.startFirst(); err != nil {
+		_ = p.compiled.Close(ctx) // the module was never used
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		p.close()
+		return nil, errClosed
+	}
+	h.plugins = append(h.plugins, p)
+	return p, nil
+}
+
+// check refuses a module that breaks the ABI, starts too large, or wants more
+// than it is granted.
+func (p *Plugin) check(wasm []byte) error {
+	info, err := readModule(wasm)
+	if err != nil {
+		return fmt.Errorf("reading the module: %w", err)
+	}
+	if err := checkABI(info); err != nil {
+		return err
+	}
+	if need := info.memoryMin * pageBytes; need > uint64(p.grant.MemoryBytes) {
+		return p.wantsMore([]string{fmt.Sprintf("memory_bytes = %d", need)})
+	}
+	if p.manifest, _, err = ExtractManifest(wasm); err != nil {
+		return err
+	}
+	if lines := p.grant.missing(&p.manifest.Wants); len(lines) > 0 {
+		return p.wantsMore(lines)
+	}
+	return nil
+}
+
+func (p *Plugin) wantsMore(lines []string) error {
+	return fmt.Errorf("it asks for more than it is granted; if you trust it, have these lines in gateway.toml:\n\n[plugins.%s.grant]\n%s\n",
+		p.name, strings.Join(lines, "\n"))
+}
+
+func (p *Plugin) startFirst() error {
+	in, err := p.newInstance()
+	if err != nil {
+		return err
+	}
+	p.slots[0].in = in
+	p.slots[0].memory.Store(int64(in.lin.size))
+	if len(p.module.Unrestorable) == 0 {
+		p.snapshot = in.snapshot()
+	} else {
+		p.log.Info("each fault of the plugin will cost a new instance", "because", p.module.Unrestorable[0])
+	}
+	p.logOutput(in)
+	return nil
+}
+
+var errClosed = errors.New("the plugin host is closed")
 
 // Handle hands an event to the plugin and returns its answer, which owns its
 // memory. shard picks the instance (modulo the pool size); calls for the same
@@ -60,24 +247,94 @@ type Plugin struct{}
 // permanent Failure that names the key of gateway.toml. reads lists every key
 // that the plugin read, absent ones too, for the caller's optimistic check.
 //
-// A *Fault says that the plugin broke: the instance has been restored to the
-// state it had before its first event. Other errors come from st, and the event
-// may be tried again.
+// A *Fault says that the plugin broke: the next event finds the instance in the
+// state that it had before its first. Other errors come from st or from a
+// shortage of the gateway's own, and the event may be tried again.
 func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st StateReader) (event.Result, []Read, error) {
-	return event.Result{}, nil, errors.New("not built yet")
+	if err := ctx.Err(); err != nil {
+		return event.Result{}, nil, err
+	}
+	s := &p.slots[uint(shard)%uint(len(p.slots))]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := p.ready(s); err != nil {
+		return event.Result{}, nil, err
+	}
+	start := time.Now()
+	result, err := s.in.handleEvent(in, now, st)
+	p.metrics.observe(time.Since(start), s.in.spent, err)
+	s.memory.Store(int64(s.in.lin.size))
+	if err != nil {
+		s.poisoned = true
+		return event.Result{}, nil, err
+	}
+	p.logOutput(s.in)
+	if result.Failure == nil {
+		if v := p.grant.check(result.Effects); v != nil {
+			p.metrics.violations.Add(1)
+			result = event.Result{Failure: v.failure(p.name)}
+		}
+	}
+	return result, append([]Read(nil), s.in.call.reads...), nil
+}
+
+// ready makes the slot's instance fit for the next event.
+func (p *Plugin) ready(s *slot) (err error) {
+	if s.closed {
+		return errClosed
+	}
+	if s.poisoned && p.snapshot == nil {
+		s.in.close()
+		s.in = nil
+	}
+	if s.in == nil {
+		if s.in, err = p.newInstance(); err != nil {
+			return err
+		}
+	} else if s.poisoned {
+		if err := errors.Join(s.in.lookUp(), s.in.adopt(p.snapshot)); err != nil {
+			return fmt.Errorf("restoring plugin %s: %w", p.name, err)
+		}
+	}
+	if s.poisoned {
+		p.metrics.restores.Add(1)
+	}
+	s.poisoned = false
+	return nil
+}
+
+// logOutput passes on what the plugin printed while it did its work well.
+func (p *Plugin) logOutput(in *instance) {
+	if text := bytes.TrimSpace(in.call.output); len(text) > 0 {
+		p.log.Debug("plugin output", "text", strings.ToValidUTF8(string(text), "\uFFFD"))
+	}
+}
+
+// close ends the instances.
+func (p *Plugin) close() {
+	for i := range p.slots {
+		s := &p.slots[i]
+		s.mu.Lock()
+		if s.in != nil {
+			s.in.close()
+		}
+		s.in, s.closed = nil, true
+		s.memory.Store(0)
+		s.mu.Unlock()
+	}
 }
 
 // Name returns the plugin's name in gateway.toml.
-func (p *Plugin) Name() string { return "" }
+func (p *Plugin) Name() string { return p.name }
 
 // Version returns the version that the manifest states; empty without one.
-func (p *Plugin) Version() string { return "" }
+func (p *Plugin) Version() string { return p.manifest.Version }
 
 // Digest returns "sha256:" and the hex digest of the file that was loaded.
-func (p *Plugin) Digest() string { return "" }
+func (p *Plugin) Digest() string { return p.digest }
 
 // Manifest returns what the plugin says of itself.
-func (p *Plugin) Manifest() Manifest { return Manifest{} }
+func (p *Plugin) Manifest() Manifest { return p.manifest }
 
 // Grant returns the capabilities and limits in force, defaults filled in.
-func (p *Plugin) Grant() Grant { return Grant{} }
+func (p *Plugin) Grant() Grant { return p.grant }

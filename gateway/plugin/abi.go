@@ -1,0 +1,97 @@
+package plugin
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// The names of ABI 1 (sdk-plugin/ABI.md).
+const (
+	hostModule     = "tributary"
+	wasiModule     = "wasi_snapshot_preview1"
+	abiPrefix      = "tributary_abi_"
+	exportMarker   = abiPrefix + "1"
+	exportInit     = "_initialize"
+	exportMemory   = "memory"
+	exportBuffer   = "tributary_buffer"
+	exportHandle   = "tributary_handle"
+	importStateGet = "state_get"
+	importLog      = "log"
+)
+
+// checkABI says whether a module keeps to ABI 1. It names everything that is
+// wrong, so that a plugin author need not build once per mistake.
+func checkABI(m *moduleInfo) error {
+	var wrong []string
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+
+	if _, ok := m.exports[exportMarker]; !ok {
+		var other []string
+		for name := range m.exports {
+			if strings.HasPrefix(name, abiPrefix) {
+				other = append(other, strings.TrimPrefix(name, abiPrefix))
+			}
+		}
+		sort.Strings(other)
+		if len(other) > 0 {
+			return fmt.Errorf("it speaks plugin ABI %s, this gateway knows only 1: build it with an SDK of this gateway's version", strings.Join(other, ", "))
+		}
+		complain("the export %s is missing: this is no Tributary plugin, or it was not built as a reactor (Go: -buildmode=c-shared)", exportMarker)
+	}
+	for _, want := range []struct{ name, params, results string }{
+		{exportMarker, "", ""}, {exportBuffer, "i", "i"}, {exportHandle, "i", "I"}, {exportInit, "", ""},
+	} {
+		got, ok := m.exports[want.name]
+		sig := sigText(want.params, want.results)
+		switch {
+		case !ok && want.name != exportInit && want.name != exportMarker:
+			complain("the export %s %s is missing", want.name, sig)
+		case ok && (got.kind != kindFunc || got.sig != sig):
+			complain("the export %s is %s, it must be a function %s", want.name, describe(got.kind, got.sig), sig)
+		}
+	}
+	if e, ok := m.exports[exportMemory]; !ok || e.kind != kindMemory || m.memories != 1 {
+		complain("it must have exactly one memory of its own, exported as %q", exportMemory)
+	}
+	allowed := allowedImports()
+	for _, im := range m.imports {
+		sig, ok := allowed[im.module+"."+im.name]
+		switch {
+		case !ok || im.kind != kindFunc:
+			complain("it imports %s.%s (%s), which a plugin may not use", im.module, im.name, describe(im.kind, im.sig))
+		case im.sig != sig:
+			complain("it imports %s.%s as %s, it is %s", im.module, im.name, im.sig, sig)
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("it does not keep to plugin ABI 1: %s", strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// allowedImports returns the signature of everything that a plugin may import.
+func allowedImports() map[string]string {
+	allowed := map[string]string{}
+	for _, f := range hostFunctions() {
+		allowed[hostModule+"."+f.name] = sigText(f.params, f.results)
+	}
+	for _, f := range wasiFunctions() {
+		allowed[wasiModule+"."+f.name] = sigText(f.params, f.results)
+	}
+	return allowed
+}
+
+func describe(kind byte, sig string) string {
+	switch kind {
+	case kindFunc:
+		return "function " + sig
+	case kindTable:
+		return "table"
+	case kindMemory:
+		return "memory"
+	case kindGlobal:
+		return "global"
+	}
+	return fmt.Sprintf("kind %d", kind)
+}

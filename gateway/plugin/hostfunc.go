@@ -1,0 +1,153 @@
+package plugin
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// hostFunc is one function that a guest may import. params and results have one
+// letter per value: i for i32, I for i64. run finds the parameters on the stack
+// and leaves the result in stack[0].
+type hostFunc struct {
+	name, params, results string
+	run                   func(in *instance, stack []uint64)
+}
+
+// instanceKey is where a call's context holds its *instance.
+type instanceKey struct{}
+
+// hostFunctions is the module "tributary" of ABI 1.
+func hostFunctions() []hostFunc {
+	return []hostFunc{
+		{importStateGet, "iiii", "I", stateGet},
+		{importLog, "iii", "", guestLog},
+	}
+}
+
+// instantiateHost makes a module of host functions that guests can import.
+func instantiateHost(ctx context.Context, rt wazero.Runtime, module string, funcs []hostFunc) error {
+	types := func(letters string) []api.ValueType {
+		list := make([]api.ValueType, 0, len(letters))
+		for _, l := range letters {
+			if l == 'I' {
+				list = append(list, api.ValueTypeI64)
+			} else {
+				list = append(list, api.ValueTypeI32)
+			}
+		}
+		return list
+	}
+	b := rt.NewHostModuleBuilder(module)
+	for _, f := range funcs {
+		call := api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
+			f.run(ctx.Value(instanceKey{}).(*instance), stack)
+		})
+		b.NewFunctionBuilder().WithGoModuleFunction(call, types(f.params), types(f.results)).Export(f.name)
+	}
+	_, err := b.Instantiate(ctx)
+	return err
+}
+
+// Results of state_get that are no length.
+const (
+	stateAbsent  = -1
+	stateRefused = -2 // not granted, or the value is too large for the guest
+)
+
+// maxKeyBytes bounds a state key, maxReads the keys that one event may read.
+const (
+	maxKeyBytes = 1024
+	maxReads    = 256
+)
+
+// stateGet is state_get(key_ptr, key_len, buf_ptr, buf_cap) → i64. Within one
+// event a key is read once, so that the guest sees one state.
+func stateGet(in *instance, stack []uint64) {
+	in.checkDeadline()
+	key := in.guestBytes(stack[0], stack[1])
+	buf := in.guestBytes(stack[2], stack[3])
+	if in.p.grant.StateBytes == 0 || in.call.state == nil || len(key) == 0 || len(key) > maxKeyBytes {
+		stack[0] = signed(stateRefused)
+		return
+	}
+	value, ok := in.readState(string(key))
+	switch {
+	case !ok:
+		stack[0] = signed(stateRefused)
+	case value == nil:
+		stack[0] = signed(stateAbsent)
+	default:
+		if len(value) <= len(buf) {
+			copy(buf, value)
+		}
+		stack[0] = uint64(len(value))
+	}
+}
+
+// readState returns a key's value and notes the read. An error of the store
+// ends the guest's call: it is not the guest's fault and must not look like an
+// absent key.
+func (in *instance) readState(key string) (value []byte, ok bool) {
+	for i := range in.call.reads {
+		if in.call.reads[i].Key == key {
+			return in.call.values[i], true
+		}
+	}
+	if len(in.call.reads) == maxReads {
+		return nil, false
+	}
+	value, revision, err := in.call.state.Get(key)
+	if err != nil {
+		panic(stateError{err})
+	}
+	in.call.reads = append(in.call.reads, Read{Key: key, Revision: revision})
+	in.call.values = append(in.call.values, value)
+	return value, true
+}
+
+// stateError carries an error of the state reader through the guest.
+type stateError struct{ error }
+
+func (e stateError) Unwrap() error { return e.error }
+
+// guestLog is log(level, ptr, len).
+func guestLog(in *instance, stack []uint64) {
+	in.checkDeadline()
+	text := in.guestBytes(stack[1], stack[2])
+	if room := in.p.host.cfg.LogBytes - in.call.logged; len(text) > room {
+		in.p.metrics.logDropped.Add(uint64(len(text) - room))
+		text = text[:room]
+	}
+	if len(text) == 0 {
+		return
+	}
+	in.call.logged += len(text)
+	levels := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+	level := levels[min(uint32(stack[0]), uint32(len(levels)-1))]
+	in.p.log.Log(context.Background(), level, strings.ToValidUTF8(string(text), "\uFFFD"), "device", in.call.device)
+}
+
+// guestBytes returns a view on guest memory, and ends the call where the guest
+// has no such memory.
+func (in *instance) guestBytes(ptr, n uint64) []byte {
+	b, ok := in.mem.Read(uint32(ptr), uint32(n))
+	if !ok {
+		panic(errGuestPointer)
+	}
+	return b
+}
+
+// checkDeadline ends the call when its time is up. Host functions whose work
+// the guest can make long call it, since they are not counted by fuel.
+func (in *instance) checkDeadline() {
+	if time.Now().After(in.call.deadline) {
+		panic(errDeadline)
+	}
+}
+
+func signed(v int64) uint64 { return uint64(v) }

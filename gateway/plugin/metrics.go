@@ -1,0 +1,76 @@
+package plugin
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/stage"
+)
+
+// faultKinds lists the kinds for the counters.
+func faultKinds() [9]string {
+	return [...]string{FaultTrap, FaultExit, FaultDeadline, FaultFuel, FaultMemory, FaultStack, FaultOutput, FaultGarbage, FaultFailed}
+}
+
+// metrics counts what one plugin did.
+type metrics struct {
+	calls      stage.Histogram
+	faults     [9]atomic.Uint64 // by position in faultKinds
+	restores   atomic.Uint64
+	violations atomic.Uint64
+	fuel       atomic.Uint64
+	logDropped atomic.Uint64
+}
+
+func (m *metrics) observe(d time.Duration, fuel uint64, err error) {
+	m.calls.Observe(d)
+	m.fuel.Add(fuel)
+	var f *Fault
+	if err == nil || !errors.As(err, &f) {
+		return
+	}
+	for i, kind := range faultKinds() {
+		if kind == f.Kind {
+			m.faults[i].Add(1)
+		}
+	}
+}
+
+// Metrics returns the samples of every plugin.
+func (h *Host) Metrics() []stage.Metric {
+	h.mu.Lock()
+	plugins := h.plugins[:len(h.plugins):len(h.plugins)]
+	h.mu.Unlock()
+	var list []stage.Metric
+	for _, p := range plugins {
+		list = append(list, p.samples()...)
+	}
+	return list
+}
+
+func (p *Plugin) samples() []stage.Metric {
+	m := &p.metrics
+	labels := []stage.Label{{Name: "plugin", Value: p.name}}
+	counter := func(name, help string, v *atomic.Uint64) stage.Metric {
+		return stage.Metric{Name: name, Help: help, Kind: stage.CounterMetric, Labels: labels, Value: float64(v.Load())}
+	}
+	var memory int64
+	for i := range p.slots {
+		memory += p.slots[i].memory.Load()
+	}
+	list := []stage.Metric{
+		{Name: "tributary_plugin_call_seconds", Help: "Time that plugins took for an event.", Kind: stage.HistogramMetric, Labels: labels, Hist: &m.calls},
+		{Name: "tributary_plugin_memory_bytes", Help: "Linear memory of the plugin's instances.", Kind: stage.GaugeMetric, Labels: labels, Value: float64(memory)},
+		counter("tributary_plugin_restores_total", "Instances that were put back to their first state after a fault.", &m.restores),
+		counter("tributary_plugin_refusals_total", "Results that were refused because of an effect that is not granted.", &m.violations),
+		counter("tributary_plugin_fuel_total", "Units of fuel that plugins used.", &m.fuel),
+		counter("tributary_plugin_log_dropped_bytes_total", "Log text of plugins beyond wasm.log_bytes.", &m.logDropped),
+	}
+	for i, kind := range faultKinds() {
+		f := counter("tributary_plugin_faults_total", "Events on which a plugin broke, by kind.", &m.faults[i])
+		f.Labels = append(labels[:1:1], stage.Label{Name: "kind", Value: kind})
+		list = append(list, f)
+	}
+	return list
+}
