@@ -154,9 +154,13 @@ func (a *asm) payLength(local byte, shift int32) *asm {
 }
 
 // checkpoint: the fuel is below zero here, and the missing part is taken from the reserve.
-func (a *asm) checkpoint(interval int64) *asm {
+func (a *asm) checkpoint(interval int64, report bool) *asm {
 	a.op(0) // no locals
-	a.i32(0).op(opMemoryGrow, 0, opDrop)
+	if report {
+		a.i32(allPages).op(opMemorySize, 0, opI32Sub, opMemoryGrow, 0, opDrop)
+	} else {
+		a.i32(0).op(opMemoryGrow, 0, opDrop)
+	}
 	a.get(glInterrupt).op(opIf, void).i32(StopInterrupt).set(glStop).op(opUnreachable, opEnd)
 	// reserve += fuel; if reserve <= 0, stop with both globals as they are.
 	a.get(glReserve).get(glFuel).op(opI64Add).i64(0).op(opI64LtS, opIf, void)
@@ -168,12 +172,12 @@ func (a *asm) checkpoint(interval int64) *asm {
 }
 
 // grow: memory.grow, but pages that a restore took from the guest are given before new ones.
-func (a *asm) grow() *asm {
+func (a *asm) grow(maxPages uint32) *asm {
 	const delta, want = 0, 1
 	a.op(1, 1, typeI64)
 	a.get(glPages).op(opI64ExtendU, opLocalGet, delta, opI64ExtendU, opI64Add, opLocalTee, want)
 	a.op(opMemorySize, 0, opI64ExtendU, opI64GtU, opIf, void)
-	a.op(opLocalGet, want).i64(65536).op(opI64GtU, opIf, void).i32(-1).op(opReturn, opEnd)
+	a.op(opLocalGet, want).i64(int64(maxPages)).op(opI64GtU, opIf, void).i32(-1).op(opReturn, opEnd)
 	a.op(opLocalGet, want, opI32Wrap, opMemorySize, 0, opI32Sub, opMemoryGrow, 0)
 	a.i32(-1).op(opI32Eq, opIf, void).i32(-1).op(opReturn, opEnd, opEnd)
 	return a.get(glPages).op(opLocalGet, want, opI32Wrap).set(glPages).op(opEnd)
@@ -246,8 +250,8 @@ func (w *rewriter) injectedCode() []byte {
 		b := build(w.asm()).b
 		out = append(appendU32(out, uint32(len(b))), b...)
 	}
-	body(func(a *asm) *asm { return a.checkpoint(w.mod.interval) })
-	body((*asm).grow)
+	body(func(a *asm) *asm { return a.checkpoint(w.mod.interval, w.opts.ReportCheckpoints) })
+	body(func(a *asm) *asm { return a.grow(w.maxPages) })
 	body((*asm).fill)
 	body((*asm).copy)
 	body(func(a *asm) *asm { return a.pay(bytesPerUnitShift) })

@@ -64,6 +64,7 @@ const (
 	HostCallUnits        = 200         // a direct call of an imported function
 	growUnits            = 1000        // memory.grow and table.grow
 	maxLocals            = 50_000      // per function
+	allPages             = 65536       // 4 GiB of memory, the most that 32-bit addresses reach
 	chunkBytes           = 1 << 20     // memory.fill and memory.copy run in pieces of this size
 	bytesPerUnitShift    = 6           // bulk memory: 64 bytes are one unit
 	elementsPerUnitShift = 3           // bulk table: 8 elements are one unit
@@ -80,6 +81,11 @@ type Options struct {
 	MaxMemoryPages uint32
 	// MaxTableElements caps each table likewise; 0 means DefaultTableElements.
 	MaxTableElements uint32
+	// ReportCheckpoints makes each checkpoint ask for all of 4 GiB of memory instead of for no page,
+	// so that the host's memory allocator hears of it on the guest's own goroutine: it may look at
+	// the clock, give its turn to others, and end the call by a panic; it must not give the memory.
+	// The declared maximum is lifted for it and enforced by the injected memory.grow instead.
+	ReportCheckpoints bool
 }
 
 // Module is a rewritten module. Its slices may alias the input.

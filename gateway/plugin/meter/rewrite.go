@@ -49,6 +49,7 @@ type rewriter struct {
 	tables          uint32
 	hasMemory       bool
 	minPages        uint32
+	maxPages        uint32 // what memory.grow may reach; 65536 unless the declared maximum is lifted
 	globals         uint32
 	importedGlobals uint32
 	mutable         []mutableGlobal
@@ -88,6 +89,7 @@ func Rewrite(module []byte, o Options) (*Module, error) {
 		opts:     o,
 		out:      make([]byte, 0, len(module)+len(module)/8+1024),
 		mod:      &Module{interval: int64(o.Interval)},
+		maxPages: allPages,
 		exports:  map[string]struct{}{},
 		reported: map[string]struct{}{},
 	}
@@ -329,14 +331,14 @@ func (w *rewriter) emitFunctions(own []byte) {
 	w.emitItems(secFunction, uint32(len(w.funcs))-w.importedFuncs, own, injected, numFuncs)
 }
 
-// limits copies limits with the maximum cut to most (0: not) and returns the minimum.
-func (w *rewriter) limits(out []byte, what string, most uint32) ([]byte, uint32) {
+// limits copies limits with the maximum cut to most (0: not) and returns both; no maximum is 2^32-1.
+func (w *rewriter) limits(out []byte, what string, most uint32) (_ []byte, low, high uint32) {
 	flag := w.u8()
 	if flag > 1 {
 		w.failf("%s limits %#x are not supported: build without threads and memory64", what, flag)
 	}
-	low := w.u32()
-	high := most
+	low = w.u32()
+	high = most
 	if flag == 1 {
 		high = w.u32()
 		if most > 0 && high > most && low <= most {
@@ -347,9 +349,9 @@ func (w *rewriter) limits(out []byte, what string, most uint32) ([]byte, uint32)
 		w.failf("%s starts with %d but only %d are allowed", what, low, most)
 	}
 	if flag == 0 && most == 0 {
-		return appendU32(append(out, 0), low), low
+		return appendU32(append(out, 0), low), low, math.MaxUint32
 	}
-	return appendU32(appendU32(append(out, 1), low), high), low
+	return appendU32(appendU32(append(out, 1), low), high), low, high
 }
 
 func (w *rewriter) tableSection() {
@@ -359,7 +361,7 @@ func (w *rewriter) tableSection() {
 		start := w.pos
 		w.refType()
 		if w.err == nil {
-			out, _ = w.limits(append(out, w.data[start]), "table "+strconv.Itoa(int(i)), w.opts.MaxTableElements)
+			out, _, _ = w.limits(append(out, w.data[start]), "table "+strconv.Itoa(int(i)), w.opts.MaxTableElements)
 		}
 	}
 	if w.err == nil {
@@ -377,8 +379,12 @@ func (w *rewriter) memorySection() {
 		w.failf("%d memories are not supported: build without multi-memory", n)
 		return
 	}
-	out, low := w.limits([]byte{1}, "memory", w.opts.MaxMemoryPages)
+	out, low, high := w.limits([]byte{1}, "memory", w.opts.MaxMemoryPages)
 	w.hasMemory, w.minPages = true, low
+	if w.opts.ReportCheckpoints {
+		w.maxPages = min(high, allPages)
+		out = appendU32(appendU32([]byte{1, 1}, low), allPages)
+	}
 	if w.err == nil {
 		w.emit(secMemory, out)
 	}
