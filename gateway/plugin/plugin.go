@@ -170,7 +170,7 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 		}
 		p.settings = text
 	}
-	module, err := meter.Rewrite(wasm, meter.Options{MaxMemoryPages: uint32(roundUp(p.grant.MemoryBytes, pageBytes) / pageBytes)})
+	module, err := meter.Rewrite(wasm, meter.Options{ReportCheckpoints: true})
 	if err != nil {
 		return nil, err
 	}

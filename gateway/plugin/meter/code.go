@@ -2,36 +2,53 @@ package meter
 
 import "fmt"
 
-// body is the rewriting of one function: the parts that are not copied are collected while the
-// instructions are read, because the weight of a loop is known only at its end.
+// body is the rewriting of one function. Its instructions are read into events (this file), the
+// events are divided into segments that are paid for at once (plan.go), and then written with what
+// is injected (weave.go). The buffers are reused from function to function.
 type body struct {
 	*rewriter
-	fn      uint32 // index of the function
-	locals  uint32 // with parameters
-	edits   []edit // by position
-	regions []region
-	scratch []byte
-	blocks  []bool // open blocks around the current instruction; true for loops
+	fn         uint32 // index of the function
+	locals     uint32 // with parameters
+	groups     uint32 // of locals
+	start      int    // of the function
+	declared   int    // position of the first group
+	code       int    // of the first instruction
+	events     []event
+	open       []int // events that opened the blocks around the current instruction
+	plain      uint32
+	planner    planner
+	codeBuffer []byte
 }
 
-// region is straight code that one count pays for: the function, or the part of a loop that is in
-// no inner loop. Open regions are a stack.
-type region struct {
-	edit  int // the count in edits
-	units int64
+// event is an instruction that the meter has to know: control flow, calls, and what is replaced.
+type event struct {
+	at, next uint32 // its bytes
+	plain    uint32 // units of the ordinary instructions since the event before
+	arg      uint32 // branches: the farthest label; calls: the function to call in its place or before it
+	units    uint32 // its own charge
+	segment  int32  // that begins behind it, or none
+	kind     eventKind
+	calls    bool // loops: whether the body calls anything that counts fuel
+	table    bool // blocks: whether a br_table jumps to its end
+	load     bool // fuel moves to the local before it
+	spill    bool // fuel moves back to the global before it (loops: behind their end)
 }
 
-// edit puts injected code in the place of skip bytes.
-type edit struct {
-	from  uint32
-	skip  uint8
-	kind  uint8 // an injected function to call, or one of the kinds below
-	units int64 // of editCount
-}
+type eventKind uint8
 
 const (
-	editCount = numFuncs + iota // count units of fuel
-	editPages                   // push the size of the memory
+	evStart    eventKind = iota // of the function
+	evBlock                     // block
+	evIf                        // if
+	evLoop                      // loop
+	evElse                      // else
+	evEnd                       // end
+	evBranch                    // br, br_table, return, unreachable: what follows is dead
+	evBranchIf                  // br_if
+	evCall                      // copied, but counts fuel itself
+	evPay                       // copied behind a call of the injected function arg
+	evCallIn                    // replaced by a call of the injected function arg
+	evPages                     // replaced by the memory size as the guest sees it
 )
 
 func (w *rewriter) codeSection() {
@@ -40,7 +57,7 @@ func (w *rewriter) codeSection() {
 		w.failf("%d functions are declared but %d have code", declared, n)
 		return
 	}
-	own := make([]byte, 0, w.end-w.pos+(w.end-w.pos)/8)
+	own := make([]byte, 0, w.end-w.pos+(w.end-w.pos)/4)
 	b := &body{rewriter: w}
 	for i := uint32(0); i < n && w.err == nil; i++ {
 		size := w.u32()
@@ -48,7 +65,7 @@ func (w *rewriter) codeSection() {
 			w.failf("function %d is longer than its section", w.importedFuncs+i)
 			return
 		}
-		outer, start := w.end, w.pos
+		outer := w.end
 		w.end = w.pos + int(size)
 		b.read(w.importedFuncs + i)
 		if w.err == nil && w.pos != w.end {
@@ -57,7 +74,8 @@ func (w *rewriter) codeSection() {
 		if w.err != nil {
 			return
 		}
-		own = b.write(own, start, w.end)
+		b.plan()
+		own = b.write(own)
 		w.end = outer
 	}
 	w.bodies = n
@@ -68,11 +86,12 @@ func (w *rewriter) codeSection() {
 
 // read decodes a function up to its last end.
 func (b *body) read(fn uint32) {
-	b.fn = fn
-	b.edits, b.regions, b.blocks = b.edits[:0], b.regions[:0], b.blocks[:0]
+	b.fn, b.start, b.plain = fn, b.pos, 0
+	b.events, b.open = b.events[:0], b.open[:0]
 	b.locals = b.types[b.funcs[fn]].params
-	groups := b.u32()
-	for i := uint32(0); i < groups && b.err == nil; i++ {
+	b.groups = b.u32()
+	b.declared = b.pos
+	for i := uint32(0); i < b.groups && b.err == nil; i++ {
 		n := b.u32()
 		b.valueType()
 		if n > maxLocals || b.locals+n > maxLocals {
@@ -81,120 +100,115 @@ func (b *body) read(fn uint32) {
 		}
 		b.locals += n
 	}
-	b.open(false)
-	b.enter(1 + int64(b.locals))
-	for len(b.blocks) > 0 && b.err == nil {
+	b.code = b.pos
+	b.open = append(b.open, 0)
+	b.event(b.pos, evStart, 0).units = 1 + b.locals
+	for len(b.open) > 0 && b.err == nil {
 		b.instruction()
 	}
 }
 
-// open and close keep track of blocks.
-func (b *body) open(loop bool) { b.blocks = append(b.blocks, loop) }
-
-// enter starts a region that is paid for at the current position.
-func (b *body) enter(units int64) {
-	b.regions = append(b.regions, region{edit: len(b.edits), units: units})
-	b.inject(b.pos, editCount)
-	b.mod.Checkpoints++
+// event records the instruction that has just been read from position at.
+func (b *body) event(at int, kind eventKind, arg uint32) *event {
+	b.events = append(b.events, event{
+		at: uint32(at), next: uint32(b.pos), plain: b.plain, arg: arg, units: 1, kind: kind, segment: none,
+	})
+	b.plain = 0
+	return &b.events[len(b.events)-1]
 }
 
-// inject replaces the bytes from the given position to the current one.
-func (b *body) inject(from int, kind uint8) {
-	b.edits = append(b.edits, edit{from: uint32(from), skip: uint8(b.pos - from), kind: kind})
+// called notes in the innermost block that it calls something that counts fuel; end passes it on.
+func (b *body) called() { b.events[b.open[len(b.open)-1]].calls = true }
+
+func (b *body) block(at int, kind eventKind) {
+	b.blockType()
+	b.open = append(b.open, len(b.events))
+	b.event(at, kind, 0)
 }
 
-// before injects a call at a position that has been read already.
-func (b *body) before(at int, fn uint8) {
-	b.edits = append(b.edits, edit{from: uint32(at), kind: fn})
-}
-
-func (b *body) leave() {
-	r := b.regions[len(b.regions)-1]
-	b.edits[r.edit].units = r.units
-	b.regions = b.regions[:len(b.regions)-1]
-}
-
-// charge adds units to the innermost region.
-func (b *body) charge(units int64) { b.regions[len(b.regions)-1].units += units }
-
-func (b *body) close() {
-	last := len(b.blocks) - 1
-	if b.blocks[last] || last == 0 {
-		b.leave()
+func (b *body) endOfBlock(at int) {
+	last := len(b.open) - 1
+	calls := b.events[b.open[last]].calls
+	b.open = b.open[:last]
+	if calls && last > 0 {
+		b.called()
 	}
-	b.blocks = b.blocks[:last]
+	b.event(at, evEnd, 0)
 }
 
-// write appends the function, whose code is data[start:end], with its size.
-func (b *body) write(out []byte, start, end int) []byte {
-	a := b.asm()
-	a.b = b.scratch[:0]
-	at := start
-	for _, e := range b.edits {
-		a.op(b.data[at:e.from]...)
-		switch e.kind {
-		case editCount:
-			a.count(e.units)
-		case editPages:
-			a.get(glPages)
-		default:
-			a.call(uint32(e.kind))
+// label reads a branch target as the number of blocks to leave.
+func (b *body) label() uint32 { return b.index("label", uint32(len(b.open))) }
+
+func (b *body) branchTable(at int) {
+	n := b.u32()
+	far := uint32(0)
+	// One label more than n: the default.
+	for i := uint64(0); i <= uint64(n) && b.err == nil; i++ {
+		depth := b.label()
+		if b.err == nil {
+			b.events[b.open[len(b.open)-1-int(depth)]].table = true
+			far = max(far, depth)
 		}
-		at = int(e.from) + int(e.skip)
 	}
-	a.op(b.data[at:end]...)
-	b.scratch = a.b
-	return append(appendU32(out, uint32(len(a.b))), a.b...)
+	b.event(at, evBranch, far)
 }
 
-// unrestorable reports the first use of an opcode.
-func (b *body) unrestorable(opcode string, at int) {
-	b.rewriter.unrestorable(opcode, b.place(at))
-}
-
-// place names the current instruction in errors.
-func (b *body) place(at int) string {
-	return fmt.Sprintf("function %d offset %#x", b.fn, at)
-}
-
-func (b *body) unsupported(at int, name, code, hint string) {
-	b.fail(fmt.Errorf("opcode %s (%s) at %s is not supported: %s", name, code, b.place(at), hint))
-}
-
-// instruction reads one instruction, charges it and records its edits.
+// instruction reads one instruction.
 func (b *body) instruction() {
 	at := b.pos
 	op := b.u8()
 	if b.err != nil {
 		return
 	}
-	b.charge(1)
 	switch {
-	case op == 0x02 || op == opIf:
-		b.blockType()
-		b.open(false)
+	case op == 0x02:
+		b.block(at, evBlock)
 	case op == opLoop:
-		b.blockType()
-		b.open(true)
-		b.enter(1)
+		b.block(at, evLoop)
+	case op == opIf:
+		b.block(at, evIf)
+	case op == opElse:
+		b.event(at, evElse, 0)
 	case op == opEnd:
-		b.close()
-	case op == opElse || op <= 0x01 || op == opReturn || op == opDrop || op == opSelect:
-	case op == 0x0c || op == opBrIf:
-		b.index("label", uint32(len(b.blocks)))
+		b.endOfBlock(at)
+	case op == 0x0c:
+		b.event(at, evBranch, b.label())
+	case op == opBrIf:
+		b.event(at, evBranchIf, b.label())
 	case op == 0x0e:
-		n := b.u32()
-		for i := uint32(0); i < n && b.err == nil; i++ {
-			b.index("label", uint32(len(b.blocks)))
-		}
-		b.index("label", uint32(len(b.blocks)))
+		b.branchTable(at)
+	case op == opReturn:
+		b.event(at, evBranch, uint32(len(b.open)-1))
 	case op == 0x10:
-		if b.index("function", uint32(len(b.funcs))) < b.importedFuncs {
-			b.charge(HostCallUnits)
+		host := b.index("function", uint32(len(b.funcs))) < b.importedFuncs
+		b.called()
+		if e := b.event(at, evCall, 0); host {
+			e.units += HostCallUnits
 		}
 	case op == 0x11:
 		b.index("type", uint32(len(b.types)))
 		b.index("table", b.tables)
+		b.called()
+		b.event(at, evCall, 0)
+	case op == opMemorySize:
+		b.memory()
+		b.event(at, evPages, 0)
+	case op == opMemoryGrow:
+		b.memory()
+		b.called()
+		b.event(at, evCallIn, fnGrow).units = growUnits
+	case op == 0xfc:
+		b.miscellaneous(at)
+	default:
+		b.plain++
+		b.ordinary(at, op)
+	}
+}
+
+// ordinary reads the immediates of an instruction that is copied as it is.
+func (b *body) ordinary(at int, op byte) {
+	switch {
+	case op <= 0x01 || op == opDrop || op == opSelect:
 	case op == 0x1c:
 		n := b.u32()
 		for i := uint32(0); i < n && b.err == nil; i++ {
@@ -211,13 +225,6 @@ func (b *body) instruction() {
 		b.unrestorable("table.set", at)
 	case op >= 0x28 && op <= 0x3e:
 		b.memArg()
-	case op == opMemorySize:
-		b.memory()
-		b.inject(at, editPages)
-	case op == opMemoryGrow:
-		b.memory()
-		b.charge(growUnits)
-		b.inject(at, fnGrow)
 	case op == opI32Const:
 		b.signed(32)
 	case op == opI64Const:
@@ -231,8 +238,6 @@ func (b *body) instruction() {
 		b.refType()
 	case op == 0xd2:
 		b.index("function", uint32(len(b.funcs)))
-	case op == 0xfc:
-		b.miscellaneous(at)
 	case op == 0xfd:
 		b.vector(at)
 	default:
@@ -240,69 +245,32 @@ func (b *body) instruction() {
 	}
 }
 
-// index is reader.index with the place in its error.
-func (b *body) index(what string, n uint32) uint32 {
-	at := b.pos
-	i := b.u32()
-	if b.err == nil && i >= n {
-		b.fail(fmt.Errorf("%s index %d at %s, but there are %d", what, i, b.place(at), n))
-	}
-	return i
-}
-
-func (b *body) blockType() {
-	at := b.pos
-	switch t := b.signed(33); {
-	case t >= 0:
-		if t >= int64(len(b.types)) {
-			b.fail(fmt.Errorf("type index %d at %s, but there are %d", t, b.place(at), len(b.types)))
-		}
-	case t != void-0x80:
-		b.pos = at // one byte, not any signed number
-		b.valueType()
-	}
-}
-
-// memory reads a memory index, which must be the byte 0.
-func (b *body) memory() {
-	at := b.pos
-	if i := b.u8(); b.err == nil && (i != 0 || !b.hasMemory) {
-		b.fail(fmt.Errorf("memory index %d at %s, but there is no such memory: build without multi-memory", i, b.place(at)))
-	}
-}
-
-func (b *body) memArg() {
-	at := b.pos
-	align := b.u32()
-	b.u32()
-	if b.err == nil && (align >= 32 || !b.hasMemory) {
-		b.fail(fmt.Errorf("memory access at %s needs a memory that is not there: build without multi-memory and memory64", b.place(at)))
-	}
-}
-
-// miscellaneous reads an instruction behind 0xfc.
+// miscellaneous reads an instruction behind 0xfc. What works on a length pays for it.
 func (b *body) miscellaneous(at int) {
 	sub := b.u32()
+	kind, fn := evCall, uint32(0)
 	switch sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncation
+		b.plain++
+		return
 	case 8: // memory.init
 		b.u32()
 		b.memory()
-		b.before(at, fnBytes)
+		kind, fn = evPay, fnBytes
 	case 9:
 		b.u32()
 		b.unrestorable("data.drop", at)
 	case 10:
 		b.memory()
 		b.memory()
-		b.inject(at, fnCopy)
+		kind, fn = evCallIn, fnCopy
 	case 11:
 		b.memory()
-		b.inject(at, fnFill)
+		kind, fn = evCallIn, fnFill
 	case 12:
 		b.index("element segment", b.elements)
 		b.index("table", b.tables)
-		b.before(at, fnElements)
+		kind, fn = evPay, fnElements
 		b.unrestorable("table.init", at)
 	case 13:
 		b.index("element segment", b.elements)
@@ -310,22 +278,28 @@ func (b *body) miscellaneous(at int) {
 	case 14:
 		b.index("table", b.tables)
 		b.index("table", b.tables)
-		b.before(at, fnElements)
+		kind, fn = evPay, fnElements
 		b.unrestorable("table.copy", at)
 	case 15:
 		b.index("table", b.tables)
-		b.charge(growUnits)
 		b.unrestorable("table.grow", at)
+		b.event(at, evCall, 0).units = growUnits
+		return
 	case 16:
 		b.index("table", b.tables)
 	case 17:
 		b.index("table", b.tables)
-		b.before(at, fnElements)
+		kind, fn = evPay, fnElements
 		b.unrestorable("table.fill", at)
 	default:
 		if b.err == nil {
-			b.unsupported(at, "unknown", fmt.Sprintf("0xfc %d", sub), "build for WebAssembly 2.0")
+			b.unsupported(at, "unknown", fmt.Sprintf("0xfc %d", sub), hint2)
 		}
+		return
+	}
+	b.event(at, kind, fn)
+	if kind != evCall {
+		b.called()
 	}
 }
 
@@ -347,14 +321,4 @@ func (b *body) vector(at int) {
 			b.unsupported(at, vectorName(sub), fmt.Sprintf("0xfd %d", sub), "build without -mrelaxed-simd")
 		}
 	}
-}
-
-// vectorGap tells the codes below 256 that no instruction of WebAssembly 2.0 has.
-func vectorGap(sub uint32) bool {
-	switch sub {
-	case 0x9a, 0xa2, 0xa5, 0xa6, 0xaf, 0xb0, 0xb2, 0xb3, 0xb4, 0xbb, 0xc2, 0xc5, 0xc6,
-		0xcf, 0xd0, 0xd2, 0xd3, 0xd4, 0xe2, 0xee:
-		return true
-	}
-	return false
 }

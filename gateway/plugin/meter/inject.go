@@ -92,6 +92,7 @@ type asm struct {
 	b       []byte
 	funcs   uint32 // index of the first injected function
 	globals uint32 // index of the first injected global
+	local   uint32 // index of the local that holds the fuel in a loop without calls
 }
 
 func (a *asm) op(code ...byte) *asm       { a.b = append(a.b, code...); return a }
@@ -138,14 +139,26 @@ const (
 	void          = 0x40 // block type
 )
 
-// settle calls the checkpoint if the fuel, whose new value is on the stack, is below zero.
-func (a *asm) settle() *asm {
-	return a.set(glFuel).get(glFuel).i64(0).op(opI64LtS, opIf, void).call(fnCheckpoint).op(opEnd)
+func (a *asm) getLocal() *asm { return a.u32(opLocalGet, a.local) }
+func (a *asm) setLocal() *asm { return a.u32(opLocalSet, a.local) }
+
+// count pays units from the local or the global, and calls the checkpoint if that is below zero then.
+func (a *asm) count(units int64, local, check bool) *asm {
+	switch {
+	case !local && !check:
+		return a.get(glFuel).i64(units).op(opI64Sub).set(glFuel)
+	case !local:
+		return a.get(glFuel).i64(units).op(opI64Sub).settle()
+	case !check:
+		return a.getLocal().i64(units).op(opI64Sub).setLocal()
+	}
+	a.getLocal().i64(units).op(opI64Sub).u32(opLocalTee, a.local).i64(0).op(opI64LtS, opIf, void)
+	return a.getLocal().set(glFuel).call(fnCheckpoint).get(glFuel).setLocal().op(opEnd)
 }
 
-// count pays a constant number of units.
-func (a *asm) count(units int64) *asm {
-	return a.get(glFuel).i64(units).op(opI64Sub).settle()
+// settle takes the new value of the fuel from the stack and calls the checkpoint if it is below zero.
+func (a *asm) settle() *asm {
+	return a.set(glFuel).get(glFuel).i64(0).op(opI64LtS, opIf, void).call(fnCheckpoint).op(opEnd)
 }
 
 // payLength pays for the length in a local.

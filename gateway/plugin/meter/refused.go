@@ -6,6 +6,7 @@ const (
 	hintTail    = "build without -mtail-call"
 	hintThrow   = "build without exceptions (-fno-wasm-exceptions)"
 	hintGC      = "build for WebAssembly 2.0 (no GC types, no typed function references)"
+	hint2       = "build for WebAssembly 2.0"
 	hintThreads = "build without threads (-mno-atomics, no -pthread)"
 )
 
@@ -43,7 +44,7 @@ func (b *body) refuse(at int, op byte) {
 			b.unsupported(at, atomicName(sub), fmt.Sprintf("0xfe %d", sub), hintThreads)
 		}
 	default:
-		b.unsupported(at, "unknown", code, "build for WebAssembly 2.0")
+		b.unsupported(at, "unknown", code, hint2)
 	}
 }
 

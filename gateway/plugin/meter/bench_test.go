@@ -1,0 +1,65 @@
+package meter
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+)
+
+func BenchmarkRewrite(b *testing.B) {
+	module := goGuest(b)
+	b.SetBytes(int64(len(module)))
+	b.ReportAllocs()
+	for b.Loop() {
+		rewrite(b, module, Options{})
+	}
+}
+
+// BenchmarkRatio runs the same guest with and without the meter in turn and reports the ratio of
+// the median times; interleaving keeps a busy machine out of the ratio.
+func BenchmarkRatio(b *testing.B) {
+	for _, c := range []struct {
+		module func(testing.TB) []byte
+		guest  string
+		export string
+		arg    uint64
+	}{
+		{goGuest, "go", "decode", 20},
+		{goGuest, "go", "scan", 500},
+		{goGuest, "go", "sieve", 50_000},
+		{goGuest, "go", "recurse", 1000},
+		{cGuest, "c", "hash", 200_000},
+		{cGuest, "c", "xorshift", 100_000},
+		{cGuest, "c", "sieve", 16_000},
+		{cGuest, "c", "fib", 20},
+		{cGuest, "c", "saxpy", 50},
+	} {
+		b.Run(fmt.Sprintf("%s/%s", c.guest, c.export), func(b *testing.B) {
+			module := c.module(b)
+			r := newRuntime(b, wazero.NewRuntimeConfigCompiler())
+			plain := instantiate(b, r, module, nil)
+			metered := instantiate(b, r, nil, rewrite(b, module, Options{}))
+			var times [2][]time.Duration
+			for b.Loop() {
+				for k, g := range []*instance{plain, metered} {
+					g.refuel(1 << 40)
+					start := time.Now()
+					if _, err := g.call(c.export, c.arg); err != nil {
+						b.Fatal(err)
+					}
+					times[k] = append(times[k], time.Since(start))
+				}
+			}
+			median := func(d []time.Duration) float64 { slices.Sort(d); return float64(d[len(d)/2]) }
+			p, m := median(times[0]), median(times[1])
+			b.ReportMetric(p, "plain-ns")
+			b.ReportMetric(m, "metered-ns")
+			b.ReportMetric(m/p, "ratio")
+			b.ReportMetric(float64(times[1][0])/float64(times[0][0]), "ratio-min")
+			b.ReportMetric(float64(1<<40-metered.left()), "fuel")
+		})
+	}
+}
