@@ -68,8 +68,10 @@ func (r *Reader) Next() bool {
 	if r.pos >= len(r.b) || r.err != nil {
 		return false
 	}
-	tag, ok := r.varint()
-	if !ok {
+	tag, ok := uint64(r.b[r.pos]), true
+	if tag < 0x80 {
+		r.pos++ // by far the usual case, and it pays not to make it a call
+	} else if tag, ok = r.varint(); !ok {
 		return false
 	}
 	if tag>>3 == 0 || tag>>3 > 1<<29-1 {
@@ -119,15 +121,7 @@ func (r *Reader) fixed(n int) bool {
 	return true
 }
 
-func (r *Reader) varint() (uint64, bool) {
-	if r.pos < len(r.b) && r.b[r.pos] < 0x80 {
-		r.pos++
-		return uint64(r.b[r.pos-1]), true
-	}
-	return r.longVarint()
-}
-
-func (r *Reader) longVarint() (v uint64, ok bool) {
+func (r *Reader) varint() (v uint64, ok bool) {
 	for i, c := range r.b[r.pos:] {
 		if i == 9 && c > 1 {
 			return 0, r.fail(ErrVarint)
