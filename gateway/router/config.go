@@ -47,8 +47,8 @@ func Default() Config {
 	return Config{Queue: 1024, Retries: 5, RetryDelay: 100 * time.Millisecond, RetryDelayMax: 5 * time.Second}
 }
 
-// shards returns the number of workers.
-func (c *Config) shards() int {
+// Workers returns the number of shards in use.
+func (c *Config) Workers() int {
 	if c.Shards > 0 {
 		return c.Shards
 	}

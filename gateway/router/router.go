@@ -48,8 +48,9 @@ type Store interface {
 
 // Registry answers who may speak for whom.
 type Registry interface {
-	// Known says whether a command may be addressed to the device.
-	Known(application, device string) bool
+	// Device says whether a command may be addressed to the device, and whether
+	// the device is shut out for the time being.
+	Device(application, device string) (known, disabled bool)
 	// Trusts says whether gateway may speak for device.
 	Trusts(application, gateway, device string) bool
 	// Gateways lists the devices that may speak for device.
@@ -99,7 +100,7 @@ func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *s
 		}
 		r.routes[route.Application] = append(r.routes[route.Application], boundRoute{route, h})
 	}
-	for i := range cfg.shards() {
+	for i := range cfg.Workers() {
 		r.shards = append(r.shards, newShard(r, i))
 	}
 	return r, nil
@@ -152,9 +153,9 @@ func (r *Router) Routes(application string) bool { return len(r.routes[applicati
 func (r *Router) Submit(in *event.Inbound, done func(stage.Outcome)) {
 	r.metrics.received.Add(1)
 	if in.Event.Type == event.TypeCommand {
-		if !r.registry.Known(in.Event.Application, in.Event.Device) {
+		if refusal := r.addressee(in.Event.Application, in.Event.Device); refusal != nil {
 			r.metrics.refused.Add(1)
-			done(stage.Outcome{Code: stage.NotAuthorized, Reason: "no such application or device, or no right to command it"})
+			done(stage.Outcome{Code: refusal.Code, Reason: refusal.Reason})
 			return
 		}
 		in.Event.Sender = r.carrier(in.Event.Application, in.Event.Device)
@@ -171,6 +172,18 @@ func (r *Router) Submit(in *event.Inbound, done func(stage.Outcome)) {
 	}
 	r.pending.Add(1)
 	s.in <- j
+}
+
+// addressee refuses commands to devices that there are not. An unknown one is
+// refused in the same words as a missing right, which hides whether it exists.
+func (r *Router) addressee(application, device string) *stage.Error {
+	switch known, disabled := r.registry.Device(application, device); {
+	case !known:
+		return &stage.Error{Code: stage.NotAuthorized, Reason: "no such application or device, or no right to command it"}
+	case disabled:
+		return &stage.Error{Code: stage.ImplementationError, Reason: "the device is disabled"}
+	}
+	return nil
 }
 
 // orderKey names the device whose order the event belongs to.

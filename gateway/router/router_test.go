@@ -428,6 +428,7 @@ func TestCommand(t *testing.T) {
 		{"behind its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered}, "gw", stage.Success, stage.Delivered},
 		{"itself before its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Delivered}, "child-1", stage.Success, stage.Delivered},
 		{"connected gateway before own queue", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Queued}, "gw", stage.Success, stage.Delivered},
+		{"disabled", "off", map[string]stage.Delivery{"off": stage.Delivered}, "", stage.ImplementationError, stage.NoDevice},
 		{"unknown", "ghost", map[string]stage.Delivery{"ghost": stage.Delivered}, "", stage.NotAuthorized, stage.NoDevice},
 	}
 	for _, tc := range cases {

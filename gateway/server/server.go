@@ -1,0 +1,286 @@
+// Package server is the composition root: it makes the stages out of the
+// configuration, wires them, runs them and stops them in order. It may import
+// every stage; only main imports it.
+//
+// Start goes from the store outwards and stop from the listeners inwards, so
+// that nothing accepts what nobody handles: no new connections, events in
+// flight finish and are acknowledged, consumers store their positions, the
+// store closes.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/admin"
+	"tributary.io/gateway/config"
+	"tributary.io/gateway/consumer"
+	"tributary.io/gateway/listener/mqtt"
+	"tributary.io/gateway/plugin"
+	"tributary.io/gateway/registry"
+	"tributary.io/gateway/router"
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/gateway/store/pebble"
+)
+
+// drainTime bounds how long a stop waits for events in flight.
+const drainTime = 20 * time.Second
+
+// Server is a gateway.
+type Server struct {
+	cfg   *config.Config
+	log   *slog.Logger
+	ready atomic.Bool
+
+	mu    sync.Mutex
+	addrs map[string]net.Addr
+	up    chan struct{} // closed when every listener accepts
+}
+
+// New returns a gateway that does nothing until Run. The configuration must be
+// valid.
+func New(cfg *config.Config, log *slog.Logger) *Server {
+	return &Server{cfg: cfg, log: log, addrs: map[string]net.Addr{}, up: make(chan struct{})}
+}
+
+// Up is closed when every listener accepts connections.
+func (s *Server) Up() <-chan struct{} { return s.up }
+
+// Addr returns the address of the listener "mqtt" or "admin", nil before Up.
+func (s *Server) Addr(listener string) net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addrs[listener]
+}
+
+// Check loads what Run would load, without opening the store or listening.
+func Check(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	host, handlers, err := loadPlugins(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer host.Close(ctx)
+	if _, err := registry.New(cfg.Registry); err != nil {
+		return fmt.Errorf("reading applications and users: %w", err)
+	}
+	_, err = router.New(cfg.Router, handlers, nil, nil, log)
+	return err
+}
+
+// Run serves until ctx ends, then stops in order. It returns nil after a clean
+// stop, and an error when the gateway could not start, a listener or the store
+// failed, or the stop took too long.
+func (s *Server) Run(ctx context.Context) error {
+	g, err := s.assemble(ctx)
+	if err != nil {
+		return err
+	}
+	s.ready.Store(true)
+	close(s.up)
+	s.log.Info("the gateway is ready", "mqtt", s.Addr("mqtt").String(), "applications", len(s.cfg.Registry.Applications), "plugins", len(s.cfg.Plugins))
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping: no new connections, finishing events in flight")
+	case err = <-g.failed:
+		s.log.Error("stopping: a part of the gateway failed", "error", err)
+	}
+	s.ready.Store(false)
+	return errors.Join(err, g.stop())
+}
+
+// gateway is the running stages.
+type gateway struct {
+	s         *Server
+	store     *pebble.Store
+	host      *plugin.Host
+	router    *router.Router
+	consumer  *consumer.Consumer
+	mqtt      *mqtt.Server
+	failed    chan error // the first failure of a part that should run for ever
+	parts     sync.WaitGroup
+	stopServe context.CancelFunc // listeners stop accepting
+	stopRead  context.CancelFunc // the consumer stage ends
+	stopAdmin context.CancelFunc
+}
+
+// assemble makes, wires and starts every stage. On an error nothing stays open.
+func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, fn := range slices.Backward(undo) {
+				fn()
+			}
+		}
+	}()
+	cfg := s.cfg
+	reg, err := registry.New(cfg.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("reading applications and users: %w", err)
+	}
+	host, handlers, err := loadPlugins(ctx, cfg, s.log)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { host.Close(context.Background()) })
+	st, err := pebble.Open(cfg.Store, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store in %s: %w", cfg.Store.Dir, err)
+	}
+	undo = append(undo, func() { st.Close() })
+	for _, app := range reg.Applications() {
+		age, bytes := reg.Retention(app)
+		for _, l := range []store.Log{store.Events(app), store.Quarantine(app)} {
+			if err := st.Retain(l, age, bytes); err != nil {
+				return nil, fmt.Errorf("setting the retention of application %s: %w", app, err)
+			}
+		}
+	}
+	rt, err := router.New(cfg.Router, handlers, st, reg, s.log)
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{s: s, store: st, host: host, router: rt, failed: make(chan error, 1)}
+	g.consumer = consumer.New(cfg.Consumer, st, reg, s.log)
+	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, reg, rt, g.consumer, s.log)
+
+	listeners, err := s.listen(map[string]string{"mqtt": cfg.Listeners.MQTT.Address, "admin": cfg.Admin.Address})
+	if err != nil {
+		return nil, err
+	}
+	rt.Start(g.mqtt)
+	g.serve(listeners, admin.New(cfg.Admin, []func() []stage.Metric{
+		g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics,
+	}, s.unready, s.log))
+	return g, nil
+}
+
+// serve starts the parts that run until the stop. Contexts do not derive from
+// Run's: each part is told to stop when its turn comes.
+func (g *gateway) serve(listeners map[string]net.Listener, adm *admin.Server) {
+	var serve, read, admin context.Context
+	serve, g.stopServe = context.WithCancel(context.Background())
+	read, g.stopRead = context.WithCancel(context.Background())
+	admin, g.stopAdmin = context.WithCancel(context.Background())
+	start := func(what string, ctx context.Context, run func() error) {
+		g.parts.Add(1)
+		go func() {
+			defer g.parts.Done()
+			if err := run(); err != nil && ctx.Err() == nil {
+				select {
+				case g.failed <- fmt.Errorf("%s: %w", what, err):
+				default:
+				}
+			}
+		}()
+	}
+	start("consumer positions", read, func() error { return g.consumer.Run(read) })
+	start("MQTT listener", serve, func() error { return g.mqtt.Serve(serve, listeners["mqtt"]) })
+	if ln := listeners["admin"]; ln != nil {
+		start("admin listener", admin, func() error { return adm.Serve(admin, ln) })
+	}
+}
+
+// stop ends the stages from the outside in.
+func (g *gateway) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	var errs []error
+	step := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("stopping %s: %w", what, err))
+		}
+	}
+	g.stopServe()
+	step("the MQTT listener", g.mqtt.Shutdown(ctx))
+	step("the router", g.router.Close(ctx))
+	g.stopRead()
+	g.stopAdmin()
+	g.parts.Wait()
+	step("the store", g.store.Close())
+	step("the plugins", g.host.Close(ctx))
+	return errors.Join(errs...)
+}
+
+// listen opens the listeners by name; an empty address leaves one out.
+func (s *Server) listen(addresses map[string]string) (_ map[string]net.Listener, err error) {
+	open := map[string]net.Listener{}
+	for _, name := range slices.Sorted(maps.Keys(addresses)) {
+		if addresses[name] == "" {
+			continue
+		}
+		ln, err := net.Listen("tcp", addresses[name])
+		if err != nil {
+			for _, l := range open {
+				l.Close()
+			}
+			return nil, fmt.Errorf("listening for %s: %w; is another gateway running? Another address is set in gateway.toml", name, err)
+		}
+		open[name] = ln
+		s.mu.Lock()
+		s.addrs[name] = ln.Addr()
+		s.mu.Unlock()
+		s.log.Info("listening", "listener", name, "address", ln.Addr().String())
+	}
+	return open, nil
+}
+
+// unready says why the gateway should get no traffic.
+func (s *Server) unready() []string {
+	if !s.ready.Load() {
+		return []string{"the gateway is starting or stopping"}
+	}
+	return nil
+}
+
+// loadPlugins loads the module of every declared plugin.
+func loadPlugins(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plugin.Host, map[string]router.Handler, error) {
+	wasm := cfg.WASM
+	if wasm.Shards == 0 {
+		wasm.Shards = cfg.Router.Workers()
+	}
+	host, err := plugin.New(wasm, log)
+	if err != nil {
+		return nil, nil, fmt.Errorf("starting the plugin host: %w", err)
+	}
+	handlers := map[string]router.Handler{}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Plugins)) {
+		p := cfg.Plugins[name]
+		begin := time.Now()
+		module, err := os.ReadFile(p.Path)
+		if err == nil {
+			handlers[name], err = load(ctx, host, name, module, p)
+		}
+		if err != nil {
+			host.Close(ctx)
+			return nil, nil, fmt.Errorf("loading plugin %q from %s: %w%s", name, p.Path, err, remedy(err))
+		}
+		log.Info("plugin loaded", "plugin", name, "digest", handlers[name].Digest(), "took", time.Since(begin).Round(time.Millisecond))
+	}
+	return host, handlers, nil
+}
+
+func load(ctx context.Context, host *plugin.Host, name string, module []byte, p config.Plugin) (router.Handler, error) {
+	loaded, err := host.Load(ctx, name, module, p.Grant, p.Settings)
+	if err != nil {
+		return nil, err
+	}
+	return loaded, nil
+}
+
+func remedy(err error) string {
+	if errors.Is(err, os.ErrNotExist) {
+		return "; build the bundled plugins with: make plugins"
+	}
+	return ""
+}
