@@ -204,18 +204,9 @@ func nextElement(raw []byte, i int) (value []byte, next int) {
 // The skip functions return the index behind what starts at b[i]. Their input
 // has passed checkJSON, so they look for ends only.
 
-func skipSpace(b []byte, i int) int {
-	for i < len(b) && b[i] <= ' ' {
-		i++
-	}
-	return i
-}
-
 func skipString(b []byte, i int) int {
-	for i++; b[i] != '"'; i++ {
-		if b[i] == '\\' {
-			i++
-		}
+	for i = stringStop(b, i+1); b[i] != '"'; i = stringStop(b, i) {
+		i += 2 // a backslash and what it escapes
 	}
 	return i + 1
 }
