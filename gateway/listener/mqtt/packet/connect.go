@@ -1,36 +1,26 @@
 package packet
 
-// connect reads a CONNECT, section 3.1. After the protocol level an error carries
-// the version in which it is to be answered.
+// connect reads a CONNECT, section 3.1.
 func (r *reader) connect() *Connect {
 	p := new(Connect)
-	r.protocol(p)
-	answer := p.Version
-	r.connectFields(p)
-	if r.err != nil && r.err.Version == 0 {
-		r.err.Version = answer
-	}
-	return p
-}
-
-// protocol reads protocol name and level, sections 3.1.2.1 and 3.1.2.2.
-func (r *reader) protocol(p *Connect) {
 	name, level := r.string(), r.u8()
 	switch {
 	case r.err != nil:
 	case name == "MQTT" && (level == V311 || level == V5):
-		p.Version = level
+		p.Version, r.answer = level, level
+		r.connectFields(p)
 	case name == "MQTT" && level > V5 && level < 0x80: // [MQTT-3.1.2-2]
+		r.answer = V5
 		r.fail(CodeUnsupportedVersion, "unsupported protocol version")
-		r.err.Version = V5
 	case name == "MQTT" || name == "MQIsdp":
-		// Older than 5.0, or the bridge mark 0x80 of such a version: [MQTT-3.1.2-2]
-		// of 3.1.1 demands return code 1.
+		// A version before 3.1.1, or the mark 0x80 that bridges add to their level:
+		// [MQTT-3.1.2-2] of 3.1.1 demands return code 1.
+		r.answer = V311
 		r.fail(CodeUnsupportedVersion, "unsupported protocol version")
-		r.err.Version = V311
 	default: // [MQTT-3.1.2-1]
 		r.fail(CodeUnsupportedVersion, "protocol name is not MQTT")
 	}
+	return p
 }
 
 // connectFields reads what follows the protocol level.

@@ -152,9 +152,9 @@ func (r *reader) properties(owner Type) *Properties {
 		return nil
 	}
 	d := new(decodedProps)
-	pr := reader{typ: r.typ, b: block}
+	pr := reader{typ: r.typ, answer: r.answer, b: block}
 	for len(pr.b) > 0 {
-		id := pr.varint()
+		id := int(pr.u8()) // a variable byte integer, but all of them fit one byte
 		if pr.err == nil && (id >= len(propAllowed) || propAllowed[id]&(1<<owner) == 0) {
 			pr.fail(CodeMalformedPacket, "property not allowed") // section 2.2.2.2
 		}

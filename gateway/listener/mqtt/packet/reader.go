@@ -81,14 +81,15 @@ func checkFlags(typeAndFlags byte) error {
 // reader takes fields off a packet body. The first error sticks, and empties the
 // reader, so that loops until the end stop; what is read after it is zero.
 type reader struct {
-	typ Type
-	b   []byte
-	err *Error
+	typ    Type
+	answer byte // version in which a CONNECT is to be refused, once it is known
+	b      []byte
+	err    *Error
 }
 
 func (r *reader) fail(code byte, reason string) {
 	if r.err == nil {
-		r.err = &Error{Code: code, Reason: r.typ.String() + ": " + reason}
+		r.err = &Error{Code: code, Reason: r.typ.String() + ": " + reason, Version: r.answer}
 	}
 	r.b = nil
 }
