@@ -6,7 +6,6 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -145,7 +144,7 @@ func fromPahoProps(p *packets.Properties) *Properties {
 
 // samePacket compares, taking no properties and empty ones as the same.
 func samePacket(a, b Packet) string {
-	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmp.Transformer("properties", func(p *Properties) Properties {
+	return cmp.Diff(a, b, cmp.Comparer(bytes.Equal), cmp.Transformer("properties", func(p *Properties) Properties {
 		if p == nil {
 			return Properties{}
 		}
