@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"time"
 
@@ -24,7 +25,8 @@ type instance struct {
 	mod api.Module
 	mem api.Memory
 
-	buffer, handle         api.Function
+	buffer, handle         guestFunc
+	running                guestFunc // the one that is called now
 	fuel, reserve, stopped api.MutableGlobal
 	globals                []api.MutableGlobal // those of a snapshot
 
@@ -32,7 +34,8 @@ type instance struct {
 	buf requestBuffer
 
 	random    *rand.ChaCha8
-	monotonic int64 // the guest's monotonic clock, ns
+	monotonic int64     // the guest's monotonic clock, ns
+	turn      time.Time // since when the guest holds its processor
 	call      call
 	stack     [1]uint64
 	spent     uint64 // fuel that the event in hand used
@@ -100,7 +103,7 @@ func (in *instance) start() error {
 		return in.adopt(s)
 	}
 	if init := in.mod.ExportedFunction(exportInit); init != nil {
-		if _, err := in.run(init, 0, startFuel); err != nil {
+		if _, err := in.run(newGuestFunc(init), 0, startFuel); err != nil {
 			return in.fault(err)
 		}
 	}
@@ -117,7 +120,7 @@ const startFuel = 1 << 40
 // code runs on, so fresh ones are taken after a fault: a recursion may have
 // grown it to 100 MB.
 func (in *instance) lookUp() error {
-	in.buffer, in.handle = in.mod.ExportedFunction(exportBuffer), in.mod.ExportedFunction(exportHandle)
+	in.buffer, in.handle = newGuestFunc(in.mod.ExportedFunction(exportBuffer)), newGuestFunc(in.mod.ExportedFunction(exportHandle))
 	var missing error
 	global := func(name string) api.MutableGlobal {
 		g, ok := in.mod.ExportedGlobal(name).(api.MutableGlobal)
@@ -134,12 +137,45 @@ func (in *instance) lookUp() error {
 	return missing
 }
 
+// guestFunc is an export with a view on the stack that its code runs on.
+type guestFunc struct {
+	function api.Function
+	stack    reflect.Value
+}
+
+// maxStack is how large that stack may be at a checkpoint. wazero doubles it on
+// demand up to 100 MB and cannot be told less, but copying tens of megabytes
+// would hold up the garbage collector and the deadline. Between two checkpoints
+// it grows by a few megabytes at most, since each byte of it costs fuel.
+const maxStack = 16 << 20
+
+// newGuestFunc looks into wazero's function for its stack. Should a later wazero
+// name it differently only its own limit is left; a test would say so.
+func newGuestFunc(f api.Function) guestFunc {
+	g := guestFunc{function: f}
+	if v := reflect.ValueOf(f); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		if s := v.Elem().FieldByName("stack"); s.Kind() == reflect.Slice {
+			g.stack = s
+		}
+	}
+	return g
+}
+
+// stackBytes returns the size of the stack, 0 if it cannot be seen.
+func (g *guestFunc) stackBytes() int {
+	if !g.stack.IsValid() {
+		return 0
+	}
+	return g.stack.Len()
+}
+
 // begin prepares for an event or for the start.
 func (in *instance) begin(seed string, now time.Time, limit time.Duration, st StateReader) {
 	c := &in.call
 	clear(c.values)
+	in.turn = time.Now()
 	*c = call{
-		deadline: time.Now().Add(limit), wall: now.UnixNano(), seed: seed, state: st,
+		deadline: in.turn.Add(limit), wall: now.UnixNano(), seed: seed, state: st,
 		reads: c.reads[:0], values: c.values[:0], output: c.output[:0],
 	}
 	in.lin.refused = false
@@ -147,13 +183,14 @@ func (in *instance) begin(seed string, now time.Time, limit time.Duration, st St
 }
 
 // run calls a function of the guest with a budget of fuel and returns its result.
-func (in *instance) run(fn api.Function, arg uint64, budget uint64) (result uint64, err error) {
+func (in *instance) run(fn guestFunc, arg uint64, budget uint64) (result uint64, err error) {
 	fuel, reserve := in.p.module.Split(budget)
 	in.stopped.Set(meter.StopNone)
 	in.fuel.Set(fuel)
 	in.reserve.Set(reserve)
 	in.stack[0] = arg
-	err = guarded(func() error { return fn.CallWithStack(in.ctx, in.stack[:]) })
+	in.running = fn
+	err = guarded(func() error { return fn.function.CallWithStack(in.ctx, in.stack[:]) })
 	left := int64(in.fuel.Get()) + int64(in.reserve.Get())
 	in.spent += budget - uint64(min(max(left, 0), int64(budget)))
 	return in.stack[0], err
@@ -290,8 +327,8 @@ func (in *instance) fault(err error) error {
 		return in.newFault(FaultGarbage, text)
 	case in.lin.refused:
 		return in.newFault(FaultMemory, fmt.Sprintf("it needed more than %d bytes of memory (%s)", in.p.grant.MemoryBytes, text))
-	case strings.Contains(text, "stack overflow"):
-		return in.newFault(FaultStack, "its calls nested too deep")
+	case errors.Is(err, errStack), strings.Contains(text, "stack overflow"):
+		return in.newFault(FaultStack, errStack.Error())
 	case errors.As(err, &exit):
 		return in.newFault(FaultExit, fmt.Sprintf("it ended itself with code %d", uint32(exit)))
 	}

@@ -1,5 +1,168 @@
 package plugin
 
-import "strconv"
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// TestLoadRefuses checks that a module which cannot work is refused with a
+// reason that names the thing.
+func TestLoadRefuses(t *testing.T) {
+	wants := func(name string, w Wants) []byte {
+		b, err := EmbedManifest(watGuest(t, name), Manifest{Name: "guest", Version: "1.2.3", ABI: 1, Wants: w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	cases := []struct {
+		name  string
+		wasm  []byte
+		grant Grant
+		want  []string
+	}{
+		{"empty", nil, Grant{}, []string{"no WebAssembly module"}},
+		{"text", []byte("(module)"), Grant{}, []string{"no WebAssembly module"}},
+		{"component", []byte("\x00asm\x0d\x00\x01\x00"), Grant{}, []string{"no WebAssembly module"}},
+		{"cut off", watGuest(t, "minimal")[:60], Grant{}, []string{"cut off"}},
+		{"imports", watGuest(t, "imports"), Grant{}, []string{
+			"imports env.abort (function (i32) → ())", "env.flag (global)", "tributary.http_call",
+			"imports tributary.log as (i32, i32) → (), it is (i32, i32, i32) → ()",
+		}},
+		{"exports", watGuest(t, "exports"), Grant{}, []string{
+			"the export tributary_abi_1 is function (i32) → (), it must be a function () → ()",
+			"the export tributary_buffer (i32) → (i32) is missing",
+			"the export tributary_handle is function (i32) → (i32), it must be a function (i32) → (i64)",
+			"the export _initialize is function () → (i32)", `one memory of its own, exported as "memory"`,
+		}},
+		{"later ABI", watGuest(t, "abi2"), Grant{}, []string{"ABI 2", "knows only 1"}},
+		{"endless start", watGuest(t, "start"), Grant{}, []string{"starting plugin guest"}},
+		{"endless initialiser", watGuest(t, "initialize"), Grant{}, []string{"starting plugin guest", "deadline"}},
+		{"buffer outside", watGuest(t, "badbuffer"), Grant{}, []string{"outside its memory", "tributary_buffer(4096)"}},
+		{"starts too large", watGuest(t, "fill"), Grant{MemoryBytes: 1 << 20}, []string{"[plugins.guest.grant]\nmemory_bytes = 34078720\n"}},
+		{"bad grant", watGuest(t, "minimal"), Grant{Publish: []string{"a/#/b"}}, []string{"plugins.guest.grant", `"a/#/b"`}},
+		{"wants more", wants("minimal", Wants{
+			Publish: []string{"command/+/x", "$sys/#"}, Emit: []string{"a.b", "a.c.*"}, Pass: true,
+			StateBytes: 5000, MemoryBytes: 128 << 20, Fuel: 1 << 36, Deadline: Duration(time.Minute),
+		}), Grant{Publish: []string{"command/#"}, Emit: []string{"a.b"}}, []string{
+			"[plugins.guest.grant]\n" +
+				`publish = ["command/#", "$sys/#"]` + "\n" + `emit = ["a.b", "a.c.*"]` + "\npass = true\nstate_bytes = 5000\n" +
+				"memory_bytes = 134217728\nfuel = 68719476736\ndeadline = \"1m0s\"\n",
+		}},
+	}
+	cfg := testConfig()
+	cfg.StartDeadline = 200 * time.Millisecond
+	h := testHost(t, cfg)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := h.Load(context.Background(), "guest", c.wasm, c.grant, nil)
+			if err == nil {
+				t.Fatal("it was loaded")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error does not say %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+	if n := len(h.Metrics()); n != 0 {
+		t.Errorf("refused plugins left %d metrics", n)
+	}
+}
+
+// TestLoadGranted loads what is granted exactly.
+func TestLoadGranted(t *testing.T) {
+	m := Manifest{Name: "small", Version: "1.2.3", ABI: 1, Wants: Wants{Publish: []string{"a/+"}, StateBytes: 10, Deadline: Duration(time.Second)}}
+	wasm, err := EmbedManifest(watGuest(t, "minimal"), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := load(t, testHost(t, testConfig()), wasm, Grant{Publish: []string{"a/#"}, StateBytes: 10, Deadline: time.Second})
+	if p.Name() != "guest" || p.Version() != "1.2.3" || p.Manifest().Name != "small" || p.Grant().MemoryBytes != Default().MemoryBytes {
+		t.Errorf("name %q version %q manifest %+v grant %+v", p.Name(), p.Version(), p.Manifest(), p.Grant())
+	}
+	if d := p.Digest(); len(d) != len("sha256:")+64 || !strings.HasPrefix(d, "sha256:") {
+		t.Errorf("digest %q", d)
+	}
+	if res, reads, err := send(p, 7, "x"); err != nil || len(res.Effects) != 0 || res.Failure != nil || reads != nil {
+		t.Errorf("result %+v, reads %v, error %v", res, reads, err)
+	}
+}
+
+// TestCache loads a module twice from one directory, and refuses a directory
+// that others may write to.
+func TestCache(t *testing.T) {
+	cfg := testConfig()
+	cfg.CacheDir = filepath.Join(t.TempDir(), "a", "cache")
+	for range 2 {
+		h := testHost(t, cfg)
+		p := load(t, h, watGuest(t, "minimal"), Grant{})
+		if _, _, err := send(p, 0, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := os.Stat(cfg.CacheDir)
+	if err != nil || st.Mode().Perm() != 0o700 {
+		t.Fatalf("cache directory: %v %v", st.Mode(), err)
+	}
+	files, err := filepath.Glob(filepath.Join(cfg.CacheDir, "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Errorf("nothing is cached: %v %v", files, err)
+	}
+	if err := os.Chmod(cfg.CacheDir, 0o770); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := New(cfg, nil); err == nil {
+		_ = h.Close(context.Background())
+		t.Error("a directory that the group may write to was accepted")
+	}
+}
+
+func TestClosed(t *testing.T) {
+	cfg := testConfig()
+	h := testHost(t, cfg)
+	p := load(t, h, watGuest(t, "minimal"), Grant{})
+	if err := h.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := send(p, 0, "x"); !errors.Is(err, errClosed) {
+		t.Errorf("handle after close: %v", err)
+	}
+	if _, _, err := send(p, 1, "x"); !errors.Is(err, errClosed) {
+		t.Errorf("handle of an instance that never started, after close: %v", err)
+	}
+	if _, err := h.Load(context.Background(), "late", watGuest(t, "minimal"), Grant{}, nil); err == nil {
+		t.Error("load after close succeeded")
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	good := Default()
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for key, change := range map[string]func(*Config){
+		"shards":         func(c *Config) { c.Shards = -1 },
+		"memory_bytes":   func(c *Config) { c.MemoryBytes = 1000 },
+		"fuel":           func(c *Config) { c.Fuel = 0 },
+		"deadline":       func(c *Config) { c.Deadline = 5 },
+		"start_deadline": func(c *Config) { c.StartDeadline = 0 },
+		"output_bytes":   func(c *Config) { c.OutputBytes = 0 },
+		"log_bytes":      func(c *Config) { c.LogBytes = -1 },
+	} {
+		c := good
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "wasm."+key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"time"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -50,12 +51,25 @@ func (m *linear) Free() {
 	}
 }
 
+// yieldEvery is how long a guest may hold its processor.
+const yieldEvery = time.Millisecond
+
 // checkpoint runs on the guest's own goroutine every meter.MaxInterval units of
 // fuel. Being Go code it lets the garbage collector stop the goroutine; it gives
 // its turn to whoever waits for a processor, and ends the call when time is up.
 func (in *instance) checkpoint() {
-	runtime.Gosched()
-	in.checkDeadline()
+	now := time.Now()
+	if now.Sub(in.turn) > yieldEvery {
+		runtime.Gosched()
+		now = time.Now()
+		in.turn = now
+	}
+	if now.After(in.call.deadline) {
+		panic(errDeadline)
+	}
+	if in.running.stackBytes() > maxStack {
+		panic(errStack)
+	}
 }
 
 // copyChunk keeps a copy short enough for the garbage collector to interrupt.
@@ -72,6 +86,7 @@ func (m *linear) restore(snapshot []byte) {
 // What ends a guest's call from within a host function.
 var (
 	errDeadline     = errors.New("the deadline passed")
+	errStack        = errors.New("its calls nested too deep")
 	errGuestPointer = errors.New("it gave the host a pointer outside its memory")
 )
 

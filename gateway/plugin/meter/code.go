@@ -28,10 +28,11 @@ type event struct {
 	units    uint32 // its own charge
 	segment  int32  // that begins behind it, or none
 	kind     eventKind
-	calls    bool // loops: whether the body calls anything that counts fuel
-	table    bool // blocks: whether a br_table jumps to its end
-	load     bool // fuel moves to the local before it
-	spill    bool // fuel moves back to the global before it (loops: behind their end)
+	counts   bool // calls: whether it counts fuel; blocks: whether anything inside does
+	switches bool // blocks: whether there is a br_table inside
+	table    bool // blocks: whether a br_table jumps to its label
+	load     bool // the fuel moves to the local before it
+	spill    bool // the fuel moves to the global before it, for calls only while they run
 }
 
 type eventKind uint8
@@ -45,11 +46,13 @@ const (
 	evEnd                       // end
 	evBranch                    // br, br_table, return, unreachable: what follows is dead
 	evBranchIf                  // br_if
-	evCall                      // copied, but counts fuel itself
+	evCall                      // copied
 	evPay                       // copied behind a call of the injected function arg
 	evCallIn                    // replaced by a call of the injected function arg
 	evPages                     // replaced by the memory size as the guest sees it
 )
+
+func (k eventKind) isCall() bool { return k == evCall || k == evPay || k == evCallIn }
 
 func (w *rewriter) codeSection() {
 	n := w.u32()
@@ -117,8 +120,13 @@ func (b *body) event(at int, kind eventKind, arg uint32) *event {
 	return &b.events[len(b.events)-1]
 }
 
-// called notes in the innermost block that it calls something that counts fuel; end passes it on.
-func (b *body) called() { b.events[b.open[len(b.open)-1]].calls = true }
+// call records an instruction that counts fuel itself.
+func (b *body) call(at int, kind eventKind, fn uint32) *event {
+	b.events[b.open[len(b.open)-1]].counts = true
+	e := b.event(at, kind, fn)
+	e.counts = true
+	return e
+}
 
 func (b *body) block(at int, kind eventKind) {
 	b.blockType()
@@ -126,12 +134,15 @@ func (b *body) block(at int, kind eventKind) {
 	b.event(at, kind, 0)
 }
 
+// endOfBlock passes on to the enclosing block what is inside.
 func (b *body) endOfBlock(at int) {
 	last := len(b.open) - 1
-	calls := b.events[b.open[last]].calls
+	inner := &b.events[b.open[last]]
 	b.open = b.open[:last]
-	if calls && last > 0 {
-		b.called()
+	if last > 0 {
+		outer := &b.events[b.open[last-1]]
+		outer.counts = outer.counts || inner.counts
+		outer.switches = outer.switches || inner.switches
 	}
 	b.event(at, evEnd, 0)
 }
@@ -142,6 +153,7 @@ func (b *body) label() uint32 { return b.index("label", uint32(len(b.open))) }
 func (b *body) branchTable(at int) {
 	n := b.u32()
 	far := uint32(0)
+	b.events[b.open[len(b.open)-1]].switches = true
 	// One label more than n: the default.
 	for i := uint64(0); i <= uint64(n) && b.err == nil; i++ {
 		depth := b.label()
@@ -181,22 +193,19 @@ func (b *body) instruction() {
 		b.event(at, evBranch, uint32(len(b.open)-1))
 	case op == 0x10:
 		host := b.index("function", uint32(len(b.funcs))) < b.importedFuncs
-		b.called()
-		if e := b.event(at, evCall, 0); host {
+		if e := b.call(at, evCall, 0); host {
 			e.units += HostCallUnits
 		}
 	case op == 0x11:
 		b.index("type", uint32(len(b.types)))
 		b.index("table", b.tables)
-		b.called()
-		b.event(at, evCall, 0)
+		b.call(at, evCall, 0)
 	case op == opMemorySize:
 		b.memory()
 		b.event(at, evPages, 0)
 	case op == opMemoryGrow:
 		b.memory()
-		b.called()
-		b.event(at, evCallIn, fnGrow).units = growUnits
+		b.call(at, evCallIn, fnGrow).units = growUnits
 	case op == 0xfc:
 		b.miscellaneous(at)
 	default:
@@ -247,60 +256,56 @@ func (b *body) ordinary(at int, op byte) {
 
 // miscellaneous reads an instruction behind 0xfc. What works on a length pays for it.
 func (b *body) miscellaneous(at int) {
-	sub := b.u32()
-	kind, fn := evCall, uint32(0)
-	switch sub {
+	switch sub := b.u32(); sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncation
 		b.plain++
-		return
-	case 8: // memory.init
+	case 8:
 		b.u32()
 		b.memory()
-		kind, fn = evPay, fnBytes
+		b.call(at, evPay, fnBytes) // memory.init
 	case 9:
 		b.u32()
+		b.plain++
 		b.unrestorable("data.drop", at)
 	case 10:
 		b.memory()
 		b.memory()
-		kind, fn = evCallIn, fnCopy
+		b.call(at, evCallIn, fnCopy)
 	case 11:
 		b.memory()
-		kind, fn = evCallIn, fnFill
+		b.call(at, evCallIn, fnFill)
 	case 12:
 		b.index("element segment", b.elements)
-		b.index("table", b.tables)
-		kind, fn = evPay, fnElements
-		b.unrestorable("table.init", at)
+		b.tableCall(at, "table.init", 1)
 	case 13:
 		b.index("element segment", b.elements)
+		b.plain++
 		b.unrestorable("elem.drop", at)
 	case 14:
-		b.index("table", b.tables)
-		b.index("table", b.tables)
-		kind, fn = evPay, fnElements
-		b.unrestorable("table.copy", at)
+		b.tableCall(at, "table.copy", 2)
 	case 15:
 		b.index("table", b.tables)
-		b.unrestorable("table.grow", at)
 		b.event(at, evCall, 0).units = growUnits
-		return
+		b.unrestorable("table.grow", at)
 	case 16:
 		b.index("table", b.tables)
+		b.plain++
 	case 17:
-		b.index("table", b.tables)
-		kind, fn = evPay, fnElements
-		b.unrestorable("table.fill", at)
+		b.tableCall(at, "table.fill", 1)
 	default:
 		if b.err == nil {
 			b.unsupported(at, "unknown", fmt.Sprintf("0xfc %d", sub), hint2)
 		}
-		return
 	}
-	b.event(at, kind, fn)
-	if kind != evCall {
-		b.called()
+}
+
+// tableCall reads the table indices of an instruction that pays for its length.
+func (b *body) tableCall(at int, opcode string, tables int) {
+	for range tables {
+		b.index("table", b.tables)
 	}
+	b.call(at, evPay, fnElements)
+	b.unrestorable(opcode, at)
 }
 
 // vector reads an instruction behind 0xfd.

@@ -16,6 +16,7 @@ var (
 	buffer []byte
 	output []byte
 	mark   = "clean"
+	config string
 	count  int
 	sink   any
 	keep   [][]byte
@@ -44,6 +45,7 @@ func random(buf unsafe.Pointer, n int32) int32
 //go:wasmexport tributary_handle
 func handle(n int32) int64 {
 	text := string(field(field(field(buffer[:n], 1), 1), 6))
+	config = string(field(buffer[:n], 3))
 	mode, arg, _ := strings.Cut(text, " ")
 	switch mode {
 	case "pointer":
@@ -139,6 +141,8 @@ func respond(mode, arg string) []byte {
 				return emit("test.state", strconv.Itoa(i))
 			}
 		}
+	case "config":
+		return emit("test.config", config)
 	case "emit":
 		return emit(arg, "x")
 	case "publish":
