@@ -24,23 +24,23 @@ type Config struct {
 	// what MQTT 3.1.1 sessions without clean session get. 0: no maximum.
 	SessionExpiryMax time.Duration `koanf:"session_expiry_max"`
 
-	MaxConnections           int `koanf:"max_connections"`              // open connections, authenticated or not
-	MaxSessions              int `koanf:"max_sessions"`                 // connected or kept
-	MaxPacketBytes           int `koanf:"max_packet_bytes"`             // a packet from a client
-	MaxPacketBytesPreConnect int `koanf:"max_packet_bytes_pre_connect"` // its CONNECT
-	MaxClientIDBytes         int `koanf:"max_client_id_bytes"`
-	MaxTopicBytes            int `koanf:"max_topic_bytes"`     // topic name or filter
-	MaxTopicLevels           int `koanf:"max_topic_levels"`    // levels between slashes
-	MaxUserProperties        int `koanf:"max_user_properties"` // per packet
-	MaxSubscriptions         int `koanf:"max_subscriptions"`   // per session
-	ReceiveMaximum           int `koanf:"receive_maximum"`     // QoS 1 and 2 messages from a client that await their ack
-	MaxInFlight              int `koanf:"max_in_flight"`       // QoS 1 and 2 messages to a client that await its ack
-	TopicAliasMax            int `koanf:"topic_alias_max"`     // per connection and direction; 0: none
-	QueueMessages            int `koanf:"queue_messages"`      // waiting per session; above it new ones are dropped
-	QueueBytes               int `koanf:"queue_bytes"`         // same, payload and topic bytes
-	WriteBufferBytes         int `koanf:"write_buffer_bytes"`  // unsent bytes per connection; above it QoS 0 is dropped, QoS 1 and 2 wait in the queue
-	MaxRetained              int `koanf:"max_retained"`        // retained messages per application
-	MaxRetainedBytes         int `koanf:"max_retained_bytes"`  // same, payload and topic bytes
+	MaxConnections              int `koanf:"max_connections"`                 // open connections, authenticated or not
+	MaxSessions                 int `koanf:"max_sessions"`                    // connected or kept
+	MaxPacketBytes              int `koanf:"max_packet_bytes"`                // a packet from a client
+	MaxPacketBytesBeforeConnect int `koanf:"max_packet_bytes_before_connect"` // its CONNECT
+	MaxClientIDBytes            int `koanf:"max_client_id_bytes"`
+	MaxTopicBytes               int `koanf:"max_topic_bytes"`     // topic name or filter
+	MaxTopicLevels              int `koanf:"max_topic_levels"`    // levels between slashes
+	MaxUserProperties           int `koanf:"max_user_properties"` // per packet
+	MaxSubscriptions            int `koanf:"max_subscriptions"`   // per session
+	ReceiveMaximum              int `koanf:"receive_maximum"`     // QoS 1 and 2 messages from a client that await their ack
+	MaxInFlight                 int `koanf:"max_in_flight"`       // QoS 1 and 2 messages to a client that await its ack
+	TopicAliasMax               int `koanf:"topic_alias_max"`     // per connection and direction; 0: none
+	QueueMessages               int `koanf:"queue_messages"`      // waiting per session; above it new ones are dropped
+	QueueBytes                  int `koanf:"queue_bytes"`         // same, payload and topic bytes
+	WriteBufferBytes            int `koanf:"write_buffer_bytes"`  // unsent bytes per connection; above it QoS 0 is dropped, QoS 1 and 2 wait in the queue
+	MaxRetained                 int `koanf:"max_retained"`        // retained messages per application
+	MaxRetainedBytes            int `koanf:"max_retained_bytes"`  // same, payload and topic bytes
 }
 
 // Default returns the settings of an unchanged gateway.
@@ -52,23 +52,23 @@ func Default() Config {
 		Linger:           time.Second,
 		SessionExpiryMax: 7 * 24 * time.Hour,
 
-		MaxConnections:           100_000,
-		MaxSessions:              200_000,
-		MaxPacketBytes:           1 << 20,
-		MaxPacketBytesPreConnect: 64 << 10,
-		MaxClientIDBytes:         256,
-		MaxTopicBytes:            1024,
-		MaxTopicLevels:           32,
-		MaxUserProperties:        64,
-		MaxSubscriptions:         1000,
-		ReceiveMaximum:           1024,
-		MaxInFlight:              1024,
-		TopicAliasMax:            32,
-		QueueMessages:            10_000,
-		QueueBytes:               8 << 20,
-		WriteBufferBytes:         256 << 10,
-		MaxRetained:              100_000,
-		MaxRetainedBytes:         64 << 20,
+		MaxConnections:              100_000,
+		MaxSessions:                 200_000,
+		MaxPacketBytes:              1 << 20,
+		MaxPacketBytesBeforeConnect: 64 << 10,
+		MaxClientIDBytes:            256,
+		MaxTopicBytes:               1024,
+		MaxTopicLevels:              32,
+		MaxUserProperties:           64,
+		MaxSubscriptions:            1000,
+		ReceiveMaximum:              1024,
+		MaxInFlight:                 1024,
+		TopicAliasMax:               32,
+		QueueMessages:               10_000,
+		QueueBytes:                  8 << 20,
+		WriteBufferBytes:            256 << 10,
+		MaxRetained:                 100_000,
+		MaxRetainedBytes:            64 << 20,
 	}
 }
 
@@ -98,7 +98,7 @@ func (c *Config) Validate() error {
 	within("max_connections", c.MaxConnections, 1, many)
 	within("max_sessions", c.MaxSessions, 1, many)
 	within("max_packet_bytes", c.MaxPacketBytes, 256, packet)
-	within("max_packet_bytes_pre_connect", c.MaxPacketBytesPreConnect, 256, packet)
+	within("max_packet_bytes_before_connect", c.MaxPacketBytesBeforeConnect, 256, packet)
 	within("max_client_id_bytes", c.MaxClientIDBytes, 23, 65535)
 	within("max_topic_bytes", c.MaxTopicBytes, 1, 65535)
 	within("max_topic_levels", c.MaxTopicLevels, 1, 65535)

@@ -43,8 +43,8 @@
 // # CloudEvents from devices
 //
 // A PUBLISH (MQTT 5) whose Content Type starts with application/cloudevents, or
-// that has the user property specversion, is a CloudEvent of the MQTT binding
-// and must be a valid one (0x99 otherwise). Its datacontenttype, dataschema, data
+// whose user properties include the four required attributes, is a CloudEvent of
+// the MQTT binding and must be a valid one (0x99 otherwise). Its datacontenttype, dataschema, data
 // and extensions become those of the inbound event; its id, source, type, subject
 // and time travel as the extensions ceid, cesource, cetype, cesubject and cetime:
 // the plugin decides what they are worth.

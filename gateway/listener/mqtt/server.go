@@ -2,8 +2,12 @@ package mqtt
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
+	"time"
 
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -38,38 +42,180 @@ type Logs interface {
 // Server is an MQTT server. All methods are safe for concurrent use.
 type Server struct {
 	cfg    Config
+	name   string // as credentials name the listener
 	auth   Authenticator
 	router Router
+	routes func(application string) bool
 	logs   Logs
 	log    *slog.Logger
+	ids    *ids
+	count  counters
+
+	buffers buffers
+	hits    sync.Pool // of *hits
+
+	ctx    context.Context // ends with the server; for authentication
+	cancel context.CancelFunc
+
+	mu        sync.Mutex
+	sessions  map[sessionKey]*session
+	numbers   uint64 // of sessions
+	conns     map[*conn]struct{}
+	listeners map[net.Listener]struct{}
+	stopping  bool
+	running   sync.WaitGroup // connections
+
+	devices index
+
+	spacesMu sync.Mutex
+	spaces   map[string]*space
 }
 
 // New returns a server that holds no connection yet. It does no I/O.
 func New(cfg Config, auth Authenticator, router Router, logs Logs, log *slog.Logger) *Server {
-	return &Server{cfg: cfg, auth: auth, router: router, logs: logs, log: log}
+	s := &Server{cfg: cfg, name: "mqtt", auth: auth, router: router, logs: logs, log: log, ids: newIDs(),
+		sessions: make(map[sessionKey]*session), conns: make(map[*conn]struct{}),
+		listeners: make(map[net.Listener]struct{}), spaces: make(map[string]*space)}
+	s.devices.devices = make(map[deviceKey]*device)
+	s.hits.New = func() any { return new(hits) }
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.routes = func(string) bool { return true }
+	if r, ok := router.(interface{ Routes(application string) bool }); ok {
+		s.routes = r.Routes
+	}
+	return s
 }
 
 // Serve accepts connections from ln until ctx ends or Shutdown is called, then
 // closes ln and returns nil; connections live on until Shutdown. It may be
 // called for several listeners.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error { return nil }
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	if !s.listen(ln, true) {
+		return ln.Close()
+	}
+	defer s.listen(ln, false)
+	defer ln.Close()
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	var pause time.Duration
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.accept(nc)
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case temporary(err): // out of file descriptors, most of the time
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("cannot accept MQTT connections for a moment", "error", err, "pause", pause)
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+		default:
+			return fmt.Errorf("accepting MQTT connections on %s: %w", ln.Addr(), err)
+		}
+	}
+}
+
+func temporary(err error) bool {
+	var ne interface{ Temporary() bool }
+	return errors.As(err, &ne) && ne.Temporary()
+}
+
+// listen adds or removes a listener; it is false when the server has stopped.
+func (s *Server) listen(ln net.Listener, add bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !add {
+		delete(s.listeners, ln)
+		return true
+	}
+	if s.stopping {
+		return false
+	}
+	s.listeners[ln] = struct{}{}
+	return true
+}
+
+// accept starts a connection, unless there are too many.
+func (s *Server) accept(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	full := s.stopping || len(s.conns) >= s.cfg.MaxConnections
+	if !full {
+		s.conns[c] = struct{}{}
+		s.running.Add(1)
+	}
+	s.mu.Unlock()
+	if full {
+		s.count.rejected.Add(1)
+		nc.Close()
+		return
+	}
+	go c.handshake()
+}
+
+// release forgets a connection that is over.
+func (s *Server) release(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.running.Done()
+}
 
 // Shutdown stops accepting, reads no further packet, lets outcomes that are
 // awaited arrive and their acknowledgements leave, tells every client that the
 // server shuts down (0x8B) and closes. When ctx ends first the rest is closed at
 // once and ctx's error returned. Wills are not sent; a restart is no death.
-func (s *Server) Shutdown(ctx context.Context) error { return nil }
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopping = true
+	for ln := range s.listeners {
+		ln.Close()
+	}
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	s.cancel()
+	for _, c := range conns {
+		c.halt()
+	}
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	for _, c := range conns {
+		c.broken()
+	}
+	return fmt.Errorf("closing MQTT connections: %w", ctx.Err())
+}
 
-// Metrics returns the server's counters and gauges as of now.
-func (s *Server) Metrics() []stage.Metric { return nil }
+// space is the topic space of a grant: its application's, or, for a client of no
+// application, its namespace's own.
+func (s *Server) space(g *stage.Grant) *space {
+	if g.Application == "" {
+		return s.spaceOf("\x00" + g.Namespace)
+	}
+	return s.spaceOf(g.Application)
+}
 
-// Deliver sends a plugin's message. With p.Device it goes to that device: to its
-// connection if one has a subscription that matches one of p.Topics (the first
-// such topic is used), else into the queue of a persistent session that does.
-// Without p.Device it goes to every subscriber of the application. It never
-// blocks. The result is the best that happened to the message.
-func (s *Server) Deliver(application string, p *event.Publish) stage.Delivery { return stage.NoDevice }
-
-// Reach says what would become of a message to a device: Delivered when it is
-// connected, Queued when it has a persistent session.
-func (s *Server) Reach(application, device string) stage.Delivery { return stage.NoDevice }
+func (s *Server) spaceOf(name string) *space {
+	s.spacesMu.Lock()
+	defer s.spacesMu.Unlock()
+	sp := s.spaces[name]
+	if sp == nil {
+		sp = &space{server: s}
+		s.spaces[name] = sp
+	}
+	return sp
+}

@@ -1,0 +1,217 @@
+package mqtt
+
+import (
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// acks is the ack queue of a connection: its inbound messages in order of
+// arrival, from the first that has no outcome yet. The connection's lock guards it.
+type acks struct {
+	first, last *pending
+	waiting     int
+	owed        int  // messages of QoS 1 and 2 whose last acknowledgement is due
+	draining    bool // a goroutine emits the settled ones
+}
+
+// pending is one PUBLISH, or a will, whose outcome is awaited.
+type pending struct {
+	in    event.Inbound // what the router got
+	from  *sender
+	conn  *conn    // nil for a will: nobody is told
+	m     *message // to be sent to subscribers on success; nil: to nobody
+	next  *pending // in the ack queue
+	id    uint16
+	qos   byte
+	ask   *request   // of a command; nil otherwise
+	again []*pending // QoS 2: repetitions of this message that came meanwhile
+	twin  bool       // it is such a repetition
+
+	// The outcome, once settled.
+	settled bool
+	verdict verdict
+}
+
+// verdict is what a PUBLISH is answered with.
+type verdict struct {
+	code   stage.Code
+	reason string
+	status string // of a command: what became of it
+	// undecided ends the connection instead of answering, so that the client
+	// sends the message again.
+	undecided bool
+}
+
+// enter gives p a place in the ack queue. MQTT 5 clients that exceed the Receive
+// Maximum are cut off; for others, and for QoS 0, the reader waits. It is called
+// by the reader.
+func (c *conn) enter(p *pending) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limit := c.server.cfg.ReceiveMaximum
+	if p.qos > 0 && c.version == packet.V5 {
+		if c.owed >= limit { // [MQTT-3.3.4-7]
+			return &packet.Error{Code: packet.CodeReceiveMaximumExceeded, Reason: "more unacknowledged messages than the Receive Maximum of CONNACK"}
+		}
+	} else {
+		for c.waiting >= limit && !c.closing {
+			c.kick()
+			c.change.Wait()
+		}
+	}
+	if c.last == nil {
+		c.first = p
+	} else {
+		c.last.next = p
+	}
+	c.last = p
+	c.waiting++
+	if p.qos > 0 {
+		c.owed++
+	}
+	return nil
+}
+
+// answer acknowledges a PUBLISH whose verdict is known at once.
+func (c *conn) answer(qos byte, id uint16, v verdict) error {
+	if qos == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	if c.first == nil && c.owed < c.server.cfg.ReceiveMaximum {
+		c.owed++
+		c.acknowledge(qos, id, &v)
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	p := &pending{conn: c, from: c.sender, qos: qos, id: id}
+	if err := c.enter(p); err != nil {
+		return err
+	}
+	p.settle(v)
+	return nil
+}
+
+// settle fills in the verdict, and emits what is due in the ack queue. It is
+// called without locks, from any goroutine.
+func (p *pending) settle(v verdict) {
+	c := p.conn
+	if c == nil {
+		p.verdict = v
+		p.conclude()
+		return
+	}
+	if v.undecided {
+		v.code = stage.UnspecifiedError
+		c.shut(packet.CodeServerBusy, "the message could not be stored; send it again")
+	}
+	c.mu.Lock()
+	p.verdict, p.settled = v, true
+	if c.draining {
+		c.mu.Unlock()
+		return
+	}
+	c.draining = true
+	for c.first != nil && c.first.settled {
+		p := c.first
+		if c.first = p.next; c.first == nil {
+			c.last = nil
+		}
+		if p.m != nil || p.qos == 2 {
+			c.mu.Unlock()
+			p.conclude()
+			c.mu.Lock()
+		}
+		c.waiting--
+		c.acknowledge(p.qos, p.id, &p.verdict)
+		if p.ask != nil {
+			c.mu.Unlock()
+			p.respond()
+			c.mu.Lock()
+		}
+	}
+	c.draining = false
+	c.kick()
+	c.change.Broadcast()
+	c.mu.Unlock()
+}
+
+// conclude does what comes of a verdict before the acknowledgement: subscribers
+// get the message, and a QoS 2 identifier waits for its PUBREL or is free again.
+func (p *pending) conclude() {
+	if p.m != nil && !p.verdict.code.Refused() {
+		_, matched := p.from.session.space.publish(p.m, time.Now())
+		if p.verdict.code == stage.NoMatchingSubscribers && matched {
+			p.verdict.code = stage.Success
+		}
+	}
+	if p.qos == 2 && p.conn != nil && !p.twin {
+		p.from.session.conclude(p.id, p, p.verdict)
+	}
+}
+
+// acknowledge appends the PUBACK or PUBREC of a message. The caller holds mu.
+func (c *conn) acknowledge(qos byte, id uint16, v *verdict) {
+	if qos == 0 {
+		return
+	}
+	a := packet.Ack{Type: packet.PUBACK, ID: id, Code: ackCode(v.code)}
+	if qos == 2 {
+		a.Type = packet.PUBREC
+	}
+	if qos == 1 || v.code.Refused() {
+		c.owed = max(0, c.owed-1)
+	}
+	if v.code.Refused() {
+		c.server.count.refusedPublishes.Add(1)
+	}
+	if c.version == packet.V5 && !c.quiet && (v.reason != "" || v.status != "") { // [MQTT-3.1.2-29]
+		a.Props = v.properties()
+		if len(a.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.4.2-2], [MQTT-3.4.2-3]
+			a.Props = nil
+		}
+	}
+	if c.closing {
+		return
+	}
+	out := c.output()
+	out.b = a.Append(out.b, c.version)
+}
+
+// properties are the reason string and the status of an acknowledgement.
+func (v *verdict) properties() *packet.Properties {
+	x := new(packet.Properties)
+	if v.reason != "" {
+		x.ReasonString = &v.reason
+	}
+	if v.status != "" {
+		x.User = []packet.UserProperty{{Name: "status", Value: v.status}}
+	}
+	return x
+}
+
+// released answers a PUBREL, which ends an exchange of QoS 2.
+func (c *conn) released(answer *packet.Ack) {
+	c.mu.Lock()
+	c.owed = max(0, c.owed-1)
+	c.appendPacket(answer)
+	c.mu.Unlock()
+}
+
+// ackCode is the code as PUBACK and PUBREC may carry it, sections 3.4.2.1 and
+// 3.5.2.1.
+func ackCode(code stage.Code) byte {
+	switch code {
+	case stage.Success, stage.NoMatchingSubscribers, stage.UnspecifiedError, stage.ImplementationError,
+		stage.NotAuthorized, stage.TopicNameInvalid, stage.QuotaExceeded, stage.PayloadFormatInvalid:
+		return byte(code)
+	}
+	if code.Refused() {
+		return packet.CodeUnspecified
+	}
+	return packet.CodeSuccess
+}

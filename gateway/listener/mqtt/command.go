@@ -1,0 +1,115 @@
+package mqtt
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// request is what a command's publisher is owed beside its PUBACK: an answer on
+// the response topic, if it named one.
+type request struct {
+	topic       string
+	correlation []byte
+	status      string
+}
+
+// target is what a command's topic names.
+type target struct{ application, device, command string }
+
+// parseCommand takes command/<application>/<device>/<command> apart. It is a
+// command for a client that has any right to an application's log or devices,
+// and a topic like any other for the rest. An ill-formed one has no device.
+func parseCommand(g *stage.Grant, topic string) (to *target, is bool) {
+	if len(g.Read)+len(g.Write) == 0 {
+		return nil, false
+	}
+	head, rest, _ := strings.Cut(topic, "/")
+	if !strings.EqualFold(head, "command") {
+		return nil, false
+	}
+	application, rest, _ := strings.Cut(rest, "/")
+	device, command, _ := strings.Cut(rest, "/")
+	if application == "" || device == "" || command == "" || strings.Contains(command, "/") {
+		return new(target), true
+	}
+	return &target{application, device, command}, true
+}
+
+func (to *target) rights(g *stage.Grant, retain bool) (v verdict) {
+	switch {
+	case to.device == "":
+		return verdict{code: stage.ImplementationError, reason: "the topic of a command is command/<application>/<device>/<command>"}
+	case !g.MayWrite(to.application):
+		return verdict{code: stage.NotAuthorized, reason: "no such application, or no right to command its devices"}
+	case retain:
+		return verdict{code: stage.RetainNotSupported, reason: "a command cannot be retained"}
+	}
+	return v
+}
+
+// command makes the event of a command; it is to be routed, or, where that is
+// false, settled with the verdict.
+func (from *sender) command(p *packet.Publish, to *target, v verdict, now time.Time) (*pending, verdict, bool) {
+	x := from.pend(p, now)
+	x.ask = &request{topic: x.in.Transport.ResponseTopic, correlation: x.in.Transport.Correlation}
+	e := &x.in.Event
+	e.Type, e.Subject = event.TypeCommand, to.command
+	e.Source = sourceOf(to.application, "")
+	e.Application, e.Device, e.Sender = to.application, to.device, ""
+	if !v.code.Refused() && from.session.server.routes(to.application) {
+		return x, v, true
+	}
+	x.ask.report(&v, stage.NoDevice)
+	return x, v, false
+}
+
+// report turns what became of a command into the verdict for its publisher.
+func (r *request) report(v *verdict, d stage.Delivery) {
+	switch {
+	case v.code.Refused():
+		r.status = "refused"
+		return
+	case d == stage.NoDevice || v.code == stage.NoMatchingSubscribers:
+		v.code, v.status = stage.NoMatchingSubscribers, stage.NoDevice.String()
+		if v.reason == "" {
+			v.reason = "the device is not connected and nothing waits for it"
+		}
+	case d == stage.Queued:
+		v.code, v.status = stage.Success, d.String()
+		if v.reason == "" {
+			v.reason = "the device is not connected; it gets the command when it returns"
+		}
+	default:
+		v.code, v.status = stage.Success, d.String()
+		if v.reason == "" {
+			v.reason = "the device is connected and was sent the command"
+		}
+	}
+	r.status = v.status
+}
+
+// respond sends the outcome of a command to the connection that asked, on the
+// response topic, which it need not have subscribed to.
+func (p *pending) respond() {
+	if p.ask.topic == "" || p.conn == nil || p.verdict.undecided {
+		return
+	}
+	payload, _ := json.Marshal(struct { // two strings cannot fail
+		Status string `json:"status"`
+		Reason string `json:"reason,omitempty"`
+	}{p.ask.status, p.verdict.reason})
+	contentType, text := "application/json", byte(1)
+	m := &message{topic: p.ask.topic, payload: payload, qos: min(p.qos, 1), props: &packet.Properties{
+		ContentType: &contentType, PayloadFormat: &text, CorrelationData: p.ask.correlation}}
+	s := p.from.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == p.conn {
+		s.accept(item{m: m, qos: m.qos}, time.Now())
+	}
+}

@@ -1,0 +1,269 @@
+package mqtt
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// sender is in whose name something is said: an authenticated client. It is not
+// changed once the connection is established, and outlives it in a will.
+type sender struct {
+	grant    *stage.Grant
+	session  *session
+	source   string // CloudEvents source of its events
+	clientID string
+	username string
+	peer     string
+}
+
+// conn is one network connection. Its reader goroutine runs handshake, then
+// serve; everything that is not under mu belongs to that goroutine or does not
+// change after the handshake.
+type conn struct {
+	server  *Server
+	nc      net.Conn
+	version byte // of the protocol; 0 before CONNECT
+	*sender      // nil before the session is attached
+
+	keepAlive time.Duration // 1.5 times what was agreed on; 0: none
+	window    int           // QoS 1 and 2 messages that the client takes at once
+	maxPacket int           // largest packet that the client takes
+	aliasMax  uint16        // topic aliases that the client takes
+	quiet     bool          // it wants no reason strings and user properties on acks
+	expiry0   bool          // it asked for no session expiry in CONNECT
+
+	input   input
+	now     time.Time // of the last read
+	in      packet.Publish
+	aliases []string // inbound topic aliases
+
+	mu         sync.Mutex
+	change     sync.Cond         // broadcast when something below that a goroutine waits for changes
+	out        *buffer           // what is to be written; nil: nothing
+	attached   bool              // CONNACK went
+	halted     bool              // the server stops: read no more
+	flushing   bool              // the flusher runs
+	closing    bool              // the last packet was appended
+	starved    bool              // the session's pump stopped for want of room
+	props      packet.Properties // of the PUBLISH being appended, with its numbers
+	expires    uint32
+	topicAlias uint16
+	unwritten  []receipt // records of QoS 0 in out
+	aliasesOut map[string]uint16
+
+	acks // inbound messages that await their acknowledgement
+}
+
+// The ways a connection ends.
+var (
+	errDisconnected = errors.New("the client sent DISCONNECT")
+	errWill         = errors.New("the client sent DISCONNECT and wants its will published")
+	errClosing      = errors.New("the server closes the connection")
+	errHalted       = errors.New("the gateway is stopping")
+	errIdle         = &packet.Error{Code: packet.CodeKeepAliveTimeout, Reason: "nothing came for one and a half keep-alives"}
+	errExpired      = &packet.Error{Code: packet.CodeNotAuthorized, Reason: "the credentials have expired; connect again"}
+)
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{server: s, nc: nc, maxPacket: packet.MaxSize + 5}
+	c.change.L = &c.mu
+	return c
+}
+
+// serve reads packets until the connection ends, and cleans up after it.
+func (c *conn) serve() {
+	defer c.server.release(c)
+	c.server.announce(c.session.device)
+	c.rejoin()
+	err := c.readLoop()
+	var fault *packet.Error
+	if errors.As(err, &fault) {
+		c.shut(fault.Code, fault.Reason)
+		c.server.log.Debug("mqtt connection failed", "client", c.clientID, "peer", c.peer, "code", fault.Code, "reason", fault.Reason)
+	}
+	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
+		c.nc.Close()
+	}
+	if errors.Is(err, errHalted) {
+		c.drain()
+	}
+	c.server.detach(c, !errors.Is(err, errDisconnected))
+	c.finish()
+}
+
+func (c *conn) readLoop() error {
+	for {
+		first, body, err := c.next(c.server.cfg.MaxPacketBytes)
+		if err != nil {
+			return err
+		}
+		if err := c.handle(first, body); err != nil {
+			return err
+		}
+	}
+}
+
+// handle acts on one packet.
+func (c *conn) handle(first byte, body []byte) error {
+	t := packet.Type(first >> 4)
+	if t == packet.PUBLISH {
+		return c.onPublish(first, body)
+	}
+	p, err := packet.Decode(c.version, first, body)
+	if err == nil {
+		err = packet.FromClient(p)
+	}
+	if err != nil {
+		return err
+	}
+	switch p := p.(type) {
+	case *packet.Ack:
+		c.onAck(p)
+	case *packet.Subscribe:
+		return c.onSubscribe(p)
+	case *packet.Unsubscribe:
+		return c.onUnsubscribe(p)
+	case *packet.Pingreq:
+		c.send(&packet.Pingresp{})
+	case *packet.Disconnect:
+		return c.onDisconnect(p)
+	case *packet.Auth:
+		return &packet.Error{Code: packet.CodeProtocolError, Reason: "AUTH: no authentication method was agreed on in CONNECT"}
+	default: // a second CONNECT [MQTT-3.1.0-2]
+		return &packet.Error{Code: packet.CodeProtocolError, Reason: t.String() + ": not expected here"}
+	}
+	return nil
+}
+
+// onAck takes the client's word on a message that the server sent, or releases
+// one that the client sent.
+func (c *conn) onAck(p *packet.Ack) {
+	if p.Type == packet.PUBREL {
+		answer := packet.Ack{Type: packet.PUBCOMP, ID: p.ID}
+		if !c.session.release(p.ID) {
+			answer.Code = packet.CodePacketIDNotFound
+		}
+		c.released(&answer)
+		return
+	}
+	answer, done := c.session.acknowledged(c, p, c.now)
+	if answer != nil {
+		c.send(answer)
+	}
+	done.settle(p.Code, c)
+}
+
+// onDisconnect ends the connection at the client's wish, section 3.14.
+func (c *conn) onDisconnect(p *packet.Disconnect) error {
+	if p.Props != nil && p.Props.SessionExpiry != nil {
+		wanted := *p.Props.SessionExpiry
+		if c.expiry0 && wanted != 0 { // section 3.14.2.2.2
+			return &packet.Error{Code: packet.CodeProtocolError, Reason: "DISCONNECT: session expiry after a CONNECT without"}
+		}
+		c.session.setExpiry(c, c.server.expiry(wanted))
+	}
+	if p.Code != packet.CodeSuccess { // [MQTT-3.1.2-8], [MQTT-3.14.4-3]
+		return errWill
+	}
+	return errDisconnected
+}
+
+// shut ends the connection from the server's side with a reason that an MQTT 5
+// client is told. Any goroutine may call it; the first wins.
+func (c *conn) shut(code byte, reason string) {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	if c.attached && c.version == packet.V5 {
+		p := packet.Disconnect{Code: code}
+		if reason != "" {
+			p.Props = &packet.Properties{ReasonString: &reason}
+		}
+		if len(p.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.14.2-3]
+			p.Props = nil
+		}
+		c.appendPacket(&p)
+	}
+	c.end()
+	c.mu.Unlock()
+}
+
+// end lets nothing more be appended, and wakes both goroutines so that they
+// finish soon. The caller holds mu.
+func (c *conn) end() {
+	c.closing = true
+	c.change.Broadcast()
+	c.kick()
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+	c.nc.SetWriteDeadline(time.Now().Add(c.server.cfg.Linger))
+}
+
+// finish lets the last bytes leave, then waits a moment for the client to close,
+// since closing with unread input would have the kernel send a reset that
+// destroys what the client has not read yet.
+func (c *conn) finish() {
+	c.mu.Lock()
+	if !c.closing {
+		c.end()
+	}
+	for c.flushing {
+		c.change.Wait()
+	}
+	c.mu.Unlock()
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		c.nc.SetReadDeadline(time.Now().Add(c.server.cfg.Linger))
+		buf := c.server.buffers.get()
+		for left := 1 << 20; left > 0; {
+			n, err := c.nc.Read(buf.b[:cap(buf.b)])
+			if left -= n; err != nil {
+				break
+			}
+		}
+		c.server.buffers.put(buf)
+	}
+	c.nc.Close()
+}
+
+// over says whether, and why, no more is to be read.
+func (c *conn) over() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closing:
+		return errClosing
+	case c.halted:
+		return errHalted
+	}
+	return nil
+}
+
+// halt has the reader stop, for the server stops.
+func (c *conn) halt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.halted = true
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// drain waits for the outcomes of what was read before the halt, then says
+// goodbye.
+func (c *conn) drain() {
+	c.mu.Lock()
+	for c.waiting > 0 && !c.closing {
+		c.kick()
+		c.change.Wait()
+	}
+	c.mu.Unlock()
+	c.shut(packet.CodeServerShuttingDown, "")
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

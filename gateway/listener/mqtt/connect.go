@@ -1,0 +1,241 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// errSilent ends a connection that sends no CONNECT.
+var errSilent = errors.New("no CONNECT within the time for it")
+
+// handshake reads the CONNECT, has the client authenticated, attaches it to its
+// session and starts serve. It is the first thing that runs for a connection.
+func (c *conn) handshake() {
+	c.input.active = time.Now()
+	if err := c.connect(); err != nil {
+		var fault *packet.Error
+		if errors.As(err, &fault) {
+			c.refuse(fault)
+		}
+		c.server.count.refusedConnects.Add(1)
+		c.server.log.Debug("mqtt connection refused", "peer", c.nc.RemoteAddr(), "error", err)
+		c.finish()
+		c.server.release(c)
+		return
+	}
+	c.server.count.connects.Add(1)
+	// A goroutine of its own begins with a small stack: authentication may have
+	// grown this one.
+	go c.serve()
+}
+
+// connect does the work of handshake. A *packet.Error says how to refuse.
+func (c *conn) connect() error {
+	first, body, err := c.next(c.server.cfg.MaxPacketBytesBeforeConnect)
+	if err != nil {
+		return plainly(err)
+	}
+	if packet.Type(first>>4) != packet.CONNECT { // [MQTT-3.1.0-1]
+		return errors.New("the first packet is not CONNECT")
+	}
+	decoded, err := packet.Decode(0, first, body)
+	if err != nil {
+		return err
+	}
+	p := decoded.(*packet.Connect)
+	c.version = p.Version
+	refuse := func(code byte, reason string) error {
+		return &packet.Error{Code: code, Reason: reason, Version: p.Version}
+	}
+	props := p.Props
+	if props == nil {
+		props = new(packet.Properties)
+	}
+	switch {
+	case len(p.ClientID) > c.server.cfg.MaxClientIDBytes:
+		return refuse(packet.CodeClientIDNotValid, "the client identifier is too long")
+	case props.AuthMethod != nil:
+		return refuse(packet.CodeBadAuthenticationMethod, "no authentication method is supported")
+	case len(props.User) > c.server.cfg.MaxUserProperties:
+		return refuse(packet.CodeQuotaExceeded, "too many user properties")
+	}
+	grant, err := c.authenticate(p)
+	if err != nil {
+		code, reason := refusal(err)
+		if e := (*stage.Error)(nil); !errors.As(err, &e) {
+			c.server.log.Warn("authentication failed to decide", "client", p.ClientID, "error", err)
+		}
+		return refuse(connackCode(code), reason)
+	}
+	from := &sender{grant: grant, clientID: p.ClientID, username: p.Username, peer: c.nc.RemoteAddr().String(),
+		source: sourceOf(grant.Application, grant.Device)}
+	ack := &packet.Connack{Props: new(packet.Properties)}
+	if p.ClientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16]
+		from.clientID = assignedID()
+		ack.Props.AssignedClientID = &from.clientID
+	}
+	c.agree(p, props, ack.Props, grant)
+	var w *will
+	if p.Will != nil {
+		if code, reason := c.server.willAllowed(p.Will, from); code != 0 {
+			return refuse(code, reason)
+		}
+		w = newWill(p.Will, from)
+	}
+	if fault := c.server.attach(c, p, from, w, ack); fault != nil {
+		fault.Version = p.Version
+		return fault
+	}
+	return nil
+}
+
+// plainly makes an error of the bytes before a CONNECT one that is not answered:
+// the peer may not even speak MQTT.
+func plainly(err error) error {
+	if e := (*packet.Error)(nil); errors.As(err, &e) {
+		return errors.New(e.Reason)
+	}
+	return err
+}
+
+// authenticate asks who the client is, without locks and within the time for it.
+func (c *conn) authenticate(p *packet.Connect) (*stage.Grant, error) {
+	ctx, cancel := context.WithTimeout(c.server.ctx, c.server.cfg.ConnectTimeout)
+	defer cancel()
+	grant, err := c.server.auth.Connect(ctx, &stage.Credentials{
+		Listener: c.server.name, Protocol: "mqtt", ClientID: p.ClientID,
+		Username: p.Username, Password: p.Password, HasUsername: p.HasUsername, HasPassword: p.HasPassword,
+		Peer: peerOf(c),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("judging the credentials of a CONNECT: %w", err)
+	}
+	return grant, nil
+}
+
+func peerOf(c *conn) netip.AddrPort {
+	peer, _ := netip.ParseAddrPort(c.nc.RemoteAddr().String())
+	return peer
+}
+
+// agree settles the limits of both sides, sections 3.1.2.11 and 3.2.2.3.
+func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage.Grant) {
+	cfg := &c.server.cfg
+	c.window = cfg.MaxInFlight
+	alive := p.KeepAlive
+	if most := uint16(cfg.KeepAliveMax / time.Second); most > 0 && p.Version == packet.V5 && (alive == 0 || alive > most) {
+		alive = most // [MQTT-3.2.2-21]
+		out.ServerKeepAlive = &alive
+	}
+	c.keepAlive = time.Duration(alive) * time.Second * 3 / 2
+	c.expiry0 = in.SessionExpiry == nil || *in.SessionExpiry == 0
+	if p.Version != packet.V5 {
+		return
+	}
+	if in.ReceiveMaximum != nil {
+		c.window = min(c.window, int(*in.ReceiveMaximum))
+	}
+	if in.MaximumPacketSize != nil {
+		c.maxPacket = int(min(*in.MaximumPacketSize, packet.MaxSize+5))
+	}
+	if in.TopicAliasMaximum != nil {
+		c.aliasMax = min(*in.TopicAliasMaximum, uint16(cfg.TopicAliasMax))
+	}
+	c.quiet = in.RequestProblemInfo != nil && *in.RequestProblemInfo == 0
+	if expiry := c.server.expiry(c.wantedExpiry(p)); !c.expiry0 && expiry < wire(*in.SessionExpiry) { // section 3.2.2.3.2
+		seconds := uint32(expiry / time.Second)
+		out.SessionExpiry = &seconds
+	}
+	yes := func(b bool) *byte {
+		v := byte(0)
+		if b {
+			v = 1
+		}
+		return &v
+	}
+	receive, size, aliases := uint16(cfg.ReceiveMaximum), uint32(cfg.MaxPacketBytes), uint16(cfg.TopicAliasMax)
+	out.ReceiveMaximum, out.MaximumPacketSize, out.TopicAliasMaximum = &receive, &size, &aliases
+	out.RetainAvailable = yes(retainAvailable(grant))
+	out.WildcardSubAvailable = yes(grant.Messaging || grant.Device != "")
+	out.SharedSubAvailable, out.SubscriptionIDAvail = yes(true), yes(true)
+}
+
+// wantedExpiry is the session expiry of a CONNECT in seconds as MQTT 5 counts it.
+func (c *conn) wantedExpiry(p *packet.Connect) uint32 {
+	switch {
+	case p.Version != packet.V5 && !p.CleanStart:
+		return never
+	case p.Version != packet.V5 || p.Props == nil || p.Props.SessionExpiry == nil:
+		return 0
+	}
+	return *p.Props.SessionExpiry
+}
+
+// never is the session expiry interval that means so, section 3.1.2.11.2.
+const never = 0xFFFFFFFF
+
+func wire(seconds uint32) time.Duration {
+	if seconds == never {
+		return forever
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// expiry is the session expiry that a client gets.
+func (s *Server) expiry(wanted uint32) time.Duration {
+	d := wire(wanted)
+	if most := s.cfg.SessionExpiryMax; most > 0 {
+		d = min(d, most)
+	}
+	return d
+}
+
+// refuse answers a CONNECT with a CONNACK that refuses it.
+func (c *conn) refuse(e *packet.Error) {
+	if e.Version == 0 {
+		return
+	}
+	p := &packet.Connack{Code: e.Code}
+	if e.Reason != "" {
+		p.Props = &packet.Properties{ReasonString: &e.Reason}
+		if len(p.Append(nil, e.Version)) > c.maxPacket { // [MQTT-3.2.2-19]
+			p.Props = nil
+		}
+	}
+	c.mu.Lock()
+	c.version = e.Version
+	c.appendPacket(p)
+	c.mu.Unlock()
+}
+
+// connackCode is the code as CONNACK may carry it, section 3.2.2.2.
+func connackCode(code stage.Code) byte {
+	switch code {
+	case stage.UnspecifiedError, stage.ImplementationError, stage.BadCredentials, stage.NotAuthorized,
+		stage.ServerUnavailable, stage.TopicNameInvalid, stage.QuotaExceeded, stage.PayloadFormatInvalid, stage.RetainNotSupported:
+		return byte(code)
+	}
+	switch byte(code) {
+	case packet.CodeClientIDNotValid, packet.CodeServerBusy, packet.CodeBanned, packet.CodeBadAuthenticationMethod,
+		packet.CodeUseAnotherServer, packet.CodeServerMoved, packet.CodeConnectionRateExceeded:
+		return byte(code)
+	}
+	return packet.CodeUnspecified
+}
+
+func asStage(err error, e **stage.Error) bool { return errors.As(err, e) }
+
+// assignedID is a client identifier that nobody else has.
+func assignedID() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails
+	return "auto-" + hex.EncodeToString(b[:])
+}

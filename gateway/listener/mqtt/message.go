@@ -1,0 +1,81 @@
+package mqtt
+
+import (
+	"bytes"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/sdk-plugin/event"
+)
+
+// message is one application message, shared by everyone that it is sent to.
+// Nobody changes it after it was made.
+type message struct {
+	topic   string
+	payload []byte
+	qos     byte
+	retain  bool
+	expires time.Time // zero: never
+	from    *session  // for No Local; nil when a plugin sent it
+	// props holds what is passed on unaltered: payload format, content type,
+	// response topic, correlation data and user properties. nil: none.
+	props *packet.Properties
+}
+
+// newMessage copies what a PUBLISH has beyond the life of its frame.
+func newMessage(p *packet.Publish, now time.Time, from *session) *message {
+	m := &message{topic: p.Topic, payload: bytes.Clone(p.Payload), qos: p.QoS, retain: p.Retain, from: from}
+	if x := p.Props; x != nil {
+		m.props = forwarded(x)
+		if x.MessageExpiry != nil {
+			m.expires = now.Add(time.Duration(*x.MessageExpiry) * time.Second)
+		}
+	}
+	return m
+}
+
+// forwarded picks the properties that a server passes on [MQTT-3.3.2-4], [-15],
+// [-16], [-17], [-20].
+func forwarded(x *packet.Properties) *packet.Properties {
+	f := packet.Properties{PayloadFormat: x.PayloadFormat, ContentType: x.ContentType,
+		ResponseTopic: x.ResponseTopic, CorrelationData: bytes.Clone(x.CorrelationData), User: x.User}
+	if f.PayloadFormat == nil && f.ContentType == nil && f.ResponseTopic == nil && f.CorrelationData == nil && f.User == nil {
+		return nil
+	}
+	return &f
+}
+
+// pluginMessage is what a publish effect sends.
+func pluginMessage(p *event.Publish, topic string, now time.Time) *message {
+	m := &message{topic: topic, payload: p.Payload, qos: min(p.QoS, 2), retain: p.Retain}
+	if p.Expiry > 0 {
+		m.expires = now.Add(p.Expiry)
+	}
+	var x packet.Properties
+	if p.ContentType != "" {
+		x.ContentType = &p.ContentType
+	}
+	if p.ResponseTopic != "" {
+		x.ResponseTopic = &p.ResponseTopic
+	}
+	x.CorrelationData = p.Correlation
+	for _, u := range p.Properties {
+		x.User = append(x.User, packet.UserProperty(u))
+	}
+	m.props = forwarded(&x)
+	return m
+}
+
+// size is what the message counts against a bound of bytes.
+func (m *message) size() int { return len(m.topic) + len(m.payload) }
+
+func (m *message) expired(now time.Time) bool {
+	return !m.expires.IsZero() && !now.Before(m.expires)
+}
+
+// remaining is the message expiry interval that is left, in whole seconds, at
+// least 1 [MQTT-3.3.2-6].
+func (m *message) remaining(now time.Time) uint32 {
+	left := m.expires.Sub(now)
+	return uint32(max(1, (left+time.Second-1)/time.Second))
+}

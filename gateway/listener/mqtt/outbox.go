@@ -1,0 +1,167 @@
+package mqtt
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"tributary.io/gateway/stage"
+)
+
+// item is one message on its way to one session: a message, or a record of a log.
+type item struct {
+	m      *message
+	from   *reader       // of a record; nil for a message
+	record stage.Record  // of a log, as the consumer stage gave it
+	ids    []uint32      // subscription identifiers
+	shared *subscription // the shared subscription that it was picked for, if any
+	qos    byte
+	retain bool
+}
+
+// flight is an item of QoS 1 or 2 that has a packet identifier.
+type flight struct {
+	item
+	id       uint16
+	number   uint64 // order of sending
+	sent     bool   // on the present connection
+	released bool   // QoS 2: PUBREC has come, PUBREL went
+	void     bool   // nothing is left to send again
+}
+
+// outbox is what a session has to send: a queue of items that were not sent yet,
+// and the flights that await their acknowledgement. It knows neither connection
+// nor lock (its session's guards it), so that a durable one can take its place.
+// Packet identifiers here are the server's own; the client's live in session.incoming.
+type outbox struct {
+	queue   []item // from head on
+	head    int
+	waiting int // messages in the queue; records do not count, their log holds them
+	bytes   int // of these messages
+
+	flights map[uint16]*flight
+	again   []*flight // to be sent again on this connection, in order, before the queue
+	out     int       // flights that were sent on this connection
+	lastID  uint16
+	number  uint64
+	free    *flight // one to use again
+}
+
+func (o *outbox) empty() bool { return o.head == len(o.queue) && len(o.again) == 0 }
+
+func (o *outbox) push(it item) {
+	if it.m != nil {
+		o.waiting++
+		o.bytes += it.m.size()
+	}
+	if o.head > 64 && o.head*2 > len(o.queue) {
+		n := copy(o.queue, o.queue[o.head:])
+		clear(o.queue[n:])
+		o.queue, o.head = o.queue[:n], 0
+	}
+	o.queue = append(o.queue, it)
+}
+
+// peek is the first item of a queue that is not empty.
+func (o *outbox) peek() *item { return &o.queue[o.head] }
+
+func (o *outbox) pop() item {
+	it := o.queue[o.head]
+	o.queue[o.head] = item{}
+	o.head++
+	if o.head == len(o.queue) {
+		o.queue, o.head = o.queue[:0], 0
+		if cap(o.queue) > 256 { // a burst is over
+			o.queue = nil
+		}
+	}
+	if it.m != nil {
+		o.waiting--
+		o.bytes -= it.m.size()
+	}
+	return it
+}
+
+// keep drops the items of the queue that want says no to.
+func (o *outbox) keep(want func(*item) bool) (dropped int) {
+	old := o.queue[o.head:]
+	o.queue, o.head, o.waiting, o.bytes = nil, 0, 0, 0
+	for i := range old {
+		if want(&old[i]) {
+			o.push(old[i])
+		} else {
+			dropped++
+		}
+	}
+	return dropped
+}
+
+// purge drops the messages that have expired [MQTT-3.3.2-5].
+func (o *outbox) purge(now time.Time) int {
+	return o.keep(func(it *item) bool { return it.m == nil || !it.m.expired(now) })
+}
+
+// takeOff makes a flight of an item and gives it a packet identifier that no
+// other flight has [MQTT-2.2.1-3]. There are fewer flights than identifiers.
+func (o *outbox) takeOff(it item) *flight {
+	for {
+		if o.lastID++; o.lastID == 0 {
+			continue
+		}
+		if _, used := o.flights[o.lastID]; !used {
+			break
+		}
+	}
+	if o.flights == nil {
+		o.flights = make(map[uint16]*flight)
+	}
+	f := o.free
+	if f == nil {
+		f = new(flight)
+	}
+	o.free = nil
+	o.number++
+	*f = flight{item: it, id: o.lastID, number: o.number, sent: true}
+	o.flights[f.id] = f
+	o.out++
+	return f
+}
+
+// land ends a flight. The flight may be used again from the next takeOff on.
+func (o *outbox) land(f *flight) {
+	delete(o.flights, f.id)
+	if f.sent {
+		o.out--
+		o.free = f
+		return
+	}
+	o.again = slices.DeleteFunc(o.again, func(g *flight) bool { return g == f })
+}
+
+// grounded prepares for a new connection: whatever is in flight has to be sent
+// again, in the order of the first time [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+func (o *outbox) grounded() {
+	o.out = 0
+	o.again = o.again[:0]
+	for id, f := range o.flights {
+		if f.void {
+			delete(o.flights, id)
+			continue
+		}
+		f.sent = false
+		o.again = append(o.again, f)
+	}
+	slices.SortFunc(o.again, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })
+}
+
+// forget drops the records of a reader that left: others get them. The packet
+// identifiers of those in flight stay taken until the client acknowledges them or
+// the connection ends.
+func (o *outbox) forget(r *reader) {
+	o.keep(func(it *item) bool { return it.from != r })
+	for _, f := range o.flights {
+		if f.from == r {
+			f.item, f.void = item{qos: f.qos}, true
+		}
+	}
+}

@@ -1,0 +1,266 @@
+package mqtt
+
+import (
+	"strings"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// onPublish takes a PUBLISH of the client, section 3.3.4.
+func (c *conn) onPublish(first byte, body []byte) error {
+	p := &c.in
+	if err := packet.DecodePublish(c.version, first, body, p); err != nil {
+		return err
+	}
+	if p.Props != nil {
+		if p.Props.SubscriptionIDs != nil { // [MQTT-3.3.4-6]
+			return &packet.Error{Code: packet.CodeProtocolError, Reason: "PUBLISH: subscription identifier sent by a client"}
+		}
+		if err := c.resolveAlias(p); err != nil {
+			return err
+		}
+	}
+	c.server.count.receivedMessages[p.QoS].Add(1)
+	if p.QoS < 2 {
+		return c.dispatch(p, nil)
+	}
+	claim, err := c.claim(p.ID)
+	if claim == nil {
+		return err
+	}
+	if err = c.dispatch(p, claim); err != nil {
+		c.session.conclude(p.ID, claim, verdict{undecided: true})
+	}
+	return err
+}
+
+// dispatch has a message judged and answers or routes it. claim is its place
+// among the session's QoS 2 identifiers.
+func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
+	x, v, route := c.judge(p, c.now)
+	if v.code == stage.RetainNotSupported && c.version == packet.V5 {
+		// PUBACK has no such code; section 3.2.2.3.5 prescribes DISCONNECT.
+		return &packet.Error{Code: packet.CodeRetainNotSupported, Reason: v.reason}
+	}
+	if x == nil {
+		if claim != nil {
+			c.session.conclude(p.ID, claim, v)
+		}
+		return c.answer(p.QoS, p.ID, v)
+	}
+	x.conn = c
+	if err := c.enter(x); err != nil {
+		return err
+	}
+	if claim != nil {
+		c.session.await(x, claim)
+	}
+	if route {
+		c.server.router.Submit(&x.in, x.outcome)
+	} else {
+		x.settle(v)
+	}
+	return nil
+}
+
+// resolveAlias replaces a topic alias by the topic, section 3.3.2.3.4.
+func (c *conn) resolveAlias(p *packet.Publish) error {
+	if p.Props.TopicAlias == nil {
+		return nil
+	}
+	n := int(*p.Props.TopicAlias)
+	if n == 0 || n > c.server.cfg.TopicAliasMax { // [MQTT-3.3.2-9]
+		return &packet.Error{Code: packet.CodeTopicAliasInvalid, Reason: "PUBLISH: topic alias above the Topic Alias Maximum of CONNACK"}
+	}
+	for len(c.aliases) <= n {
+		c.aliases = append(c.aliases, "")
+	}
+	switch {
+	case p.Topic != "":
+		c.aliases[n] = p.Topic
+	case c.aliases[n] == "":
+		return &packet.Error{Code: packet.CodeProtocolError, Reason: "PUBLISH: topic alias that was never set"}
+	default:
+		p.Topic = c.aliases[n]
+	}
+	return nil
+}
+
+// claim takes a QoS 2 identifier. It returns nil for a message that came before
+// and was not released: that is answered again, and not acted on again
+// [MQTT-4.3.3-10]; if its outcome is still awaited (since an earlier connection),
+// once that is known.
+func (c *conn) claim(id uint16) (*pending, error) {
+	s := c.session
+	s.mu.Lock()
+	original, known := s.incoming[id]
+	if !known {
+		x := &pending{}
+		if s.incoming == nil {
+			s.incoming = make(map[uint16]*pending)
+		}
+		s.incoming[id] = x
+		s.mu.Unlock()
+		return x, nil
+	}
+	s.mu.Unlock()
+	if original == nil {
+		return nil, c.answer(2, id, verdict{})
+	}
+	twin := &pending{conn: c, from: c.sender, id: id, qos: 2, twin: true}
+	if err := c.enter(twin); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	now, known := s.incoming[id]
+	if now != nil {
+		now.again = append(now.again, twin)
+	}
+	s.mu.Unlock()
+	switch {
+	case now != nil:
+	case known:
+		twin.settle(verdict{})
+	default:
+		twin.settle(verdict{code: stage.UnspecifiedError, reason: "the message was refused"})
+	}
+	return nil, nil
+}
+
+// await puts the message itself in the place of its claim.
+func (s *session) await(x, claim *pending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x.again, claim.again = claim.again, nil
+	s.incoming[x.id] = x
+}
+
+// conclude notes the verdict on the QoS 2 message x: accepted, its identifier
+// waits for the PUBREL; refused, it is free. Repetitions get the same answer.
+func (s *session) conclude(id uint16, x *pending, v verdict) {
+	s.mu.Lock()
+	if s.incoming[id] != x {
+		s.mu.Unlock()
+		return
+	}
+	again := x.again
+	x.again = nil
+	if v.undecided || v.code.Refused() {
+		delete(s.incoming, id)
+	} else {
+		s.incoming[id] = nil
+	}
+	s.mu.Unlock()
+	for _, twin := range again {
+		twin.settle(v)
+	}
+}
+
+// judge decides what becomes of a message: a verdict at once (x is nil, or a
+// command's that is to be settled with it), or a pending one for the router. It
+// is the same for a PUBLISH and for a will. Topic aliases are resolved.
+func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdict, route bool) {
+	s := from.session.server
+	if v := s.improper(p); v.code.Refused() {
+		return nil, v, false
+	}
+	g := from.grant
+	to, isCommand := parseCommand(g, p.Topic)
+	v = from.rights(p, to)
+	if isCommand {
+		x, v, route = from.command(p, to, v, now)
+		return x, v, route
+	}
+	if v.code.Refused() {
+		return nil, v, false
+	}
+	if !s.routes(g.Application) {
+		if err := checkCloudEvent(p); err != nil {
+			return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
+		}
+		return nil, from.direct(p, now), false
+	}
+	x = from.pend(p, now)
+	if err := readCloudEvent(&x.in); err != nil {
+		return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
+	}
+	if g.Messaging {
+		x.m = newMessage(p, now, from.session)
+	}
+	return x, v, true
+}
+
+// direct sends a message straight to the subscribers: no route takes it.
+func (from *sender) direct(p *packet.Publish, now time.Time) verdict {
+	if !from.grant.Messaging {
+		return verdict{code: stage.NoMatchingSubscribers}
+	}
+	matched, kept := from.session.space.publishPacket(p, from.session, now)
+	switch {
+	case !kept:
+		return verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
+	case !matched && !p.Retain:
+		return verdict{code: stage.NoMatchingSubscribers}
+	}
+	return verdict{}
+}
+
+// outcome is what the router calls back.
+func (x *pending) outcome(o stage.Outcome) {
+	v := verdict{code: o.Code, reason: o.Reason, undecided: o.Unavailable}
+	if r := o.Reply; r != nil {
+		if v.reason == "" {
+			v.reason = r.Reason
+		}
+		if code := stage.Code(r.Code); code.Refused() && !v.code.Refused() && r.Code <= 0xFF {
+			v.code = code
+		}
+	}
+	if x.ask != nil {
+		x.ask.report(&v, o.Delivery)
+	}
+	x.settle(v)
+}
+
+// improper checks the limits that a decoder does not know.
+func (s *Server) improper(p *packet.Publish) (v verdict) {
+	switch {
+	case len(p.Topic) > s.cfg.MaxTopicBytes:
+		return verdict{code: stage.TopicNameInvalid, reason: "the topic is too long"}
+	case strings.Count(p.Topic, "/") >= s.cfg.MaxTopicLevels:
+		return verdict{code: stage.TopicNameInvalid, reason: "the topic has too many levels"}
+	case p.Props != nil && len(p.Props.User) > s.cfg.MaxUserProperties:
+		return verdict{code: stage.QuotaExceeded, reason: "too many user properties"}
+	}
+	return v
+}
+
+// rights says whether the sender may publish to the topic, be it a command's (to
+// is not nil) or any other.
+func (from *sender) rights(p *packet.Publish, to *target) (v verdict) {
+	switch g := from.grant; {
+	case to != nil:
+		return to.rights(g, p.Retain)
+	case !mayPublish(g, p.Topic):
+		return verdict{code: stage.NotAuthorized, reason: "no right to publish to this topic"}
+	case p.Retain && !retainAvailable(g):
+		return verdict{code: stage.RetainNotSupported, reason: "messages are not retained here"}
+	}
+	return v
+}
+
+// mayPublish says whether a grant has a filter for the topic.
+func mayPublish(g *stage.Grant, topic string) bool {
+	for _, filter := range g.Publish {
+		if packet.Match(filter, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// retainAvailable says what CONNACK announces: only devices and messaging
+// clients have topics that could retain anything.
+func retainAvailable(g *stage.Grant) bool { return g.Messaging || g.Device != "" }

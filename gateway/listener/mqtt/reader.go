@@ -1,0 +1,173 @@
+package mqtt
+
+import (
+	"sync"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+)
+
+const (
+	smallBuffer = 256             // bytes that an idle connection has to read into
+	bigBuffer   = 32 << 10        // bytes that a busy one borrows
+	lull        = 2 * time.Second // after so long without input it gives them back
+)
+
+// buffer is a borrowed byte slice.
+type buffer struct{ b []byte }
+
+// buffers lends byte slices of at least bigBuffer capacity.
+type buffers struct{ pool sync.Pool }
+
+func (p *buffers) get() *buffer {
+	if b, ok := p.pool.Get().(*buffer); ok {
+		return b
+	}
+	return &buffer{make([]byte, 0, bigBuffer)}
+}
+
+// put takes a buffer back, unless it has grown so much that keeping it would
+// hold memory for one exceptional packet.
+func (p *buffers) put(b *buffer) {
+	if cap(b.b) <= 8*bigBuffer {
+		b.b = b.b[:0]
+		p.pool.Put(b)
+	}
+}
+
+// input is what a connection has read and not yet handled: buf[start:end].
+type input struct {
+	buf        []byte
+	start, end int
+	big        *buffer // what buf is made of, unless it is small
+	small      [smallBuffer]byte
+	busy       bool      // the last read filled small
+	handled    bool      // packets were since the last read
+	active     time.Time // when the client last was known to be alive
+}
+
+// next returns the first byte and the body of the next packet. The body is valid
+// until the next call. Before it waits it lets pending acknowledgements leave.
+func (c *conn) next(max int) (first byte, body []byte, err error) {
+	in := &c.input
+	for {
+		first, size, header, err := packet.Header(in.buf[in.start:in.end], max-2)
+		if err != nil {
+			return 0, nil, err
+		}
+		total := header + size
+		if header > 0 && total > max {
+			return 0, nil, &packet.Error{Code: packet.CodePacketTooLarge, Reason: "packet is larger than the maximum packet size"}
+		}
+		if header > 0 && in.end-in.start >= total {
+			body = in.buf[in.start+header : in.start+total]
+			in.start += total
+			in.handled = true
+			return first, body, nil
+		}
+		if err := c.fill(); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// fill reads more input.
+func (c *conn) fill() error {
+	if err := c.rest(); err != nil {
+		return err
+	}
+	in := &c.input
+	in.makeRoom(&c.server.buffers)
+	n := 0
+	for n == 0 {
+		deadline, onTimeout := c.deadline()
+		if in.big != nil && in.start == in.end {
+			if cool := time.Now().Add(lull); deadline.IsZero() || cool.Before(deadline) {
+				deadline, onTimeout = cool, nil
+			}
+		}
+		c.nc.SetReadDeadline(deadline)
+		if err := c.over(); err != nil { // asked after the deadline was set: see end and halt
+			return err
+		}
+		var err error
+		n, err = c.nc.Read(in.buf[in.end:])
+		c.now = time.Now()
+		switch {
+		case n > 0:
+		case isTimeout(err) && c.over() != nil:
+			return c.over()
+		case isTimeout(err) && onTimeout == nil:
+			in.shrink(&c.server.buffers)
+		case isTimeout(err):
+			return onTimeout
+		case err != nil:
+			return err
+		}
+	}
+	in.busy = in.big == nil && n == len(in.small)
+	in.end += n
+	c.server.count.receivedBytes.Add(uint64(n))
+	return nil
+}
+
+// rest is the pause between two reads: acknowledgements leave, and a client that
+// does not read its own gets no more of its packets read.
+func (c *conn) rest() error {
+	c.mu.Lock()
+	c.kick()
+	for c.out != nil && len(c.out.b) > 2*c.server.cfg.WriteBufferBytes && !c.closing {
+		c.change.Wait()
+	}
+	c.mu.Unlock()
+	if c.input.handled {
+		// Only whole packets are a sign of life; and whatever held the reader up
+		// since does not count against the client.
+		c.input.active, c.input.handled = time.Now(), false
+	}
+	return nil
+}
+
+// deadline is until when the next input must come, and the error otherwise.
+// A zero time is never.
+func (c *conn) deadline() (at time.Time, err error) {
+	if c.sender == nil {
+		return c.input.active.Add(c.server.cfg.ConnectTimeout), errSilent
+	}
+	if c.keepAlive > 0 {
+		at, err = c.input.active.Add(c.keepAlive), errIdle // [MQTT-3.1.2-22]
+	}
+	if end := c.grant.Expires; !end.IsZero() && (at.IsZero() || end.Before(at)) {
+		at, err = end, errExpired
+	}
+	return at, err
+}
+
+// makeRoom sees to it that buf has space behind end: a quarter of it at least, or
+// all of it when nothing is left over.
+func (in *input) makeRoom(pool *buffers) {
+	if in.buf == nil {
+		in.buf = in.small[:]
+	}
+	rest := in.buf[in.start:in.end]
+	switch {
+	case len(rest) == 0 && !(in.busy && in.big == nil):
+		in.start, in.end = 0, 0
+		if in.big != nil && len(in.buf) > 8*bigBuffer { // it grew for one packet
+			in.shrink(pool)
+		}
+		return
+	case in.big == nil:
+		in.big = pool.get()
+	case len(rest) > len(in.buf)*3/4:
+		in.big = &buffer{make([]byte, 2*len(in.buf))}
+	}
+	in.buf = in.big.b[:cap(in.big.b)]
+	in.start, in.end = 0, copy(in.buf, rest)
+}
+
+// shrink gives a borrowed buffer back. Nothing is left in it.
+func (in *input) shrink(pool *buffers) {
+	pool.put(in.big)
+	in.big, in.buf, in.start, in.end = nil, in.small[:], 0, 0
+}

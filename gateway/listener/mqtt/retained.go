@@ -1,0 +1,158 @@
+package mqtt
+
+import (
+	"strings"
+	"time"
+)
+
+// retained keeps the retained messages of a space by topic level, so that a
+// filter with wildcards visits only what it may match. The space's lock guards it.
+type retained struct {
+	root         leaf
+	count, bytes int
+}
+
+type leaf struct {
+	children map[string]*leaf
+	m        *message
+}
+
+// overhead is what a retained message counts beyond its topic and payload.
+const overhead = 128
+
+// set stores the message of a topic, or deletes it when the payload is empty
+// [MQTT-3.3.1-6]. It is false when a limit forbids it.
+func (r *retained) set(m *message, maxCount, maxBytes int) bool {
+	old := r.get(m.topic)
+	if len(m.payload) == 0 {
+		if old != nil {
+			r.delete(old)
+		}
+		return true
+	}
+	count, size := r.count+1, r.bytes+m.size()+overhead
+	if old != nil {
+		count, size = r.count, size-old.size()-overhead
+	}
+	if count > maxCount || size > maxBytes {
+		return false
+	}
+	r.count, r.bytes = count, size
+	n := &r.root
+	for rest, more := m.topic, true; more; {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		child := n.children[level]
+		if child == nil {
+			child = new(leaf)
+			if n.children == nil {
+				n.children = make(map[string]*leaf)
+			}
+			n.children[level] = child
+		}
+		n = child
+	}
+	n.m = m
+	return true
+}
+
+func (r *retained) get(topic string) *message {
+	n := &r.root
+	for rest, more := topic, true; more && n != nil; {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		n = n.children[level]
+	}
+	if n == nil {
+		return nil
+	}
+	return n.m
+}
+
+func (r *retained) delete(m *message) {
+	r.count--
+	r.bytes -= m.size() + overhead
+	r.root.delete(m.topic, true)
+}
+
+func (l *leaf) delete(rest string, more bool) {
+	if !more {
+		l.m = nil
+		return
+	}
+	level, rest, more := strings.Cut(rest, "/")
+	child := l.children[level]
+	if child.delete(rest, more); child.m == nil && len(child.children) == 0 {
+		delete(l.children, level)
+	}
+}
+
+// match returns the messages whose topic matches the filter, and forgets those
+// that have expired [MQTT-3.3.2-5].
+func (r *retained) match(filter string, now time.Time) []*message {
+	var found, late []*message
+	r.root.match(filter, true, true, func(m *message) {
+		if m.expired(now) {
+			late = append(late, m)
+		} else {
+			found = append(found, m)
+		}
+	})
+	for _, m := range late {
+		r.delete(m)
+	}
+	return found
+}
+
+// purge forgets every message that has expired.
+func (r *retained) purge(now time.Time) {
+	var late []*message
+	r.root.each(func(m *message) {
+		if m.expired(now) {
+			late = append(late, m)
+		}
+	})
+	for _, m := range late {
+		r.delete(m)
+	}
+}
+
+func (l *leaf) each(fn func(*message)) {
+	if l.m != nil {
+		fn(l.m)
+	}
+	for _, child := range l.children {
+		child.each(fn)
+	}
+}
+
+func (l *leaf) match(rest string, more, first bool, found func(*message)) {
+	if !more {
+		if l.m != nil {
+			found(l.m)
+		}
+		return
+	}
+	level, rest, more := strings.Cut(rest, "/")
+	switch level {
+	case "#":
+		if l.m != nil { // "a/#" matches "a"; the root holds none
+			found(l.m)
+		}
+		for name, child := range l.children {
+			if !(first && strings.HasPrefix(name, "$")) { // [MQTT-4.7.2-1]
+				child.each(found)
+			}
+		}
+	case "+":
+		for name, child := range l.children {
+			if !(first && strings.HasPrefix(name, "$")) {
+				child.match(rest, more, false, found)
+			}
+		}
+	default:
+		if child := l.children[level]; child != nil {
+			child.match(rest, more, false, found)
+		}
+	}
+}

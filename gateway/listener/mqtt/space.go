@@ -1,0 +1,209 @@
+package mqtt
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// space is the topic space of one application.
+type space struct {
+	server *Server
+
+	mu       sync.RWMutex
+	trie     trie
+	retained retained
+}
+
+// hits is the receivers of one message.
+type hits struct {
+	matches
+	picked []*subscription // one member of each shared group
+}
+
+func (h *hits) none() bool { return len(h.subs) == 0 && len(h.picked) == 0 }
+
+func (sp *space) lend() *hits { return sp.server.hits.Get().(*hits) }
+
+func (sp *space) giveBack(h *hits) {
+	clear(h.subs)
+	clear(h.shared)
+	clear(h.picked)
+	*h = hits{matches{subs: h.subs[:0], shared: h.shared[:0]}, h.picked[:0]}
+	sp.server.hits.Put(h)
+}
+
+// publish sends a message to whoever subscribed to its topic, and retains it if
+// it asks for that and the limits allow. It returns the best that happened to it
+// and whether anybody had subscribed. It is called without locks.
+func (sp *space) publish(m *message, now time.Time) (best stage.Delivery, matched bool) {
+	h := sp.lend()
+	defer sp.giveBack(h)
+	var keep *message
+	if m.retain {
+		keep = m
+	}
+	sp.collect(m.topic, m.qos, keep, h, now)
+	return h.send(m, now), !h.none()
+}
+
+// publishPacket does the same for a PUBLISH. It makes a message of it only if
+// somebody wants it, so that a publish that nobody reads costs no copy. Where the
+// message cannot be retained (kept is false) it is not sent either.
+func (sp *space) publishPacket(p *packet.Publish, from *session, now time.Time) (matched, kept bool) {
+	h := sp.lend()
+	defer sp.giveBack(h)
+	var m *message
+	if p.Retain {
+		m = newMessage(p, now, from)
+	}
+	if !sp.collect(p.Topic, p.QoS, m, h, now) {
+		return false, false
+	}
+	if h.none() {
+		return false, true
+	}
+	if m == nil {
+		m = newMessage(p, now, from)
+	}
+	h.send(m, now)
+	return true, true
+}
+
+// collect finds the receivers and, in the same step, retains a message if there
+// is one to keep, so that a subscriber of this very moment gets it once.
+func (sp *space) collect(topic string, qos byte, keep *message, h *hits, now time.Time) (kept bool) {
+	kept = true
+	if keep != nil {
+		sp.mu.Lock()
+		defer sp.mu.Unlock()
+		kept = sp.retain(keep, now)
+	} else {
+		sp.mu.RLock()
+		defer sp.mu.RUnlock()
+	}
+	if sp.trie.count == 0 {
+		return kept
+	}
+	sp.trie.match(topic, &h.matches)
+	for _, g := range h.shared {
+		if sub := g.pick(qos); sub != nil {
+			h.picked = append(h.picked, sub)
+		}
+	}
+	return kept
+}
+
+// retain stores a retained message, if need be in the place of expired ones. The
+// caller holds mu.
+func (sp *space) retain(m *message, now time.Time) bool {
+	cfg := &sp.server.cfg
+	if sp.retained.set(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+		return true
+	}
+	sp.retained.purge(now)
+	if sp.retained.set(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+		return true
+	}
+	sp.server.count.retainedRefused.Add(1)
+	return false
+}
+
+func (h *hits) send(m *message, now time.Time) (best stage.Delivery) {
+	if len(h.subs) > 0 {
+		best = fanOut(m, h, now)
+	}
+	for _, sub := range h.picked {
+		it := item{m: m, qos: min(m.qos, sub.qos), retain: m.retain && sub.asIs, ids: sub.ids, shared: sub}
+		best = max(best, sub.session.deliver(it, now))
+	}
+	return best
+}
+
+// fanOut delivers one copy to each session, with the greatest QoS and all the
+// identifiers of its matching subscriptions [MQTT-3.3.4-2], [MQTT-3.3.4-3],
+// [MQTT-3.3.4-4].
+func fanOut(m *message, h *hits, now time.Time) (best stage.Delivery) {
+	if h.nodes > 1 {
+		slices.SortStableFunc(h.subs, func(a, b *subscription) int { return cmp.Compare(a.session.number, b.session.number) })
+	}
+	for i := 0; i < len(h.subs); {
+		sub := h.subs[i]
+		it := item{m: m}
+		wanted := false
+		for ; i < len(h.subs) && h.subs[i].session == sub.session; i++ {
+			if s := h.subs[i]; !s.noLocal || s.session != m.from { // [MQTT-3.8.3-3]
+				wanted = true
+				it.merge(s)
+			}
+		}
+		if wanted {
+			it.qos = min(it.qos, m.qos)
+			it.retain = it.retain && m.retain
+			best = max(best, sub.session.deliver(it, now))
+		}
+	}
+	return best
+}
+
+// merge adds what one more matching subscription wants.
+func (it *item) merge(s *subscription) {
+	it.qos = max(it.qos, s.qos)
+	it.retain = it.retain || s.asIs
+	switch {
+	case len(s.ids) == 0:
+	case len(it.ids) == 0:
+		it.ids = s.ids
+	default:
+		it.ids = append(slices.Clone(it.ids), s.ids...)
+	}
+}
+
+// subscribe adds a subscription and returns the retained messages that it is to
+// get now [MQTT-3.8.4-4], section 3.8.3.1. The caller holds the session's lock.
+func (sp *space) subscribe(sub *subscription, handling byte, now time.Time) (replay []*message) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	old := sp.trie.add(sub)
+	if sub.group != "" || handling == 2 || handling == 1 && old != nil {
+		return nil
+	}
+	return sp.retained.match(sub.filter, now)
+}
+
+func (sp *space) unsubscribe(sub *subscription) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.trie.remove(sub)
+}
+
+// another finds a member of the same shared subscription to take over a message
+// that its receiver will never acknowledge.
+func (sp *space) another(gone *subscription, qos byte) *subscription {
+	sp.mu.RLock()
+	defer sp.mu.RUnlock()
+	if g := sp.trie.group(gone.filter, gone.group); g != nil {
+		return g.pick(qos)
+	}
+	return nil
+}
+
+// matching merges the subscriptions of a session that match a topic, shared ones
+// included: what a message addressed to this session alone is to look like. The
+// caller holds the session's lock.
+func (s *session) matching(m *message) (it item, ok bool) {
+	it.m = m
+	for _, sub := range s.subs {
+		if packet.Match(sub.filter, m.topic) {
+			it.merge(sub)
+			ok = true
+		}
+	}
+	it.qos = min(it.qos, m.qos)
+	it.retain = it.retain && m.retain
+	return it, ok
+}

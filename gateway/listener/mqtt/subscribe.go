@@ -1,0 +1,267 @@
+package mqtt
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// subscribing is one SUBSCRIBE whose filters are being judged, some of them by
+// plugins. The SUBACK leaves when the last one is.
+type subscribing struct {
+	conn    *conn
+	packet  *packet.Subscribe
+	ids     []uint32
+	options logOptions
+	codes   []byte // granted QoS or refusal, per filter
+	plugin  []bool // a plugin granted it
+	readers []*reader
+	left    atomic.Int32
+
+	mu     sync.Mutex
+	reason string // the first that was given
+}
+
+// refuse sets the code of one filter.
+func (x *subscribing) refuse(i int, code stage.Code, reason string) {
+	x.codes[i] = subackCode(code)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.reason == "" {
+		x.reason = reason
+	}
+}
+
+// onSubscribe takes a SUBSCRIBE, section 3.8.
+func (c *conn) onSubscribe(p *packet.Subscribe) error {
+	if p.Props != nil && len(p.Props.User) > c.server.cfg.MaxUserProperties {
+		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
+	}
+	n := len(p.Filters)
+	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), plugin: make([]bool, n), readers: make([]*reader, n)}
+	x.left.Store(1)
+	if p.Props != nil {
+		x.ids = p.Props.SubscriptionIDs
+	}
+	if isConsumer(c.grant) {
+		var err error
+		if x.options, err = readOptions(p.Props); err != nil { // it spoils the whole packet
+			for i := range x.codes {
+				x.refuse(i, stage.ImplementationError, err.Error())
+			}
+			x.done()
+			return nil
+		}
+	}
+	for i := range p.Filters {
+		x.judge(i)
+	}
+	x.done()
+	return nil
+}
+
+// judge finds the code of one filter, or has a plugin find it.
+func (x *subscribing) judge(i int) {
+	c, f := x.conn, &x.packet.Filters[i]
+	g := c.grant
+	if len(f.Topic) > c.server.cfg.MaxTopicBytes || strings.Count(f.Topic, "/") >= c.server.cfg.MaxTopicLevels {
+		x.refuse(i, stage.TopicFilterInvalid, "the filter is too long or has too many levels")
+		return
+	}
+	if isConsumer(g) {
+		if log, is := parseLogFilter(f.Topic); is {
+			x.join(i, log)
+			return
+		}
+	}
+	if g.Device == "" {
+		if code, reason := x.pure(f); code.Refused() {
+			x.refuse(i, code, reason)
+			return
+		}
+	}
+	if g.Device == "" || !c.server.routes(g.Application) {
+		x.plain(i)
+		return
+	}
+	in := c.inbound(event.TypeSubscribe, f.Topic, c.now)
+	in.Transport.QoS = f.QoS
+	x.left.Add(1)
+	c.server.router.Submit(&in, func(o stage.Outcome) {
+		x.outcome(i, o)
+		x.done()
+	})
+}
+
+// outcome takes a plugin's word on a filter. A plugin that says nothing leaves it
+// to the rules of plain messaging: what nobody granted is refused.
+func (x *subscribing) outcome(i int, o stage.Outcome) {
+	switch {
+	case o.Unavailable:
+		x.refuse(i, stage.UnspecifiedError, "it could not be decided; try again")
+	case o.Code.Refused():
+		x.refuse(i, o.Code, reasonOf(&o))
+	case o.Reply == nil || o.Code == stage.NoMatchingSubscribers:
+		x.plain(i)
+	case o.Reply.Code <= 2:
+		x.codes[i] = min(byte(o.Reply.Code), x.packet.Filters[i].QoS)
+		x.plugin[i] = true
+	default:
+		x.refuse(i, stage.Code(min(o.Reply.Code, 0xFF)), reasonOf(&o))
+	}
+}
+
+func reasonOf(o *stage.Outcome) string {
+	if o.Reason == "" && o.Reply != nil {
+		return o.Reply.Reason
+	}
+	return o.Reason
+}
+
+// plain applies the rules of plain messaging to a filter.
+func (x *subscribing) plain(i int) {
+	f := &x.packet.Filters[i]
+	if !maySubscribe(x.conn.grant, f.Topic) {
+		x.refuse(i, stage.NotAuthorized, "no right to subscribe to this filter")
+		return
+	}
+	x.codes[i] = f.QoS
+}
+
+// maySubscribe says whether the grant, without a plugin's help, allows a filter.
+// A shared subscription is allowed where the plain one is.
+func maySubscribe(g *stage.Grant, filter string) bool {
+	if !g.Messaging {
+		return false
+	}
+	_, filter, _ = packet.SplitShare(filter)
+	for _, granted := range g.Subscribe {
+		if covers(granted, filter) {
+			return true
+		}
+	}
+	return false
+}
+
+// done counts a filter as judged, and after the last one puts the subscriptions
+// into force and answers. It is called without locks, from any goroutine.
+func (x *subscribing) done() {
+	if x.left.Add(-1) > 0 {
+		return
+	}
+	c := x.conn
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c || s.ended {
+		return // the client never saw a SUBACK; its readers left with the connection
+	}
+	replays := make([][]item, len(x.codes))
+	for i := range x.codes {
+		if x.codes[i] <= 2 && x.readers[i] == nil {
+			replays[i] = s.subscribe(x, i)
+		}
+	}
+	p := &packet.Suback{ID: x.packet.ID, Codes: x.codes}
+	if x.reason != "" && !c.quiet {
+		p.Props = &packet.Properties{ReasonString: &x.reason}
+		if len(p.Append(nil, c.version)) > c.maxPacket {
+			p.Props = nil
+		}
+	}
+	c.mu.Lock()
+	c.appendPacket(p)
+	c.kick()
+	c.mu.Unlock()
+	for i := range replays {
+		s.replay(replays[i])
+		if r := x.readers[i]; r != nil {
+			r.start()
+		}
+	}
+}
+
+// subscribe puts one granted filter into force, and returns the retained
+// messages that it is to get. The caller holds the lock.
+func (s *session) subscribe(x *subscribing, i int) (replay []item) {
+	f := &x.packet.Filters[i]
+	old := s.subs[f.Topic]
+	if old == nil && len(s.subs)+len(s.readers) >= s.server.cfg.MaxSubscriptions {
+		x.refuse(i, stage.QuotaExceeded, "the session has too many subscriptions")
+		return nil
+	}
+	group, filter, _ := packet.SplitShare(f.Topic)
+	sub := &subscription{session: s, filter: filter, group: group, qos: x.codes[i], noLocal: f.NoLocal,
+		asIs: f.RetainAsPublished, byPlugin: x.plugin[i], ids: x.ids}
+	if s.subs == nil {
+		s.subs = make(map[string]*subscription)
+	}
+	s.subs[f.Topic] = sub
+	for _, m := range s.space.subscribe(sub, f.RetainHandling, time.Now()) {
+		replay = append(replay, item{m: m, qos: min(m.qos, sub.qos), retain: true, ids: sub.ids})
+	}
+	return replay
+}
+
+// replay delivers retained messages [MQTT-3.3.1-8]. They are the space's own, so
+// a full queue takes them while it was not full before. The caller holds the lock.
+func (s *session) replay(items []item) {
+	if len(items) == 0 {
+		return
+	}
+	now := time.Now()
+	if s.full(now) {
+		s.server.count.dropped[dropQueue].Add(uint64(len(items)))
+		return
+	}
+	for _, it := range items {
+		s.outbox.push(it)
+	}
+	s.pump(now)
+}
+
+// onUnsubscribe takes an UNSUBSCRIBE, section 3.10.
+func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
+	if p.Props != nil && len(p.Props.User) > c.server.cfg.MaxUserProperties {
+		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "UNSUBSCRIBE: too many user properties"}
+	}
+	s := c.session
+	codes := make([]byte, len(p.Topics))
+	var gone []*reader
+	s.mu.Lock()
+	for i, topic := range p.Topics {
+		codes[i] = packet.CodeNoSubscriptionExisted
+		if sub := s.subs[topic]; sub != nil {
+			delete(s.subs, topic)
+			s.space.unsubscribe(sub)
+			codes[i] = packet.CodeSuccess
+		}
+		if r := s.readers[topic]; r != nil {
+			gone = append(gone, s.remove(r))
+			codes[i] = packet.CodeSuccess
+		}
+	}
+	s.mu.Unlock()
+	leaveAll(gone)
+	c.send(&packet.Unsuback{ID: p.ID, Codes: codes})
+	return nil
+}
+
+// subackCode is the code as SUBACK may carry it, section 3.9.3.
+func subackCode(code stage.Code) byte {
+	switch code {
+	case stage.UnspecifiedError, stage.ImplementationError, stage.NotAuthorized, stage.TopicFilterInvalid,
+		stage.QuotaExceeded, stage.WildcardNotSupported:
+		return byte(code)
+	}
+	switch byte(code) {
+	case packet.CodePacketIDInUse, packet.CodeSharedSubNotSupported, packet.CodeSubIDsNotSupported:
+		return byte(code)
+	}
+	return packet.CodeUnspecified
+}

@@ -1,0 +1,180 @@
+package mqtt
+
+import (
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+)
+
+// send appends a packet for the flusher, and leaves it to the next kick to wake
+// it: what the reader answers to one read leaves in one write.
+func (c *conn) send(p packet.Packet) {
+	c.mu.Lock()
+	c.appendPacket(p)
+	c.mu.Unlock()
+}
+
+// appendPacket is send for those who hold mu.
+func (c *conn) appendPacket(p packet.Packet) {
+	if !c.closing {
+		out := c.output()
+		out.b = p.Append(out.b, c.version)
+	}
+}
+
+// output is the buffer that packets are appended to. The caller holds mu.
+func (c *conn) output() *buffer {
+	if c.out == nil {
+		c.out = c.server.buffers.get()
+	}
+	return c.out
+}
+
+// hasRoom says whether the write buffer takes more messages. The caller holds mu.
+func (c *conn) hasRoom() bool {
+	return c.out == nil || len(c.out.b) < c.server.cfg.WriteBufferBytes
+}
+
+// kick starts the flusher if there is something to write and none runs. The
+// caller holds mu.
+func (c *conn) kick() {
+	if !c.flushing && c.out != nil {
+		c.flushing = true
+		go c.flush()
+	}
+}
+
+// flush is the flusher: it writes until nothing is left to write.
+func (c *conn) flush() {
+	c.mu.Lock()
+	for c.out != nil {
+		out, receipts, starved := c.out, c.unwritten, c.starved
+		c.out, c.unwritten, c.starved = nil, nil, false
+		timeout := c.server.cfg.WriteTimeout
+		if c.closing {
+			timeout = c.server.cfg.Linger
+		}
+		c.nc.SetWriteDeadline(time.Now().Add(timeout))
+		c.change.Broadcast()
+		c.mu.Unlock()
+
+		n, err := c.nc.Write(out.b)
+		c.server.count.sentBytes.Add(uint64(n))
+		c.server.buffers.put(out)
+		if err != nil {
+			c.broken()
+			return
+		}
+		for _, r := range receipts {
+			r.from.ack(r.offset)
+		}
+		if starved {
+			c.session.mu.Lock()
+			if c.session.conn == c {
+				c.session.pump(time.Now())
+			}
+			c.session.mu.Unlock()
+		}
+		c.mu.Lock()
+	}
+	c.flushing = false
+	c.change.Broadcast()
+	c.mu.Unlock()
+}
+
+// broken ends a connection whose socket takes no more.
+func (c *conn) broken() {
+	c.nc.Close() // wakes the reader
+	c.mu.Lock()
+	c.closing, c.flushing = true, false
+	if c.out != nil {
+		c.server.buffers.put(c.out)
+		c.out = nil
+	}
+	c.change.Broadcast()
+	c.mu.Unlock()
+}
+
+// sendNow appends a message of QoS 0 unless the client is too slow for it.
+func (c *conn) sendNow(it *item, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || !c.hasRoom() {
+		return false
+	}
+	sent := c.appendItem(it, 0, false, now)
+	c.kick()
+	return sent
+}
+
+// appendItem appends the PUBLISH of an item. It is false, and nothing happened,
+// where the client does not take a packet of that size [MQTT-3.1.2-24] or the
+// record is unreadable. The caller holds mu.
+func (c *conn) appendItem(it *item, id uint16, dup bool, now time.Time) bool {
+	if c.closing {
+		return true // it counts as lost on the way: a flight is sent again
+	}
+	m := it.m
+	if m == nil {
+		if m = it.from.render(it.record, c.version); m == nil {
+			c.server.count.dropped[dropUnreadable].Add(1)
+			return false
+		}
+	}
+	p := packet.Publish{Dup: dup, QoS: it.qos, Retain: it.retain, Topic: m.topic, ID: id, Payload: m.payload}
+	named := false // a topic alias was introduced
+	if c.version == packet.V5 {
+		p.Props = m.props
+		if len(it.ids) > 0 || !m.expires.IsZero() || c.aliasMax > 0 {
+			x := &c.props
+			*x = packet.Properties{SubscriptionIDs: it.ids}
+			if m.props != nil {
+				*x = *m.props
+				x.SubscriptionIDs = it.ids
+			}
+			if !m.expires.IsZero() {
+				c.expires = m.remaining(now)
+				x.MessageExpiry = &c.expires
+			}
+			named = c.alias(&p, x)
+			p.Props = x
+		}
+	}
+	out := c.output()
+	start := len(out.b)
+	out.b = p.Append(out.b, c.version)
+	if size := len(out.b) - start; size == 0 || size > c.maxPacket {
+		out.b = out.b[:start]
+		if named {
+			delete(c.aliasesOut, m.topic)
+		}
+		c.server.count.dropped[dropTooLarge].Add(1)
+		return false
+	}
+	c.server.count.sentMessages[it.qos].Add(1)
+	return true
+}
+
+// alias puts a topic alias into a PUBLISH, section 3.3.2.3.4: the first topics of
+// a connection get one. It says whether this one is new to the client.
+func (c *conn) alias(p *packet.Publish, x *packet.Properties) (introduced bool) {
+	if c.aliasMax == 0 {
+		return false
+	}
+	n, known := c.aliasesOut[p.Topic]
+	switch {
+	case known:
+		p.Topic = ""
+	case len(c.aliasesOut) < int(c.aliasMax):
+		if c.aliasesOut == nil {
+			c.aliasesOut = make(map[string]uint16)
+		}
+		n = uint16(len(c.aliasesOut) + 1)
+		c.aliasesOut[p.Topic] = n
+	default:
+		return false
+	}
+	c.topicAlias = n
+	x.TopicAlias = &c.topicAlias
+	return !known
+}
