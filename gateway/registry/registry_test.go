@@ -302,6 +302,9 @@ func TestQuestions(t *testing.T) {
 		if known, disabled := r.Device(tt.app, tt.device); known != tt.known || disabled != tt.disabled {
 			t.Errorf("Device(%q, %q) = %v, %v; want %v, %v", tt.app, tt.device, known, disabled, tt.known, tt.disabled)
 		}
+		if known := r.Known(tt.app, tt.device); known != (tt.known && !tt.disabled) {
+			t.Errorf("Known(%q, %q) = %v", tt.app, tt.device, known)
+		}
 	}
 	for _, tt := range []struct {
 		app, gateway, device string

@@ -1,0 +1,193 @@
+// Package config reads the gateway's settings: gateway.toml, over it the
+// environment, over it the command line. It composes the Config of every
+// package, which each describes and checks its own part. It is the only package
+// that knows koanf; only main and server import it.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+
+	"tributary.io/gateway/admin"
+	"tributary.io/gateway/consumer"
+	"tributary.io/gateway/listener/mqtt"
+	"tributary.io/gateway/plugin"
+	"tributary.io/gateway/registry"
+	"tributary.io/gateway/router"
+	"tributary.io/gateway/store/pebble"
+)
+
+// Config is everything that users set. gateway.toml documents each key.
+type Config struct {
+	Log       Log               `koanf:"log"`
+	Listeners Listeners         `koanf:"listeners"`
+	Admin     admin.Config      `koanf:"admin"`
+	Store     pebble.Config     `koanf:"store"`
+	Router    router.Config     `koanf:"router"` // with Routes in it
+	Routes    []router.Route    `koanf:"routes"`
+	Consumer  consumer.Config   `koanf:"consumer"`
+	WASM      plugin.Config     `koanf:"wasm"`
+	Plugins   map[string]Plugin `koanf:"plugins"`
+	Registry  registry.Config   `koanf:",squash"`
+}
+
+// Listeners are what accepts connections.
+type Listeners struct {
+	MQTT MQTT `koanf:"mqtt"`
+}
+
+// MQTT is the MQTT listener: where it listens, and what clients may do.
+type MQTT struct {
+	Address string      `koanf:"address"` // "host:port" of plain TCP
+	Config  mqtt.Config `koanf:",squash"`
+}
+
+// Plugin is one plugin: its module, what it may do, and its own settings.
+type Plugin struct {
+	Path     string            `koanf:"path"`
+	Grant    plugin.Grant      `koanf:"grant"`
+	Settings map[string]string `koanf:"settings"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `koanf:"level"`  // debug, info, warn or error
+	Format string `koanf:"format"` // text or json
+}
+
+// Default returns the settings of an empty gateway.toml: no application, no
+// user, no plugin, no route.
+func Default() Config {
+	return Config{
+		Log:       Log{Level: "info", Format: "text"},
+		Listeners: Listeners{MQTT: MQTT{Address: "127.0.0.1:1883", Config: mqtt.Default()}},
+		Admin:     admin.Default(),
+		Store:     pebble.Default(),
+		Router:    router.Default(),
+		Consumer:  consumer.Default(),
+		WASM:      plugin.Default(),
+		Registry:  registry.Default(),
+	}
+}
+
+// Logger makes the logger that Log describes. The settings must be valid.
+func (l Log) Logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if level.UnmarshalText([]byte(l.Level)) != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+func (l Log) validate() error {
+	var errs []error
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, l.Level) {
+		errs = append(errs, fmt.Errorf("level is %q; use debug, info, warn or error", l.Level))
+	}
+	if l.Format != "text" && l.Format != "json" {
+		errs = append(errs, fmt.Errorf("format is %q; use text or json", l.Format))
+	}
+	return errors.Join(errs...)
+}
+
+// finding is a problem with a key, or with the table that section names.
+type finding struct {
+	section string
+	err     error
+}
+
+// validate returns everything that is impossible, within the parts and between
+// them.
+func (c *Config) validate() []finding {
+	var found []finding
+	check := func(section string, err error) {
+		for _, e := range flatten(err) {
+			found = append(found, finding{section, e})
+		}
+	}
+	check("log", c.Log.validate())
+	check("listeners.mqtt", validAddress(c.Listeners.MQTT.Address))
+	check("listeners.mqtt", c.Listeners.MQTT.Config.Validate())
+	check("admin", c.Admin.Validate())
+	check("store", c.Store.Validate())
+	check("router", c.Router.Validate())
+	check("consumer", c.Consumer.Validate())
+	check("wasm", c.WASM.Validate())
+	check("", c.Registry.Validate())
+	for _, name := range slices.Sorted(maps.Keys(c.Plugins)) {
+		p, key := c.Plugins[name], join("plugins", name)
+		check(key, validPlugin(name, p))
+		check(key+".grant", p.Grant.Validate())
+	}
+	check("", c.crossCheck())
+	return found
+}
+
+// crossCheck finds references to what is not there.
+func (c *Config) crossCheck() error {
+	var errs []error
+	for i, r := range c.Router.Routes {
+		key := fmt.Sprintf("routes[%d]", i)
+		if _, ok := c.Registry.Applications[r.Application]; !ok && r.Application != "" {
+			errs = append(errs, fmt.Errorf("%s.application is %q; there is no [applications.%s]%s",
+				key, r.Application, bare(r.Application), didYouMean(r.Application, slices.Sorted(maps.Keys(c.Registry.Applications)))))
+		}
+		if _, ok := c.Plugins[r.Plugin]; !ok && r.Plugin != "" {
+			errs = append(errs, fmt.Errorf("%s.plugin is %q; there is no [plugins.%s]%s",
+				key, r.Plugin, bare(r.Plugin), didYouMean(r.Plugin, slices.Sorted(maps.Keys(c.Plugins)))))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validPlugin(name string, p Plugin) error {
+	var errs []error
+	ok := name != "" && len(name) <= 64
+	for _, c := range []byte(name) {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
+	}
+	if !ok {
+		errs = append(errs, errors.New("a plugin's name is 1 to 64 of a-z, 0-9 and -"))
+	}
+	if p.Path == "" {
+		errs = append(errs, errors.New("path is empty; it must name the plugin's .wasm file"))
+	}
+	return errors.Join(errs...)
+}
+
+func validAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("address is %q; it must be host:port, such as 127.0.0.1:1883", address)
+	}
+	return nil
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, flatten(e)...)
+	}
+	return all
+}
