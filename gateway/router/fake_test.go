@@ -115,7 +115,9 @@ func (f *fakeStore) events(l store.Log) []event.Event {
 // fakeRegistry: the gateway gw may speak for child-1; everything but "ghost" is known.
 type fakeRegistry struct{}
 
-func (fakeRegistry) Known(_, device string) bool { return device != "ghost" }
+func (fakeRegistry) Device(_, device string) (known, disabled bool) {
+	return device != "ghost", device == "off"
+}
 func (fakeRegistry) Trusts(_, gateway, device string) bool {
 	return gateway == "gw" && device == "child-1"
 }
