@@ -23,7 +23,9 @@ func Decode(version, typeAndFlags byte, body []byte) (Packet, error) {
 		}
 		return pub, nil
 	case PUBACK, PUBREC, PUBREL, PUBCOMP:
-		p = r.ack(version)
+		ack := new(Ack)
+		r.ack(version, ack)
+		p = ack
 	case SUBSCRIBE:
 		p = r.subscribe(version)
 	case SUBACK:
@@ -68,17 +70,31 @@ func FromClient(p Packet) error {
 	return r.end()
 }
 
+// DecodeAck decodes a PUBACK, PUBREC, PUBREL or PUBCOMP from its body into p, all of
+// which it sets. It allocates for properties only. Another type is the caller's
+// mistake and fails.
+func DecodeAck(version, typeAndFlags byte, body []byte, p *Ack) error {
+	if err := checkFlags(typeAndFlags); err != nil {
+		return err
+	}
+	r := reader{typ: Type(typeAndFlags >> 4), b: body}
+	if r.typ < PUBACK || r.typ > PUBCOMP {
+		r.fail(CodeProtocolError, "not an acknowledgement")
+	}
+	r.ack(version, p)
+	return r.end()
+}
+
 // ack reads a PUBACK, PUBREC, PUBREL or PUBCOMP, sections 3.4 to 3.7. Reason code
 // and properties may be absent.
-func (r *reader) ack(version byte) *Ack {
-	p := &Ack{Type: r.typ, ID: r.id()}
+func (r *reader) ack(version byte, p *Ack) {
+	*p = Ack{Type: r.typ, ID: r.id()}
 	if version == V5 && len(r.b) > 0 {
 		p.Code = r.code()
 		if len(r.b) > 0 {
 			p.Props = r.properties(r.typ)
 		}
 	}
-	return p
 }
 
 // code reads a reason code that the packet may carry.

@@ -171,7 +171,11 @@ func TestHotPathAllocations(t *testing.T) {
 			}
 			buf = in.Append(buf[:0], version)
 			ack := Ack{Type: PUBACK, ID: in.ID}
+			n := len(buf)
 			buf = ack.Append(buf, version)
+			if DecodeAck(version, buf[n], buf[n+2:], &ack) != nil || ack.ID != in.ID {
+				t.Fatal("acknowledgement refused")
+			}
 		})
 		if allocs != 0 {
 			t.Errorf("version %d: %v allocations", version, allocs)

@@ -143,6 +143,15 @@ func TestValid(t *testing.T) {
 			if q, err := decodeFrame(v.version, again[6:]); err != nil || dump(q) != dump(p) {
 				t.Errorf("valid.txt:%d: encoded and decoded again: %v, %v", v.line, q, err)
 			}
+			var ack Ack
+			_, _, n, _ := Header(v.frame, MaxSize)
+			if err := DecodeAck(v.version, v.frame[0], v.frame[n:], &ack); reflect.TypeOf(p) == reflect.TypeFor[*Ack]() {
+				if err != nil || dump(ack) != dump(p) {
+					t.Errorf("valid.txt:%d: DecodeAck: %s, %v", v.line, dump(ack), err)
+				}
+			} else if err == nil {
+				t.Errorf("valid.txt:%d: DecodeAck takes it for %s", v.line, dump(ack))
+			}
 			seen[fmt.Sprint(v.frame[0]>>4, v.version)] = true
 		})
 	}
