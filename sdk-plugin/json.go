@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"bytes"
 	"iter"
 	"strconv"
 	"unicode/utf8"
@@ -77,15 +78,19 @@ func (v Value) member(name string) (found Value) {
 	if v.Kind() != Object {
 		return Value{}
 	}
-	for i := 1; ; {
-		var key, value []byte
-		if key, value, i = nextMember(v.raw, i); value == nil {
-			return found
+	b := v.raw
+	for i := skipSpace(b, 1); b[i] != '}'; {
+		key := i
+		i = skipString(b, i)
+		match := i-key-2 >= len(name) && keyIs(b[key+1:i-1], name) // an escape is longer than what it stands for
+		value := skipColon(b, i)
+		i = skipValue(b, value)
+		if match {
+			found.raw = b[value:i:i]
 		}
-		if keyIs(key, name) {
-			found.raw = value
-		}
+		i = skipComma(b, i)
 	}
+	return found
 }
 
 // Fields ranges over the members of an object in the order they are written,
@@ -95,9 +100,14 @@ func (v Value) Fields() iter.Seq2[string, Value] {
 		if v.Kind() != Object {
 			return
 		}
-		for i := 1; ; {
-			var key, value []byte
-			if key, value, i = nextMember(v.raw, i); value == nil || !yield(unquote(key), Value{value}) {
+		b := v.raw
+		for i := skipSpace(b, 1); b[i] != '}'; i = skipComma(b, i) {
+			key := i
+			i = skipString(b, i)
+			name := b[key+1 : i-1]
+			value := skipColon(b, i)
+			i = skipValue(b, value)
+			if !yield(unquote(name), Value{b[value:i:i]}) {
 				return
 			}
 		}
@@ -110,9 +120,11 @@ func (v Value) Elements() iter.Seq[Value] {
 		if v.Kind() != Array {
 			return
 		}
-		for i := 1; ; {
-			var value []byte
-			if value, i = nextElement(v.raw, i); value == nil || !yield(Value{value}) {
+		b := v.raw
+		for i := skipSpace(b, 1); b[i] != ']'; i = skipComma(b, i) {
+			value := i
+			i = skipValue(b, i)
+			if !yield(Value{b[value:i:i]}) {
 				return
 			}
 		}
@@ -170,37 +182,6 @@ func (v Value) Bool() (b, ok bool) {
 	return v.raw[0] == 't', true
 }
 
-// nextMember returns the member of a checked object at or after raw[i], without
-// the quotes of its key, and the index behind it; a nil value at the end.
-func nextMember(raw []byte, i int) (key, value []byte, next int) {
-	i = skipSpace(raw, i)
-	if raw[i] == ',' {
-		i = skipSpace(raw, i+1)
-	}
-	if raw[i] == '}' {
-		return nil, nil, i
-	}
-	end := skipString(raw, i)
-	key = raw[i+1 : end-1]
-	i = skipSpace(raw, end) // at ':'
-	i = skipSpace(raw, i+1) // at the value
-	end = skipValue(raw, i)
-	return key, raw[i:end:end], end
-}
-
-// nextElement is nextMember for arrays.
-func nextElement(raw []byte, i int) (value []byte, next int) {
-	i = skipSpace(raw, i)
-	if raw[i] == ',' {
-		i = skipSpace(raw, i+1)
-	}
-	if raw[i] == ']' {
-		return nil, i
-	}
-	end := skipValue(raw, i)
-	return raw[i:end:end], end
-}
-
 // The skip functions return the index behind what starts at b[i]. Their input
 // has passed checkJSON, so they look for ends only.
 
@@ -209,6 +190,18 @@ func skipString(b []byte, i int) int {
 		i += 2 // a backslash and what it escapes
 	}
 	return i + 1
+}
+
+// skipColon goes from the end of a key to the value.
+func skipColon(b []byte, i int) int { return skipSpace(b, skipSpace(b, i)+1) }
+
+// skipComma goes from the end of a value to the next one, or to the bracket that
+// closes both.
+func skipComma(b []byte, i int) int {
+	if i = skipSpace(b, i); b[i] == ',' {
+		i = skipSpace(b, i+1)
+	}
+	return i
 }
 
 func skipValue(b []byte, i int) int {
@@ -239,20 +232,13 @@ func skipValue(b []byte, i int) int {
 
 // keyIs compares the inside of a JSON string with a name.
 func keyIs(key []byte, name string) bool {
-	if len(key) <= len(name) { // an escape is longer than what it stands for
+	if len(key) == len(name) {
 		return view(key) == name && !hasEscape(key)
 	}
 	return hasEscape(key) && unquote(key) == name
 }
 
-func hasEscape(b []byte) bool {
-	for _, c := range b {
-		if c == '\\' {
-			return true
-		}
-	}
-	return false
-}
+func hasEscape(b []byte) bool { return bytes.IndexByte(b, '\\') >= 0 }
 
 // unquote decodes the inside of a checked JSON string. Half a surrogate pair
 // becomes U+FFFD, as in encoding/json.
