@@ -11,7 +11,18 @@ import (
 // attributeError says what is wrong with an attribute of an event, or with its data.
 type attributeError struct{ name, problem string }
 
-func (e *attributeError) Error() string { return "attribute " + e.name + " " + e.problem }
+// Error quotes a name that is none, and cuts it: it may come from anywhere, and
+// the message goes into logs and to the client.
+func (e *attributeError) Error() string {
+	name := e.name
+	if len(name) > 40 {
+		name = name[:40]
+	}
+	if !isName(name) && name != "data_base64" {
+		name = strconv.QuoteToASCII(name)
+	}
+	return "attribute " + name + " " + e.problem
+}
 
 func wrong(name, problem string) error { return &attributeError{name, problem} }
 
@@ -107,7 +118,7 @@ func isBoolean(s string) bool { return s == "true" || s == "false" }
 // parseInteger reads the canonical form of an Integer: int32 in decimal.
 func parseInteger(s string) (int32, bool) {
 	n, err := strconv.ParseInt(s, 10, 32)
-	if err != nil || s[0] == '+' || s == "-0" {
+	if err != nil || s[0] == '+' {
 		return 0, false
 	}
 	if digits := strings.TrimPrefix(s, "-"); len(digits) > 1 && digits[0] == '0' {

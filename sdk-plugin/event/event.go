@@ -25,7 +25,7 @@ const (
 // Kind is the CloudEvents type of an attribute value (spec.md, Type System).
 type Kind uint8
 
-// The kinds, numbered as in the CloudEvents protobuf format's oneof order.
+// The kinds of attribute values.
 const (
 	String Kind = iota
 	Boolean
@@ -68,9 +68,10 @@ type Event struct {
 	// and made of [a-z0-9].
 	Extensions []Attribute
 
-	// Data is the payload; nil means that there is none. Text says that the JSON
-	// format carries Data as a JSON string; otherwise a JSON media type makes it
-	// a JSON value and any other makes it base64.
+	// Data is the payload; nil means that there is none. Text says that it is
+	// text in UTF-8. The JSON format carries it as a JSON value where the media
+	// type is JSON, as a string where it is text of another media type, and in
+	// base64 otherwise, also when there is no media type.
 	Data []byte
 	Text bool
 }

@@ -1,0 +1,147 @@
+package event
+
+import (
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// AppendAttributes appends the attributes of e to props as the binary content
+// mode of the CloudEvents MQTT binding has them: unprefixed names, values in
+// their canonical string form. datacontenttype is not among them: it travels as
+// the message's Content Type.
+func AppendAttributes(props []Property, e *Event) []Property {
+	props = append(props, Property{"specversion", SpecVersion}, Property{"id", e.ID},
+		Property{"source", e.Source}, Property{"type", e.Type})
+	if e.Subject != "" {
+		props = append(props, Property{"subject", e.Subject})
+	}
+	if !e.Time.IsZero() {
+		props = append(props, Property{"time", e.Time.UTC().Format(time.RFC3339Nano)})
+	}
+	for _, p := range [...]Property{{"dataschema", e.DataSchema}, {"application", e.Application},
+		{"device", e.Device}, {"sender", e.Sender}} {
+		if p.Value != "" {
+			props = append(props, p)
+		}
+	}
+	for i := range e.Extensions {
+		props = append(props, Property{e.Extensions[i].Name, e.Extensions[i].Value})
+	}
+	return props
+}
+
+// FromAttributes reads the event that a message of user properties, content type
+// and payload is, by the CloudEvents MQTT binding. isEvent says that the message
+// claims to be one; err, which then alone can be set, says why it is none:
+//
+//   - A content type that begins with application/cloudevents, in any case, is
+//     structured mode. Only the JSON format is supported, and no batch.
+//   - Properties that include all four required attributes are binary mode. Every
+//     other property whose name can be that of an attribute is one, too, and the
+//     rest are not part of the event. datacontenttype may be repeated among them
+//     if it says what the content type says. Data is text where the content type
+//     is text/* in UTF-8.
+//   - Anything else is no event, and e stays as it is.
+//
+// After an error e is of no use.
+// What ParseEvent says about memory holds for e, props and data.
+func FromAttributes(props []Property, contentType string, data []byte, e *Event) (isEvent bool, err error) {
+	switch {
+	case hasPrefixFold(contentType, mediaTypeBatch):
+		return true, errors.New("the content type is that of a batch; send its events one by one")
+	case hasPrefixFold(contentType, mediaTypePrefix):
+		return true, fromStructured(contentType, data, e)
+	case !hasRequired(props):
+		return false, nil
+	}
+	return true, fromBinary(props, contentType, data, e)
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+func fromStructured(contentType string, data []byte, e *Event) error {
+	media, _, _ := strings.Cut(contentType, ";")
+	if !strings.EqualFold(strings.TrimRight(media, " \t"), mediaTypeEventJSON) {
+		return errors.New("the content type is that of an unknown event format; send " + mediaTypeEventJSON)
+	}
+	if !isMediaType(contentType) || !isUTF8(contentType) {
+		return errors.New("the content type is malformed or names another charset than UTF-8")
+	}
+	return ParseJSON(data, e)
+}
+
+// isUTF8 says whether the charset parameter of a media type, if there is one,
+// means that the content is UTF-8.
+func isUTF8(contentType string) bool {
+	_, params, _ := strings.Cut(contentType, ";")
+	for p := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.Trim(p, " \t"), "=")
+		if !strings.EqualFold(name, "charset") {
+			continue
+		}
+		value = strings.Trim(value, `"`)
+		return strings.EqualFold(value, "utf-8") || strings.EqualFold(value, "us-ascii")
+	}
+	return true
+}
+
+func hasRequired(props []Property) bool {
+	var found int
+	for i := range props {
+		switch props[i].Name {
+		case "id":
+			found |= 1
+		case "source":
+			found |= 2
+		case "specversion":
+			found |= 4
+		case "type":
+			found |= 8
+		}
+	}
+	return found == 15
+}
+
+func fromBinary(props []Property, contentType string, data []byte, e *Event) error {
+	*e = Event{Extensions: e.Extensions[:0]}
+	var version string
+	for i := range props {
+		a := Attribute{Name: props[i].Name, Value: props[i].Value}
+		var err error
+		switch a.Name {
+		case "id":
+			err = setContext(&e.ID, a, String)
+		case "source":
+			err = setContext(&e.Source, a, String)
+		case "type":
+			err = setContext(&e.Type, a, String)
+		case "specversion":
+			err = setContext(&version, a, String)
+		default:
+			if isName(a.Name) {
+				err = e.set(a)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if version != SpecVersion {
+		return wrong("specversion", `is not "1.0"`)
+	}
+	if contentType != "" {
+		if e.DataContentType != "" && !strings.EqualFold(e.DataContentType, contentType) {
+			return wrong("datacontenttype", "is not what the content type says")
+		}
+		e.DataContentType = contentType
+	}
+	if len(data) > 0 {
+		e.Data = data
+		e.Text = hasPrefixFold(e.DataContentType, "text/") && isUTF8(e.DataContentType) && utf8.Valid(data)
+	}
+	return Validate(e)
+}

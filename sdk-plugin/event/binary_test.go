@@ -1,0 +1,73 @@
+package event
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// mqttVector is a file of testdata/mqtt.
+type mqttVector struct {
+	Why         string
+	ContentType string
+	Properties  [][2]string
+	Payload     string
+	Want        *wantEvent
+	Error       string
+	NotAnEvent  bool
+}
+
+func (v *mqttVector) properties() (list []Property) {
+	for _, p := range v.Properties {
+		list = append(list, Property{p[0], p[1]})
+	}
+	return list
+}
+
+func TestMQTTBinding(t *testing.T) {
+	for name, v := range readVectors[mqttVector](t, "testdata/mqtt/*.json", 30) {
+		t.Run(name, func(t *testing.T) {
+			var e Event
+			isEvent, err := FromAttributes(v.properties(), v.ContentType, []byte(v.Payload), &e)
+			switch {
+			case isEvent == v.NotAnEvent:
+				t.Fatalf("isEvent %v, %v", isEvent, err)
+			case v.Error != "":
+				refused(t, err, v.Error)
+			case err != nil:
+				t.Fatal(err)
+			case v.NotAnEvent:
+				if d := cmp.Diff(Event{}, e); d != "" {
+					t.Errorf("the event was touched:\n%s", d)
+				}
+			default:
+				v.Want.check(t, &e)
+				returns(t, e)
+			}
+		})
+	}
+}
+
+// returns sends the event through both content modes.
+func returns(t *testing.T, e Event) {
+	t.Helper()
+	props := AppendAttributes(nil, &e)
+	if slices.ContainsFunc(props, func(p Property) bool { return p.Name == "datacontenttype" }) {
+		t.Error("datacontenttype is a property; it belongs into the content type")
+	}
+	var binary, structured Event
+	if _, err := FromAttributes(props, e.DataContentType, e.Data, &binary); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(e, binary); d != "" {
+		t.Errorf("through binary mode:\n%s", d)
+	}
+	isEvent, err := FromAttributes(nil, MediaTypeJSON, AppendJSON(nil, &e), &structured)
+	if err != nil || !isEvent {
+		t.Fatal(isEvent, err)
+	}
+	if d := cmp.Diff(e, structured); d != "" {
+		t.Errorf("through structured mode:\n%s", d)
+	}
+}

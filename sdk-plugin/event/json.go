@@ -1,0 +1,285 @@
+package event
+
+import (
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"tributary.io/sdk-plugin/event/wire"
+)
+
+// Media types of the CloudEvents JSON format.
+const (
+	MediaTypeJSON      = "application/cloudevents+json; charset=utf-8"
+	mediaTypeJSON      = "application/json"
+	mediaTypePrefix    = "application/cloudevents"
+	mediaTypeBatch     = "application/cloudevents-batch"
+	mediaTypeEventJSON = "application/cloudevents+json"
+)
+
+// AppendJSON appends e in the CloudEvents JSON format, members always in the
+// same order. It allocates nothing when dst has room. Data becomes a JSON value
+// where the media type is JSON and it is one, a string where Text is set and the
+// media type is neither JSON nor absent, and data_base64 otherwise: without a
+// media type the format would have the reader take it for JSON. White space
+// around a JSON value is dropped.
+//
+// The result is always JSON; it is a CloudEvent if e passes Validate.
+func AppendJSON(dst []byte, e *Event) []byte {
+	dst = append(dst, `{"specversion":"`+SpecVersion+`","id":`...)
+	dst = appendQuoted(dst, e.ID)
+	dst = append(dst, `,"source":`...)
+	dst = appendQuoted(dst, e.Source)
+	dst = append(dst, `,"type":`...)
+	dst = appendQuoted(dst, e.Type)
+	dst = appendMember(dst, `,"subject":`, e.Subject)
+	if !e.Time.IsZero() {
+		dst = append(dst, `,"time":"`...)
+		dst = e.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
+		dst = append(dst, '"')
+	}
+	dst = appendMember(dst, `,"datacontenttype":`, e.DataContentType)
+	dst = appendMember(dst, `,"dataschema":`, e.DataSchema)
+	dst = appendMember(dst, `,"application":`, e.Application)
+	dst = appendMember(dst, `,"device":`, e.Device)
+	dst = appendMember(dst, `,"sender":`, e.Sender)
+	for i := range e.Extensions {
+		a := &e.Extensions[i]
+		dst = append(appendQuoted(append(dst, ','), a.Name), ':')
+		if a.isLiteral() {
+			dst = append(dst, a.Value...)
+		} else {
+			dst = appendQuoted(dst, a.Value)
+		}
+	}
+	return append(appendData(dst, e), '}')
+}
+
+func appendMember(dst []byte, name, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	return appendQuoted(append(dst, name...), value)
+}
+
+// isLiteral says whether the value stands in JSON without quotes.
+func (a *Attribute) isLiteral() bool {
+	switch a.Kind {
+	case Boolean:
+		return isBoolean(a.Value)
+	case Integer:
+		_, ok := parseInteger(a.Value)
+		return ok
+	}
+	return false
+}
+
+func appendData(dst []byte, e *Event) []byte {
+	if e.Data == nil {
+		return dst
+	}
+	if isJSON(e.DataContentType) {
+		if value := trimSpace(e.Data); isJSONValue(value) {
+			return append(append(dst, `,"data":`...), value...)
+		}
+	} else if e.Text && e.DataContentType != "" && utf8.Valid(e.Data) {
+		return appendQuoted(append(dst, `,"data":`...), wire.Alias(e.Data))
+	}
+	dst = append(dst, `,"data_base64":"`...)
+	return append(base64.StdEncoding.AppendEncode(dst, e.Data), '"')
+}
+
+func trimSpace(b []byte) []byte {
+	b = b[skipSpace(b, 0):]
+	for len(b) > 0 && skipSpace(b, len(b)-1) == len(b) {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// ParseJSON reads one event in the CloudEvents JSON format and validates it.
+// What ParseEvent says about memory holds here. Anything that the
+// specification does not allow is refused, and the error names the attribute:
+// a member twice, a wrong type, an attribute that Validate refuses, data beside
+// data_base64, a batch. An attribute that is null is absent. Data without a
+// datacontenttype is JSON by the format's definition, and then DataContentType
+// says so; data_base64 without one stays without one.
+func ParseJSON(b []byte, e *Event) error {
+	*e = Event{Extensions: e.Extensions[:0]}
+	if !utf8.Valid(b) {
+		return errors.New("the event is not UTF-8")
+	}
+	p := jsonParser{event: e}
+	p.seen = p.room[:0]
+	if err := p.object(b); err != nil {
+		return err
+	}
+	if p.version != SpecVersion {
+		return wrong("specversion", `is not "1.0"`)
+	}
+	if err := p.setData(); err != nil {
+		return err
+	}
+	return Validate(e)
+}
+
+// maxMembers bounds the members of a JSON object that is an event: those that
+// have a place of their own, and extensions.
+const maxMembers = MaxExtensions + 16
+
+// jsonParser reads one event.
+type jsonParser struct {
+	event        *Event
+	version      string
+	data, base64 []byte   // the raw values of the members of those names
+	seen         []string // names of the members so far, those that are null too
+	room         [16]string
+}
+
+// object reads the members of the event.
+func (p *jsonParser) object(b []byte) error {
+	i := skipSpace(b, 0)
+	if i < len(b) && b[i] == '[' {
+		return errors.New("the event is a batch; send its events one by one")
+	}
+	if i >= len(b) || b[i] != '{' {
+		return syntax(i)
+	}
+	i = skipSpace(b, i+1)
+	for more := i >= len(b) || b[i] != '}'; more; {
+		stop, next, ok := skipName(b, i)
+		if !ok {
+			return syntax(next)
+		}
+		end, ok := skipValue(b, next, 1)
+		if !ok {
+			return syntax(end)
+		}
+		if err := p.member(b[i:stop], b[next:end:end]); err != nil {
+			return err
+		}
+		if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
+			i = skipSpace(b, i+1)
+			continue
+		}
+		more = false
+	}
+	if i >= len(b) || b[i] != '}' {
+		return syntax(i)
+	}
+	if i = skipSpace(b, i+1); i < len(b) {
+		return syntax(i)
+	}
+	return nil
+}
+
+func syntax(i int) error {
+	return errors.New("the event is not JSON: mistake at byte " + strconv.Itoa(i))
+}
+
+// member takes one member: its name, in quotes, and its value, which are both
+// well-formed JSON.
+func (p *jsonParser) member(quotedName, raw []byte) error {
+	unquoted, ok := unquote(quotedName)
+	name := wire.Alias(unquoted)
+	if !ok || !isName(name) && name != "data_base64" {
+		return wrong(name, "has a name that is not made of a-z and 0-9")
+	}
+	if slices.Contains(p.seen, name) {
+		return wrong(name, "comes twice")
+	}
+	if p.seen = append(p.seen, name); len(p.seen) > maxMembers {
+		return wrong(name, "is one too many: an event has at most "+strconv.Itoa(MaxExtensions)+" extensions")
+	}
+	switch name {
+	case "data":
+		p.data = raw
+		return nil
+	case "data_base64":
+		if raw[0] != 'n' { // null
+			p.base64 = raw
+		}
+		return nil
+	}
+	a := Attribute{Name: name}
+	switch c := raw[0]; {
+	case c == 'n':
+		return nil
+	case c == '"':
+		text, ok := unquote(raw)
+		if !ok {
+			return wrong(name, notText)
+		}
+		a.Value = wire.Alias(text)
+	case c == 't' || c == 'f':
+		a.Kind, a.Value = Boolean, wire.Alias(raw)
+	case c == '{' || c == '[':
+		return wrong(name, "has a wrong type")
+	default:
+		a.Kind, a.Value = Integer, wire.Alias(raw)
+		if problem := a.problem(); problem != "" {
+			return wrong(name, problem)
+		}
+	}
+	return p.attribute(a)
+}
+
+func (p *jsonParser) attribute(a Attribute) error {
+	var field *string
+	switch a.Name {
+	case "id":
+		field = &p.event.ID
+	case "source":
+		field = &p.event.Source
+	case "type":
+		field = &p.event.Type
+	case "specversion":
+		field = &p.version
+	default:
+		return p.event.set(a)
+	}
+	if a.Kind != String {
+		return wrong(a.Name, "has a wrong type")
+	}
+	*field = a.Value
+	return nil
+}
+
+// setData sets the event's data, once its media type is known.
+func (p *jsonParser) setData() error {
+	e := p.event
+	switch {
+	case p.data != nil && p.base64 != nil:
+		return wrong("data", "and data_base64 are both there")
+	case p.base64 != nil:
+		var text []byte
+		ok := p.base64[0] == '"'
+		if ok {
+			text, ok = unquote(p.base64)
+		}
+		if ok {
+			e.Data, ok = appendBase64([]byte{}, wire.Alias(text))
+		}
+		if !ok {
+			return wrong("data_base64", "is not base64 in a string")
+		}
+	case p.data != nil && e.DataContentType == "":
+		e.DataContentType = mediaTypeJSON
+		fallthrough
+	case p.data != nil && isJSON(e.DataContentType):
+		e.Data = p.data
+	case p.data != nil:
+		if p.data[0] != '"' {
+			return wrong("data", "is not a string, though datacontenttype is not JSON")
+		}
+		text, ok := unquote(p.data)
+		if !ok {
+			return wrong("data", "is not UTF-8")
+		}
+		e.Data, e.Text = text, true
+	}
+	return nil
+}
