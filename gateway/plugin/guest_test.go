@@ -78,6 +78,8 @@ func testConfig() Config {
 	return cfg
 }
 
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func testHost(t testing.TB, cfg Config) *Host {
 	t.Helper()
 	return logHost(t, cfg, io.Discard)

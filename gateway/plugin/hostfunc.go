@@ -44,8 +44,12 @@ func instantiateHost(ctx context.Context, rt wazero.Runtime, module string, func
 	}
 	b := rt.NewHostModuleBuilder(module)
 	for _, f := range funcs {
-		call := api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
-			f.run(ctx.Value(instanceKey{}).(*instance), stack)
+		call := api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
+			in := ctx.Value(instanceKey{}).(*instance)
+			if in.mem == nil { // a start section runs before the instance has its exports
+				in.mem = mod.Memory()
+			}
+			f.run(in, stack)
 		})
 		b.NewFunctionBuilder().WithGoModuleFunction(call, types(f.params), types(f.results)).Export(f.name)
 	}

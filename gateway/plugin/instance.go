@@ -33,9 +33,9 @@ type instance struct {
 	// The request buffer as the guest gave it. It is guest state: a snapshot holds it.
 	buf requestBuffer
 
-	random    *rand.ChaCha8
-	monotonic int64     // the guest's monotonic clock, ns
-	turn      time.Time // since when the guest holds its processor
+	random    rand.ChaCha8 // seeded when an event first draws
+	monotonic int64        // the guest's monotonic clock, ns
+	turn      time.Time    // since when the guest holds its processor
 	call      call
 	stack     [1]uint64
 	spent     uint64 // fuel that the event in hand used
@@ -76,7 +76,7 @@ func (p *Plugin) newInstance() (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &instance{p: p, random: rand.NewChaCha8([32]byte{})}
+	in := &instance{p: p}
 	in.lin = &linear{in: in, reserve: reserve}
 	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
 	in.begin(p.digest, time.Unix(0, 0), p.host.cfg.StartDeadline, nil)

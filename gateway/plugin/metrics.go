@@ -26,8 +26,14 @@ type metrics struct {
 func (m *metrics) observe(d time.Duration, fuel uint64, err error) {
 	m.calls.Observe(d)
 	m.fuel.Add(fuel)
+	if err != nil {
+		m.fault(err)
+	}
+}
+
+func (m *metrics) fault(err error) {
 	var f *Fault
-	if err == nil || !errors.As(err, &f) {
+	if !errors.As(err, &f) {
 		return
 	}
 	for i, kind := range faultKinds() {

@@ -1,0 +1,4 @@
+;; What the other modules import.
+(module
+  (global (export "base") i32 (i32.const 10))
+  (func (export "double") (param i32) (result i32) (i32.shl (local.get 0) (i32.const 1))))

@@ -1,0 +1,16 @@
+;; Mutable globals of every type, exported and not, around imported and constant ones.
+(module
+  (import "env" "base" (global $base i32))
+  (global $a (mut i32) (i32.const -5))
+  (global $const i64 (i64.const 9223372036854775807))
+  (global $b (export "b") (mut i64) (i64.const -9223372036854775808))
+  (global $c (mut f32) (f32.const nan:0x200001))
+  (global $d (mut f64) (f64.const -0x1.8p-3))
+  (global $copy i32 (global.get $base))
+  (export "also_b" (global $b))
+  (func (export "step") (param i32) (result i64)
+    (global.set $a (i32.add (i32.add (global.get $a) (global.get $base)) (local.get 0)))
+    (global.set $b (i64.add (global.get $b) (i64.extend_i32_s (global.get $a))))
+    (global.set $c (f32.add (f32.const 1) (f32.convert_i32_s (global.get $copy))))
+    (global.set $d (f64.mul (global.get $d) (f64.promote_f32 (global.get $c))))
+    (i64.add (i64.xor (global.get $b) (global.get $const)) (i64.reinterpret_f64 (global.get $d)))))
