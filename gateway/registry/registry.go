@@ -167,13 +167,6 @@ func (r *Registry) Device(application, name string) (known, disabled bool) {
 	return false, false
 }
 
-// Known says whether a command may be addressed to a device: the application
-// knows it and it is not disabled.
-func (r *Registry) Known(application, name string) bool {
-	known, disabled := r.Device(application, name)
-	return known && !disabled
-}
-
 // Trusts says whether a gateway device may send as a device and receive its
 // commands. A device may always speak for itself; for others nobody may unless
 // gateway_for says so. A disabled gateway or device is not trusted.

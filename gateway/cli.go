@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// terminal is what a command talks to.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+	env      []string // "NAME=value"
+}
+
+// command is one subcommand. setup declares its options and returns what runs
+// it with the arguments that are left; ctx ends at the first signal.
+type command struct {
+	name    string // one word, or two
+	args    string // its arguments, for the usage line
+	summary string // one line, for the list of commands
+	help    string // what it does, with examples
+	setup   func(fs *flag.FlagSet) func(ctx context.Context, t *terminal, args []string) error
+}
+
+// usageError says that a command line is wrong; the exit status is 2.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// The exit statuses.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+)
+
+// run runs a command line and returns the exit status.
+func run(ctx context.Context, args []string, t *terminal) int {
+	cmd, rest, err := choose(args)
+	switch {
+	case err == nil && cmd == nil:
+		printCommands(t.out)
+	case err == nil:
+		err = cmd.run(ctx, t, rest)
+	}
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		name := ""
+		if cmd != nil {
+			name = " " + cmd.name
+		}
+		fmt.Fprintf(t.err, "tributary%s: %v\nTry: tributary%s --help\n", name, err, name)
+		return exitUsage
+	}
+	fmt.Fprintf(t.err, "tributary %s: %v\n", cmd.name, err)
+	return exitFailed
+}
+
+// choose finds the command that args begin with; none stands for the list of
+// all commands.
+func choose(args []string) (*command, []string, error) {
+	if len(args) > 0 && args[0] == "help" {
+		args = append(args[1:len(args):len(args)], "--help")
+	}
+	if len(args) == 0 {
+		return nil, nil, usageError("a command is missing, such as run")
+	}
+	if args[0] == "--help" || args[0] == "-help" || args[0] == "-h" {
+		return nil, nil, nil
+	}
+	var group []string
+	for _, cmd := range commands() {
+		words := strings.Fields(cmd.name)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == cmd.name {
+			return &cmd, args[len(words):], nil
+		}
+		if words[0] == args[0] {
+			group = append(group, words[1])
+		}
+	}
+	if group != nil {
+		return nil, nil, usageError(fmt.Sprintf("%q needs one of: %s", args[0], strings.Join(group, ", ")))
+	}
+	var names []string
+	for _, cmd := range commands() {
+		names = append(names, cmd.name)
+	}
+	return nil, nil, usageError(fmt.Sprintf("there is no command %q; the commands are %s", args[0], strings.Join(names, ", ")))
+}
+
+func printCommands(w io.Writer) {
+	fmt.Fprint(w, "Tributary is a protocol gateway between devices and the applications that use their data.\n\nUsage: tributary <command> [options]\n\nCommands:\n")
+	for _, cmd := range commands() {
+		fmt.Fprintf(w, "  %-14s %s\n", cmd.name, cmd.summary)
+	}
+	fmt.Fprint(w, "\nEach command explains itself: tributary <command> --help\n")
+}
+
+// run parses the options, which may stand anywhere among the arguments.
+func (c *command) run(ctx context.Context, t *terminal, args []string) error {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	do := c.setup(fs)
+	var left []string
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			c.printHelp(t.out, fs)
+			return nil
+		}
+		if err != nil {
+			return usageError(strings.Replace(err.Error(), "flag provided but not defined: -", "there is no option --", 1))
+		}
+		if fs.NArg() == 0 {
+			return do(ctx, t, left)
+		}
+		if rest := fs.Args(); len(rest) < len(args) && args[len(args)-len(rest)-1] == "--" {
+			return do(ctx, t, append(left, rest...))
+		}
+		left, args = append(left, fs.Arg(0)), fs.Args()[1:]
+	}
+}
+
+func (c *command) printHelp(w io.Writer, fs *flag.FlagSet) {
+	usage := strings.TrimSpace(c.name + " " + c.args)
+	options := &strings.Builder{}
+	fs.VisitAll(func(f *flag.Flag) {
+		value, text := flag.UnquoteUsage(f)
+		if value != "" {
+			value = " <" + value + ">"
+		}
+		fmt.Fprintf(options, "  --%-24s %s", f.Name+value, strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 29)))
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+			fmt.Fprintf(options, " (default %s)", f.DefValue)
+		}
+		options.WriteByte('\n')
+	})
+	if options.Len() > 0 {
+		usage += " [options]"
+	}
+	fmt.Fprintf(w, "Usage: tributary %s\n\n%s", usage, strings.TrimPrefix(c.help, "\n"))
+	if options.Len() > 0 {
+		fmt.Fprintf(w, "\nOptions:\n%s", options)
+	}
+}
+
+// noArgs refuses arguments.
+func noArgs(args []string) error {
+	if len(args) > 0 {
+		return usageError(fmt.Sprintf("there is an argument too many: %q", args[0]))
+	}
+	return nil
+}
+
+// oneArg returns the only argument, which is called what.
+func oneArg(args []string, what string) (string, error) {
+	if len(args) == 0 {
+		return "", usageError(what + " is missing")
+	}
+	return args[0], noArgs(args[1:])
+}
+
+// readPassword reads a line: from a terminal after the prompt and without
+// showing it, else from whatever standard input is.
+func readPassword(ctx context.Context, t *terminal, prompt string) ([]byte, error) {
+	if f, ok := t.in.(*os.File); ok && isTerminal(f) {
+		fmt.Fprint(t.err, prompt)
+		if echo(f, false) == nil {
+			defer func() {
+				echo(f, true)
+				fmt.Fprintln(t.err)
+			}()
+		}
+	}
+	type result struct {
+		line string
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() { // a read from a terminal cannot be broken off
+		line, err := bufio.NewReader(oneByte{t.in}).ReadString('\n')
+		read <- result{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, errors.New("interrupted")
+	case r := <-read:
+		if r.err != nil && r.err != io.EOF {
+			return nil, fmt.Errorf("reading the password: %w", r.err)
+		}
+		return []byte(strings.TrimRight(r.line, "\r\n")), nil
+	}
+}
+
+// oneByte keeps a reader from reading beyond the line that is wanted.
+type oneByte struct{ r io.Reader }
+
+func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]) }
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Mode()&os.ModeDevice != 0
+}
+
+// echo switches on or off that a terminal shows what is typed.
+func echo(f *os.File, on bool) error {
+	arg := "-echo"
+	if on {
+		arg = "echo"
+	}
+	cmd := exec.Command("stty", arg)
+	cmd.Stdin = f
+	return cmd.Run()
+}

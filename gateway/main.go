@@ -1,0 +1,31 @@
+// Command tributary is the protocol gateway and the tools around it: one file
+// per subcommand, the table of them here, what they share in cli.go. Nobody can
+// import it; it alone imports server, and it alone ends the process.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// commands is the table of subcommands, in the order of the help.
+func commands() []command {
+	return []command{
+		runCommand(),
+		checkCommand(),
+		tailCommand(),
+		hashPasswordCommand(),
+		pluginBuildCommand(),
+		versionCommand(),
+	}
+}
+
+func main() {
+	// The first signal ends ctx and lets the command finish its work; the second
+	// meets the default action and ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Environ()}))
+}
