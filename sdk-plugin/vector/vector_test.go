@@ -24,8 +24,8 @@ func TestCheck(t *testing.T) {
 	cases := []struct{ want, problem string }{
 		{`[{"emit":{}},{"publish":{}},{"put":{}},{"reply":{}}]`, ok},
 		{`[{"emit":{"type":"a","data":{"x":1},"n":7,"id":null,"subject":null}},{"publish":{"topics":["t/1","t/2"],"qos":0,"payload":{"p":true},"properties":[{"name":"k"}],"expiry":"1m0s"}},{"put":{"value_base64":"AP8=","ttl":null}},{"reply":{"code":16}}]`, ok},
-		{`[{"publish":{"payload":"{\"p\":true}"}}]`, "4 elements"},
-		{`[]`, "0 elements"},
+		{`[{"publish":{"payload":"{\"p\":true}"}}]`, "effects: want 1 elements"},
+		{`[]`, "effects: want 0 elements"},
 		{`[{"emit":{"data":{"y":[2,{"z":4}]}}},{},{},{}]`, "effects[0].emit.data.y[1].z: want 4, got 3"},
 		{`[{"emit":{"data":{"y":[2]}}},{},{},{}]`, "effects[0].emit.data.y: want 1 elements"},
 		{`[{"emit":{"nope":1}},{},{},{}]`, "effects[0].emit.nope: is absent"},

@@ -1,0 +1,242 @@
+package sdk
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"tributary.io/sdk-plugin/event"
+)
+
+var published = event.Inbound{
+	Event: event.Event{
+		ID: "1", Source: "/applications/demo/devices/d", Type: event.TypePublish, Time: time.Unix(1795000000, 0).UTC(), Application: "demo", Device: "d", Sender: "d",
+		Data: []byte(`{"state":{"reported":{"temperature":21.5}}}`),
+	},
+	Transport: event.Transport{Protocol: "mqtt", Topic: "a/b", QoS: 1, Properties: []event.Property{{Name: "k", Value: "v"}}},
+}
+
+func TestRunShowsTheRequest(t *testing.T) {
+	Run(func(r *Request) error {
+		if !reflect.DeepEqual(r.Inbound, published) {
+			t.Errorf("inbound: %+v", r.Inbound)
+		}
+		if !r.Now.Equal(published.Event.Time) {
+			t.Errorf("now: %v", r.Now)
+		}
+		if f, ok := r.JSON("state", "reported", "temperature").Float(); f != 21.5 || !ok {
+			t.Errorf("temperature: %v %v", f, ok)
+		}
+		if s, ok := r.Config("a b").String(); s != `"quoted"` || !ok {
+			t.Errorf("config: %q %v", s, ok)
+		}
+		if r.Config("none").Exists() || r.JSON("none").Exists() {
+			t.Error("what is not there exists")
+		}
+		return nil
+	}, published, map[string]string{"a b": `"quoted"`}, nil)
+}
+
+func TestRunReturnsEveryEffect(t *testing.T) {
+	at := time.Unix(1795000001, 5).UTC()
+	want := []event.Effect{
+		&event.Emit{Event: event.Event{Type: "t", Data: []byte("x"), Text: true, Extensions: []event.Attribute{{Name: "n", Kind: event.Integer, Value: "1"}}}},
+		&event.Pass{Event: event.Event{ID: "2", Source: "/s", Type: "p", Device: "e"}},
+		&event.Publish{Topics: []string{"t", "u"}, Device: "d", Payload: []byte("x"), QoS: 1, Expiry: time.Minute},
+		&event.Put{Key: "k", Value: []byte("v"), TTL: time.Hour},
+		&event.Delete{Key: "l"},
+		&event.Reply{Code: 1, Reason: "r"},
+		&event.SetTimer{Key: "t", At: at, Data: []byte("x")},
+	}
+	got := Run(func(r *Request) error {
+		r.Emit(want[0].(*event.Emit).Event)
+		r.Pass(want[1].(*event.Pass).Event)
+		r.Publish(*want[2].(*event.Publish))
+		r.Put("k", []byte("v"), time.Hour)
+		r.Delete("l")
+		r.Reply(1, "r")
+		r.Do(want[6])
+		return nil
+	}, published, nil, nil)
+	if got.Failure != nil || len(got.Effects) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for i := range want {
+		if e, ok := got.Effects[i].(*event.Emit); ok && len(e.Event.Extensions) == 0 {
+			e.Event.Extensions = nil
+		}
+		if e, ok := got.Effects[i].(*event.Pass); ok && len(e.Event.Extensions) == 0 {
+			e.Event.Extensions = nil
+		}
+		if !reflect.DeepEqual(got.Effects[i], want[i]) {
+			t.Errorf("effect %d:\ngot  %+v\nwant %+v", i, got.Effects[i], want[i])
+		}
+	}
+}
+
+func TestRunReturnsFailures(t *testing.T) {
+	cases := []struct {
+		err  error
+		want event.Failure
+	}{
+		{Permanent("p"), event.Failure{Message: "p"}},
+		{Retry("r"), event.Failure{Message: "r", Retryable: true}},
+		{&event.Failure{Code: 0x90, Message: "f"}, event.Failure{Message: "f", Code: 0x90}},
+		{errors.New("other"), event.Failure{Message: "other"}},
+	}
+	for _, c := range cases {
+		got := Run(func(r *Request) error {
+			r.Reply(0, "dropped")
+			return c.err
+		}, published, nil, nil)
+		if got.Failure == nil || *got.Failure != c.want || got.Effects != nil {
+			t.Errorf("%v: %+v %+v", c.err, got.Failure, got.Effects)
+		}
+	}
+	if got := Run(func(*Request) error { return nil }, published, nil, nil); got.Failure != nil || len(got.Effects) != 0 {
+		t.Errorf("nothing to do: %+v", got)
+	}
+	if got := Run(func(*Request) error { return nil }, event.Inbound{Event: event.Event{Extensions: []event.Attribute{{Name: "id"}}}}, nil, nil); got.Failure == nil {
+		t.Error("an event that the gateway cannot send was handled")
+	}
+}
+
+func TestState(t *testing.T) {
+	long := strings.Repeat("x", 3000)
+	state := map[string][]byte{"short": []byte("s"), "long": []byte(long), "empty": {}}
+	got := Run(func(r *Request) error {
+		first, _ := r.State("short")
+		for range 3 {
+			if v, ok := r.State("long"); string(v) != long || !ok {
+				t.Errorf("long: %d bytes, %v", len(v), ok)
+			}
+		}
+		if v, ok := r.State("empty"); len(v) != 0 || !ok {
+			t.Errorf("empty: %q %v", v, ok)
+		}
+		if v, ok := r.State("none"); v != nil || ok {
+			t.Errorf("none: %q %v", v, ok)
+		}
+		_ = append(first, "overwritten"...)
+		if v, _ := r.State("short"); string(first) != "s" || string(v) != "s" {
+			t.Errorf("short: %q, then %q", first, v)
+		}
+		return nil
+	}, published, nil, state)
+	if got.Failure != nil {
+		t.Error(got.Failure)
+	}
+	got = Run(func(r *Request) error {
+		if _, ok := r.State("short"); ok {
+			t.Error("read what was not granted")
+		}
+		r.Reply(0, "")
+		return nil
+	}, published, nil, nil)
+	if got.Failure == nil || got.Failure.Retryable || !strings.Contains(got.Failure.Message, "state_bytes") {
+		t.Errorf("state without a grant: %+v", got)
+	}
+}
+
+func decode(r *Request) error {
+	celsius, ok := r.JSON("state", "reported", "temperature").Float()
+	if !ok {
+		return Permanent("no temperature")
+	}
+	if _, ok := r.State("k"); !ok {
+		return Retry("no state")
+	}
+	dialect, _ := r.Config("dialect").String()
+	w := r.Writer().Object().Key("celsius").Float(celsius).Key("dialect").String(dialect).End()
+	r.Emit(event.Event{Type: "t", Subject: r.Transport.Topic, DataContentType: "application/json", Data: w.Bytes(), Extensions: []event.Attribute{{Name: "a", Value: "b"}}})
+	r.Publish(event.Publish{Topics: []string{"a", "b"}, Payload: w.Bytes(), Properties: []event.Property{{Name: "k", Value: "v"}}})
+	r.Put("k", w.Bytes(), time.Minute)
+	r.Reply(0, "")
+	return nil
+}
+
+func TestServeAllocatesNothing(t *testing.T) {
+	request := event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`))
+	r := Request{host: fake{map[string][]byte{"k": []byte("v")}}}
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := r.serve(decode, request); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations per event", n)
+	}
+	response, _ := r.serve(decode, request)
+	if result, err := event.ParseResponse(response); err != nil || len(result.Effects) != 4 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+// TestServeForgets says that one large event does not make the guest large, and
+// that nothing of an event is left for the next.
+func TestServeForgets(t *testing.T) {
+	large := published
+	large.Event.Data = []byte(`"` + strings.Repeat("x", 2*keep) + `"`)
+	r := Request{host: fake{}}
+	echo := func(r *Request) error {
+		r.Emit(event.Event{Type: "t", Data: r.Writer().Raw(r.JSON().Raw()).Bytes()})
+		return nil
+	}
+	for _, in := range []event.Inbound{large, published, {Event: event.Event{ID: "2", Source: "/", Type: "t"}}} {
+		if _, err := r.serve(echo, event.AppendRequest(nil, &in, in.Event.Time, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kept := cap(r.out) + cap(r.writer.buf) + cap(r.state); kept > 3*keep {
+		t.Errorf("%d bytes are kept", kept)
+	}
+	if r.JSON().Exists() || r.Event.Application != "" || len(r.Transport.Properties) != 0 {
+		t.Errorf("left from the event before: %+v", r.Inbound)
+	}
+}
+
+// FuzzRequestView gives the guest's side of the ABI any bytes: it refuses them,
+// or answers with what the gateway understands.
+func FuzzRequestView(f *testing.F) {
+	f.Add(event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`)))
+	f.Add(event.AppendRequest(nil, &event.Inbound{}, time.Time{}, nil))
+	f.Add([]byte{0x0a, 0x02, 0x0a, 0x00})
+	r := Request{host: fake{map[string][]byte{"k": []byte("v")}}}
+	f.Fuzz(func(t *testing.T, request []byte) {
+		response, err := r.serve(decode, request)
+		if err != nil {
+			return
+		}
+		result, err := event.ParseResponse(response)
+		if err != nil {
+			t.Fatalf("the response is refused: %v", err)
+		}
+		if (result.Failure == nil) == (len(result.Effects) == 0) {
+			t.Fatalf("result: %+v", result)
+		}
+	})
+}
+
+func BenchmarkServe(b *testing.B) {
+	request := event.AppendRequest(nil, &published, published.Event.Time, nil)
+	r := Request{host: fake{map[string][]byte{"k": []byte("v")}}}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(request)))
+	for b.Loop() {
+		if _, err := r.serve(decode, request); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkJSON(b *testing.B) {
+	data := published.Event.Data
+	b.ReportAllocs()
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, ok := ParseJSON(data).Get("state", "reported", "temperature").Float(); !ok {
+			b.Fatal("no number")
+		}
+	}
+}
