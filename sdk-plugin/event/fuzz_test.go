@@ -1,6 +1,9 @@
 package event
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -60,6 +63,43 @@ func FuzzParseResponse(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if d := cmp.Diff(first, second); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func FuzzParseJSON(f *testing.F) {
+	in := sampleInbound()
+	f.Add(AppendJSON(nil, &in.Event))
+	files, err := filepath.Glob("testdata/json/*/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		var v jsonVector
+		if err := json.Unmarshal(b, &v); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(v.bytes())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var first, second Event
+		if ParseJSON(b, &first) != nil {
+			return
+		}
+		if !json.Valid(b) {
+			t.Fatal("what encoding/json says is no JSON was read")
+		}
+		document := AppendJSON(nil, &first)
+		if err := ParseJSON(document, &second); err != nil {
+			t.Fatalf("%v\n%s", err, document)
+		}
+		first.Data = trimmed(&first) // it may have been base64
 		if d := cmp.Diff(first, second); d != "" {
 			t.Error(d)
 		}

@@ -113,7 +113,6 @@ func ParseJSON(b []byte, e *Event) error {
 		return errors.New("the event is not UTF-8")
 	}
 	p := jsonParser{event: e}
-	p.seen = p.room[:0]
 	if err := p.object(b); err != nil {
 		return err
 	}
@@ -126,18 +125,38 @@ func ParseJSON(b []byte, e *Event) error {
 	return Validate(e)
 }
 
-// maxMembers bounds the members of a JSON object that is an event: those that
-// have a place of their own, and extensions.
-const maxMembers = MaxExtensions + 16
-
 // jsonParser reads one event.
 type jsonParser struct {
 	event        *Event
 	version      string
-	data, base64 []byte   // the raw values of the members of those names
-	seen         []string // names of the members so far, those that are null too
-	room         [16]string
+	data, base64 []byte // the raw values of the members of those names
+	seen         names  // the members so far, those that are null too
 }
+
+// names is a set of names. The usual number of them needs no memory of its own.
+type names struct {
+	first [24]string
+	more  []string
+	n     int
+}
+
+// add adds a name and says whether it is new.
+func (s *names) add(name string) bool {
+	if slices.Contains(s.first[:min(s.n, len(s.first))], name) || slices.Contains(s.more, name) {
+		return false
+	}
+	if s.n < len(s.first) {
+		s.first[s.n] = name
+	} else {
+		s.more = append(s.more, name)
+	}
+	s.n++
+	return true
+}
+
+// maxMembers bounds the members of a JSON object that is an event: those that
+// have a place of their own, and extensions.
+const maxMembers = MaxExtensions + 16
 
 // object reads the members of the event.
 func (p *jsonParser) object(b []byte) error {
@@ -188,10 +207,10 @@ func (p *jsonParser) member(quotedName, raw []byte) error {
 	if !ok || !isName(name) && name != "data_base64" {
 		return wrong(name, "has a name that is not made of a-z and 0-9")
 	}
-	if slices.Contains(p.seen, name) {
+	if !p.seen.add(name) {
 		return wrong(name, "comes twice")
 	}
-	if p.seen = append(p.seen, name); len(p.seen) > maxMembers {
+	if p.seen.n > maxMembers {
 		return wrong(name, "is one too many: an event has at most "+strconv.Itoa(MaxExtensions)+" extensions")
 	}
 	switch name {

@@ -116,15 +116,18 @@ func skipArray(b []byte, i, depth int) (end int, ok bool) {
 
 func skipString(b []byte, i int) (end int, ok bool) {
 	for i++; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '"':
+		c := b[i]
+		if c != '"' && c >= ' ' && c != '\\' {
+			continue
+		}
+		if c == '"' {
 			return i + 1, true
-		case c < ' ':
+		}
+		if c < ' ' {
 			return i, false
-		case c == '\\':
-			if i, ok = skipEscape(b, i+1); !ok {
-				return i, false
-			}
+		}
+		if i, ok = skipEscape(b, i+1); !ok {
+			return i, false
 		}
 	}
 	return i, false
@@ -185,9 +188,10 @@ func skipDigits(b []byte, i int) (end int, ok bool) {
 	return end, end > i
 }
 
-// isJSONValue says whether b is one JSON value in UTF-8.
+// isJSONValue says whether b is one JSON value in UTF-8, nested no deeper than
+// a member of an event may be.
 func isJSONValue(b []byte) bool {
-	end, ok := skipValue(b, 0, 0)
+	end, ok := skipValue(b, 0, 1)
 	return ok && end == len(b) && utf8.Valid(b)
 }
 

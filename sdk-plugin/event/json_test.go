@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 // jsonVector is a file of testdata/json. Its name is that of the case.
@@ -121,5 +124,125 @@ func TestInvalidJSON(t *testing.T) {
 			}
 			refused(t, ParseJSON(v.bytes(), &e), v.Error)
 		})
+	}
+}
+
+// What a vector's file cannot hold.
+func TestParseJSONRefuses(t *testing.T) {
+	const head = `{"specversion":"1.0","id":"A-1","source":"/s","type":"t"`
+	many := ""
+	for i := range maxMembers {
+		many += `,"x` + strconv.Itoa(i) + `":null`
+	}
+	for name, c := range map[string]struct{ event, want string }{
+		"not UTF-8":        {head + ",\"ext\":\"\xff\"}", "not UTF-8"},
+		"overlong UTF-8":   {head + ",\"ext\":\"\xc0\xaf\"}", "not UTF-8"},
+		"too deep":         {head + `,"data":` + strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1) + "}", "not JSON"},
+		"far too deep":     {head + `,"data":` + strings.Repeat(`{"a":`, 1e6), "not JSON"},
+		"too many members": {head + many + "}", "one too many"},
+		"a long bad name":  {head + `,"` + strings.Repeat("A", 1000) + `":1}`, `attribute "` + strings.Repeat("A", 40) + `" has a name`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var e Event
+			err := ParseJSON([]byte(c.event), &e)
+			refused(t, err, c.want)
+			if err != nil && len(err.Error()) > 200 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
+			}
+		})
+	}
+	deep := strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth)
+	var e Event
+	if err := ParseJSON([]byte(head+`,"data":`+deep+"}"), &e); err != nil {
+		t.Errorf("%d levels: %v", maxDepth, err)
+	}
+	e.Data = []byte("[" + deep + "]") // what we would not read, we do not write
+	if err := ParseJSON(AppendJSON(nil, &e), &e); err != nil {
+		t.Errorf("%d levels: %v", maxDepth+1, err)
+	}
+}
+
+func TestAppendJSON(t *testing.T) {
+	in := sampleInbound()
+	const want = `{"specversion":"1.0","id":"2f9c-1","source":"/applications/demo/devices/sensor-1","type":"io.tributary.publish.v1",` +
+		`"subject":"temperature","time":"2026-11-21T01:02:03.456789Z","datacontenttype":"application/json","dataschema":"urn:example:temperature",` +
+		`"application":"demo","device":"sensor-1","sender":"gateway-1","partitionkey":"demo/sensor-1","exbool":false,"exint":-2147483648,` +
+		`"exbin":"AAEC/w==","exuri":"https://example.org/x","exref":"../x","extime":"2026-11-21T01:02:03.5Z","exempty":"","data":{"celsius":21.5}}`
+	if got := string(AppendJSON(nil, &in.Event)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestAppendJSONChoosesTheMember(t *testing.T) {
+	for _, c := range []struct {
+		media, data string
+		text        bool
+		want        string
+	}{
+		{"application/json", "{}", false, `"data":{}`},
+		{"application/json", " {} \r\n", false, `"data":{}`},
+		{"application/json", "{}", true, `"data":{}`},
+		{"application/json", "{", true, `"data_base64":"ew=="`},
+		{"application/json", "", false, `"data_base64":""`},
+		{"application/json", " ", false, `"data_base64":"IA=="`},
+		{"application/json", "\"\xff\"", false, `"data_base64":"Iv8i"`},
+		{"application/json", "1 2", false, `"data_base64":"MSAy"`},
+		{"application/senml+JSON;a=b", "[1]", false, `"data":[1]`},
+		{"application/json5", "[1]", false, `"data_base64":"WzFd"`},
+		{"application/+json", "[1]", false, `"data_base64":"WzFd"`},
+		{"text/plain", "{}", true, `"data":"{}"`},
+		{"text/plain", "a\"\\\n\x00ü\u2028", true, `"data":"a\"\\\n\u0000ü` + "\u2028" + `"`},
+		{"text/plain", "\xff", true, `"data_base64":"/w=="`},
+		{"text/plain", "{}", false, `"data_base64":"e30="`},
+		{"", "{}", false, `"data_base64":"e30="`},
+		{"", "{}", true, `"data_base64":"e30="`},
+	} {
+		e := Event{DataContentType: c.media, Data: []byte(c.data), Text: c.text}
+		got := string(AppendJSON(nil, &e))
+		if !strings.HasSuffix(got, ","+c.want+"}") {
+			t.Errorf("%q of %q, text %v: got %s, want %s", c.data, c.media, c.text, got, c.want)
+		}
+	}
+}
+
+func TestAppendJSONIsJSONWhateverIsInTheEvent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := genEvent(t)
+		e.Subject = string(genBytes(t, "subject"))
+		e.Extensions = append(e.Extensions, Attribute{"\"\xff", Integer, "01"}, Attribute{"b", Boolean, "maybe"}, Attribute{"c", 99, "\n"})
+		if got := AppendJSON(nil, &e); !json.Valid(got) || !utf8.Valid(got) {
+			t.Fatalf("not JSON: %q", got)
+		}
+	})
+}
+
+func BenchmarkAppendJSON(b *testing.B) {
+	in := plainInbound()
+	buf := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = AppendJSON(buf[:0], &in.Event)
+	}
+	b.SetBytes(int64(len(buf)))
+}
+
+func BenchmarkParseJSON(b *testing.B) {
+	in := plainInbound()
+	buf := AppendJSON(nil, &in.Event)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := ParseJSON(buf, &in.Event); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkValidate(b *testing.B) {
+	in := plainInbound()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := Validate(&in.Event); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -228,7 +228,7 @@ func parseValue(name string, b []byte, e *Event) error {
 		}
 	}
 	if err := r.Err(); err != nil {
-		return within("attribute "+name, err)
+		return wrong(name, "is malformed: "+err.Error())
 	}
 	if members != 1 {
 		return wrong(name, "has no value or several")

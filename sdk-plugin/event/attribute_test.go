@@ -1,0 +1,116 @@
+package event
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestValidateExtensions(t *testing.T) {
+	for _, c := range []struct {
+		a    Attribute
+		want string // "" is valid
+	}{
+		{Attribute{"a", String, "ü"}, ""},
+		{Attribute{"a", String, "\ufffd"}, ""},
+		{Attribute{"a", String, "\xff"}, "not UTF-8"},
+		{Attribute{"a", String, "a\x00"}, "control character"},
+		{Attribute{"a", Boolean, "True"}, "true or false"},
+		{Attribute{"a", Integer, "-0"}, ""},
+		{Attribute{"a", Integer, "+1"}, "whole number"},
+		{Attribute{"a", Integer, "01"}, "whole number"},
+		{Attribute{"a", Integer, "-01"}, "whole number"},
+		{Attribute{"a", Integer, ""}, "whole number"},
+		{Attribute{"a", Integer, "2147483648"}, "whole number"},
+		{Attribute{"a", Binary, "AA=="}, ""},
+		{Attribute{"a", Binary, "AA"}, "base64"},
+		{Attribute{"a", URI, "urn:a"}, ""},
+		{Attribute{"a", URI, "/a"}, "absolute URI"},
+		{Attribute{"a", URIRef, "/a"}, ""},
+		{Attribute{"a", URIRef, "a b"}, "URI reference"},
+		{Attribute{"a", Timestamp, "2026-01-01T00:00:00Z"}, ""},
+		{Attribute{"a", Timestamp, "2026"}, "RFC 3339"},
+		{Attribute{"a", 7, ""}, "no CloudEvents type"},
+		{Attribute{"", String, ""}, "a-z and 0-9"},
+		{Attribute{"device", String, ""}, "place of its own"},
+		{Attribute{"twice", String, ""}, "comes twice"},
+	} {
+		e := Event{ID: "i", Source: "s", Type: "t", Extensions: []Attribute{{Name: "twice"}, c.a}}
+		err := Validate(&e)
+		if c.want == "" && err != nil {
+			t.Errorf("%v: %v", c.a, err)
+		}
+		if c.want != "" {
+			refused(t, err, c.want)
+		}
+	}
+}
+
+func TestParseURI(t *testing.T) {
+	for s, want := range map[string]bool{
+		"": true, "a": true, "/a/b": true, "//h": true, "//h:1/": true, "a:": true, "a:b:c": true, "?q": true, "#f": true,
+		"mailto:cncf-wg-serverless@lists.cncf.io": true, "1-555-123-4567": true, "./1:2": true,
+		"http://[::1]": true, "http://[::1]:80/a": true, "http://u:p@h": true, "http://h:/": true, "http://h?a": true,
+		":a": false, "1:a": false, "a b": false, "\u00e4": false, "%": false, "%4": false, "%4g": false, "%41": true,
+		"http://[::1": false, "http://::1": false, "http://[]": false, "http://[::1]x": false, "http://h:1a": false,
+		"http://a@b@c": false, "http://h/[": false, "a#b#c": false, "<": false, "a\"": false, "\\": false, "^": false,
+	} {
+		if ok, _ := parseURI(s); ok != want {
+			t.Errorf("%q: %v", s, ok)
+		}
+	}
+}
+
+// TestParseTime compares with package time, which takes a little more and a
+// little less.
+func TestParseTime(t *testing.T) {
+	for s, want := range map[string]bool{
+		"2026-11-21T01:02:03Z": true, "2026-11-21t01:02:03z": true, "2024-02-29T00:00:00-23:59": true, "2026-11-21T01:02:03.1234567891Z": true,
+		"2026-11-21T01:02:60Z": false, "2023-02-29T00:00:00Z": false, "2026-13-01T00:00:00Z": false, "2026-00-01T00:00:00Z": false,
+		"2026-01-00T00:00:00Z": false, "2026-11-21T01:60:00Z": false, "2026-11-21T01:02:03+24:00": false, "2026-11-21T01:02:03+00:60": false,
+		"2026-11-21T01:02:03": false, "2026-11-21T01:02:03ZZ": false, "0000-01-01T00:00:00Z": false, "0001-01-01T00:00:00+01:00": false,
+		"9999-12-31T23:59:59-00:01": false, "+026-11-21T01:02:03Z": false, "2026-11-21T01:02:03.+1Z": false, "": false,
+	} {
+		if _, ok := parseTime(s); ok != want {
+			t.Errorf("%q: %v", s, ok)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		want := genTime(t, "time").In(time.FixedZone("", 60*rapid.IntRange(-1439, 1439).Draw(t, "zone")))
+		s := want.Format(time.RFC3339Nano)
+		got, ok := parseTime(s)
+		inRange := want.UTC().Year() >= 1 && want.Year() >= 0 && want.Year() <= 9999
+		if len(s) >= 20 && inRange && (!ok || !got.Equal(want)) {
+			t.Fatalf("%s: got %v, %v", s, got, ok)
+		}
+	})
+}
+
+func TestAllocations(t *testing.T) {
+	in, result, buf := plainInbound(), sampleResult(), make([]byte, 0, 8192)
+	request := AppendRequest(nil, &in, in.Event.Time, nil)
+	document := AppendJSON(nil, &in.Event)
+	var read Inbound
+	var e Event
+	for name, f := range map[string]func(){
+		"AppendRequest":  func() { AppendRequest(buf, &in, in.Event.Time, nil) },
+		"AppendResponse": func() { AppendResponse(buf, &result) },
+		"AppendJSON":     func() { AppendJSON(buf, &in.Event) },
+		"Validate":       func() { _ = Validate(&in.Event) },
+		"ParseRequest again": func() {
+			if _, _, err := ParseRequest(request, &read); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"ParseJSON again": func() {
+			if err := ParseJSON(document, &e); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("%s: %v allocations, want none", name, n)
+		}
+	}
+}
