@@ -50,6 +50,7 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	ses.prune(from)
 	from.session = ses
 	ses.conn, ses.will = c, w
+	ses.visits++
 	ses.expiry = s.expiry(c.wantedExpiry(p))
 	ses.outbox.grounded()
 	ses.online.Store(true)
@@ -168,9 +169,8 @@ func (s *Server) detach(c *conn, failed bool) {
 	if ses.expiry == 0 {
 		after = append(after, s.end(ses)...)
 	} else if ses.expiry != forever {
-		var t *time.Timer
-		t = time.AfterFunc(ses.expiry, func() { s.expire(ses, t) })
-		ses.timer = t
+		visit := ses.visits
+		ses.timer = time.AfterFunc(ses.expiry, func() { s.expire(ses, visit) })
 	}
 	ses.mu.Unlock()
 	s.mu.Unlock()
@@ -193,12 +193,12 @@ func (s *session) sendWill(w *will) {
 	}
 }
 
-// expire ends a session whose time is up, unless the timer is an old one.
-func (s *Server) expire(ses *session, t *time.Timer) {
+// expire ends a session whose time is up, unless the client came back in time.
+func (s *Server) expire(ses *session, visit int) {
 	s.mu.Lock()
 	ses.mu.Lock()
 	var after []func()
-	if ses.conn == nil && !ses.ended && ses.timer == t {
+	if ses.conn == nil && !ses.ended && ses.visits == visit {
 		after = s.end(ses)
 	}
 	ses.mu.Unlock()

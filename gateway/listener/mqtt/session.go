@@ -30,8 +30,9 @@ type session struct {
 	conn      *conn // nil while nobody is connected
 	ended     bool
 	expiry    time.Duration
-	timer     *time.Timer // ends the session or sends the will; see sleep
-	will      *will
+	visits    int         // connections that it has had
+	timer     *time.Timer // ends the session
+	will      *will       // of the connection, or waiting for its delay
 	willTimer *time.Timer
 	subs      map[string]*subscription // by the filter as it was given
 	readers   map[string]*reader       // same, subscriptions to logs

@@ -1,0 +1,303 @@
+package mqtt
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+func routed(_ *Config, f *fixture) { f.router.unrouted = false }
+
+// silent is a device of a dialect plugin: no messaging.
+func silent(c *stage.Credentials) (*stage.Grant, error) {
+	return &stage.Grant{Principal: "p", Namespace: "demo", Application: "demo", Device: c.ClientID, Publish: []string{"#"}}, nil
+}
+
+func TestInboundEvent(t *testing.T) {
+	f := start(t, silent, routed)
+	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "dev 1", HasUsername: true, Username: "u"})
+	on := f.router.next(t, event.TypeConnection)
+	if e := on.in.Event; string(e.Data) != `{"connected":true}` || e.Device != "dev 1" || e.Application != "demo" || e.Sender != "dev 1" || e.DataContentType != "application/json" {
+		t.Fatalf("%+v", e)
+	}
+	before := time.Now()
+	c.send(&packet.Publish{Topic: "temp", QoS: 1, ID: 1, Retain: true, Payload: []byte("{}"), Props: &packet.Properties{ContentType: ptr("application/json"),
+		ResponseTopic: ptr("r"), CorrelationData: []byte("c"), User: []packet.UserProperty{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}}}})
+	s := f.router.next(t, event.TypePublish)
+	e, x := s.in.Event, s.in.Transport
+	if e.Subject != "temp" || e.DataContentType != "application/json" || string(e.Data) != "{}" || e.Application != "demo" || e.Device != "dev 1" ||
+		e.Sender != "dev 1" || e.Source != "/applications/demo/devices/dev%201" || e.Time.Before(before.Add(-time.Minute)) || e.Time.Location() != time.UTC {
+		t.Fatalf("%+v", e)
+	}
+	if err := event.Validate(&e); err != nil {
+		t.Fatal(err)
+	}
+	if x.Protocol != "mqtt" || x.Topic != "temp" || x.QoS != 1 || !x.Retain || x.ResponseTopic != "r" || string(x.Correlation) != "c" || len(x.Properties) != 2 ||
+		x.Properties[1] != (event.Property{Name: "a", Value: "2"}) || x.ClientID != "dev 1" || x.Username != "u" || !strings.HasPrefix(x.Peer, "127.0.0.1:") {
+		t.Fatalf("%+v", x)
+	}
+	s.done(stage.Outcome{})
+	expect[*packet.Ack](c)
+	c.send(&packet.Disconnect{})
+	c.ended(0)
+	if off := f.router.next(t, event.TypeConnection); string(off.in.Event.Data) != `{"connected":false}` {
+		t.Fatalf("%+v", off.in.Event)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	shape := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	a, b := newIDs(), newIDs()
+	a.counter.Store(1<<22 - 3) // across the split of the counter
+	now := time.Now()
+	seen := map[string]bool{}
+	last := ""
+	for range 6 {
+		id := a.next(now)
+		if !shape.MatchString(id) || seen[id] || id < last {
+			t.Fatal(id, last)
+		}
+		seen[id], last = true, id
+	}
+	if b.next(now)[24:] == last[24:] {
+		t.Fatal("two processes share their random part")
+	}
+}
+
+func TestNoConnectionEventWithoutChange(t *testing.T) {
+	f := start(t, silent, routed)
+	c := f.v5("d")
+	f.router.next(t, event.TypeConnection)
+	again := f.v5("d") // take-over
+	c.ended(0x8E)
+	again.quiet()
+	again.send(&packet.Disconnect{})
+	again.ended(0)
+	if off := f.router.next(t, event.TypeConnection); string(off.in.Event.Data) != `{"connected":false}` {
+		t.Fatalf("%s", off.in.Event.Data)
+	}
+}
+
+// Acknowledgements leave in order of arrival whatever the order of the outcomes,
+// and only after them.
+func TestAcksInOrder(t *testing.T) { // [MQTT-4.6.0-2], [MQTT-4.6.0-3]
+	f := start(t, silent, routed)
+	c := f.v5("d")
+	var waiting []submitted
+	for i := range 6 {
+		c.send(&packet.Publish{Topic: "t", QoS: byte(i%2 + 1), ID: uint16(i + 1)})
+		waiting = append(waiting, f.router.next(t, event.TypePublish))
+	}
+	for _, i := range []int{5, 3, 1, 2, 4} {
+		waiting[i].done(stage.Outcome{})
+	}
+	c.quiet() // the first holds all back
+	waiting[0].done(stage.Outcome{})
+	for i := range 6 {
+		want := packet.PUBACK
+		if i%2 == 1 {
+			want = packet.PUBREC
+		}
+		if p := expect[*packet.Ack](c); p.ID != uint16(i+1) || p.Type != want {
+			t.Fatalf("ack %d: %+v", i, p)
+		}
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	tests := []struct {
+		name    string
+		outcome stage.Outcome
+		code    byte
+		reason  string
+	}{
+		{"success", stage.Outcome{}, 0, ""},
+		{"refused", stage.Outcome{Code: stage.PayloadFormatInvalid, Reason: "bad json"}, 0x99, "bad json"},
+		{"plugin's reply", stage.Outcome{Code: stage.QuotaExceeded, Reply: &event.Reply{Code: 0x97, Reason: "slow down"}}, 0x97, "slow down"},
+		{"reply only", stage.Outcome{Reply: &event.Reply{Code: 0x87}}, 0x87, ""},
+		{"no route", stage.Outcome{Code: stage.NoMatchingSubscribers}, 0x10, ""},
+		{"a code that PUBACK cannot carry", stage.Outcome{Code: stage.ServerUnavailable}, 0x80, ""},
+		{"another", stage.Outcome{Code: 0x04}, 0, ""},
+	}
+	for _, test := range tests {
+		for qos := byte(1); qos <= 2; qos++ {
+			t.Run(fmt.Sprint(test.name, qos), func(t *testing.T) {
+				f := start(t, silent, func(_ *Config, f *fixture) {
+					f.router.unrouted = false
+					f.router.respond = func(*event.Inbound) stage.Outcome { return test.outcome }
+				})
+				c, old := f.v5("d"), f.v3("e")
+				c.send(&packet.Publish{Topic: "t", QoS: qos, ID: 1})
+				p := expect[*packet.Ack](c)
+				reason := ""
+				if p.Props != nil && p.Props.ReasonString != nil {
+					reason = *p.Props.ReasonString
+				}
+				if p.Code != test.code || reason != test.reason {
+					t.Fatalf("%#x %q", p.Code, reason)
+				}
+				old.send(&packet.Publish{Topic: "t", QoS: qos, ID: 1})
+				if p := expect[*packet.Ack](old); p.Code != 0 {
+					t.Fatalf("%+v", p)
+				}
+			})
+		}
+	}
+}
+
+// What the store did not decide is not answered: the connection ends.
+func TestUnavailable(t *testing.T) {
+	f := start(t, silent, routed)
+	c, _ := f.kept("d", nil)
+	c.send(&packet.Publish{Topic: "t", QoS: 2, ID: 1})
+	f.router.next(t, event.TypePublish).done(stage.Outcome{Unavailable: true})
+	c.ended(0x89)
+	c, _ = f.kept("d", nil)
+	c.send(&packet.Publish{Topic: "t", QoS: 2, ID: 1, Dup: true})
+	f.router.next(t, event.TypePublish).done(stage.Outcome{}) // it is routed again
+	expect[*packet.Ack](c)
+}
+
+// With messaging, subscribers get what the router accepted, after it did, and
+// nothing that it refused.
+func TestFanOutAfterCommit(t *testing.T) {
+	f := start(t, nil, routed)
+	f.router.respond = nil
+	w := f.v5("w")
+	w.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "t/#"}}})
+	f.router.next(t, event.TypeSubscribe).done(stage.Outcome{Code: stage.NoMatchingSubscribers})
+	expect[*packet.Suback](w)
+	c := f.v5("c")
+	var all []submitted
+	for i := range 4 {
+		qos, id := byte(i%2), uint16(0)
+		if qos > 0 {
+			id = uint16(i)
+		}
+		c.send(&packet.Publish{Topic: "t/x", Payload: []byte{byte('0' + i)}, QoS: qos, ID: id})
+		all = append(all, f.router.next(t, event.TypePublish))
+	}
+	w.quiet()
+	all[3].done(stage.Outcome{Code: stage.NoMatchingSubscribers})
+	all[2].done(stage.Outcome{Code: stage.PayloadFormatInvalid})
+	all[1].done(stage.Outcome{})
+	w.quiet()
+	all[0].done(stage.Outcome{})
+	for _, want := range []string{"0", "1", "3"} {
+		if m := expect[*packet.Publish](w); string(m.Payload) != want {
+			t.Fatalf("%s, want %s", m.Payload, want)
+		}
+	}
+	for _, id := range []uint16{1, 3} {
+		if p := expect[*packet.Ack](c); p.ID != id || p.Code != 0 {
+			t.Fatalf("%+v", p)
+		}
+	}
+}
+
+func TestPluginGrantsSubscriptions(t *testing.T) {
+	answers := map[string]stage.Outcome{
+		"granted/#": {Reply: &event.Reply{Code: 1}},
+		"zero":      {Reply: &event.Reply{Code: 0}},
+		"refused":   {Code: stage.NotAuthorized, Reason: "not yours"},
+		"odd":       {Code: stage.ServerUnavailable},
+		"subid":     {Code: 0xA1},
+		"mute":      {},
+		"unclaimed": {Code: stage.NoMatchingSubscribers},
+	}
+	f := start(t, silent, func(_ *Config, f *fixture) {
+		f.router.unrouted = false
+		f.router.respond = func(in *event.Inbound) stage.Outcome {
+			if in.Event.Type != event.TypeSubscribe {
+				return stage.Outcome{}
+			}
+			if in.Transport.QoS != 2 || in.Transport.Topic != in.Event.Subject {
+				t.Errorf("%+v", in)
+			}
+			return answers[in.Transport.Topic]
+		}
+	})
+	c := f.v5("d")
+	p := c.subscribe(2, "granted/#", "zero", "refused", "odd", "subid", "mute", "unclaimed")
+	if string(p.Codes) != "\x01\x00\x87\x80\xa1\x87\x87" || *p.Props.ReasonString != "not yours" {
+		t.Fatalf("% x %v", p.Codes, *p.Props.ReasonString)
+	}
+	if d := f.server.Deliver("demo", effect("d", 2, "refused", "granted/x")); d != stage.Delivered {
+		t.Fatal(d)
+	}
+	if m := expect[*packet.Publish](c); m.Topic != "granted/x" || m.QoS != 1 {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func TestCloudEventsFromDevices(t *testing.T) {
+	full := []packet.UserProperty{{Name: "specversion", Value: "1.0"}, {Name: "id", Value: "i"}, {Name: "source", Value: "/s"}, {Name: "type", Value: "ty"},
+		{Name: "subject", Value: "su"}, {Name: "time", Value: "2026-01-02T03:04:05Z"}, {Name: "dataschema", Value: "http://x/y"}, {Name: "ext", Value: "e"}, {Name: "device", Value: "spoof"}}
+	json := `{"specversion":"1.0","id":"i","source":"/s","type":"ty","subject":"su","time":"2026-01-02T03:04:05Z","dataschema":"http://x/y","ext":"e","device":"spoof","datacontenttype":"application/json","data":{"a":1}}`
+	tests := []struct {
+		name        string
+		contentType string
+		user        []packet.UserProperty
+		payload     string
+		isEvent     bool
+		code        byte
+	}{
+		{"structured", "application/cloudevents+json; charset=utf-8", nil, json, true, 0},
+		{"structured, capitals", "Application/CloudEvents+JSON", nil, json, true, 0},
+		{"binary", "application/json", full, `{"a":1}`, true, 0},
+		{"plain", "application/json", nil, `{"a":1}`, false, 0},
+		{"some properties", "application/json", full[1:], `{"a":1}`, false, 0},
+		{"malformed JSON", "application/cloudevents+json", nil, `{"specversion":"1.0"}`, false, 0x99},
+		{"batch", "application/cloudevents-batch+json", nil, `[]`, false, 0x99},
+		{"other format", "application/cloudevents+protobuf", nil, `x`, false, 0x99},
+		{"malformed binary", "application/json", append(full[1:len(full):len(full)], packet.UserProperty{Name: "specversion", Value: "0.3"}), `{}`, false, 0x99},
+	}
+	for _, unrouted := range []bool{false, true} {
+		f := start(t, nil, func(_ *Config, f *fixture) {
+			f.router.unrouted = unrouted
+			f.router.respond = func(*event.Inbound) stage.Outcome { return stage.Outcome{} }
+		})
+		c := f.v5("d")
+		for _, test := range tests {
+			c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1, Payload: []byte(test.payload), Props: &packet.Properties{ContentType: &test.contentType, User: test.user}})
+			if p := expect[*packet.Ack](c); p.Code != test.code && p.Code != packet.CodeNoMatchingSubscribers {
+				t.Fatalf("%s: %#x", test.name, p.Code)
+			}
+			if unrouted || test.code != 0 {
+				continue
+			}
+			e := f.router.next(t, event.TypePublish).in.Event
+			id, is := e.Extension("ceid")
+			if is != test.isEvent || e.Type != event.TypePublish || e.Device != "d" || e.Subject != "t" || string(e.Data) != `{"a":1}` || e.DataContentType != "application/json" {
+				t.Fatalf("%s: %+v", test.name, e)
+			}
+			if !is {
+				continue
+			}
+			got := id
+			for _, name := range []string{"cesource", "cetype", "cesubject", "cetime", "ext", "device"} {
+				v, _ := e.Extension(name)
+				got += " " + v
+			}
+			if got != "i /s ty su 2026-01-02T03:04:05Z e " || e.DataSchema != "http://x/y" {
+				t.Fatalf("%s: %s", test.name, got)
+			}
+		}
+	}
+}
+
+// A will goes the way of a PUBLISH.
+func TestWillIsRouted(t *testing.T) {
+	f := start(t, silent, routed)
+	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "d", Will: &packet.Will{Topic: "state", Payload: []byte("dead"), QoS: 2}})
+	c.nc.Close()
+	if e := f.router.next(t, event.TypePublish).in.Event; e.Subject != "state" || string(e.Data) != "dead" || e.Device != "d" {
+		t.Fatalf("%+v", e)
+	}
+}
