@@ -106,7 +106,7 @@ func (s *Store) retainLog(p span, now time.Time) error {
 		(keep.now || size-keep.bytes >= keep.bytes/slack) {
 		over := last.total - uint64(keep.bytes)
 		// The first record to stay is the one behind the first that ends at or after over.
-		at, err := s.search(p, func(r record) bool { return r.total >= over })
+		at, err := s.search(p.name, func(r record) bool { return r.total >= over })
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (s *Store) retainLog(p span, now time.Time) error {
 			wait = 0
 		}
 		if oldest.latest < until-wait {
-			at, err := s.search(p, func(r record) bool { return r.latest >= until })
+			at, err := s.search(p.name, func(r record) bool { return r.latest >= until })
 			if err != nil {
 				return err
 			}

@@ -130,22 +130,36 @@ type span struct {
 	first, next uint64
 }
 
-func (s *Store) span(name store.Log) (span, bool) {
+func (s *Store) span(name store.Log) span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l, ok := s.logs[name]
-	if !ok {
-		return span{}, false
-	}
-	return span{l, l.first, l.durable}, true
+	return s.spanLocked(name)
 }
 
-func (s *Store) iterate(p span, from uint64) (*pebbledb.Iterator, error) {
+func (s *Store) spanLocked(name store.Log) span {
+	l, ok := s.logs[name]
+	if !ok {
+		return span{}
+	}
+	return span{l, l.first, l.durable}
+}
+
+// iterate returns a log's span and an iterator on its records from an offset on,
+// both of one moment, so that retention makes no gap between them. The iterator
+// is nil when there is nothing to read.
+func (s *Store) iterate(name store.Log, from uint64) (span, *pebbledb.Iterator, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.spanLocked(name)
+	from = max(from, p.first)
+	if from >= p.next {
+		return p, nil, nil
+	}
 	it, err := s.db.NewIter(&pebbledb.IterOptions{LowerBound: p.key(from), UpperBound: p.key(p.next)})
 	if err != nil {
-		return nil, fmt.Errorf("reading log %q: %w", p.name, damaged(err))
+		return p, nil, fmt.Errorf("reading log %q: %w", name, damaged(err))
 	}
-	return it, nil
+	return p, it, nil
 }
 
 // Read implements store.Store.
@@ -154,28 +168,22 @@ func (s *Store) Read(name store.Log, from uint64, limit int, fn func(offset uint
 		return err
 	}
 	defer s.readers.leave()
-	p, ok := s.span(name)
-	from = max(from, p.first)
-	if !ok || from >= p.next || limit <= 0 {
+	if limit <= 0 {
 		return nil
 	}
-	it, err := s.iterate(p, from)
-	if err != nil {
+	p, it, err := s.iterate(name, from)
+	if it == nil {
 		return err
 	}
 	defer it.Close()
-	want := from
+	want := max(from, p.first)
 	for ok := it.First(); ok; ok = it.Next() {
 		offset, r, err := p.at(it)
 		if err != nil {
 			return err
 		}
 		if offset != want {
-			if want == from && s.cutAbove(name, from) {
-				want = offset // retention took the range since span
-			} else {
-				return fmt.Errorf("%w: log %q has offset %d where %d belongs", store.ErrCorrupt, name, offset, want)
-			}
+			return fmt.Errorf("%w: log %q has offset %d where %d belongs", store.ErrCorrupt, name, offset, want)
 		}
 		want++
 		if limit--; !fn(offset, time.Unix(0, r.time).UTC(), r.data) || limit == 0 {
@@ -185,16 +193,10 @@ func (s *Store) Read(name store.Log, from uint64, limit int, fn func(offset uint
 	if err := it.Error(); err != nil {
 		return fmt.Errorf("reading log %q: %w", name, damaged(err))
 	}
-	if want != p.next && !s.cutAbove(name, want) {
+	if want != p.next {
 		return fmt.Errorf("%w: log %q ends at offset %d instead of %d", store.ErrCorrupt, name, want, p.next)
 	}
 	return nil
-}
-
-// cutAbove says whether retention removed the offset in the meantime.
-func (s *Store) cutAbove(name store.Log, offset uint64) bool {
-	p, _ := s.span(name)
-	return offset < p.first
 }
 
 // Bounds implements store.Store.
@@ -203,7 +205,7 @@ func (s *Store) Bounds(name store.Log) (first, next uint64, err error) {
 		return 0, 0, err
 	}
 	defer s.readers.leave()
-	p, _ := s.span(name)
+	p := s.span(name)
 	return p.first, p.next, nil
 }
 
@@ -214,23 +216,16 @@ func (s *Store) OffsetAt(name store.Log, t time.Time) (uint64, error) {
 		return 0, err
 	}
 	defer s.readers.leave()
-	p, ok := s.span(name)
-	if !ok {
-		return 0, nil
-	}
 	at := nanos(t)
-	return s.search(p, func(r record) bool { return r.latest >= at })
+	return s.search(name, func(r record) bool { return r.latest >= at })
 }
 
-// search returns the first offset of the span whose record fits, or its end.
-// fits must hold for every record after one for which it holds.
-func (s *Store) search(p span, fits func(record) bool) (uint64, error) {
-	if p.first >= p.next {
-		return p.next, nil
-	}
-	it, err := s.iterate(p, p.first)
-	if err != nil {
-		return 0, err
+// search returns the first offset of a log whose record fits, or its end. fits
+// must hold for every record after one for which it holds.
+func (s *Store) search(name store.Log, fits func(record) bool) (uint64, error) {
+	p, it, err := s.iterate(name, 0)
+	if it == nil {
+		return p.next, err
 	}
 	defer it.Close()
 	key := p.key(0)

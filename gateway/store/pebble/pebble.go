@@ -12,8 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,13 +129,14 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: log, env: env,
 		fs:      newGuard(env.fs, log),
+		readers: gate{out: make(chan struct{})},
 		overlay: make(map[string]pending),
 		logs:    make(map[store.Log]*logState),
 		kick:    make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 	}
 	s.room.L, s.work.L, s.told.L = &s.mu, &s.mu, &s.mu
-	if err := env.fs.MkdirAll(cfg.Dir, 0o750); err != nil {
+	if err := makeDir(env.fs, cfg.Dir); err != nil {
 		return nil, fmt.Errorf("making the store directory: %w", err)
 	}
 	lock, err := pebbledb.LockDirectory(cfg.Dir, env.fs)
@@ -253,116 +252,4 @@ func (s *Store) close() error {
 		return fmt.Errorf("closing the store in %s: %w", s.cfg.Dir, err)
 	}
 	return nil
-}
-
-// witnessName is the file that says how many commits are durable.
-const witnessName = "witness"
-
-// checkWitness compares what pebble recovered with the witness. pebble takes
-// damage at the end of its manifest or its newest log for the trace of a power
-// cut and goes on without what followed; the witness knows better.
-func (s *Store) checkWitness() error {
-	path := filepath.Join(s.cfg.Dir, witnessName)
-	f, err := s.env.fs.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading the witness: %w", err)
-	}
-	defer f.Close()
-	var b [witnessLen + 1]byte
-	n, _ := f.ReadAt(b[:], 0)
-	seen, ok := decodeWitness(b[:n])
-	if !ok {
-		return fmt.Errorf("%w: the file %s is unreadable; compare the logs with a backup, then remove it", store.ErrCorrupt, path)
-	}
-	if s.rev < seen {
-		return fmt.Errorf("%w: the store holds commits up to %d but %d were durable; restore a backup, or remove %s to go on without them",
-			store.ErrCorrupt, s.rev, seen, path)
-	}
-	s.witnessed.Store(seen)
-	return nil
-}
-
-// writeWitness replaces the witness in one step, if there is something new.
-func (s *Store) writeWitness() error {
-	rev := s.durable.Load()
-	if rev == s.witnessed.Load() {
-		return nil
-	}
-	path := filepath.Join(s.cfg.Dir, witnessName)
-	f, err := s.fs.Create(path+".new", vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(encodeWitness(rev))
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = s.fs.Rename(path+".new", path)
-	}
-	if err == nil {
-		err = s.syncDir()
-	}
-	if err == nil {
-		s.witnessed.Store(rev)
-	}
-	return err
-}
-
-func (s *Store) syncDir() error {
-	d, err := s.fs.OpenDir(s.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// gate counts who is inside and, once closed, lets nobody in.
-type gate struct {
-	n    atomic.Int64
-	once sync.Once
-	out  chan struct{}
-	mu   sync.Mutex
-}
-
-const gateShut = -1 << 40
-
-func (g *gate) enter() error {
-	if g.n.Add(1) > 0 {
-		return nil
-	}
-	g.leave()
-	return store.ErrClosed
-}
-
-func (g *gate) leave() {
-	if g.n.Add(-1) == gateShut {
-		g.once.Do(func() { close(g.empty()) })
-	}
-}
-
-func (g *gate) empty() chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.out == nil {
-		g.out = make(chan struct{})
-	}
-	return g.out
-}
-
-// close waits until nobody is inside.
-func (g *gate) close() {
-	if g.n.Add(gateShut) != gateShut {
-		<-g.empty()
-	}
 }

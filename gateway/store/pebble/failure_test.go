@@ -1,0 +1,156 @@
+package pebble
+
+import (
+	"errors"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"tributary.io/gateway/store"
+)
+
+// brokenFS fails every change from the n-th on, as a disk that fills or dies.
+type brokenFS struct {
+	vfs.FS
+	left *atomic.Int64
+	err  error
+}
+
+func (f brokenFS) fails() error {
+	if f.left.Add(-1) < 0 {
+		return f.err
+	}
+	return nil
+}
+
+func (f brokenFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.fails(); err != nil {
+		return nil, err
+	}
+	file, err := f.FS.Create(name, c)
+	return brokenFile{file, f}, err
+}
+
+func (f brokenFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.fails(); err != nil {
+		return nil, err
+	}
+	file, err := f.FS.ReuseForWrite(from, to, c)
+	return brokenFile{file, f}, err
+}
+
+func (f brokenFS) Rename(from, to string) error {
+	if err := f.fails(); err != nil {
+		return err
+	}
+	return f.FS.Rename(from, to)
+}
+
+func (f brokenFS) OpenDir(name string) (vfs.File, error) {
+	file, err := f.FS.OpenDir(name)
+	return brokenFile{file, f}, err
+}
+
+type brokenFile struct {
+	vfs.File
+	fs brokenFS
+}
+
+// Write writes half when it fails, as a full disk does.
+func (f brokenFile) Write(p []byte) (int, error) {
+	if err := f.fs.fails(); err != nil {
+		n, _ := f.File.Write(p[:len(p)/2])
+		return n, err
+	}
+	return f.File.Write(p)
+}
+
+func (f brokenFile) Sync() error {
+	if err := f.fs.fails(); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
+func (f brokenFile) SyncData() error {
+	if err := f.fs.fails(); err != nil {
+		return err
+	}
+	return f.File.SyncData()
+}
+
+// TestWriteFailure breaks the disk at every write in turn, flushes, log
+// rotations and the manifest included: the commit under way and all later ones
+// fail, nothing hangs or crashes, and all that was acknowledged is there when
+// the store is opened again, after a mere restart as after a power cut.
+func TestWriteFailure(t *testing.T) {
+	step := int64(7)
+	if testing.Short() {
+		step = 41
+	}
+	for n := int64(0); ; n += step {
+		disk := vfs.NewCrashableMem()
+		broken := brokenFS{disk, new(atomic.Int64), syscall.EIO}
+		broken.left.Store(1 << 60)
+		s := openMem(t, broken)
+		broken.left.Store(n)
+		acked, failed := commitUntilFailure(t, s, 3000)
+		if err := s.Close(); errors.Is(err, store.ErrFailed) != failed {
+			t.Fatalf("write %d: close: %v, though a commit failed: %v", n, err, failed)
+		}
+		for what, fs := range map[string]vfs.FS{"restart": disk, "power cut": disk.CrashClone(vfs.CrashCloneCfg{})} {
+			s := openMem(t, fs)
+			if got, err := found(t, s); err != nil || got < acked {
+				t.Errorf("write %d, %s: %d commits of %d acknowledged, error %v", n, what, got, acked, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("write %d, %s: close: %v", n, what, err)
+			}
+		}
+		if !failed {
+			t.Logf("broke the disk at every %dth of %d writes", step, n)
+			return
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// commitUntilFailure commits in order, a few at once, until the store fails or
+// most commits are made.
+func commitUntilFailure(t *testing.T, s *Store, most int) (acked int, failed bool) {
+	window := make(chan struct{}, 16)
+	var bad atomic.Bool
+	n := 0
+	for ; n < most; n++ {
+		window <- struct{}{}
+		err := s.Commit(sequence(n), func(err error) {
+			switch {
+			case err == nil && bad.Load():
+				t.Error("a commit succeeded after one that failed")
+			case err == nil:
+				acked++
+			case !errors.Is(err, store.ErrFailed) || !errors.Is(err, syscall.EIO):
+				t.Errorf("done: %v", err)
+			default:
+				bad.Store(true)
+			}
+			<-window
+		})
+		if err != nil {
+			<-window
+			if !errors.Is(err, store.ErrFailed) || !errors.Is(err, syscall.EIO) {
+				t.Errorf("commit: %v", err)
+			}
+			bad.Store(true)
+			break
+		}
+	}
+	for range cap(window) {
+		window <- struct{}{}
+	}
+	return acked, bad.Load()
+}

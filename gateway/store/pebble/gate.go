@@ -1,0 +1,38 @@
+package pebble
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"tributary.io/gateway/store"
+)
+
+// gate counts who is inside and, once closed, lets nobody in.
+type gate struct {
+	n    atomic.Int64
+	once sync.Once
+	out  chan struct{} // closed when the last one left
+}
+
+const gateShut = -1 << 40
+
+func (g *gate) enter() error {
+	if g.n.Add(1) > 0 {
+		return nil
+	}
+	g.leave()
+	return store.ErrClosed
+}
+
+func (g *gate) leave() {
+	if g.n.Add(-1) == gateShut {
+		g.once.Do(func() { close(g.out) })
+	}
+}
+
+// close waits until nobody is inside.
+func (g *gate) close() {
+	if g.n.Add(gateShut) != gateShut {
+		<-g.out
+	}
+}
