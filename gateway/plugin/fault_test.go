@@ -46,7 +46,7 @@ var faultCases = []struct {
 func TestFaults(t *testing.T) {
 	p := load(t, testHost(t, testConfig()), goGuest(t, "modes"), func() Grant {
 		g := everything()
-		g.MemoryBytes, g.Deadline = 48<<20, 300*time.Millisecond
+		g.MemoryBytes, g.Deadline = 48<<20, 700*time.Millisecond
 		return g
 	}())
 	neighbour := 0

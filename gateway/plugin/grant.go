@@ -253,7 +253,8 @@ func (g *Grant) checkState(key string, value []byte) *violation {
 // failure turns a violation into the permanent failure of the plugin's result.
 func (v *violation) failure(plugin string) *event.Failure {
 	const implementationError = 0x83 // MQTT 5.0 section 2.4
-	text := fmt.Sprintf("plugin %s %s", plugin, v.did)
+	const longest = 300              // what a plugin made up need not fill a log
+	text := fmt.Sprintf("plugin %s %.*s", plugin, longest, v.did)
 	if v.key != "" {
 		text += fmt.Sprintf(", which it is not granted: see plugins.%s.grant.%s in gateway.toml", plugin, v.key)
 	}

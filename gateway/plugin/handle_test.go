@@ -14,7 +14,8 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// fakeState is a StateReader over a map; revisions are the lengths of values.
+// fakeState is a StateReader over a map; revisions are one more than the lengths
+// of values, and an empty value is nil.
 type fakeState map[string]string
 
 func (f fakeState) Get(key string) ([]byte, uint64, error) {
@@ -25,7 +26,7 @@ func (f fakeState) Get(key string) ([]byte, uint64, error) {
 	if !ok {
 		return nil, 0, nil
 	}
-	return []byte(v), uint64(len(v)), nil
+	return append([]byte(nil), v...), uint64(len(v)) + 1, nil
 }
 
 var errStore = errors.New("the disk is gone")
@@ -38,9 +39,9 @@ func TestState(t *testing.T) {
 		key, want string
 		reads     []Read
 	}{
-		{"short", "value abc", []Read{{"short", 3}}},
-		{"long", "value " + st["long"], []Read{{"long", 5000}}}, // asked for twice, read once
-		{"empty", "value ", []Read{{"empty", 0}}},
+		{"short", "value abc", []Read{{"short", 4}}},
+		{"long", "value " + st["long"], []Read{{"long", 5001}}}, // asked for twice, read once
+		{"empty", "value ", []Read{{"empty", 1}}},
 		{"absent", "-1", []Read{{"absent", 0}}},
 		{strings.Repeat("k", maxKeyBytes+1), "-2", nil},
 	} {
@@ -117,6 +118,7 @@ func TestGrantChecked(t *testing.T) {
 		{"publish command/x/y", "grant.publish"},
 		{"publish $up/a", "grant.publish"},
 		{"publish up/+", "no topic name"},
+		{"publish x" + strings.Repeat("y", 5000), "grant.publish"},
 		{"publish ", "no topic name"},
 		{"put key=value", ""},
 		{"put key=valuetoolong", "grant.state_bytes"},
@@ -132,7 +134,7 @@ func TestGrantChecked(t *testing.T) {
 			t.Errorf("%s: %v", c.send, err)
 		case c.refused == "" && (res.Failure != nil || len(res.Effects) != 1):
 			t.Errorf("%s: refused: %v", c.send, res.Failure)
-		case c.refused != "" && (res.Failure == nil || res.Failure.Retryable || len(res.Effects) != 0 || !strings.Contains(res.Failure.Message, c.refused)):
+		case c.refused != "" && (res.Failure == nil || res.Failure.Retryable || len(res.Effects) != 0 || !strings.Contains(res.Failure.Message, c.refused) || len(res.Failure.Message) > 500):
 			t.Errorf("%s: %+v, want a permanent failure that says %q", c.send, res, c.refused)
 		}
 	}
@@ -211,10 +213,10 @@ func TestMemoryAfterFaults(t *testing.T) {
 }
 
 // TestStateBeyondSnapshots restores guests with globals that they do not export,
-// with vector globals, and with a changed table.
+// with vector or reference globals, and with a changed table.
 func TestStateBeyondSnapshots(t *testing.T) {
 	h := testHost(t, testConfig())
-	for name, want := range map[string]string{"globals": "ok trap ok trap ok trap", "simd": "ok trap ok trap ok trap", "table": "trap trap trap"} {
+	for name, want := range map[string]string{"globals": "ok trap ok trap ok trap", "simd": "ok trap ok trap ok trap", "table": "trap trap trap", "reference": "trap trap trap"} {
 		t.Run(name, func(t *testing.T) {
 			p := load(t, h, watGuest(t, name), Grant{})
 			var got []string

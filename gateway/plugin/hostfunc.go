@@ -109,6 +109,9 @@ func (in *instance) readState(key string) (value []byte, ok bool) {
 	if err != nil {
 		panic(stateError{err})
 	}
+	if value == nil && revision != 0 {
+		value = []byte{} // present and empty
+	}
 	in.call.reads = append(in.call.reads, Read{Key: key, Revision: revision})
 	in.call.values = append(in.call.values, value)
 	return value, true

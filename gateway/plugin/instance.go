@@ -45,8 +45,9 @@ type requestBuffer struct{ ptr, cap uint32 }
 
 // call is what belongs to the event in hand.
 type call struct {
-	deadline time.Time
-	wall     int64 // the guest's clock, Unix ns
+	limit    time.Duration
+	deadline time.Time // limit after the begin
+	wall     int64     // the guest's clock, Unix ns
 	device   string
 	seed     string
 	seeded   bool
@@ -117,8 +118,8 @@ func (in *instance) start() error {
 const startFuel = 1 << 40
 
 // lookUp finds the exports. Function handles hold the stack that WebAssembly
-// code runs on, so fresh ones are taken after a fault: a recursion may have
-// grown it to 100 MB.
+// code runs on, so fresh ones are taken after a fault, which a deep recursion
+// may have been.
 func (in *instance) lookUp() error {
 	in.buffer, in.handle = newGuestFunc(in.mod.ExportedFunction(exportBuffer)), newGuestFunc(in.mod.ExportedFunction(exportHandle))
 	var missing error
@@ -175,7 +176,7 @@ func (in *instance) begin(seed string, now time.Time, limit time.Duration, st St
 	clear(c.values)
 	in.turn = time.Now()
 	*c = call{
-		deadline: in.turn.Add(limit), wall: now.UnixNano(), seed: seed, state: st,
+		limit: limit, deadline: in.turn.Add(limit), wall: now.UnixNano(), seed: seed, state: st,
 		reads: c.reads[:0], values: c.values[:0], output: c.output[:0],
 	}
 	in.lin.refused = false
@@ -292,6 +293,23 @@ func (in *instance) adopt(s *snapshot) error {
 	return nil
 }
 
+// unrestorable says why a snapshot could not hold all of the state; "" is that
+// it can. A reference is a pointer into this very instance, of which another
+// instance that starts from the snapshot must know nothing.
+func (in *instance) unrestorable() string {
+	if u := in.p.module.Unrestorable; len(u) > 0 {
+		return u[0]
+	}
+	for i, g := range in.globals {
+		switch g.Type() {
+		case api.ValueTypeI32, api.ValueTypeI64, api.ValueTypeF32, api.ValueTypeF64:
+		default:
+			return "mutable reference " + in.p.module.Globals[i]
+		}
+	}
+	return ""
+}
+
 // snapshot returns the instance's state.
 func (in *instance) snapshot() *snapshot {
 	s := &snapshot{memory: append([]byte{}, in.lin.reserve[:in.lin.size]...), buf: in.buf}
@@ -320,7 +338,7 @@ func (in *instance) fault(err error) error {
 	text = strings.TrimSuffix(strings.TrimPrefix(text, "wasm error: "), " (recovered by wazero)")
 	switch {
 	case errors.Is(err, errDeadline):
-		return in.newFault(FaultDeadline, fmt.Sprintf("it took longer than %v", in.p.grant.Deadline))
+		return in.newFault(FaultDeadline, fmt.Sprintf("it took longer than %v", in.call.limit))
 	case in.stopped != nil && in.stopped.Get() == meter.StopFuel:
 		return in.newFault(FaultFuel, fmt.Sprintf("it took more than %d units of fuel", in.p.grant.Fuel))
 	case errors.Is(err, errGuestPointer):

@@ -1,9 +1,11 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -124,6 +126,30 @@ func TestCache(t *testing.T) {
 	if h, err := New(cfg, nil); err == nil {
 		_ = h.Close(context.Background())
 		t.Error("a directory that the group may write to was accepted")
+	}
+}
+
+// TestWatGuests checks that each .wasm file is what its .wat says.
+func TestWatGuests(t *testing.T) {
+	if _, err := exec.LookPath("wat2wasm"); err != nil {
+		t.Skip("wat2wasm is not installed")
+	}
+	sources, err := filepath.Glob(filepath.Join("testdata", "wat", "*.wat"))
+	if err != nil || len(sources) == 0 {
+		t.Fatal(sources, err)
+	}
+	for _, source := range sources {
+		out := filepath.Join(t.TempDir(), "out.wasm")
+		if text, err := exec.Command("wat2wasm", source, "-o", out).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", source, err, text)
+		}
+		want, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(want, watGuest(t, strings.TrimSuffix(filepath.Base(source), ".wat"))) {
+			t.Errorf("%s was changed after its .wasm was made: run wat2wasm on it", source)
+		}
 	}
 }
 

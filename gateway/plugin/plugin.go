@@ -227,10 +227,10 @@ func (p *Plugin) startFirst() error {
 	}
 	p.slots[0].in = in
 	p.slots[0].memory.Store(int64(in.lin.size))
-	if len(p.module.Unrestorable) == 0 {
+	if reason := in.unrestorable(); reason == "" {
 		p.snapshot = in.snapshot()
 	} else {
-		p.log.Info("each fault of the plugin will cost a new instance", "because", p.module.Unrestorable[0])
+		p.log.Info("each fault of the plugin will cost a new instance", "because", reason)
 	}
 	p.logOutput(in)
 	return nil
@@ -283,7 +283,7 @@ func (p *Plugin) ready(s *slot) (err error) {
 	if s.closed {
 		return errClosed
 	}
-	if s.poisoned && p.snapshot == nil {
+	if s.in != nil && s.poisoned && p.snapshot == nil {
 		s.in.close()
 		s.in = nil
 	}
