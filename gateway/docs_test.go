@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"go/ast"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Every package says in its comment what its job is.
+func TestPackageComments(t *testing.T) {
+	comments, names := map[string]string{}, map[string]string{}
+	for _, f := range goFiles(t) {
+		if f.test {
+			continue
+		}
+		names[f.pkg] = f.Name.Name
+		if f.Doc != nil {
+			if comments[f.pkg] != "" {
+				t.Errorf("%s: the package has a second comment here", f.name)
+			}
+			comments[f.pkg] = f.Doc.Text()
+		}
+	}
+	for pkg, name := range names {
+		begin := "Package " + name + " "
+		if name == "main" {
+			begin = "Command "
+		}
+		if c := comments[pkg]; !strings.HasPrefix(c, begin) || len(c) < 80 {
+			t.Errorf("%s: the package comment must begin with %q and say what the package is for: %q", pkg, begin, c)
+		}
+	}
+}
+
+// Long files hide their structure; hidden control flow hides everything.
+func TestHouseRules(t *testing.T) {
+	for _, f := range goFiles(t) {
+		content, err := os.ReadFile(filepath.Join("..", f.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines := bytes.Count(content, []byte("\n")); lines > 800 {
+			t.Errorf("%s has %d lines; 800 is the most", f.name, lines)
+		}
+		if f.test {
+			continue
+		}
+		for _, decl := range f.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s: init() runs behind the reader's back; call what it does", f.name)
+			}
+		}
+		ast.Inspect(f.File, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			switch fn := call.Fun.(type) {
+			case *ast.Ident:
+				// A host function can only end a guest's call by a panic, which wazero recovers.
+				if fn.Name == "panic" && f.pkg != "gateway/plugin" {
+					t.Errorf("%s: panic; return an error", f.name)
+				}
+			case *ast.SelectorExpr:
+				pkg, _ := fn.X.(*ast.Ident)
+				if pkg == nil {
+					return true
+				}
+				what := pkg.Name + "." + fn.Sel.Name
+				if what == "os.Exit" && f.name != "gateway/main.go" || strings.HasPrefix(what, "log.Fatal") || strings.HasPrefix(what, "log.Panic") {
+					t.Errorf("%s: %s; only gateway/main.go ends the process", f.name, what)
+				}
+			}
+			return true
+		})
+	}
+}
