@@ -19,8 +19,9 @@ type Config struct {
 	// MemoryBytes is the greatest linear memory of an instance where the grant
 	// does not say; whole pages of 64 KiB.
 	MemoryBytes int64 `koanf:"memory_bytes"`
-	// Fuel is how many loop rounds and function entries one event may cost where
-	// the grant does not say.
+	// Fuel is how many units of work one event may cost where the grant does not
+	// say. A unit is at most one instruction (see package meter): JSON of 1 MB
+	// costs a Go plugin about a thousand million.
 	Fuel int64 `koanf:"fuel"`
 	// Deadline is how long one event may take where the grant does not say.
 	Deadline time.Duration `koanf:"deadline"`
@@ -38,7 +39,7 @@ func Default() Config {
 	return Config{
 		CacheDir:      "data/wasm",
 		MemoryBytes:   64 << 20,
-		Fuel:          10_000_000,
+		Fuel:          2_000_000_000,
 		Deadline:      100 * time.Millisecond,
 		StartDeadline: 5 * time.Second,
 		OutputBytes:   4 << 20,
