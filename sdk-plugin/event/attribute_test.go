@@ -1,6 +1,7 @@
 package event
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -111,6 +112,42 @@ func TestAllocations(t *testing.T) {
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations, want none", name, n)
+		}
+	}
+}
+
+func TestValidateNamesTheAttribute(t *testing.T) {
+	many := make([]Attribute, MaxExtensions+1)
+	for i := range many {
+		many[i].Name = "x" + strconv.Itoa(i)
+	}
+	for want, change := range map[string]func(*Event){
+		"attribute id is missing":        func(e *Event) { e.ID = "" },
+		"attribute type is not UTF-8":    func(e *Event) { e.Type = "\xff" },
+		"attribute sender is not UTF-8":  func(e *Event) { e.Sender = "a\tb" },
+		"attribute source is not a URI":  func(e *Event) { e.Source = "a b" },
+		"attribute time is not in":       func(e *Event) { e.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"attribute datacontenttype":      func(e *Event) { e.DataContentType = "text/plain;" },
+		"attribute data is text":         func(e *Event) { e.Data, e.Text = []byte{0xff}, true },
+		"attribute x256 is one too many": func(e *Event) { e.Extensions = many },
+	} {
+		e := Event{ID: "i", Source: "s", Type: "t"}
+		change(&e)
+		refused(t, Validate(&e), want)
+	}
+}
+
+// TestAppendEventOfWrongValues: an extension that is not of its kind travels as a
+// string, so that an event can always be stored and looked at.
+func TestAppendEventOfWrongValues(t *testing.T) {
+	for _, a := range []Attribute{{"x", Boolean, "maybe"}, {"x", Integer, "1.5"}, {"x", Binary, "?"}, {"x", Binary, "AA==\n"},
+		{"x", Timestamp, "noon"}, {"x", 99, "v"}} {
+		var got Event
+		if err := ParseEvent(AppendEvent(nil, &Event{Extensions: []Attribute{a}}), &got); err != nil {
+			t.Fatal(err)
+		}
+		if want := (Attribute{a.Name, String, a.Value}); got.Extensions[0] != want {
+			t.Errorf("%v became %v", a, got.Extensions[0])
 		}
 	}
 }

@@ -58,11 +58,7 @@ func genAttribute(t *rapid.T) Attribute {
 	case Binary:
 		a.Value = base64.StdEncoding.EncodeToString(genBytes(t, "binary"))
 	case Timestamp:
-		at := genTime(t, "timestamp")
-		if at.IsZero() {
-			at = time.Unix(0, 0).UTC()
-		}
-		a.Value = at.Format(time.RFC3339Nano)
+		a.Value = genTime(t, "timestamp").Format(time.RFC3339Nano)
 	default:
 		a.Value = rapid.String().Draw(t, "value")
 	}

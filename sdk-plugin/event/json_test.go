@@ -246,3 +246,27 @@ func BenchmarkValidate(b *testing.B) {
 		}
 	}
 }
+
+// TestScannerAgrees compares our scanner with encoding/json, on JSON into which
+// one wrong byte was put.
+func TestScannerAgrees(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := genJSON(t, 0)
+		bytes := rapid.SampledFrom([]byte("\"\\{}[]:,0123456789.-+eEtrufalsn \n\x00\x1f\x7f\xc3\xff"))
+		for range rapid.IntRange(0, 3).Draw(t, "changes") {
+			i := rapid.IntRange(0, len(b)-1).Draw(t, "at")
+			b[i] = bytes.Draw(t, "byte")
+		}
+		b = trimSpace(b)
+		if want := json.Valid(b) && utf8.Valid(b); isJSONValue(b) != want {
+			t.Fatalf("%q: want %v", b, want)
+		}
+		if len(b) > 1 && b[0] == '"' && isJSONValue(b) {
+			var want string
+			got, ok := unquote(b)
+			if err := json.Unmarshal(b, &want); err != nil || ok && string(got) != want {
+				t.Fatalf("%s: got %q, want %q (%v)", b, got, want, err)
+			}
+		}
+	})
+}

@@ -110,8 +110,10 @@ func TestParseEventAccepts(t *testing.T) {
 	}{
 		"unknown fields": {join(version, text(15, "new"), number(99, 1),
 			[]byte{9<<3 | 5, 1, 2, 3, 4, 10<<3 | 1, 1, 2, 3, 4, 5, 6, 7, 8}), Event{}},
-		"time as a string":       {join(version, attribute("time", text(3, "1970-01-01t02:00:01+02:00"))), Event{Time: time.Unix(1, 0).UTC()}},
-		"time of the year 1":     {join(version, attribute("time", nest(7, stamp(-62135596800, 0)))), Event{}},
+		"time as a string":   {join(version, attribute("time", text(3, "1970-01-01t02:00:01+02:00"))), Event{Time: time.Unix(1, 0).UTC()}},
+		"time of the year 1": {join(version, attribute("time", nest(7, stamp(-62135596800, 0)))), Event{}},
+		"extension of the year 1": {join(version, attribute("x", nest(7, stamp(-62135596800, 0)))),
+			Event{Extensions: []Attribute{{"x", Timestamp, "0001-01-01T00:00:00Z"}}}},
 		"data of no bytes":       {join(version, text(6, "")), Event{Data: []byte{}}},
 		"device of another type": {join(version, attribute("device", number(2, 42))), Event{Device: "42"}},
 	} {
@@ -122,6 +124,10 @@ func TestParseEventAccepts(t *testing.T) {
 			}
 			if d := cmp.Diff(c.want, e); d != "" {
 				t.Error(d)
+			}
+			var again Event
+			if err := ParseEvent(AppendEvent(nil, &e), &again); err != nil || !cmp.Equal(e, again) {
+				t.Errorf("after a round trip: %v %v", again, err)
 			}
 		})
 	}

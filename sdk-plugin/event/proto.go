@@ -122,10 +122,13 @@ func appendTyped(dst []byte, a *Attribute) (_ []byte, ok bool) {
 		dst = wire.Close(dst, m)
 	case Timestamp:
 		t, ok := parseTime(a.Value)
-		if !ok || t.IsZero() {
+		if !ok {
 			return dst, false
 		}
-		dst = wire.AppendTime(dst, ceTimestamp, t)
+		var m wire.Mark // not AppendTime, for which the first second of the year 1 is none
+		dst, m = wire.Open(dst, ceTimestamp, 12)
+		dst = wire.AppendUint(dst, 1, uint64(t.Unix()))
+		dst = wire.Close(wire.AppendUint(dst, 2, uint64(t.Nanosecond())), m)
 	default:
 		return dst, false
 	}
@@ -139,7 +142,7 @@ func appendTyped(dst []byte, a *Attribute) (_ []byte, ok bool) {
 // an attribute that comes twice and one of a wrong type; it does not ask for the
 // required attributes nor look into their values: that is Validate. A context
 // attribute that is absent on the wire is the zero value, and so is the time
-// 0001-01-01T00:00:00Z, which senders use for "none".
+// 0001-01-01T00:00:00Z, which senders use for "none". After an error e is of no use.
 func ParseEvent(b []byte, e *Event) error {
 	*e = Event{Extensions: e.Extensions[:0]}
 	var version string
@@ -199,7 +202,7 @@ func parseAttribute(b []byte, e *Event) error {
 
 // parseValue reads a CloudEventAttributeValue and sets the attribute.
 func parseValue(name string, b []byte, e *Event) error {
-	var a = Attribute{Name: name}
+	a := Attribute{Name: name}
 	var at time.Time
 	var members int
 	r := wire.Read(b, 0)
