@@ -27,7 +27,7 @@ func (e *attributeError) Error() string {
 func wrong(name, problem string) error { return &attributeError{name, problem} }
 
 // pathError says where in a message a problem is. It stands in for fmt.Errorf,
-// which would double the size of a guest.
+// which adds half a megabyte to a guest.
 type pathError struct {
 	where string
 	err   error
@@ -121,7 +121,7 @@ func parseInteger(s string) (int32, bool) {
 	if err != nil || s[0] == '+' {
 		return 0, false
 	}
-	if digits := strings.TrimPrefix(s, "-"); len(digits) > 1 && digits[0] == '0' {
+	if s := strings.TrimPrefix(s, "-"); len(s) > 1 && s[0] == '0' {
 		return 0, false
 	}
 	return int32(n), true
