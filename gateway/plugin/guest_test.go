@@ -74,7 +74,7 @@ func testConfig() Config {
 	// Generous for the race detector; tests of a limit set their own.
 	cfg.Deadline = 20 * time.Second
 	cfg.StartDeadline = time.Minute
-	cfg.Fuel = 1 << 35
+	cfg.Fuel = maxFuel
 	return cfg
 }
 

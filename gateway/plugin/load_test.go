@@ -53,15 +53,15 @@ func TestLoadRefuses(t *testing.T) {
 		{"bad grant", watGuest(t, "minimal"), Grant{Publish: []string{"a/#/b"}}, []string{"plugins.guest.grant", `"a/#/b"`}},
 		{"wants more", wants("minimal", Wants{
 			Publish: []string{"command/+/x", "$sys/#"}, Emit: []string{"a.b", "a.c.*"}, Pass: true,
-			StateBytes: 5000, MemoryBytes: 128 << 20, Fuel: 1 << 36, Deadline: Duration(time.Minute),
+			StateBytes: 5000, MemoryBytes: 128 << 20, Fuel: maxFuel, Deadline: Duration(time.Minute),
 		}), Grant{Publish: []string{"command/#"}, Emit: []string{"a.b"}}, []string{
 			"[plugins.guest.grant]\n" +
 				`publish = ["command/#", "$sys/#"]` + "\n" + `emit = ["a.b", "a.c.*"]` + "\npass = true\nstate_bytes = 5000\n" +
-				"memory_bytes = 134217728\nfuel = 68719476736\ndeadline = \"1m0s\"\n",
+				"memory_bytes = 134217728\nfuel = 1099511627776\ndeadline = \"1m0s\"\n",
 		}},
 	}
 	cfg := testConfig()
-	cfg.StartDeadline = 200 * time.Millisecond
+	cfg.StartDeadline, cfg.Fuel = 200*time.Millisecond, 1<<35
 	h := testHost(t, cfg)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

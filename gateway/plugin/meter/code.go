@@ -180,6 +180,10 @@ func (b *body) instruction() {
 	case op == opIf:
 		b.block(at, evIf)
 	case op == opElse:
+		if b.events[b.open[len(b.open)-1]].kind != evIf {
+			b.failAt(at, "else without if")
+			return
+		}
 		b.event(at, evElse, 0)
 	case op == opEnd:
 		b.endOfBlock(at)

@@ -34,6 +34,11 @@ const (
 
 var injectedFuncTypes = [numFuncs]byte{typeVoid, typeOne, typeThree, typeThree, typeOne, typeOne}
 
+// injectedNames appear in stack traces.
+var injectedNames = [numFuncs]string{
+	"tributary_checkpoint", "tributary_grow", "tributary_fill", "tributary_copy", "tributary_pay", "tributary_pay_elements",
+}
+
 // Injected globals, after the module's own.
 const (
 	glFuel = iota

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 )
 
 const (
@@ -55,6 +54,7 @@ type rewriter struct {
 	mutable         []mutableGlobal
 	elements        uint32
 	exports         map[string]struct{}
+	names           reader              // the first name section
 	reported        map[string]struct{} // what Unrestorable holds
 }
 
@@ -104,10 +104,11 @@ func Rewrite(module []byte, o Options) (*Module, error) {
 var header = []byte("\x00asm\x01\x00\x00\x00")
 
 func (w *rewriter) module() {
-	if got := w.bytes(uint32(len(header))); !bytes.Equal(got, header) {
+	if !bytes.HasPrefix(w.data, header) {
 		w.fail(errors.New("not a WebAssembly module of version 1 (a component has to be lowered to a core module)"))
 		return
 	}
+	w.pos = len(header)
 	w.out = append(w.out, header...)
 	next := 0 // position in sectionOrder of the first section not yet seen
 	for w.more() {
@@ -136,6 +137,7 @@ func (w *rewriter) module() {
 	if n := uint32(len(w.funcs)) - w.importedFuncs; w.err == nil && w.bodies != n {
 		w.failf("%d functions are declared but %d have code", n, w.bodies)
 	}
+	w.emitNames()
 }
 
 // section rewrites one section and returns the next position in sectionOrder.
@@ -224,25 +226,6 @@ func (w *rewriter) emitItems(id byte, n uint32, own, injected []byte, added uint
 	count := appendU32(nil, n+added)
 	w.out = appendU32(append(w.out, id), uint32(len(count)+len(own)+len(injected)))
 	w.out = append(append(append(w.out, count...), own...), injected...)
-}
-
-// Custom sections that hold code offsets would lie about the rewritten code.
-var offsetSections = []string{".debug_", "metadata.code.", "reloc."}
-
-func (w *rewriter) custom() {
-	start := w.pos
-	name := w.name()
-	data := w.bytes(uint32(w.end - w.pos))
-	if w.err != nil {
-		return
-	}
-	w.mod.Custom = append(w.mod.Custom, CustomSection{Name: name, Data: data})
-	for _, prefix := range offsetSections {
-		if strings.HasPrefix(name, prefix) {
-			return
-		}
-	}
-	w.emit(secCustom, w.data[start:w.end])
 }
 
 // valueType reads one and refuses what WebAssembly 2.0 does not know.
