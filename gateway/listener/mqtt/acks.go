@@ -185,8 +185,8 @@ func (c *conn) acknowledge(qos byte, id uint16, v *verdict) {
 // properties are the reason string and the status of an acknowledgement.
 func (v *verdict) properties() *packet.Properties {
 	x := new(packet.Properties)
-	if v.reason != "" {
-		x.ReasonString = &v.reason
+	if reason := v.reason; reason != "" {
+		x.ReasonString = &reason
 	}
 	if v.status != "" {
 		x.User = []packet.UserProperty{{Name: "status", Value: v.status}}

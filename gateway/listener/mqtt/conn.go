@@ -29,8 +29,9 @@ type sender struct {
 type conn struct {
 	server  *Server
 	nc      net.Conn
-	version byte // of the protocol; 0 before CONNECT
-	*sender      // nil before the session is attached
+	direct  *direct // nil if nc is not plain TCP
+	version byte    // of the protocol; 0 before CONNECT
+	*sender         // nil before the session is attached
 
 	keepAlive time.Duration // 1.5 times what was agreed on; 0: none
 	window    int           // QoS 1 and 2 messages that the client takes at once
@@ -72,7 +73,7 @@ var (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, nc: nc, maxPacket: packet.MaxSize + 5}
+	c := &conn{server: s, nc: nc, direct: newDirect(nc), maxPacket: packet.MaxSize + 5}
 	c.change.L = &c.mu
 	return c
 }

@@ -115,7 +115,7 @@ func (c *conn) fill() error {
 // does not read its own gets no more of its packets read.
 func (c *conn) rest() error {
 	c.mu.Lock()
-	c.kick()
+	c.flushSoon()
 	for c.out != nil && len(c.out.b) > 2*c.server.cfg.WriteBufferBytes && !c.closing {
 		c.change.Wait()
 	}

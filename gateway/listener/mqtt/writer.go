@@ -44,6 +44,23 @@ func (c *conn) kick() {
 	}
 }
 
+// flushSoon has pending output leave before the reader waits for input: at once
+// if the socket takes it, else by the flusher. The caller holds mu, so that it
+// does not mix with what others append; try does not block.
+func (c *conn) flushSoon() {
+	if !c.flushing && c.out != nil && len(c.unwritten) == 0 && !c.starved {
+		n := c.direct.try(c.out.b)
+		c.server.count.sentBytes.Add(uint64(n))
+		if n == len(c.out.b) {
+			c.server.buffers.put(c.out)
+			c.out = nil
+			return
+		}
+		c.out.b = c.out.b[:copy(c.out.b, c.out.b[n:])]
+	}
+	c.kick()
+}
+
 // flush is the flusher: it writes until nothing is left to write.
 func (c *conn) flush() {
 	c.mu.Lock()
