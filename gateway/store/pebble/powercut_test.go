@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,9 +49,7 @@ func sequence(n int) *store.Batch {
 func sequenceLog(n int) store.Log { return store.Events(strconv.Itoa(n % sequenceLogs)) }
 
 func sequenceRecord(n int) []byte {
-	r := make([]byte, 200+n*31%400)
-	fillRandom(r, uint64(n))
-	return append(strconv.AppendInt(nil, int64(n), 10), r...)
+	return fmt.Appendf(nil, "%d %s", n, strings.Repeat(string(rune('a'+n%26)), 200+n*31%400))
 }
 
 // found returns how many commits of the sequence the store has, or the first
@@ -160,11 +159,4 @@ func commitWait(s *Store, b *store.Batch) error {
 		return fmt.Errorf("done: %w", err)
 	}
 	return nil
-}
-
-func fillRandom(b []byte, seed uint64) {
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	for i := range b {
-		b[i] = byte(rnd.Uint32())
-	}
 }
