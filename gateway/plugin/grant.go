@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -48,27 +47,13 @@ func validLists(publish, emit []string) error {
 		return fmt.Errorf("publish and emit may have %d entries each", maxListed)
 	}
 	for _, filter := range publish {
-		if err := validFilter(filter); err != nil {
-			return fmt.Errorf("publish: topic filter %q: %w", filter, err)
+		if !event.ValidFilter(filter) {
+			return fmt.Errorf("publish: %q is no topic filter: + must stand alone in its level, # alone in the last one", filter)
 		}
 	}
 	for _, pattern := range emit {
 		if pattern == "" || len(pattern) > 256 || !utf8.ValidString(pattern) || strings.Contains(strings.TrimSuffix(pattern, "*"), "*") {
 			return fmt.Errorf("emit: %q is no event type: use a type, or a prefix of one with * at its end", pattern)
-		}
-	}
-	return nil
-}
-
-// validFilter checks an MQTT topic filter (MQTT 5.0 section 4.7).
-func validFilter(filter string) error {
-	if filter == "" || len(filter) > 65535 || !utf8.ValidString(filter) || strings.ContainsRune(filter, 0) {
-		return errors.New("it must be 1 to 65535 bytes of UTF-8 without NUL")
-	}
-	levels := strings.Split(filter, "/")
-	for i, l := range levels {
-		if l != "+" && !(l == "#" && i == len(levels)-1) && strings.ContainsAny(l, "+#") {
-			return errors.New("+ must stand alone in its level, # alone in the last one")
 		}
 	}
 	return nil
@@ -210,7 +195,7 @@ func (g *Grant) checkEffect(e event.Effect) *violation {
 			return &violation{"published to no topic", ""}
 		}
 		for _, topic := range e.Topics {
-			if strings.ContainsAny(topic, "+#") || validFilter(topic) != nil {
+			if !event.ValidTopic(topic) {
 				return &violation{fmt.Sprintf("published to %q, which is no topic name", topic), ""}
 			}
 			if !anyCovers(g.Publish, topic, event.MatchTopic) {

@@ -132,7 +132,7 @@ func TestFilterCovers(t *testing.T) {
 	}
 	for _, have := range filters {
 		for _, want := range filters {
-			if validFilter(have) != nil || validFilter(want) != nil {
+			if !event.ValidFilter(have) || !event.ValidFilter(want) {
 				continue
 			}
 			covers, missed := filterCovers(have, want), ""

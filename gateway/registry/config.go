@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // Config declares the applications with their devices, and the users. Its keys
@@ -154,7 +156,7 @@ func (p *problems) hashes(key string, list []string) {
 
 func (p *problems) filters(key string, list []string) {
 	for _, f := range list {
-		if !validFilter(f) {
+		if !event.ValidFilter(f) {
 			p.add(key, "%q is no MQTT topic filter", f)
 		}
 	}
@@ -177,23 +179,6 @@ func ValidDevice(name string) bool {
 	}
 	for _, c := range name {
 		if unicode.IsControl(c) || c == '/' || c == '+' || c == '#' {
-			return false
-		}
-	}
-	return true
-}
-
-// validFilter checks the form of a topic filter, MQTT 5.0 section 4.7.1.
-func validFilter(f string) bool {
-	if f == "" || len(f) > 65535 || !utf8.ValidString(f) || strings.ContainsRune(f, 0) {
-		return false
-	}
-	levels := strings.Split(f, "/")
-	for i, l := range levels {
-		if l == "+" || l == "#" && i == len(levels)-1 {
-			continue
-		}
-		if strings.ContainsAny(l, "+#") {
 			return false
 		}
 	}

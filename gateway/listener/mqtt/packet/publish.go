@@ -1,6 +1,9 @@
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // DecodePublish decodes a PUBLISH from its body into p, all of which it sets. It
 // allocates for a topic name that differs from the one p held before, and for
@@ -32,7 +35,7 @@ func DecodePublish(version, typeAndFlags byte, body []byte, p *Publish) error {
 	switch {
 	case r.err != nil:
 		return r.err
-	case hasWildcard(p.Topic): // [MQTT-3.3.2-2]
+	case strings.ContainsAny(p.Topic, "+#"): // [MQTT-3.3.2-2]
 		r.fail(CodeTopicNameInvalid, "topic name has a wildcard")
 	case p.Topic == "" && (p.Props == nil || p.Props.TopicAlias == nil): // [MQTT-4.7.3-1], section 3.3.2.1
 		r.fail(CodeProtocolError, "neither topic name nor topic alias")
