@@ -171,6 +171,21 @@ func oneArg(args []string, what string) (string, error) {
 	return args[0], noArgs(args[1:])
 }
 
+// passwordFrom reads a password from the first line of a file; "" and "-" stand
+// for standard input.
+func passwordFrom(ctx context.Context, t *terminal, file, prompt string) ([]byte, error) {
+	from := *t
+	if file != "" && file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading the password: %w", err)
+		}
+		defer f.Close()
+		from.in = f
+	}
+	return readPassword(ctx, &from, prompt)
+}
+
 // readPassword reads a line: from a terminal after the prompt and without
 // showing it, else from whatever standard input is.
 func readPassword(ctx context.Context, t *terminal, prompt string) ([]byte, error) {

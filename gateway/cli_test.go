@@ -77,6 +77,12 @@ func TestCommandLines(t *testing.T) {
 		{line: "tail a --address 127.0.0.1:1", status: 1, err: `connecting to the gateway: .*; is it running`},
 		{line: "tail a --username alice --password-file nope", status: 1, err: `reading the password: open nope`},
 
+		{line: "bench --version 6", status: 2, err: `--version is "6"; it must be 3.1.1 or 5`},
+		{line: "bench --qos 300", status: 2, err: `qos`},
+		{line: "bench --publishers 0", status: 2, err: `clients`},
+		{line: "bench --payload @nope", status: 1, err: `reading the payload: open nope`},
+		{line: "bench --address 127.0.0.1:1", status: 1, err: `127.0.0.1:1`},
+
 		{line: "plugin build", status: 2, err: `the plugin's directory is missing`},
 		{line: "plugin build testdata", status: 1, err: `a plugin needs a plugin.toml`},
 		{line: "plugin build testdata/badmanifest -o " + t.TempDir() + "/x.wasm", status: 1, err: `testdata/badmanifest/plugin.toml: .*colour`},

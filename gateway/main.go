@@ -16,6 +16,7 @@ func commands() []command {
 		runCommand(),
 		checkCommand(),
 		tailCommand(),
+		benchCommand(),
 		hashPasswordCommand(),
 		pluginBuildCommand(),
 		versionCommand(),

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -91,7 +90,7 @@ func (o *tailOptions) validate(application string) error {
 func (o *tailOptions) tail(ctx context.Context, t *terminal, application string) error {
 	hello := &packet.Connect{Version: packet.V5, CleanStart: true, KeepAlive: keepAlive, Username: o.username, HasUsername: o.username != ""}
 	if o.username != "" && !strings.HasPrefix(o.username, "@") {
-		password, err := o.password(ctx, t)
+		password, err := passwordFrom(ctx, t, o.passwordFile, "Password of "+o.username+": ")
 		if err != nil {
 			return err
 		}
@@ -122,19 +121,6 @@ func (o *tailOptions) tail(ctx context.Context, t *terminal, application string)
 		}
 	}
 	return out.Flush()
-}
-
-func (o *tailOptions) password(ctx context.Context, t *terminal) ([]byte, error) {
-	from := *t
-	if o.passwordFile != "" && o.passwordFile != "-" {
-		f, err := os.Open(o.passwordFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading the password: %w", err)
-		}
-		defer f.Close()
-		from.in = f
-	}
-	return readPassword(ctx, &from, "Password of "+o.username+": ")
 }
 
 // print writes an event: as it is, indented, or the parts that people look for.

@@ -1,0 +1,76 @@
+# Go and make are all that is needed. "make run" starts a gateway that works,
+# "make test" does everything that CI does.
+
+GO       ?= go
+FUZZTIME ?= 20s
+PLUGINS  := $(patsubst plugins/%/plugin.toml,build/plugins/%.wasm,$(wildcard plugins/*/plugin.toml))
+SOURCES  := gateway sdk-plugin plugins examples
+
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+.PHONY: build gateway plugins run test format vet unit fuzz smoke bench clean help
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+build: gateway plugins ## build the gateway and the bundled plugins
+
+gateway: # always asked: the Go toolchain knows what has changed
+	@$(GO) build -o bin/tributary ./gateway
+
+plugins: gateway $(PLUGINS) ## build the bundled plugins
+
+.PHONY: $(PLUGINS)
+$(PLUGINS): build/plugins/%.wasm: gateway
+	@bin/tributary plugin build plugins/$* -o $@
+
+run: build ## build everything and start the gateway with gateway.toml
+	@echo
+	@echo 'Try these in other terminals:'
+	@echo
+	@echo '  mosquitto_sub -V 5 -t app/demo -q 1'
+	@echo "  mosquitto_pub -i sensor-1 -t temperature -q 1 -m '{\"celsius\":21.5}'"
+	@echo
+	@exec bin/tributary run
+
+test: format vet plugins unit fuzz smoke ## everything that CI does
+	@cat build/summary
+
+format: ## check the formatting
+	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $(SOURCES)); \
+	if [ -n "$$files" ]; then echo "not formatted; run gofmt -w on:"; echo "$$files"; exit 1; fi
+
+vet: ## check the code, also as plugins are built
+	@$(GO) vet ./...
+	@GOOS=wasip1 GOARCH=wasm $(GO) vet ./sdk-plugin ./plugins/... ./examples/...
+
+# The log of all tests is in build/test.log. What is shown: a line for each
+# package, what was left out and why, and everything about failures.
+unit: ## run the tests with the race detector
+	@mkdir -p build
+	@if $(GO) test -race -timeout 20m -v ./... >build/test.log 2>&1; \
+	then status=0; grep -E '^ok ' build/test.log; \
+	else status=1; grep -vE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS|PASS$$)' build/test.log; \
+	fi; \
+	awk '/^ *--- SKIP/ { print "left out: " $$3 ":" reason } /^ +[A-Za-z0-9_]+\.go:[0-9]+:/ { reason = $$0; sub(/^[^:]*:[0-9]+:/, "", reason) }' build/test.log; \
+	awk '/^ *--- PASS/ { p++ } /^ *--- FAIL/ { f++ } /^ *--- SKIP/ { s++ } END { printf "%d passed, %d failed, %d left out\n", p, f, s }' build/test.log >build/summary; \
+	[ $$status = 0 ] || { cat build/summary; exit 1; }
+
+fuzz: ## run each fuzz target for FUZZTIME
+	@mkdir -p build
+	@grep -rE --include='*_test.go' --exclude-dir=testdata '^func Fuzz[A-Za-z0-9_]*\(' $(SOURCES) | \
+	sed -E 's|^(.*)/[^/]*:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | sort | while read -r dir name; do \
+		echo "fuzz $$name in $$dir for $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$dir" >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }; \
+	done
+
+smoke: ## run each benchmark once, to see that it works
+	@mkdir -p build
+	@$(GO) test -run '^$$' -bench . -benchtime 1x ./... >build/smoke.log 2>&1 || { cat build/smoke.log; exit 1; }
+	@echo "benchmarks: $$(grep -c '^Benchmark' build/smoke.log) run once"
+
+bench: ## run the benchmarks
+	@$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built, but no data
+	@rm -rf bin build
