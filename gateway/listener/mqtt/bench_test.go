@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
 )
 
 // The front door alone: PUBACKs of QoS 1 messages of 200 bytes that nobody reads,
@@ -251,4 +252,68 @@ func residentKB(t testing.TB) int {
 	_, rest, _ := strings.Cut(string(b), "VmRSS:")
 	kb, _ := strconv.Atoi(strings.Fields(rest)[0])
 	return kb
+}
+
+// The same through a router that commits 256 events or what there is at a time.
+func BenchmarkRouted(b *testing.B) {
+	for _, window := range []int{1, 50} {
+		b.Run(fmt.Sprintf("window=%d", window), func(b *testing.B) {
+			f := start(b, silent, func(_ *Config, f *fixture) {
+				f.router.unrouted = false
+				f.router.got = make(chan submitted, 1024)
+			})
+			go func() {
+				var batch []submitted
+				for s := range f.router.got {
+					batch = append(batch[:0], s)
+					for len(f.router.got) > 0 && len(batch) < 256 {
+						batch = append(batch, <-f.router.got)
+					}
+					for _, s := range batch {
+						s.done(stage.Outcome{})
+					}
+				}
+			}()
+			const publishers = 20
+			var done sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range publishers {
+				done.Add(1)
+				go func() {
+					defer done.Done()
+					l := newLoad(b, f.addr, 5, fmt.Sprint("bench/", i), window)
+					defer l.nc.Close()
+					l.run(b, b.N/publishers+1)
+				}()
+			}
+			done.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "acks/s")
+		})
+	}
+}
+
+// What a consumer of one log gets, QoS 1.
+func BenchmarkConsume(b *testing.B) {
+	for _, mode := range []string{"structured", "binary"} {
+		b.Run(mode, func(b *testing.B) {
+			f := start(b, alice, nil)
+			c := f.v5("c")
+			c.consume("app/my-app", 1, options("content-mode", mode))
+			m := f.member()
+			r := record(0, `{"temperature":21.5,"humidity":40,"battery":3.3,"firmware":"1.2.3"}`)
+			b.ReportAllocs()
+			b.ResetTimer()
+			go func() {
+				for i := range b.N {
+					if i >= m.sub.Window {
+						<-m.acks
+					}
+					m.deliver(stage.Record{Offset: uint64(i), Event: r.Event})
+				}
+			}()
+			receive(b, c.nc, b.N)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
 }
