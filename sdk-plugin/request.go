@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"strconv"
 	"time"
 
 	"tributary.io/sdk-plugin/event"
@@ -82,8 +83,8 @@ func (r *Request) State(key string) (value []byte, ok bool) {
 		case n == stateAbsent:
 			return nil, false
 		case n < 0:
-			r.refused = &event.Failure{Code: 0x83, Message: "reading the state key " + key +
-				" was refused: grant state_bytes to the plugin in gateway.toml, and keep keys and values within it"}
+			r.refused = &event.Failure{Code: 0x83, Message: "reading the state key " + strconv.Quote(key) +
+				" was refused: it takes the grant state_bytes in gateway.toml, a key of 1 to 1024 bytes, and at most 256 keys per event"}
 			return nil, false
 		case int(n) <= len(room):
 			r.state = r.state[:len(r.state)+int(n)]
