@@ -166,9 +166,6 @@ func (c *conn) acknowledge(qos byte, id uint16, v *verdict) {
 	if qos == 1 || v.code.Refused() {
 		c.owed = max(0, c.owed-1)
 	}
-	if v.code.Refused() {
-		c.server.count.refusedPublishes.Add(1)
-	}
 	if c.version == packet.V5 && !c.quiet && (v.reason != "" || v.status != "") { // [MQTT-3.1.2-29]
 		a.Props = v.properties()
 		if len(a.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.4.2-2], [MQTT-3.4.2-3]

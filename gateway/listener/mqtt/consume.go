@@ -167,6 +167,9 @@ func (x *subscribing) join(i int, f logFilter) {
 	r := &reader{session: s, conn: c, filter: want.Topic, topic: f.topic, qos: min(want.QoS, 1), ids: x.ids,
 		binary: x.options.binary && c.version == packet.V5,
 		log:    stage.Subscription{Application: f.application, Start: x.options.start, Window: c.window}}
+	if r.qos == 0 { // it needs no acknowledgement of the client
+		r.log.Window = c.server.cfg.MaxInFlight
+	}
 	s.mu.Lock()
 	switch {
 	case f.shared:
@@ -282,7 +285,10 @@ func (c *conn) rejoin() {
 	}
 	s.mu.Unlock()
 	for _, r := range again {
-		r.log.Start, r.log.Window = stage.Start{}, c.window
+		r.log.Start = stage.Start{}
+		if r.qos > 0 {
+			r.log.Window = c.window
+		}
 		if err := r.join(); err != nil {
 			c.server.log.Warn("consumer could not return to its log", "client", c.clientID, "application", r.log.Application, "error", err)
 			c.shut(packet.CodeServerBusy, "the log of application "+r.log.Application+" cannot be read now")

@@ -59,7 +59,7 @@ func (s *Server) Metrics() []stage.Metric {
 		count("received_messages_total", "PUBLISH packets from clients.", &n.receivedMessages[qos], label)
 		count("sent_messages_total", "PUBLISH packets to clients, repetitions included.", &n.sentMessages[qos], label)
 	}
-	count("refused_publishes_total", "Messages of QoS 1 and 2 from clients that were refused; MQTT 3.1.1 clients are not told.", &n.refusedPublishes)
+	count("refused_publishes_total", "Messages from clients that were refused; MQTT 3.1.1 clients are not told.", &n.refusedPublishes)
 	count("refused_by_client_total", "Messages that clients refused with a reason code.", &n.refusedByClient)
 	count("retained_refused_total", "Messages that the limits kept from being retained.", &n.retainedRefused)
 	for i := range n.dropped {

@@ -44,6 +44,9 @@ func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
 		// PUBACK has no such code; section 3.2.2.3.5 prescribes DISCONNECT.
 		return &packet.Error{Code: packet.CodeRetainNotSupported, Reason: v.reason}
 	}
+	if v.code.Refused() {
+		c.refused(p.Topic, &v)
+	}
 	if x == nil {
 		if claim != nil {
 			c.session.conclude(p.ID, claim, v)
@@ -221,7 +224,18 @@ func (x *pending) outcome(o stage.Outcome) {
 	if x.ask != nil {
 		x.ask.report(&v, o.Delivery)
 	}
+	if v.code.Refused() {
+		x.from.refused(x.in.Transport.Topic, &v)
+	}
 	x.settle(v)
+}
+
+// refused counts and logs a refused message: the only trace where the sender
+// cannot be told.
+func (from *sender) refused(topic string, v *verdict) {
+	s := from.session.server
+	s.count.refusedPublishes.Add(1)
+	s.log.Debug("message refused", "client", from.clientID, "topic", topic, "code", byte(v.code), "reason", v.reason)
 }
 
 // improper checks the limits that a decoder does not know.

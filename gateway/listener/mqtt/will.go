@@ -55,6 +55,6 @@ func (w *will) send() {
 	case route:
 		s.router.Submit(&x.in, x.outcome)
 	case v.code.Refused():
-		s.log.Warn("will refused", "client", w.from.clientID, "topic", w.publish.Topic, "code", byte(v.code), "reason", v.reason)
+		w.from.refused(w.publish.Topic, &v)
 	}
 }
