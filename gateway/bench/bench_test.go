@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"math/rand/v2"
 	"slices"
@@ -125,6 +124,18 @@ func TestStamp(t *testing.T) {
 	}
 }
 
+// FuzzStamp looks for stamps in anything: what is found is really there.
+func FuzzStamp(f *testing.F) {
+	f.Add([]byte("tb"), uint32(1))
+	f.Add(appendStamp([]byte("tbtb"), 7, 99), uint32(7))
+	f.Fuzz(func(t *testing.T, b []byte, run uint32) {
+		at, ok := findStamp(b, run)
+		if ok && !bytes.Contains(bytes.ToLower(b), appendStamp(nil, run, at)) {
+			t.Fatalf("%q: %v", b, at)
+		}
+	})
+}
+
 // TestHistogram compares quantiles with those of the sorted values.
 func TestHistogram(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -208,7 +219,7 @@ errors          1
 	if err := json.Unmarshal(b, &back); err != nil || !strings.Contains(string(b), `"p99_ns":2000000`) {
 		t.Errorf("%s: %v", b, err)
 	}
-	if cmp.Compare(back.Published, rep.Published) != 0 || back.Elapsed != rep.Elapsed || back.AckLatency != rep.AckLatency {
+	if back.Published != rep.Published || back.Elapsed != rep.Elapsed || back.AckLatency != rep.AckLatency {
 		t.Errorf("got %+v", back)
 	}
 }

@@ -35,7 +35,7 @@ func DecodePublish(version, typeAndFlags byte, body []byte, p *Publish) error {
 	switch {
 	case r.err != nil:
 		return r.err
-	case strings.ContainsAny(p.Topic, "+#"): // [MQTT-3.3.2-2]
+	case strings.IndexByte(p.Topic, '+') >= 0 || strings.IndexByte(p.Topic, '#') >= 0: // [MQTT-3.3.2-2]; quicker than ContainsAny
 		r.fail(CodeTopicNameInvalid, "topic name has a wildcard")
 	case p.Topic == "" && (p.Props == nil || p.Props.TopicAlias == nil): // [MQTT-4.7.3-1], section 3.3.2.1
 		r.fail(CodeProtocolError, "neither topic name nor topic alias")
