@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -92,32 +93,40 @@ func (g *gateway) run() {
 }
 
 func (g *gateway) try() error {
-	args := append([]string{"run", "--config", g.config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-		"--data-dir", g.dir, "--set", "wasm.cache_dir=" + artefacts.cache, "--set", "log.format=json"}, g.options...)
-	g.cmd = exec.Command(artefacts.binary, args...)
-	g.cmd.Dir = g.dir
-	stderr, err := g.cmd.StderrPipe()
-	if err != nil {
+	if err := g.spawn(); err != nil {
 		return err
 	}
-	if err := g.cmd.Start(); err != nil {
-		return err
-	}
-	g.out, g.ended = newOutput(), make(chan error, 1)
-	go func(cmd *exec.Cmd, out *output, ended chan error) {
-		out.read(stderr)
-		ended <- cmd.Wait()
-	}(g.cmd, g.out, g.ended)
 	select {
 	case <-g.out.ready:
 		g.mqtt, g.admin = g.out.address("mqtt"), g.out.address("admin")
 		return nil
 	case err := <-g.ended:
-		g.cmd = nil
-		return errors.Join(errors.New("it ended"), err)
+		g.ended <- err
+		return fmt.Errorf("it ended with status %d", g.wait())
 	case <-time.After(patience):
 		return errors.New("it was not ready in time")
 	}
+}
+
+// spawn starts the process and does not wait.
+func (g *gateway) spawn() error {
+	args := append([]string{"run", "--config", g.config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+		"--data-dir", g.dir, "--set", "wasm.cache_dir=" + artefacts.cache, "--set", "log.format=json"}, g.options...)
+	cmd := exec.Command(artefacts.binary, args...)
+	cmd.Dir = g.dir
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	g.cmd, g.out, g.ended = cmd, newOutput(), make(chan error, 1)
+	go func(out *output, ended chan error) {
+		out.read(stderr)
+		ended <- cmd.Wait()
+	}(g.out, g.ended)
+	return nil
 }
 
 // kill ends the process at once, as a power cut would end it for the process.
