@@ -39,8 +39,8 @@ func Default() Config {
 	return Config{
 		CacheDir:      "data/wasm",
 		MemoryBytes:   64 << 20,
-		Fuel:          2_000_000_000,
-		Deadline:      100 * time.Millisecond,
+		Fuel:          1_000_000_000,
+		Deadline:      time.Second,
 		StartDeadline: 5 * time.Second,
 		OutputBytes:   4 << 20,
 		LogBytes:      4 << 10,

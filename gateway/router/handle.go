@@ -150,9 +150,12 @@ func (s *shard) failed(j *job, p *plan, err error) (retryIn time.Duration) {
 		return s.quarantine(j, p, err, codeOr(failure.Code, stage.PayloadFormatInvalid))
 	case errors.As(err, &failure) && j.attempts > s.r.cfg.Retries:
 		return s.quarantine(j, p, err, codeOr(failure.Code, stage.UnspecifiedError))
-	case errors.As(err, &fault) && j.attempts > 1:
+	case errors.As(err, &fault) && fault.Kind != plugin.FaultDeadline && j.attempts > 1:
 		// A handler is a pure function: a second fault on a restored instance says
-		// that the third would end the same way.
+		// that the third would end the same way. A deadline is the exception, since
+		// it measures the machine's load, too; fuel is what ends an endless plugin.
+		return s.quarantine(j, p, err, stage.ImplementationError)
+	case errors.As(err, &fault) && j.attempts > s.r.cfg.Retries:
 		return s.quarantine(j, p, err, stage.ImplementationError)
 	case j.attempts > s.r.cfg.Retries:
 		return s.quarantine(j, p, err, stage.UnspecifiedError)

@@ -227,6 +227,7 @@ func TestQuarantine(t *testing.T) {
 		{"permanent with code", nil, event.Result{Failure: &event.Failure{Message: "m", Code: 0x83}}, stage.ImplementationError, 1},
 		{"retryable", nil, event.Result{Failure: &event.Failure{Message: "later", Retryable: true}}, stage.UnspecifiedError, 4},
 		{"fault", fault, event.Result{}, stage.ImplementationError, 2},
+		{"deadline", &plugin.Fault{Kind: plugin.FaultDeadline}, event.Result{}, stage.ImplementationError, 4},
 		{"other error", errors.New("broken"), event.Result{}, stage.UnspecifiedError, 4},
 		{"unknown effect", nil, event.Result{Effects: []event.Effect{&event.SetTimer{}}}, stage.PayloadFormatInvalid, 1},
 		{"invalid event", nil, event.Result{Effects: []event.Effect{&event.Emit{}}}, stage.PayloadFormatInvalid, 1},
