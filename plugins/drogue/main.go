@@ -144,8 +144,16 @@ func keepCloudEvent(r *sdk.Request, e *event.Event) (isEvent bool, err error) {
 	return true, nil
 }
 
-// connection emits that a device came or went.
+// connection emits that a device came or went, unless the setting
+// connection_events is "false".
 func connection(r *sdk.Request) error {
+	switch wanted, _ := r.Config("connection_events").String(); wanted {
+	case "", "true":
+	case "false":
+		return nil
+	default:
+		return &event.Failure{Code: implementationError, Message: "the setting connection_events is " + wanted + ": use true or false"}
+	}
 	connected, ok := r.JSON("connected").Bool()
 	if !ok {
 		return sdk.Permanent(`a connection event holds {"connected":true} or false`)
