@@ -9,7 +9,9 @@ import (
 
 // Deliver sends a plugin's message. With p.Device it goes to that device: to its
 // connection if one has a subscription that matches one of p.Topics (the first
-// such topic is used), else into the queue of a persistent session that does.
+// such topic is used), else into the queue of a persistent session that does,
+// whatever the QoS: section 4.1 leaves it to the server to keep QoS 0 messages, and a
+// command that was told to be queued has to be.
 // Without p.Device it goes to every subscriber of the application, on the first
 // of p.Topics that has any. p.Retain keeps it for later subscribers too. It never
 // blocks. The result is the best that happened to the message; a message that
@@ -52,6 +54,10 @@ func (s *session) offer(m *message, now time.Time) (d stage.Delivery, wanted boo
 	it, wanted := s.matching(m)
 	if !wanted {
 		return stage.NoDevice, false
+	}
+	if s.conn == nil && it.qos == 0 && s.persistent() && !s.ended && !s.full(now) {
+		s.outbox.push(it)
+		return stage.Queued, true
 	}
 	return s.accept(it, now), true
 }

@@ -397,8 +397,14 @@ func TestDeliverAndReach(t *testing.T) {
 	if d := send("d1", "in/y"); d != stage.Queued {
 		t.Fatal(d)
 	}
+	if d := f.server.Deliver("demo", effect("d1", 0, "in/z")); d != stage.Queued {
+		t.Fatal(d)
+	}
 	d1, _ = f.kept("d1", nil)
-	if m := expect[*packet.Publish](d1); m.Topic != "in/y" {
+	if m := expect[*packet.Publish](d1); m.Topic != "in/y" || m.QoS != 1 {
+		t.Fatalf("%+v", m)
+	}
+	if m := expect[*packet.Publish](d1); m.Topic != "in/z" || m.QoS != 0 {
 		t.Fatalf("%+v", m)
 	}
 	all := f.v5("all")

@@ -131,7 +131,7 @@ func (s *session) pump(now time.Time) {
 
 // send puts one item out for the first time. The caller holds both locks.
 func (s *session) send(c *conn, it item, now time.Time) {
-	if it.qos == 0 { // a record or a retained message; others do not queue
+	if it.qos == 0 { // a record, a retained message, or one for a device that was away
 		sent := c.appendItem(&it, 0, false, now)
 		switch {
 		case it.from == nil:
