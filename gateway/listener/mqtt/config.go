@@ -93,7 +93,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("keep_alive_max is %v; MQTT counts it in whole seconds", c.KeepAliveMax))
 	}
 	span("write_timeout", c.WriteTimeout, 100*time.Millisecond, time.Hour)
-	span("linger", c.Linger, 0, time.Minute)
+	span("linger", c.Linger, 10*time.Millisecond, time.Minute)
 	span("session_expiry_max", c.SessionExpiryMax, 0, 1<<32*time.Second)
 	within("max_connections", c.MaxConnections, 1, many)
 	within("max_sessions", c.MaxSessions, 1, many)

@@ -69,8 +69,8 @@ func (c *conn) connect() error {
 	}
 	grant, err := c.authenticate(p)
 	if err != nil {
-		code, reason := refusal(err)
-		if e := (*stage.Error)(nil); !errors.As(err, &e) {
+		code, reason, known := refusal(err)
+		if !known {
 			c.server.log.Warn("authentication failed to decide", "client", p.ClientID, "error", err)
 		}
 		return refuse(connackCode(code), reason)
@@ -110,20 +110,16 @@ func plainly(err error) error {
 func (c *conn) authenticate(p *packet.Connect) (*stage.Grant, error) {
 	ctx, cancel := context.WithTimeout(c.server.ctx, c.server.cfg.ConnectTimeout)
 	defer cancel()
+	peer, _ := netip.ParseAddrPort(c.nc.RemoteAddr().String()) // zero where it is no IP connection
 	grant, err := c.server.auth.Connect(ctx, &stage.Credentials{
 		Listener: c.server.name, Protocol: "mqtt", ClientID: p.ClientID,
 		Username: p.Username, Password: p.Password, HasUsername: p.HasUsername, HasPassword: p.HasPassword,
-		Peer: peerOf(c),
+		Peer: peer,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("judging the credentials of a CONNECT: %w", err)
 	}
 	return grant, nil
-}
-
-func peerOf(c *conn) netip.AddrPort {
-	peer, _ := netip.ParseAddrPort(c.nc.RemoteAddr().String())
-	return peer
 }
 
 // agree settles the limits of both sides, sections 3.1.2.11 and 3.2.2.3.
@@ -231,7 +227,14 @@ func connackCode(code stage.Code) byte {
 	return packet.CodeUnspecified
 }
 
-func asStage(err error, e **stage.Error) bool { return errors.As(err, e) }
+// refusal is the code and the reason of an error from another stage. known says
+// that the stage meant it so, and did not merely fail.
+func refusal(err error) (code stage.Code, reason string, known bool) {
+	if e := (*stage.Error)(nil); errors.As(err, &e) {
+		return e.Code, e.Reason, true
+	}
+	return stage.ServerUnavailable, "the gateway cannot do this now; try again", false
+}
 
 // assignedID is a client identifier that nobody else has.
 func assignedID() string {

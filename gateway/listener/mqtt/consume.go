@@ -190,7 +190,10 @@ func (x *subscribing) join(i int, f logFilter) {
 		return
 	}
 	if err := r.join(); err != nil {
-		code, reason := refusal(err)
+		code, reason, known := refusal(err)
+		if !known {
+			c.server.log.Warn("a consumer could not join", "client", c.clientID, "application", f.application, "error", err)
+		}
 		x.refuse(i, code, reason)
 		return
 	}
@@ -298,13 +301,4 @@ func (c *conn) rejoin() {
 		r.start()
 		s.mu.Unlock()
 	}
-}
-
-// refusal is the code and the reason of an error from another stage.
-func refusal(err error) (stage.Code, string) {
-	var e *stage.Error
-	if asStage(err, &e) {
-		return e.Code, e.Reason
-	}
-	return stage.ServerUnavailable, "the gateway cannot do this now; try again"
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"testing"
+	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
@@ -38,7 +39,7 @@ func FuzzConnection(f *testing.F) {
 		return g, nil
 	})
 	cfg := Default()
-	cfg.Linger = 0
+	cfg.Linger = 10 * time.Millisecond
 	f.Fuzz(func(t *testing.T, input []byte) {
 		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: stage.NoMatchingSubscribers} }}
 		s := New(cfg, auth, router, &fakeLogs{joined: make(chan *member, len(input))}, slog.New(slog.DiscardHandler))

@@ -143,8 +143,9 @@ func (c *conn) deadline() (at time.Time, err error) {
 	return at, err
 }
 
-// makeRoom sees to it that buf has space behind end: a quarter of it at least, or
-// all of it when nothing is left over.
+// makeRoom sees to it that buf has space behind end. Only input that fills the
+// small buffer gets a big one, and only what fills that a bigger one, so that a
+// length that somebody merely claims costs nothing.
 func (in *input) makeRoom(pool *buffers) {
 	if in.buf == nil {
 		in.buf = in.small[:]
@@ -156,6 +157,9 @@ func (in *input) makeRoom(pool *buffers) {
 		if in.big != nil && len(in.buf) > 8*bigBuffer { // it grew for one packet
 			in.shrink(pool)
 		}
+		return
+	case in.big == nil && len(rest) > 0 && len(rest) < len(in.small):
+		in.start, in.end = 0, copy(in.buf, rest)
 		return
 	case in.big == nil:
 		in.big = pool.get()

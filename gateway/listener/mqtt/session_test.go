@@ -297,7 +297,7 @@ func TestTakeoverLosesNothing(t *testing.T) { // [MQTT-3.1.4-3]
 	if testing.Short() {
 		total = 1000
 	}
-	f := start(t, nil, func(c *Config, _ *fixture) { c.Linger = 0 })
+	f := start(t, nil, func(c *Config, _ *fixture) { c.Linger = 10 * time.Millisecond })
 	pub := f.v5("pub")
 	b, _ := f.kept("b", nil)
 	b.subscribe(1, "t")
@@ -435,7 +435,7 @@ func TestDollarTopics(t *testing.T) {
 // Defect 11 and the lock order: metrics, fan-out, subscriptions and take-overs at
 // the same time end in neither race nor deadlock.
 func TestEverythingAtOnce(t *testing.T) {
-	f := start(t, nil, func(c *Config, _ *fixture) { c.Linger = 0 })
+	f := start(t, nil, func(c *Config, _ *fixture) { c.Linger = 10 * time.Millisecond })
 	stop := make(chan struct{})
 	var work sync.WaitGroup
 	loop := func(fn func(n int)) {

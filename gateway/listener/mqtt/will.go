@@ -46,9 +46,12 @@ func (s *Server) willAllowed(w *packet.Will, from *sender) (code byte, reason st
 }
 
 // send publishes the will as its client would have. It is called without locks
-// and may block on the router.
+// and may block on the router. A server that stops sends none.
 func (w *will) send() {
 	s := w.from.session.server
+	if s.ctx.Err() != nil {
+		return
+	}
 	s.count.wills.Add(1)
 	x, v, route := w.from.judge(&w.publish, time.Now())
 	switch {
