@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -114,6 +115,8 @@ func (g *gateway) spawn() error {
 		"--data-dir", g.dir, "--set", "wasm.cache_dir=" + artefacts.cache, "--set", "log.format=json"}, g.options...)
 	cmd := exec.Command(artefacts.binary, args...)
 	cmd.Dir = g.dir
+	// Variables for these tests are none of the gateway's.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TRIBUTARY_") })
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
