@@ -50,6 +50,9 @@ func TestSameResults(t *testing.T) {
 	modules := testModules(t)
 	for engine, config := range engines {
 		for name, module := range modules {
+			if name == "stop" {
+				continue // without the meter it does not
+			}
 			t.Run(engine+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				r := newRuntime(t, config)
