@@ -5,6 +5,7 @@ GO       ?= go
 FUZZTIME ?= 20s
 PLUGINS  := $(patsubst plugins/%/plugin.toml,build/plugins/%.wasm,$(wildcard plugins/*/plugin.toml))
 SOURCES  := gateway sdk-plugin plugins examples
+PACKAGES ?= ./...
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
@@ -41,14 +42,14 @@ format: ## check the formatting
 	if [ -n "$$files" ]; then echo "not formatted; run gofmt -w on:"; echo "$$files"; exit 1; fi
 
 vet: ## check the code, also as plugins are built
-	@$(GO) vet ./...
+	@$(GO) vet $(PACKAGES)
 	@GOOS=wasip1 GOARCH=wasm $(GO) vet ./sdk-plugin ./plugins/... ./examples/...
 
 # The log of all tests is in build/test.log. What is shown: a line for each
 # package, what was left out and why, and everything about failures.
 unit: ## run the tests with the race detector
 	@mkdir -p build
-	@if $(GO) test -race -timeout 20m -v ./... >build/test.log 2>&1; \
+	@if $(GO) test -race -timeout 20m -v $(PACKAGES) >build/test.log 2>&1; \
 	then status=0; grep -E '^ok ' build/test.log; \
 	else status=1; grep -vE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS|PASS$$)' build/test.log; \
 	fi; \
@@ -66,11 +67,11 @@ fuzz: ## run each fuzz target for FUZZTIME
 
 smoke: ## run each benchmark once, to see that it works
 	@mkdir -p build
-	@$(GO) test -run '^$$' -bench . -benchtime 1x ./... >build/smoke.log 2>&1 || { cat build/smoke.log; exit 1; }
+	@$(GO) test -run '^$$' -bench . -benchtime 1x $(PACKAGES) >build/smoke.log 2>&1 || { cat build/smoke.log; exit 1; }
 	@echo "benchmarks: $$(grep -c '^Benchmark' build/smoke.log) run once"
 
 bench: ## run the benchmarks
-	@$(GO) test -run '^$$' -bench . -benchmem ./...
+	@$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 clean: ## remove what was built, but no data
 	@rm -rf bin build
