@@ -13,6 +13,12 @@ func MatchTopic(filter, topic string) bool {
 	if len(topic) > 0 && topic[0] == '$' && len(filter) > 0 && (filter[0] == '+' || filter[0] == '#') {
 		return false
 	}
+	return Permits(filter, topic)
+}
+
+// Permits is MatchTopic without the rule about $: a right to publish to # is one
+// to every topic.
+func Permits(filter, topic string) bool {
 	for {
 		flevel, frest, fmore := strings.Cut(filter, "/")
 		if flevel == "#" {
@@ -39,10 +45,10 @@ func ValidFilter(s string) bool {
 	if s == "" || len(s) > 65535 || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
 		return false
 	}
-	for more := true; more; {
+	for more := hasWildcard(s); more; {
 		var level string
 		level, s, more = strings.Cut(s, "/")
-		if level != "+" && (level != "#" || more) && strings.ContainsAny(level, "+#") {
+		if level != "+" && (level != "#" || more) && hasWildcard(level) {
 			return false
 		}
 	}
@@ -50,4 +56,8 @@ func ValidFilter(s string) bool {
 }
 
 // ValidTopic says whether s is an MQTT topic name: a filter without wildcards.
-func ValidTopic(s string) bool { return ValidFilter(s) && !strings.ContainsAny(s, "+#") }
+func ValidTopic(s string) bool { return !hasWildcard(s) && ValidFilter(s) }
+
+func hasWildcard(s string) bool {
+	return strings.IndexByte(s, '+') >= 0 || strings.IndexByte(s, '#') >= 0
+}

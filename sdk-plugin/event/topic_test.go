@@ -1,6 +1,9 @@
 package event
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestMatchTopic(t *testing.T) {
 	cases := []struct {
@@ -18,6 +21,10 @@ func TestMatchTopic(t *testing.T) {
 	for _, c := range cases {
 		if got := MatchTopic(c.filter, c.topic); got != c.want {
 			t.Errorf("MatchTopic(%q, %q) = %v, want %v", c.filter, c.topic, got, c.want)
+		}
+		hidden := c.topic[0] == '$' && strings.ContainsAny(c.filter[:1], "+#")
+		if got := Permits(c.filter, c.topic); got != (c.want || hidden) {
+			t.Errorf("Permits(%q, %q) = %v", c.filter, c.topic, got)
 		}
 	}
 }

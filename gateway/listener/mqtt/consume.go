@@ -61,13 +61,14 @@ func isConsumer(g *stage.Grant) bool { return g.Device == "" || len(g.Read)+len(
 // logFilter is a topic filter that names a log.
 type logFilter struct {
 	group, application, topic string
-	shared                    bool
+	shared, quarantine        bool
 	bad                       stage.Code // it is of the kind, but refused
 	reason                    string
 }
 
-// parseLogFilter recognises app/<application>, also spelt a/ and application/, with
-// $share/<group>/ (or the older $shared/<group>/) before it.
+// parseLogFilter recognises app/<application>, also spelt a/ and application/, and
+// quarantine/<application>, with $share/<group>/ (or the older $shared/<group>/)
+// before it.
 func parseLogFilter(filter string) (f logFilter, is bool) {
 	f.topic = filter
 	for _, prefix := range []string{"$share/", "$shared/"} {
@@ -77,7 +78,8 @@ func parseLogFilter(filter string) (f logFilter, is bool) {
 		}
 	}
 	head, application, _ := strings.Cut(f.topic, "/")
-	if head != "app" && head != "a" && head != "application" || len(head) == len(f.topic) {
+	f.quarantine = head == "quarantine"
+	if head != "app" && head != "a" && head != "application" && !f.quarantine || len(head) == len(f.topic) {
 		return f, false
 	}
 	f.application = application
@@ -166,7 +168,7 @@ func (x *subscribing) join(i int, f logFilter) {
 	want := &x.packet.Filters[i]
 	r := &reader{session: s, conn: c, filter: want.Topic, topic: f.topic, qos: min(want.QoS, 1), ids: x.ids,
 		binary: x.options.binary && c.version == packet.V5,
-		log:    stage.Subscription{Application: f.application, Start: x.options.start, Window: c.window}}
+		log:    stage.Subscription{Application: f.application, Quarantine: f.quarantine, Start: x.options.start, Window: c.window}}
 	if r.qos == 0 { // it needs no acknowledgement of the client
 		r.log.Window = c.server.cfg.MaxInFlight
 	}
@@ -175,7 +177,7 @@ func (x *subscribing) join(i int, f logFilter) {
 	case f.shared:
 		r.log.Group = "s." + f.group
 	case s.persistent() || r.log.Start.Kind == stage.StartResume:
-		r.log.Group = "c." + s.key.clientID
+		r.log.Group = "c." + s.key.namespace + "/" + s.key.clientID
 	}
 	old := s.readers[r.filter]
 	full := old == nil && len(s.subs)+len(s.readers) >= s.server.cfg.MaxSubscriptions

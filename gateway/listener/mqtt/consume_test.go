@@ -35,6 +35,9 @@ func TestConsumerFilters(t *testing.T) {
 		{"DR11", "$share/my-group/my-app", 1, 0x8F, "", "did you mean $share/my-group/app/my-app"},
 		{"DR12", "$share/my-group/app/my-app", 1, 1, "s.my-group", ""},
 		{"", "$shared/my-group/app/my-app", 1, 1, "s.my-group", ""},
+		{"", "quarantine/my-app", 1, 1, "", ""},
+		{"", "$share/g/quarantine/my-app", 1, 1, "s.g", ""},
+		{"", "quarantine/secret-app", 1, 0x87, "", "no right"},
 		{"DR13", "app/secret-app", 1, 0x87, "", "no right"},
 		{"", "$share/g/app/secret-app", 1, 0x87, "", "no right"},
 		{"", "app/", 1, 0x87, "", "no right"},
@@ -54,7 +57,7 @@ func TestConsumerFilters(t *testing.T) {
 				t.Errorf("%s %s: %#x", test.vector, test.filter, p.Codes[0])
 			}
 			if want < 0x80 {
-				if m := f.member(); m.sub.Group != test.group || m.sub.Start.Kind != stage.StartDefault {
+				if m := f.member(); m.sub.Group != test.group || m.sub.Quarantine != strings.Contains(test.filter, "quarantine") || m.sub.Start.Kind != stage.StartDefault {
 					t.Errorf("%s %s: %+v", test.vector, test.filter, m.sub)
 				}
 			} else if c.version == packet.V5 && !strings.Contains(*p.Props.ReasonString, test.reason) {
@@ -93,18 +96,18 @@ func TestSubscribeOptions(t *testing.T) {
 	for value, want := range map[string]stage.Start{"first": {Kind: stage.StartFirst}, "last": {Kind: stage.StartLast}, "next": {Kind: stage.StartNext},
 		"resume": {Kind: stage.StartResume}, "42": {Kind: stage.StartOffset, Offset: 42}, "2026-01-02T03:04:05Z": {Kind: stage.StartTime, Time: at}} {
 		c.consume("app/my-app", 1, options("stream-offset", value, "other", "x"))
-		if m := f.member(); m.sub.Start.Kind != want.Kind || m.sub.Start.Offset != want.Offset || !m.sub.Start.Time.Equal(want.Time) || m.sub.Group != "c.c" {
+		if m := f.member(); m.sub.Start.Kind != want.Kind || m.sub.Start.Offset != want.Offset || !m.sub.Start.Time.Equal(want.Time) || m.sub.Group != "c.alice/c" {
 			t.Errorf("%s: %+v", value, m.sub)
 		}
 	}
 	clean, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "clean", Props: &packet.Properties{ReceiveMaximum: ptr(uint16(7))}})
 	clean.consume("app/my-app", 1, options("stream-offset", "resume"))
-	if m := f.member(); m.sub.Group != "c.clean" || m.sub.Window != 7 {
+	if m := f.member(); m.sub.Group != "c.alice/clean" || m.sub.Window != 7 {
 		t.Errorf("%+v", m.sub)
 	}
 	old, _ := f.connect(packet.Connect{Version: 4, ClientID: "old"})
 	old.subscribe(1, "app/my-app")
-	if m := f.member(); m.sub.Group != "c.old" || m.sub.Window != 1024 {
+	if m := f.member(); m.sub.Group != "c.alice/old" || m.sub.Window != 1024 {
 		t.Errorf("%+v", m.sub)
 	}
 }
@@ -261,7 +264,7 @@ func TestConsumerReturns(t *testing.T) { // DR20
 			t.Fatal("no session")
 		}
 		m = f.member()
-		if m.sub.Group != "c.A" || m.sub.Start.Kind != stage.StartDefault {
+		if m.sub.Group != "c.alice/A" || m.sub.Start.Kind != stage.StartDefault {
 			t.Fatalf("%+v", m.sub)
 		}
 		m.deliver(record(1, "1"))

@@ -6,6 +6,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // onPublish takes a PUBLISH of the client, section 3.3.4.
@@ -265,10 +266,12 @@ func (from *sender) rights(p *packet.Publish, to *target) (v verdict) {
 	return v
 }
 
-// mayPublish says whether a grant has a filter for the topic.
+// mayPublish says whether a grant has a filter for the topic. Here $ is a letter
+// like any other: # grants every topic, those of a dialect that begin with $
+// ($emqx/things/…) among them. Nothing of the gateway's own is published to.
 func mayPublish(g *stage.Grant, topic string) bool {
 	for _, filter := range g.Publish {
-		if packet.Match(filter, topic) {
+		if event.Permits(filter, topic) {
 			return true
 		}
 	}
