@@ -183,6 +183,9 @@ func ParseEvent(b []byte, e *Event) error {
 }
 
 func parseAttribute(b []byte, e *Event) error {
+	if a, ok := shortString(b); ok {
+		return e.set(a)
+	}
 	var name string
 	var value []byte
 	r := wire.Read(b, fields(2))
@@ -198,6 +201,21 @@ func parseAttribute(b []byte, e *Event) error {
 		return within("event attribute", err)
 	}
 	return parseValue(name, value, e)
+}
+
+// shortString reads a map entry that is laid out as AppendEvent does, with a
+// string value and lengths of one byte. Most attributes are, and a plugin pays
+// for each call and loop of the general way.
+func shortString(b []byte) (a Attribute, ok bool) {
+	const name, value, str = 1<<3 | 2, 2<<3 | 2, ceString<<3 | 2
+	if len(b) < 6 || b[0] != name || int(b[1]) > len(b)-6 || len(b) >= 0x80 {
+		return a, false
+	}
+	n, v := b[2:2+b[1]], b[2+b[1]:]
+	if v[0] != value || int(v[1]) != len(v)-2 || v[2] != str || int(v[3]) != len(v)-4 || !utf8.Valid(n) || !utf8.Valid(v[4:]) {
+		return a, false
+	}
+	return Attribute{Name: wire.Alias(n), Value: wire.Alias(v[4:])}, true
 }
 
 // parseValue reads a CloudEventAttributeValue and sets the attribute.
