@@ -341,5 +341,6 @@ func ptr[T any](v T) *T { return &v }
 
 // effect is a plugin's publish.
 func effect(device string, qos byte, topics ...string) *event.Publish {
-	return &event.Publish{Device: device, Topics: topics, QoS: qos, Payload: []byte("do"), ContentType: "text/plain"}
+	return &event.Publish{Device: device, Topics: topics, QoS: qos, Payload: []byte("do"), ContentType: "text/plain",
+		ResponseTopic: "r", Correlation: []byte("c"), Properties: []event.Property{{Name: "a", Value: "b"}}, Expiry: time.Hour}
 }

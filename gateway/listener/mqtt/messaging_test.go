@@ -380,8 +380,9 @@ func TestDeliverAndReach(t *testing.T) {
 		t.Fatal(d)
 	}
 	m := expect[*packet.Publish](d1)
-	if m.Topic != "other/x" || m.QoS != 1 || *m.Props.ContentType != "text/plain" || string(m.Payload) != "do" {
-		t.Fatalf("%+v", m)
+	if x := m.Props; m.Topic != "other/x" || m.QoS != 1 || string(m.Payload) != "do" || *x.ContentType != "text/plain" || *x.ResponseTopic != "r" ||
+		string(x.CorrelationData) != "c" || x.User[0].Value != "b" || *x.MessageExpiry != 3600 {
+		t.Fatalf("%+v %+v", m, x)
 	}
 	d1.send(&packet.Ack{Type: packet.PUBACK, ID: m.ID})
 	if d := send("d1", "nobody"); d != stage.NoDevice {

@@ -177,6 +177,22 @@ func TestReceiveMaximumIn(t *testing.T) { // [MQTT-3.3.4-7]
 	c.ended(0x93)
 }
 
+// A QoS 2 message counts until its PUBCOMP.
+func TestReceiveMaximumQoS2(t *testing.T) { // section 4.9
+	f := start(t, nil, func(c *Config, _ *fixture) { c.ReceiveMaximum = 2 })
+	c := f.v5("c")
+	for id := uint16(1); id <= 3; id++ {
+		c.send(&packet.Publish{Topic: "t", QoS: 2, ID: id})
+		expect[*packet.Ack](c)
+		if id == 2 {
+			c.send(&packet.Ack{Type: packet.PUBREL, ID: 1})
+			expect[*packet.Ack](c)
+		}
+	}
+	c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 4})
+	c.ended(0x93)
+}
+
 // An MQTT 3.1.1 client knows no Receive Maximum: the reader waits.
 func TestReceiveMaximum311(t *testing.T) {
 	f := start(t, nil, func(c *Config, f *fixture) { c.ReceiveMaximum = 3; f.router.unrouted = false })
