@@ -210,15 +210,11 @@ func (c *client) take() *packet.Publish {
 	return expect[*packet.Publish](c)
 }
 
-// event is the next event of a structured subscription, acknowledged, strictly
-// parsed, and not one of a device that comes or goes.
+// event is the next event of a structured subscription, acknowledged and
+// strictly parsed.
 func (c *client) event() event.Event {
 	c.t.Helper()
-	for {
-		if e := parse(c.t, c.next()); e.Type != "io.drogue.connection.v1" {
-			return e
-		}
-	}
+	return parse(c.t, c.next())
 }
 
 // consumer subscribes to the log of application demo as nobody's device.

@@ -36,6 +36,8 @@ path = "` + wasm("drogue") + `"
 [plugins.drogue.grant]
 emit = ["io.drogue.event.v1", "io.drogue.connection.v1", "com.example.*"]
 publish = ["command/inbox/#"]
+[plugins.drogue.settings]
+connection_events = "false"
 ` + routes + `
 [[routes]]
 application = "demo"
