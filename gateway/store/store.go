@@ -65,8 +65,8 @@ type Expect struct {
 	Revision Revision
 }
 
-// Batch is what one commit does. The store keeps no reference to its byte
-// slices after Commit returns.
+// Batch is what one commit does: appends, then puts, then deletes, each in
+// order. The store keeps no reference to its byte slices after Commit returns.
 type Batch struct {
 	Expect  []Expect
 	Appends []Append
@@ -97,6 +97,9 @@ type Batch struct {
 type Store interface {
 	Commit(b *Batch, done func(error)) error
 	Get(k Key) ([]byte, Revision, error) // absent: nil, 0, nil
+	// Scan calls fn for the keys of a kind whose names have the prefix, in order of
+	// names and as they were at the time of the call, until fn returns false. fn
+	// may keep the value.
 	Scan(kind Kind, prefix string, fn func(name string, value []byte, rev Revision) bool) error
 	Read(l Log, from uint64, limit int, fn func(offset uint64, t time.Time, record []byte) bool) error
 	// Bounds returns the oldest kept offset and the next one to be written, durable
@@ -105,12 +108,14 @@ type Store interface {
 	// OffsetAt returns the offset of the first record at or after t, or next.
 	OffsetAt(l Log, t time.Time) (uint64, error)
 	// Watch calls fn after every growth of the log with the new next offset, on a
-	// goroutine of the store; fn must not block. stop ends it.
+	// goroutine of the store; fn must not block. After stop no call begins.
 	Watch(l Log, fn func(next uint64)) (stop func())
-	// Retain sets a log's retention; zero means no bound. It is applied soon, in
-	// whole ranges, and again as the log grows; it is not remembered over restarts.
+	// Retain sets a log's retention by age and by the bytes of its records; zero
+	// means no bound. It is applied soon, in whole ranges, and again as the log
+	// grows, with some slack; it is not remembered over restarts.
 	Retain(l Log, age time.Duration, bytes int64) error
-	// Close makes every commit that was accepted durable, then closes.
+	// Close makes every commit that was accepted durable, runs its callback, then
+	// closes; not to be called from a callback.
 	Close() error
 }
 

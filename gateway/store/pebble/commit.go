@@ -46,42 +46,44 @@ func (s *Store) full() bool {
 	return int64(s.open.batch.Len()) >= s.cfg.MaxPendingBytes || s.open.commits >= s.cfg.MaxPendingCommits
 }
 
-// prepared is what a commit works out before it takes the lock. Its arrays keep
-// usual batches off the heap.
-type prepared struct {
-	dropped uint64
-	seen    []uint64 // the revision of each Expect, as of dropped
-	sums    []uint32 // of each append, then of each put
-	seenBuf [4]uint64
-	sumsBuf [8]uint32
-}
-
 // Commit implements store.Store.
 func (s *Store) Commit(b *store.Batch, done func(error)) error {
 	if err := check(b); err != nil {
 		return err
 	}
-	var p prepared
-	if err := s.prepare(b, &p); err != nil {
+	// What takes long is done outside the lock. The arrays keep usual batches off
+	// the heap.
+	var sumArray [8]uint32
+	var revArray [4]uint64
+	sums := checksums(sumArray[:0], b)
+	dropped := s.dropped.Load()
+	revs, err := s.storedAll(revArray[:0], b.Expect)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.err == nil && s.full() {
-		s.stats.waits.Add(1)
-		s.room.Wait()
-	}
-	if s.err != nil {
-		return s.err
-	}
-	if err := s.verify(b, &p); err != nil {
+	if err := s.waitForRoom(); err != nil {
 		return err
 	}
-	s.enter(b, &p)
+	if err := s.verify(b.Expect, revs, dropped); err != nil {
+		return err
+	}
+	s.enter(b, sums)
 	if done != nil {
 		s.open.done = append(s.open.done, done)
 	}
 	return nil
+}
+
+// waitForRoom returns when the open group takes another commit, or with the
+// reason why none ever will. Under the lock.
+func (s *Store) waitForRoom() error {
+	for s.err == nil && s.full() {
+		s.stats.waits.Add(1)
+		s.room.Wait()
+	}
+	return s.err
 }
 
 // check refuses what does not fit the keys on disk.
@@ -94,37 +96,39 @@ func check(b *store.Batch) error {
 	return nil
 }
 
-// prepare sums the data and reads the expected revisions outside the lock. The
-// revisions hold as long as no group was dropped from the overlay since.
-func (s *Store) prepare(b *store.Batch, p *prepared) error {
-	p.sums = p.sumsBuf[:0]
+// checksums sums the records, then the values.
+func checksums(sums []uint32, b *store.Batch) []uint32 {
 	for i := range b.Appends {
-		p.sums = append(p.sums, sumOf(b.Appends[i].Record))
+		sums = append(sums, sumOf(b.Appends[i].Record))
 	}
 	for i := range b.Puts {
-		p.sums = append(p.sums, sumOf(b.Puts[i].Value))
+		sums = append(sums, sumOf(b.Puts[i].Value))
 	}
-	if len(b.Expect) == 0 {
-		return nil
+	return sums
+}
+
+// storedAll reads the expected keys' revisions as pebble has them. Where the
+// overlay has no entry they hold until a group is dropped from it.
+func (s *Store) storedAll(revs []uint64, expect []store.Expect) ([]uint64, error) {
+	if len(expect) == 0 {
+		return revs, nil
 	}
 	if err := s.readers.enter(); err != nil {
-		return err
+		return nil, err
 	}
 	defer s.readers.leave()
-	p.dropped = s.dropped.Load()
-	p.seen = p.seenBuf[:0]
 	now := s.env.now().UnixNano()
 	key := keyBuffers.Get().(*[]byte)
 	defer keyBuffers.Put(key)
-	for i := range b.Expect {
-		*key = appendKey((*key)[:0], b.Expect[i].Key)
+	for i := range expect {
+		*key = appendKey((*key)[:0], expect[i].Key)
 		rev, err := s.stored(*key, now)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		p.seen = append(p.seen, rev)
+		revs = append(revs, rev)
 	}
-	return nil
+	return revs, nil
 }
 
 // stored is the revision of a key as pebble has it; 0 when absent or expired.
@@ -142,15 +146,15 @@ func (s *Store) stored(key []byte, now int64) (uint64, error) {
 }
 
 // verify holds every Expect against the present. Under the lock.
-func (s *Store) verify(b *store.Batch, p *prepared) error {
-	if len(b.Expect) == 0 {
+func (s *Store) verify(expect []store.Expect, revs []uint64, dropped uint64) error {
+	if len(expect) == 0 {
 		return nil
 	}
 	now := s.env.now().UnixNano()
-	fresh := p.dropped == s.dropped.Load()
-	for i := range b.Expect {
-		s.key = appendKey(s.key[:0], b.Expect[i].Key)
-		rev := p.seen[i]
+	fresh := dropped == s.dropped.Load()
+	for i := range expect {
+		s.key = appendKey(s.key[:0], expect[i].Key)
+		rev := revs[i]
 		if w, ok := s.overlay[string(s.key)]; ok {
 			rev = 0
 			if w.value != nil {
@@ -162,7 +166,7 @@ func (s *Store) verify(b *store.Batch, p *prepared) error {
 				return err
 			}
 		}
-		if store.Revision(rev) != b.Expect[i].Revision {
+		if store.Revision(rev) != expect[i].Revision {
 			s.stats.conflicts.Add(1)
 			return store.ErrConflict
 		}
@@ -171,14 +175,14 @@ func (s *Store) verify(b *store.Batch, p *prepared) error {
 }
 
 // enter writes the batch into the open group. Under the lock; cannot fail.
-func (s *Store) enter(b *store.Batch, p *prepared) {
+func (s *Store) enter(b *store.Batch, sums []uint32) {
 	g := s.open
 	s.begin(g)
 	for i := range b.Appends {
-		s.append(g, &b.Appends[i], p.sums[i])
+		s.append(g, &b.Appends[i], sums[i])
 	}
 	for i := range b.Puts {
-		s.put(g, &b.Puts[i], p.sums[len(b.Appends)+i])
+		s.put(g, &b.Puts[i], sums[len(b.Appends)+i])
 	}
 	for i := range b.Deletes {
 		s.key = appendKey(s.key[:0], b.Deletes[i])

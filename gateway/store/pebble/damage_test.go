@@ -17,7 +17,7 @@ import (
 )
 
 // damageCommits is how many commits the damaged stores hold.
-const damageCommits = 2000
+const damageCommits = 900
 
 // testDisk returns a disk with a store of damageCommits: closed in order, or as
 // a killed process leaves it, when the witness has seen everything.
@@ -58,9 +58,10 @@ func testDisk(t *testing.T, killed bool) *vfs.MemFS {
 // damaged record, or may not be touched by it; it never loses or changes
 // anything silently, and never takes the process down.
 func TestDamage(t *testing.T) {
-	each := 25
+	t.Parallel()
+	each := 7
 	if testing.Short() {
-		each = 4
+		each = 3
 	}
 	for name, killed := range map[string]bool{"closed": false, "killed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -158,6 +159,7 @@ func writeFile(t *testing.T, fs vfs.FS, name string, data []byte) {
 
 // TestMissingFile removes each file in turn.
 func TestMissingFile(t *testing.T) {
+	t.Parallel()
 	fs := testDisk(t, true)
 	names, err := fs.List("data/store")
 	if err != nil {

@@ -2,10 +2,12 @@ package pebble
 
 import (
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -82,11 +84,12 @@ func (f brokenFile) SyncData() error {
 	return f.File.SyncData()
 }
 
-// TestWriteFailure breaks the disk at every write in turn, flushes, log
+// TestWriteFailure breaks the disk at one write after another, flushes, log
 // rotations and the manifest included: the commit under way and all later ones
 // fail, nothing hangs or crashes, and all that was acknowledged is there when
 // the store is opened again, after a mere restart as after a power cut.
 func TestWriteFailure(t *testing.T) {
+	t.Parallel()
 	step := int64(11)
 	if testing.Short() {
 		step = 41
@@ -155,4 +158,36 @@ func commitUntilFailure(t *testing.T, s *Store, most int) (acked int, failed boo
 		window <- struct{}{}
 	}
 	return acked, failed || bad.Load()
+}
+
+// TestOpenFailure breaks the disk at the writes of opening a store that was
+// killed: an error that says why, and nothing is lost.
+func TestOpenFailure(t *testing.T) {
+	t.Parallel()
+	killed := testDisk(t, true)
+	const step = 4
+	for n := rand.Int64N(step); ; n += step {
+		disk := killed.CrashClone(vfs.CrashCloneCfg{})
+		broken := brokenFS{disk, new(atomic.Int64), syscall.ENOSPC}
+		broken.left.Store(n)
+		s, err := openWith(memConfig(), slog.New(slog.DiscardHandler), environment{fs: broken, now: time.Now, every: time.Hour})
+		opened := err == nil
+		if opened {
+			err = s.Close()
+		}
+		if err == nil {
+			t.Logf("broke the disk at every %dth of %d writes", step, n)
+			return
+		}
+		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("write %d: opened: %v, then %v; want no space left on device", n, opened, err)
+		}
+		s = openMem(t, disk)
+		if got, err := found(t, s); err != nil || got != damageCommits {
+			t.Errorf("write %d: %d commits of %d, error %v", n, got, damageCommits, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }

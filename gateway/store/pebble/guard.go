@@ -21,8 +21,8 @@ import (
 // exactly what a crash at that moment would leave, which recovery is made for;
 // the store looks at failure after each commit and never reports success again.
 //
-// Until arm it passes errors on and holds removals back, so that a store that
-// turns out to be damaged is left as it was found.
+// Until arm it holds removals back, so that a store that turns out to be damaged
+// is left as it was found.
 type guard struct {
 	vfs.FS
 	log    *slog.Logger
@@ -75,28 +75,21 @@ func (g *guard) failure() error {
 
 func (g *guard) freeze(err error) {
 	if g.err.CompareAndSwap(nil, &err) {
-		g.log.Error("the store failed: nothing is written any more; free the disk or replace it, then restart", "err", err)
+		g.log.Error("store: writing failed; nothing is written any more: free the disk or replace it, then restart", "err", err)
 		close(g.frozen)
 	}
 }
 
-// bad decides what pebble hears of an error.
-func (g *guard) bad(op, name string, err error) error {
-	if err == nil || !g.armed.Load() {
-		return err
+// check freezes at an error; pebble is not to hear of it.
+func (g *guard) check(op, name string, err error) {
+	if err != nil {
+		g.freeze(fmt.Errorf("%s %s: %w", op, name, err))
 	}
-	g.freeze(fmt.Errorf("%s %s: %w", op, name, err))
-	return nil
 }
 
 func (g *guard) wrap(op, name string, f vfs.File, err error) (vfs.File, error) {
-	if err := g.bad(op, name, err); err != nil {
-		return nil, err
-	}
-	if g.failure() != nil {
-		if f != nil && err == nil {
-			f.Close()
-		}
+	if err != nil {
+		g.check(op, name, err)
 		return lostFile{}, nil
 	}
 	return &guardFile{File: f, g: g, name: name}, nil
@@ -141,14 +134,16 @@ func (g *guard) Rename(from, to string) error {
 		return nil
 	}
 	g.keep(to)
-	return g.bad("rename", from, g.FS.Rename(from, to))
+	g.check("rename", from, g.FS.Rename(from, to))
+	return nil
 }
 
 func (g *guard) Link(from, to string) error {
 	if g.failure() != nil {
 		return nil
 	}
-	return g.bad("link", from, g.FS.Link(from, to))
+	g.check("link", from, g.FS.Link(from, to))
+	return nil
 }
 
 func (g *guard) Remove(name string) error {
@@ -186,28 +181,18 @@ func (f *guardFile) Write(p []byte) (int, error) {
 	if f.g.failure() != nil {
 		return len(p), nil
 	}
-	n, err := f.File.Write(p)
-	if err == nil {
-		return n, nil
-	}
-	if err = f.g.bad("write", f.name, err); err == nil {
-		n = len(p)
-	}
-	return n, err
+	_, err := f.File.Write(p)
+	f.g.check("write", f.name, err)
+	return len(p), nil
 }
 
 func (f *guardFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.g.failure() != nil {
 		return len(p), nil
 	}
-	n, err := f.File.WriteAt(p, off)
-	if err == nil {
-		return n, nil
-	}
-	if err = f.g.bad("write", f.name, err); err == nil {
-		n = len(p)
-	}
-	return n, err
+	_, err := f.File.WriteAt(p, off)
+	f.g.check("write", f.name, err)
+	return len(p), nil
 }
 
 func (f *guardFile) Preallocate(off, n int64) error {
@@ -221,14 +206,16 @@ func (f *guardFile) Sync() error {
 	if f.g.failure() != nil {
 		return nil
 	}
-	return f.g.bad("sync", f.name, f.File.Sync())
+	f.g.check("sync", f.name, f.File.Sync())
+	return nil
 }
 
 func (f *guardFile) SyncData() error {
 	if f.g.failure() != nil {
 		return nil
 	}
-	return f.g.bad("sync", f.name, f.File.SyncData())
+	f.g.check("sync", f.name, f.File.SyncData())
+	return nil
 }
 
 func (f *guardFile) SyncTo(n int64) (bool, error) {
@@ -236,7 +223,8 @@ func (f *guardFile) SyncTo(n int64) (bool, error) {
 		return true, nil
 	}
 	full, err := f.File.SyncTo(n)
-	return full, f.g.bad("sync", f.name, err)
+	f.g.check("sync", f.name, err)
+	return full, nil
 }
 
 // lostFile takes what is written after the freeze.

@@ -146,11 +146,8 @@ func (s *Store) cut(l *logState, first uint64, end record) error {
 	floor := logPrefix(spaceFloor, l.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.err == nil && s.full() {
-		s.room.Wait()
-	}
-	if s.err != nil {
-		return s.err
+	if err := s.waitForRoom(); err != nil {
+		return err
 	}
 	g := s.open
 	if err := g.batch.DeleteRange(from, to, nil); err != nil {
@@ -202,11 +199,8 @@ func (s *Store) sweepSome() (more bool, err error) {
 func (s *Store) sweepKeys(due [][]byte, now int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.err == nil && s.full() {
-		s.room.Wait()
-	}
-	if s.err != nil {
-		return s.err
+	if err := s.waitForRoom(); err != nil {
+		return err
 	}
 	g := s.open
 	for _, x := range due {

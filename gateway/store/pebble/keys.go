@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -187,9 +188,13 @@ func after(prefix []byte) []byte {
 	return nil
 }
 
-// damaged marks pebble's corruption errors as the contract's.
+// damaged marks pebble's corruption errors, and a file that is gone, as the
+// contract's.
 func damaged(err error) error {
-	if err != nil && pebbledb.IsCorruptionError(err) && !errors.Is(err, store.ErrCorrupt) {
+	if err == nil || errors.Is(err, store.ErrCorrupt) {
+		return err
+	}
+	if pebbledb.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 	}
 	return err

@@ -92,7 +92,6 @@ type Store struct {
 	finished []*group
 	overlay  map[string]pending
 	logs     map[store.Log]*logState
-	retained []*logState
 	key      []byte // scratch
 
 	dropped atomic.Uint64 // groups whose overlay entries are gone
@@ -144,7 +143,11 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 		return nil, fmt.Errorf("store directory %s is in use by another process; stop it or set another dir: %w", cfg.Dir, err)
 	}
 	s.lock = lock
-	if err := s.openDB(); err != nil {
+	err = s.openDB()
+	if err != nil {
+		if f := s.fs.failure(); f != nil { // the cause, which pebble did not hear of
+			err = f
+		}
 		s.lock.Close()
 		return nil, fmt.Errorf("opening the store in %s: %w", cfg.Dir, err)
 	}
@@ -160,8 +163,12 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 // the witness. Until that check nothing is removed from the directory.
 func (s *Store) openDB() (err error) {
 	defer func() {
-		// pebble panics on some kinds of damage that it finds while it opens.
-		if p := recover(); p != nil {
+		// pebble panics at some kinds of damage, and where it cannot write.
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			err = fmt.Errorf("pebble: %w", damaged(p))
+		default:
 			err = fmt.Errorf("%w: pebble: %v", store.ErrCorrupt, p)
 		}
 	}()

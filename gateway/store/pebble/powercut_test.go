@@ -94,18 +94,19 @@ func found(t testing.TB, s *Store) (int, error) {
 // not synced, none, some or all reaches the disk. What is found is a prefix of
 // the commits that holds all that were acknowledged.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	fs := vfs.NewCrashableMem()
 	s := openMem(t, fs)
 	defer s.Close()
 	rnd := rand.New(rand.NewPCG(rand.Uint64(), 0))
-	cuts := 40
+	cuts := 20
 	if testing.Short() {
-		cuts = 10
+		cuts = 5
 	}
 	var acked atomic.Int64
 	made := 0
 	for range cuts {
-		burst := rnd.IntN(400)
+		burst := rnd.IntN(200)
 		wait := acked.Load() + rnd.Int64N(int64(burst)+1)
 		var committing sync.WaitGroup
 		committing.Go(func() {

@@ -285,7 +285,7 @@ func testBig(t *testing.T, open Open) {
 	f := start(t, open)
 	sizes := []int{1 << 20, 3, 5 << 20, 1}
 	if !testing.Short() {
-		sizes = append(sizes, 20<<20, 2)
+		sizes = append(sizes, 17<<20, 2)
 	}
 	for i, n := range sizes {
 		r := strings.Repeat(string(rune('a'+i)), n)
