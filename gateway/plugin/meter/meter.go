@@ -86,6 +86,8 @@ type Options struct {
 	// the clock, give its turn to others, and end the call by a panic; it must not give the memory.
 	// The declared maximum is lifted for it and enforced by the injected memory.grow instead.
 	ReportCheckpoints bool
+
+	onlyGlobal bool // for tests: never keep the fuel in a local
 }
 
 // Module is a rewritten module. Its slices may alias the input.

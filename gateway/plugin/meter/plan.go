@@ -64,7 +64,7 @@ func (b *body) plan() {
 			p.begin(e, p.current)
 		case evLoop:
 			p.push(int32(i))
-			if p.scope == none && e.keepsFuel() {
+			if p.scope == none && b.keepsFuel(e) {
 				p.enterScope(e)
 			}
 			p.head(e)
@@ -90,7 +90,9 @@ func (b *body) plan() {
 }
 
 // keepsFuel tells whether a loop is worth keeping the fuel in the local.
-func (e *event) keepsFuel() bool { return e.kind == evLoop && (!e.counts || e.switches) }
+func (b *body) keepsFuel(e *event) bool {
+	return e.kind == evLoop && (!e.counts || e.switches) && !b.opts.onlyGlobal
+}
 
 // planStart begins the function. One that starts with a loop, as Go's do, shares its scope and its check.
 func (b *body) planStart(e *event) {
@@ -100,7 +102,7 @@ func (b *body) planStart(e *event) {
 	for b.events[first].kind == evBlock {
 		first++
 	}
-	shared := b.events[first].keepsFuel()
+	shared := b.keepsFuel(&b.events[first])
 	if shared {
 		p.enterScope(e)
 	}
