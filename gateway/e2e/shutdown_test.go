@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+)
+
+// SIGTERM under load: the exit status is 0, clients are told, and what was
+// acknowledged is there after the restart.
+func TestGracefulShutdown(t *testing.T) {
+	rounds := 5
+	if testing.Short() {
+		rounds = 2
+	}
+	g := start(t, demo("", ""))
+	f := newFleet(6, 64)
+	for range rounds {
+		idle5, idle3 := g.v5("idle-5"), g.v3("idle-3")
+		reader := g.consumer()
+		go func() { // a consumer under load
+			for {
+				p, err := reader.read()
+				if err != nil {
+					return
+				}
+				if m, ok := p.(*packet.Publish); ok && reader.write(&packet.Ack{Type: packet.PUBACK, ID: m.ID}) != nil {
+					return
+				}
+			}
+		}()
+		wait := f.publish(t, g.mqtt, nil)
+		time.Sleep(150 * time.Millisecond) // the load
+		if status := g.stop(); status != 0 {
+			t.Fatalf("exit status %d\n%s", status, g.out.tail())
+		}
+		wait()
+		for _, p := range f {
+			if p.last != packet.CodeServerShuttingDown {
+				t.Errorf("%s: the last packet was no DISCONNECT 0x8B but %#x", p.device, p.last)
+			}
+			p.last = 0
+		}
+		if d := expect[*packet.Disconnect](idle5); d.Code != packet.CodeServerShuttingDown {
+			t.Errorf("an idle client got DISCONNECT %#x", d.Code)
+		}
+		if p := idle3.recv(); p != nil {
+			t.Errorf("an idle client of MQTT 3.1.1 got %T", p)
+		}
+		g.run()
+	}
+	f.verify(t, g.events())
+}
+
+// A second signal ends a gateway that cannot end in order at once.
+func TestSecondSignal(t *testing.T) {
+	// A plugin that needs longer than the test for an event, so that the stop waits.
+	g := start(t, demo(chaos("deadline = \"60s\"\nfuel = 1_000_000_000_000"), ""))
+	stuck := g.v5("stuck")
+	stuck.send(&packet.Publish{Topic: "chaos", QoS: 1, ID: 1, Payload: []byte("spin")})
+	eventually(t, "the plugin has the event", func() bool {
+		n, _ := g.metric("tributary_router_received_total")
+		return n > 0
+	})
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	eventually(t, "it is stopping", func() bool {
+		c, err := open(g.mqtt, packet.V5)
+		if err == nil {
+			c.nc.Close()
+		}
+		return err != nil
+	})
+	select {
+	case <-g.ended:
+		t.Fatal("it ended with an event in flight")
+	case <-time.After(200 * time.Millisecond):
+	}
+	begin := time.Now()
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	if status := g.wait(); status == 0 {
+		t.Error("exit status 0")
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	g.run()
+	g.v5("after").accepted("temperature", "1")
+}
