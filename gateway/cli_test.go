@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -16,7 +17,8 @@ import (
 func tributary(t *testing.T, ctx context.Context, stdin string, env []string, args ...string) (status int, out, errs string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	status = run(ctx, args, &terminal{in: strings.NewReader(stdin), out: &o, err: &e, env: append(os.Environ(), env...)})
+	others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TRIBUTARY_") })
+	status = run(ctx, args, &terminal{in: strings.NewReader(stdin), out: &o, err: &e, env: append(others, env...)})
 	return status, o.String(), e.String()
 }
 

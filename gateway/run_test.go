@@ -118,7 +118,7 @@ func TestRun(t *testing.T) {
 	}
 
 	mqtt, _, stop = startGateway(t, options...)
-	status, out, errs = tributary(t, t.Context(), "", nil, "tail", "demo", "--address", mqtt, "--from", "first", "--count", "2")
+	status, out, errs = tributary(t, t.Context(), "", nil, "tail", "demo", "--address", mqtt, "--from", "first", "--count", "1")
 	if status != 0 || !strings.Contains(out, `  sensor-1  io.drogue.event.v1  temperature  {"celsius":21.5}`+"\n") {
 		t.Errorf("tail: %d\n%s%s", status, out, errs)
 	}

@@ -183,7 +183,7 @@ disabled = true
 		{name: "the file's other keys stay", set: []string{"applications.plant.anonymous=true"}, check: func(c *Config) any { return c.Registry.Applications["plant"].Messaging }, want: true},
 		{name: "defaults of a named application", set: []string{"applications.new.messaging=true"}, check: func(c *Config) any { return c.Registry.Applications["new"].RetentionAge }, want: 168 * time.Hour},
 		{name: "defaults of a named device", check: func(c *Config) any { return c.Registry.Applications["plant"].Devices["dev.1 x"].Subscribe }, want: []string{"#"}},
-		{name: "switches of the tests", env: []string{"TRIBUTARY_REQUIRE_CLIENTS=1", "TRIBUTARY_CONFIG=x"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
+		{name: "the name of the file", env: []string{"TRIBUTARY_CONFIG=x"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 		{name: "Kubernetes", env: []string{"TRIBUTARY_SERVICE_HOST=10.0.0.1", "TRIBUTARY_SERVICE_PORT_MQTT=1883", "TRIBUTARY_PORT=tcp://x", "TRIBUTARY_PORT_1883_TCP=tcp://x"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 		{name: "other programs", env: []string{"PATH=/bin", "TRIBUTARYX=1"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 

@@ -143,15 +143,14 @@ func parent(path string) string {
 	return strings.TrimSuffix(path, "."+bare(parts[len(parts)-1]))
 }
 
-// envPrefix begins every variable that is a setting. ours are variables of
-// other purposes: the file's name, switches of the tests; foreign ones are set by
-// Kubernetes when a service is called tributary.
-const envPrefix = "TRIBUTARY_"
-
-var (
-	ours    = []string{"TRIBUTARY_CONFIG", "TRIBUTARY_REQUIRE_CLIENTS"}
-	foreign = regexp.MustCompile(`^TRIBUTARY_(SERVICE_(HOST|PORT)|PORT)(_|$)`)
+// envPrefix begins every variable that is a setting. fileVariable names the file
+// (main reads it); foreign ones are set by Kubernetes for a service called tributary.
+const (
+	envPrefix    = "TRIBUTARY_"
+	fileVariable = "TRIBUTARY_CONFIG"
 )
+
+var foreign = regexp.MustCompile(`^TRIBUTARY_(SERVICE_(HOST|PORT)|PORT)(_|$)`)
 
 func (l *loader) environment(env []string) {
 	env = slices.Clone(env)
@@ -159,7 +158,7 @@ func (l *loader) environment(env []string) {
 	for _, variable := range env {
 		name, value, _ := strings.Cut(variable, "=")
 		key, ok := strings.CutPrefix(name, envPrefix)
-		if !ok || slices.Contains(ours, name) || foreign.MatchString(name) {
+		if !ok || name == fileVariable || foreign.MatchString(name) {
 			continue
 		}
 		l.text(name, strings.Split(strings.ToLower(key), "__"), value)
