@@ -38,8 +38,7 @@ type pending struct {
 }
 
 func (s *Store) newGroup() *group {
-	return &group{seq: 1, batch: s.db.NewBatch(
-		pebbledb.WithInitialSizeBytes(64<<10), pebbledb.WithMaxRetainedSizeBytes(int(2*s.cfg.MaxPendingBytes)))}
+	return &group{seq: 1, batch: s.db.NewBatch(pebbledb.WithInitialSizeBytes(64<<10), pebbledb.WithMaxRetainedSizeBytes(1<<20))}
 }
 
 func (s *Store) full() bool {
@@ -384,7 +383,7 @@ func (s *Store) recycle(g *group) {
 	g.batch.Reset()
 	*g = group{batch: g.batch, done: g.done[:0], keys: g.keys[:0], grown: g.grown[:0]}
 	s.mu.Lock()
-	if len(s.free) < 2 {
+	if len(s.free) < 16 { // each keeps at most 1 MiB
 		s.free = append(s.free, g)
 	}
 	s.mu.Unlock()

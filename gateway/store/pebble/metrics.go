@@ -66,10 +66,20 @@ func (s *Store) Metrics() []stage.Metric {
 	return m
 }
 
+// Failure is why the store refuses writes since, nil while it takes them.
+func (s *Store) Failure() error { return s.fs.failure() }
+
 func (s *Store) listener() *pebbledb.EventListener {
 	return &pebbledb.EventListener{
-		BackgroundError: func(err error) { s.note("background work", err) },
+		BackgroundError: func(err error) {
+			if s.Failure() == nil { // else it only misses what was not written
+				s.note("background work", err)
+			}
+		},
 		DataCorruption: func(i pebbledb.DataCorruptionInfo) {
+			if s.Failure() != nil {
+				return // of a file that is not all on disk, and not needed after a restart
+			}
 			s.stats.corruption.Add(1)
 			s.log.Error("store: a damaged file: restore a backup", "file", i.Path, "err", i.Details)
 		},
