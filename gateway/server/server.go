@@ -161,7 +161,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	rt.Start(g.mqtt)
 	g.serve(listeners, admin.New(cfg.Admin, []func() []stage.Metric{
 		g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics,
-	}, s.unready, s.log))
+	}, func() []string { return s.unready(st) }, s.log))
 	return g, nil
 }
 
@@ -236,11 +236,14 @@ func (s *Server) listen(addresses map[string]string) (_ map[string]net.Listener,
 }
 
 // unready says why the gateway should get no traffic.
-func (s *Server) unready() []string {
+func (s *Server) unready(st *pebble.Store) (reasons []string) {
 	if !s.ready.Load() {
-		return []string{"the gateway is starting or stopping"}
+		reasons = append(reasons, "the gateway is starting or stopping")
 	}
-	return nil
+	if err := st.Failure(); err != nil {
+		reasons = append(reasons, fmt.Sprintf("the store takes no writes until a restart: %v", err))
+	}
+	return reasons
 }
 
 // loadPlugins loads the module of every declared plugin.
