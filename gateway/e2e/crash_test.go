@@ -21,6 +21,7 @@ type numbered struct {
 	device string
 	topic  string // load where it is empty
 	window int
+	extra  int  // bytes in each event beside its number
 	acked  int  // events 1 to acked were acknowledged
 	last   byte // reason code of a DISCONNECT that ended the last connection
 }
@@ -50,6 +51,7 @@ func (p *numbered) publish(address string, stop <-chan struct{}) error {
 	for range p.window {
 		credit <- struct{}{}
 	}
+	extra := strings.Repeat("x", p.extra)
 	ended := make(chan error, 1)
 	go func(next int) { ended <- p.collect(c, next, credit) }(p.acked + 1)
 	for n := p.acked + 1; ; n++ {
@@ -61,7 +63,7 @@ func (p *numbered) publish(address string, stop <-chan struct{}) error {
 			c.nc.Close()
 			return <-ended
 		}
-		m := &packet.Publish{Topic: cmp.Or(p.topic, "load"), QoS: 1, ID: packetID(n), Payload: fmt.Appendf(nil, `{"n":%d}`, n)}
+		m := &packet.Publish{Topic: cmp.Or(p.topic, "load"), QoS: 1, ID: packetID(n), Payload: fmt.Appendf(nil, `{"n":%d,"extra":"%s"}`, n, extra)}
 		if c.write(m) != nil {
 			return <-ended // after the acknowledgements that had come
 		}
@@ -142,8 +144,8 @@ func (f fleet) verify(t *testing.T, log []event.Event) {
 		}
 		ids[e.ID] = true
 		var n int
-		if _, err := fmt.Sscanf(string(e.Data), `{"n":%d}`, &n); err != nil {
-			t.Fatalf("the log holds %q: %v", e.Data, err)
+		if _, err := fmt.Sscanf(string(e.Data), `{"n":%d,`, &n); err != nil {
+			t.Fatalf("the log holds %.100q: %v", e.Data, err)
 		}
 		switch at := reached[e.Device]; {
 		case n == at+1:

@@ -217,7 +217,6 @@ func TestAdmin(t *testing.T) {
 		value  float64
 	}{
 		{`tributary_mqtt_received_messages_total{qos="1"}`, 13},
-		{`tributary_router_outcomes_total{outcome="accepted"}`, 12}, // two of them connections
 		{`tributary_router_outcomes_total{outcome="refused"}`, 3},
 		{`tributary_router_emitted_total`, 10},
 		{`tributary_router_quarantined_total`, 2},
@@ -225,7 +224,7 @@ func TestAdmin(t *testing.T) {
 		{`tributary_consumer_group_members{group="s.g",log="e/demo"}`, 1},
 		{`tributary_consumer_group_unacknowledged_records{group="s.g",log="e/demo"}`, 3},
 	} {
-		if value, ok := g.metric(c.sample); !ok || value < c.value || c.value != 12 && value != c.value {
+		if value, ok := g.metric(c.sample); !ok || value != c.value {
 			t.Errorf("%s is %v (%v), want %v", c.sample, value, ok, c.value)
 		}
 	}
