@@ -260,7 +260,7 @@ func (b *body) ordinary(at int, op byte) {
 
 // miscellaneous reads an instruction behind 0xfc. What works on a length pays for it.
 func (b *body) miscellaneous(at int) {
-	switch sub := b.u32(); sub {
+	switch sub := b.opcode(); sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncation
 		b.plain++
 	case 8:
@@ -314,7 +314,7 @@ func (b *body) tableCall(at int, opcode string, tables int) {
 
 // vector reads an instruction behind 0xfd.
 func (b *body) vector(at int) {
-	sub := b.u32()
+	sub := b.opcode()
 	switch {
 	case sub <= 11, sub == 92, sub == 93:
 		b.memArg()

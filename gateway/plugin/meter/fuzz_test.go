@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -11,7 +12,8 @@ import (
 
 // FuzzRewrite: whatever the bytes, Rewrite neither panics nor allocates beyond their measure; and
 // of the modules that it accepts, the runtime accepts the result exactly if it accepts the original.
-// With inCode the bytes are the code of a function, since few random modules get as far as that.
+// The second half is a matter of security: where the runtime read other instructions than Rewrite
+// did, they could reach the meter, whose indices are invalid in the original. With inCode the bytes are the code of a function, since few random modules get as far as that.
 func FuzzRewrite(f *testing.F) {
 	for _, m := range testModules(f) {
 		f.Add(m, false)
@@ -46,6 +48,9 @@ func FuzzRewrite(f *testing.F) {
 			t.Error("rewriting twice gives different bytes")
 		}
 		want, got := compiles(r, data), compiles(r, m.Bytes)
+		if want != nil && strings.Contains(want.Error(), "custom") {
+			return // which may be left out
+		}
 		if (want == nil) != (got == nil) {
 			t.Errorf("original: %v\nrewritten: %v", want, got)
 		}

@@ -41,6 +41,19 @@ func TestGuestCannotReachTheMeter(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+	// wazero reads one byte of a vector opcode, whatever its length: behind 0x8c it would take the
+	// second byte for unreachable and the constant for instructions that set the fuel.
+	smuggled := append([]byte{opI64Const, 0x7f, 0x24, 1}, slices.Repeat([]byte{0x01}, 12)...)
+	for name, m := range map[string][]byte{
+		"padded v128.const":   codeModule(slices.Concat([]byte{0xfd, 0x8c, 0x00}, smuggled, []byte{opDrop})...),
+		"padded vector":       codeModule(0xfd, 0x80, 0x81, 0x00),
+		"padded memory.fill":  codeModule(opI32Const, 0, opI32Const, 0, opI32Const, 0, 0xfc, 0x8b, 0x00, 0),
+		"padded in constants": module(sec(secGlobal, vec(slices.Concat([]byte{typeV128, 0, 0xfd, 0x8c, 0x00}, smuggled, []byte{opEnd}))...)),
+	} {
+		if _, err := Rewrite(m, Options{}); err == nil || !strings.Contains(err.Error(), "more bytes than it needs") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	for _, name := range []string{
 		FuelGlobal, ReserveGlobal, InterruptGlobal, StopGlobal, PagesGlobal, GlobalPrefix + "0", GlobalPrefix,
 	} {

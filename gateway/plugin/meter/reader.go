@@ -67,6 +67,17 @@ func (r *reader) u32() uint32 {
 	return 0
 }
 
+// opcode reads the number behind a prefix byte and refuses a padded one: a runtime that reads a
+// single byte there would see other instructions than we do.
+func (r *reader) opcode() uint32 {
+	at := r.pos
+	v := r.u32()
+	if r.err == nil && r.pos-at > 1 && r.data[r.pos-1] == 0 {
+		r.failf("opcode %#x %d has more bytes than it needs", r.data[at-1], v)
+	}
+	return v
+}
+
 // signed reads a signed LEB128 of at most the given bits and checks the unused bits of the last byte.
 func (r *reader) signed(bits int) int64 {
 	var v int64

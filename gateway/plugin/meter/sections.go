@@ -54,7 +54,7 @@ func (w *rewriter) constExpr() {
 	case 0xd2:
 		w.index("function", uint32(len(w.funcs)))
 	case 0xfd:
-		if sub := w.u32(); sub != 12 {
+		if sub := w.opcode(); sub != 12 {
 			w.failf("constant expression with opcode 0xfd %d", sub)
 		}
 		w.bytes(16)
