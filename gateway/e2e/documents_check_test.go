@@ -16,9 +16,9 @@ func timeout() <-chan time.Time { return time.After(patience) }
 
 // output compares what was printed with what the page shows. JSON that is no
 // output must be JSON.
-func (p *page) output(b *block, s *terminal) {
+func (p *page) output(b *block, terminals []*terminal) {
 	p.t.Helper()
-	if s == nil {
+	if len(terminals) == 0 {
 		if b.language == "json" && !json.Valid([]byte(b.text)) {
 			p.fail(b, "this is no JSON")
 		}
@@ -30,20 +30,19 @@ func (p *page) output(b *block, s *terminal) {
 	}
 	want, late := p.neutral(b.text), timeout()
 	for {
-		got := p.neutral(s.String())
-		ended := false
-		select {
-		case <-s.ended:
-			ended = true
-		default:
-		}
-		switch {
-		case matches(want, got, ended):
-			return
-		case ended && !strings.Contains(s.cmd.Args[len(s.cmd.Args)-1], "curl "):
-			p.fail(b, "it printed\n%s\nand the page shows\n%s", got, want)
-		case ended: // what a metric shows may come a moment later
-			s = p.spawn(b, s.cmd.Args[len(s.cmd.Args)-1])
+		var got string
+		for _, s := range terminals {
+			ended := s.over()
+			if got = p.neutral(s.String()); matches(want, got, ended) {
+				return
+			}
+			script := s.cmd.Args[len(s.cmd.Args)-1]
+			switch {
+			case ended && strings.HasPrefix(script, "curl "): // a metric may come a moment later
+				terminals = []*terminal{p.spawn(b, script)}
+			case ended:
+				p.fail(b, "it printed\n%s\nand the page shows\n%s", got, want)
+			}
 		}
 		select {
 		case <-late:

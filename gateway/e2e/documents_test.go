@@ -25,7 +25,7 @@ import (
 // ```json block must be JSON. A comment before a block says what cannot be seen:
 //
 //	<!-- test: background <name> -->      it does not end by itself
-//	<!-- test: output of <name> -->       this is what that one prints
+//	<!-- test: output of <name> -->       this is what that one prints; "or <name>" may follow
 //	<!-- test: settings -->               goes into gateway.toml, and the gateway is started anew
 //	<!-- test: fails -->                  its exit status is not 0
 //	<!-- test: skip <reason> -->          it is not run
@@ -71,7 +71,7 @@ type block struct {
 
 var (
 	fence   = regexp.MustCompile("^( *)```([a-z]*)$")
-	comment = regexp.MustCompile(`^ *<!-- test: (?:(settings|fails)|(background|output of) ([a-z]+)|(skip) (.+)) -->$`)
+	comment = regexp.MustCompile(`^ *<!-- test: (?:(settings|fails)|(background|output of) ([a-z]+(?: or [a-z]+)*)|(skip) (.+)) -->$`)
 )
 
 func parseBlocks(text string) (blocks []block, err error) {
@@ -119,33 +119,48 @@ type page struct {
 func (p *page) run(blocks []block) {
 	var last *terminal // of the block before, when it was run
 	for i := range blocks {
-		b, shell := &blocks[i], last
-		last = nil
+		b := &blocks[i]
 		if b.verb == "skip" {
 			p.t.Logf("%s:%d is not run: %s", p.name, b.line, b.note)
+			last = nil
 			continue
 		}
 		switch b.language {
 		case "sh":
 			p.ready(b)
 			last = p.shell(b)
+			continue
 		case "toml":
 			p.settings(b)
 		case "text", "console", "json":
-			if b.verb == "output of" {
-				if shell = p.terminals[b.name]; shell == nil {
-					p.fail(b, "no block is called %s", b.name)
-				}
-			}
-			p.output(b, shell)
+			p.output(b, p.shown(b, last))
 		case "go":
 			p.source(b)
 		}
+		last = nil
 	}
 	for _, s := range p.terminals {
 		s.end(syscall.SIGKILL)
 	}
 	p.stop(&block{})
+}
+
+// shown are the terminals of which one prints what a block shows.
+func (p *page) shown(b *block, last *terminal) (list []*terminal) {
+	if b.verb != "output of" {
+		if last != nil {
+			list = append(list, last)
+		}
+		return list
+	}
+	for _, name := range strings.Split(b.name, " or ") {
+		s := p.terminals[name]
+		if s == nil {
+			p.fail(b, "no block is called %s", name)
+		}
+		list = append(list, s)
+	}
+	return list
 }
 
 func (p *page) fail(b *block, format string, args ...any) {
@@ -338,14 +353,11 @@ func (p *page) spawn(b *block, script string) *terminal {
 // wait waits until a background block has printed something.
 func (p *page) wait(b *block, s *terminal, what string, ok func(out string) bool) {
 	eventually(p.t, fmt.Sprintf("%s:%d: %s", p.name, b.line, what), func() bool {
-		select {
-		case <-s.ended:
-			if !ok(s.String()) {
-				p.fail(b, "it ended before this: %s\n%s", what, s)
-			}
-		default:
+		ended, is := s.over(), ok(s.String())
+		if ended && !is {
+			p.fail(b, "it ended before this: %s\n%s", what, s)
 		}
-		return ok(s.String())
+		return is
 	})
 }
 
@@ -364,6 +376,16 @@ func (s *terminal) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.out.Write(b)
+}
+
+// over says whether the block has ended; what it printed is then complete.
+func (s *terminal) over() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *terminal) raw() string {
