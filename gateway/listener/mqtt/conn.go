@@ -89,13 +89,14 @@ func (c *conn) serve() {
 		c.shut(fault.Code, fault.Reason)
 		c.server.log.Debug("mqtt connection failed", "client", c.clientID, "peer", c.peer, "code", fault.Code, "reason", fault.Reason)
 	}
-	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
-		c.nc.Close()
-	}
 	if errors.Is(err, errHalted) {
 		c.drain()
 	}
-	c.server.detach(c, !errors.Is(err, errDisconnected))
+	after := c.server.detach(c, !errors.Is(err, errDisconnected))
+	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
+		c.nc.Close() // whoever sees the end of the connection finds it detached
+	}
+	after()
 	c.finish()
 }
 

@@ -145,39 +145,40 @@ func (s *session) prune(from *sender) {
 
 // detach takes a connection away from its session after it ended. It does
 // nothing if the session has another by now. failed says that the client did not
-// say goodbye, so that its will is due.
-func (s *Server) detach(c *conn, failed bool) {
+// say goodbye, so that its will is due. What it returns is to be called next; it
+// may block.
+func (s *Server) detach(c *conn, failed bool) (after func()) {
 	ses := c.session
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	ses.mu.Lock()
+	defer ses.mu.Unlock()
 	if ses.conn != c {
-		ses.mu.Unlock()
-		s.mu.Unlock()
-		return
+		return func() {}
 	}
-	after := []func(){ses.unplug()}
+	list := []func(){ses.unplug()}
 	w := ses.will
 	ses.will = nil
 	switch {
 	case w == nil || !failed || s.stopping: // [MQTT-3.14.4-3]
 	case w.delay == 0 || ses.expiry == 0:
-		after = append(after, w.send)
+		list = append(list, w.send)
 	default:
 		ses.will = w
 		ses.willTimer = time.AfterFunc(min(w.delay, ses.expiry), func() { ses.sendWill(w) })
 	}
 	if ses.expiry == 0 {
-		after = append(after, s.end(ses)...)
+		list = append(list, s.end(ses)...)
 	} else if ses.expiry != forever {
 		visit := ses.visits
 		ses.timer = time.AfterFunc(ses.expiry, func() { s.expire(ses, visit) })
 	}
-	ses.mu.Unlock()
-	s.mu.Unlock()
-	for _, f := range after {
-		f()
+	return func() {
+		for _, f := range list {
+			f()
+		}
+		s.announce(ses.device)
 	}
-	s.announce(ses.device)
 }
 
 // sendWill sends a delayed will, unless the client returned in time.

@@ -80,8 +80,7 @@ func (sp *space) adopt(orphans []item) {
 	now := time.Now()
 	for _, it := range orphans {
 		if sub := sp.another(it.shared, it.m.qos); sub != nil {
-			it.shared, it.ids, it.qos = sub, sub.ids, min(it.m.qos, sub.qos)
-			sub.session.deliver(it, now)
+			sp.handOut(it.m, sub, now)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (sp *space) publish(m *message, now time.Time) (best stage.Delivery, matche
 		keep = m
 	}
 	sp.collect(m.topic, m.qos, keep, h, now)
-	return h.send(m, now), !h.none()
+	return sp.send(m, h, now), !h.none()
 }
 
 // publishPacket does the same for a PUBLISH. It makes a message of it only if
@@ -70,7 +70,7 @@ func (sp *space) publishPacket(p *packet.Publish, from *session, now time.Time) 
 	if m == nil {
 		m = newMessage(p, now, from)
 	}
-	h.send(m, now)
+	sp.send(m, h, now)
 	return true, true
 }
 
@@ -113,15 +113,29 @@ func (sp *space) retain(m *message, now time.Time) bool {
 	return false
 }
 
-func (h *hits) send(m *message, now time.Time) (best stage.Delivery) {
+func (sp *space) send(m *message, h *hits, now time.Time) (best stage.Delivery) {
 	if len(h.subs) > 0 {
 		best = fanOut(m, h, now)
 	}
 	for _, sub := range h.picked {
-		it := item{m: m, qos: min(m.qos, sub.qos), retain: m.retain && sub.asIs, ids: sub.ids, shared: sub}
-		best = max(best, sub.session.deliver(it, now))
+		best = max(best, sp.handOut(m, sub, now))
 	}
 	return best
+}
+
+// handOut delivers a message to one member of a shared subscription; where that
+// one has ended since it was picked, or is full, to one of the next in turn.
+func (sp *space) handOut(m *message, sub *subscription, now time.Time) (d stage.Delivery) {
+	for range 4 {
+		it := item{m: m, qos: min(m.qos, sub.qos), retain: m.retain && sub.asIs, ids: sub.ids, shared: sub}
+		if d = sub.session.deliver(it, now); d != stage.NoDevice {
+			return d
+		}
+		if sub = sp.another(sub, m.qos); sub == nil {
+			return d
+		}
+	}
+	return d
 }
 
 // fanOut delivers one copy to each session, with the greatest QoS and all the
