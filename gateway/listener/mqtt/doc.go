@@ -17,10 +17,12 @@
 //
 // # Lock order
 //
-//	Server.mu → session.mu → space.mu → conn.mu
-//	                       → index.mu → device.mu
+//	Server.mu → session.mu → space.mu
+//	                       → conn.mu
+//	Server.mu → index.mu → device.mu ← session.mu
+//	Server.mu → spacesMu → space.mu
 //
-// A lock is only ever taken while holding locks to its left; locks of the same
+// A lock is only ever taken while holding locks that point to it; two of the same
 // kind are never held together. Nothing that may block (router, logs,
 // authenticator, socket) is called under any of them: those calls happen on the
 // reader, or after unlocking. A fan-out collects its receivers under space.mu,
