@@ -17,6 +17,7 @@ type body struct {
 	open       []int // events that opened the blocks around the current instruction
 	plain      uint32
 	planner    planner
+	outers     []uint32 // of the open blocks while writing: how many of them have an outer loop
 	codeBuffer []byte
 }
 
@@ -31,6 +32,7 @@ type event struct {
 	counts   bool // calls: whether it counts fuel; blocks: whether anything inside does
 	switches bool // blocks: whether there is a br_table inside
 	table    bool // blocks: whether a br_table jumps to its label
+	outer    bool // loops: whether one is put around it, where the checkpoint is called
 	load     bool // the fuel moves to the local before it
 	spill    bool // the fuel moves to the global before it, for calls only while they run
 }
@@ -191,7 +193,7 @@ func (b *body) instruction() {
 		b.event(at, evBranch, b.label())
 	case op == opBrIf:
 		b.event(at, evBranchIf, b.label())
-	case op == 0x0e:
+	case op == opBrTable:
 		b.branchTable(at)
 	case op == opReturn:
 		b.event(at, evBranch, uint32(len(b.open)-1))

@@ -116,6 +116,7 @@ const (
 	opElse        = 0x05
 	opEnd         = 0x0b
 	opBrIf        = 0x0d
+	opBrTable     = 0x0e
 	opReturn      = 0x0f
 	opDrop        = 0x1a
 	opSelect      = 0x1b
@@ -157,8 +158,15 @@ func (a *asm) count(units int64, local, check bool) *asm {
 	case !check:
 		return a.getLocal().i64(units).op(opI64Sub).setLocal()
 	}
-	a.getLocal().i64(units).op(opI64Sub).u32(opLocalTee, a.local).i64(0).op(opI64LtS, opIf, void)
-	return a.getLocal().set(glFuel).call(fnCheckpoint).get(glFuel).setLocal().op(opEnd)
+	return a.getLocal().i64(units).op(opI64Sub).setLocal().belowZero().op(opIf, void).refuelLocal().op(opEnd)
+}
+
+// belowZero leaves whether the fuel in the local is.
+func (a *asm) belowZero() *asm { return a.getLocal().i64(0).op(opI64LtS) }
+
+// refuelLocal calls the checkpoint where the fuel is in the local.
+func (a *asm) refuelLocal() *asm {
+	return a.getLocal().set(glFuel).call(fnCheckpoint).get(glFuel).setLocal()
 }
 
 // settle takes the new value of the fuel from the stack and calls the checkpoint if it is below zero.

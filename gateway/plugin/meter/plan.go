@@ -38,6 +38,7 @@ type planner struct {
 	scope    int   // index of the frame whose scope this is, or none
 	total    int64 // units of the function
 	useLocal bool
+	useOuter bool // whether a loop has one around it
 }
 
 // plan divides the function into segments and decides where its fuel is kept: a loop that calls
@@ -46,7 +47,7 @@ type planner struct {
 func (b *body) plan() {
 	p := &b.planner
 	p.segments, p.frames = p.segments[:0], p.frames[:0]
-	p.total, p.useLocal, p.scope = 0, false, none
+	p.total, p.useLocal, p.useOuter, p.scope = 0, false, false, none
 	for i := range b.events {
 		e := &b.events[i]
 		if i > 0 {
@@ -67,6 +68,8 @@ func (b *body) plan() {
 			if p.scope == none && b.keepsFuel(e) {
 				p.enterScope(e)
 			}
+			e.outer = p.scope != none
+			p.useOuter = p.useOuter || e.outer
 			p.head(e)
 		case evElse:
 			p.begin(e, p.frames[len(p.frames)-1].segment)

@@ -5,6 +5,7 @@ func (b *body) write(out []byte) []byte {
 	p := &b.planner
 	a := b.asm()
 	a.b, a.local = b.codeBuffer[:0], b.locals
+	b.outers = b.outers[:0]
 	if p.useLocal {
 		a.b = appendU32(a.b, b.groups+1)
 		a.op(b.data[b.declared:b.code]...).op(1, typeI64)
@@ -21,7 +22,9 @@ func (b *body) write(out []byte) []byte {
 			continue
 		}
 		if s := &p.segments[e.segment]; s.units > 0 && !s.merged {
-			a.count(s.units, s.inLocal, s.check || p.total > largeBody)
+			// The outer loop checks for the loop in it.
+			check := (s.check || p.total > largeBody) && !e.outer
+			a.count(s.units, s.inLocal, check)
 			b.mod.Checkpoints++
 		}
 	}
@@ -49,14 +52,84 @@ func (b *body) around(a *asm, e *event, last bool) {
 
 // instruct writes an event's instruction or what replaces it.
 func (b *body) instruct(a *asm, e *event) {
+	own := b.data[e.at:e.next]
 	switch e.kind {
+	case evStart:
+		b.openBlock(e)
+	case evBlock, evIf:
+		b.openBlock(e)
+		a.op(own...)
+	case evLoop:
+		b.openBlock(e)
+		if e.outer {
+			a.outerLoop(own)
+		} else {
+			a.op(own...)
+		}
+	case evEnd:
+		a.op(own...)
+		if b.closeBlock() {
+			a.op(opEnd)
+		}
+	case evBranch, evBranchIf:
+		b.branch(a, own)
 	case evPages:
 		a.get(glPages)
 	case evCallIn:
 		a.call(e.arg)
 	case evPay:
-		a.call(e.arg).op(b.data[e.at:e.next]...)
+		a.call(e.arg).op(own...)
 	default:
-		a.op(b.data[e.at:e.next]...)
+		a.op(own...)
+	}
+}
+
+// outerLoop opens a loop twice. The inner one leaves to the outer one when the fuel is below zero,
+// and the checkpoint is called there: a call inside the inner one, however seldom, would keep
+// the runtime's compiler from holding anything in registers there.
+func (a *asm) outerLoop(loop []byte) *asm {
+	a.op(loop...)
+	a.belowZero().op(opIf, void).refuelLocal().op(opEnd)
+	a.op(loop...)
+	return a.belowZero().op(opBrIf, 1)
+}
+
+func (b *body) openBlock(e *event) {
+	n := uint32(0)
+	if len(b.outers) > 0 {
+		n = b.outers[len(b.outers)-1]
+	}
+	if e.outer {
+		n++
+	}
+	b.outers = append(b.outers, n)
+}
+
+// closeBlock tells whether the block has an outer loop, which ends too.
+func (b *body) closeBlock() bool {
+	last := len(b.outers) - 1
+	n := b.outers[last]
+	b.outers = b.outers[:last]
+	return last > 0 && n > b.outers[last-1]
+}
+
+// branch writes a branch whose labels also count the outer loops that it leaves.
+func (b *body) branch(a *asm, own []byte) {
+	if op := own[0]; !b.planner.useOuter || op == opReturn {
+		a.op(own...)
+		return
+	}
+	r := reader{data: own, pos: 1, end: len(own)}
+	a.op(own[0])
+	labels := uint64(1)
+	if own[0] == opBrTable {
+		n := r.u32()
+		a.b = appendU32(a.b, n)
+		labels = uint64(n) + 1
+	}
+	top := len(b.outers) - 1
+	for range labels {
+		depth := r.u32()
+		a.b = appendU32(a.b, depth+b.outers[top]-b.outers[top-int(depth)])
 	}
 }
