@@ -26,25 +26,24 @@ const (
 // Value is a JSON value inside a checked document. It is a view: copying it is
 // cheap, nothing is decoded before it is asked for, and it lives as long as the
 // document's bytes (for the data of an event: until the handler returns).
-type Value struct{ raw []byte }
+type Value struct {
+	doc *document // nil: Missing
+	at  uint32    // its node
+}
 
 // ParseJSON checks that b is one JSON text (RFC 8259: UTF-8, no trailing bytes;
 // at most 256 levels of nesting) and returns its root. Anything else gives a
 // Missing value, on which every other method answers "not there".
-func ParseJSON(b []byte) Value {
-	start, end, ok := checkJSON(b)
-	if !ok {
-		return Value{}
-	}
-	return Value{b[start:end:end]}
-}
+func ParseJSON(b []byte) Value { return new(document).parse(b) }
+
+func (v Value) node() *node { return &v.doc.nodes[v.at] }
 
 // Kind returns the type of the value.
 func (v Value) Kind() Kind {
-	if len(v.raw) == 0 {
+	if v.doc == nil {
 		return Missing
 	}
-	switch v.raw[0] {
+	switch v.doc.text[v.node().start] {
 	case '{':
 		return Object
 	case '[':
@@ -60,10 +59,16 @@ func (v Value) Kind() Kind {
 }
 
 // Exists says that the value is there; null is a value.
-func (v Value) Exists() bool { return len(v.raw) != 0 }
+func (v Value) Exists() bool { return v.doc != nil }
 
 // Raw returns the JSON text of the value without surrounding space, nil if missing.
-func (v Value) Raw() []byte { return v.raw }
+func (v Value) Raw() []byte {
+	if v.doc == nil {
+		return nil
+	}
+	n := v.node()
+	return v.doc.text[n.start:n.end:n.end]
+}
 
 // Get follows member names down through objects. Of members with the same name
 // the last one counts, as in most JSON readers, so that all see the same value.
@@ -78,17 +83,11 @@ func (v Value) member(name string) (found Value) {
 	if v.Kind() != Object {
 		return Value{}
 	}
-	b := v.raw
-	for i := skipSpace(b, 1); b[i] != '}'; {
-		key := i
-		i = skipString(b, i)
-		match := i-key-2 >= len(name) && keyIs(b[key+1:i-1], name) // an escape is longer than what it stands for
-		value := skipColon(b, i)
-		i = skipValue(b, value)
-		if match {
-			found.raw = b[value:i:i]
+	nodes, end := v.doc.nodes, v.node().next
+	for key := v.at + 1; key < end; key = nodes[key+1].next {
+		if k := &nodes[key]; v.doc.keyIs(k, name) {
+			found = Value{v.doc, key + 1}
 		}
-		i = skipComma(b, i)
 	}
 	return found
 }
@@ -100,14 +99,9 @@ func (v Value) Fields() iter.Seq2[string, Value] {
 		if v.Kind() != Object {
 			return
 		}
-		b := v.raw
-		for i := skipSpace(b, 1); b[i] != '}'; i = skipComma(b, i) {
-			key := i
-			i = skipString(b, i)
-			name := b[key+1 : i-1]
-			value := skipColon(b, i)
-			i = skipValue(b, value)
-			if !yield(unquote(name), Value{b[value:i:i]}) {
+		nodes, end := v.doc.nodes, v.node().next
+		for key := v.at + 1; key < end; key = nodes[key+1].next {
+			if !yield(unquote(v.doc.inside(&nodes[key])), Value{v.doc, key + 1}) {
 				return
 			}
 		}
@@ -120,11 +114,9 @@ func (v Value) Elements() iter.Seq[Value] {
 		if v.Kind() != Array {
 			return
 		}
-		b := v.raw
-		for i := skipSpace(b, 1); b[i] != ']'; i = skipComma(b, i) {
-			value := i
-			i = skipValue(b, i)
-			if !yield(Value{b[value:i:i]}) {
+		nodes, end := v.doc.nodes, v.node().next
+		for at := v.at + 1; at < end; at = nodes[at].next {
+			if !yield(Value{v.doc, at}) {
 				return
 			}
 		}
@@ -137,7 +129,7 @@ func (v Value) String() (s string, ok bool) {
 	if v.Kind() != String {
 		return "", false
 	}
-	return unquote(v.raw[1 : len(v.raw)-1]), true
+	return unquote(v.doc.inside(v.node())), true
 }
 
 // Float returns a number; ok is false for any other kind and for a number that
@@ -146,7 +138,7 @@ func (v Value) Float() (f float64, ok bool) {
 	if v.Kind() != Number {
 		return 0, false
 	}
-	f, err := strconv.ParseFloat(view(v.raw), 64)
+	f, err := strconv.ParseFloat(view(v.Raw()), 64)
 	return f, err == nil
 }
 
@@ -156,7 +148,8 @@ func (v Value) Int() (n int64, ok bool) {
 	if v.Kind() != Number {
 		return 0, false
 	}
-	digits, negative := v.raw, v.raw[0] == '-'
+	digits := v.Raw()
+	negative := digits[0] == '-'
 	if negative {
 		digits = digits[1:]
 	}
@@ -179,63 +172,7 @@ func (v Value) Bool() (b, ok bool) {
 	if v.Kind() != Bool {
 		return false, false
 	}
-	return v.raw[0] == 't', true
-}
-
-// The skip functions return the index behind what starts at b[i]. Their input
-// has passed checkJSON, so they look for ends only.
-
-func skipString(b []byte, i int) int {
-	for i = stringStop(b, i+1); b[i] != '"'; i = stringStop(b, i) {
-		i += 2 // a backslash and what it escapes
-	}
-	return i + 1
-}
-
-// skipColon goes from the end of a key to the value.
-func skipColon(b []byte, i int) int { return skipSpace(b, skipSpace(b, i)+1) }
-
-// skipComma goes from the end of a value to the next one, or to the bracket that
-// closes both.
-func skipComma(b []byte, i int) int {
-	if i = skipSpace(b, i); b[i] == ',' {
-		i = skipSpace(b, i+1)
-	}
-	return i
-}
-
-func skipValue(b []byte, i int) int {
-	switch b[i] {
-	case '"':
-		return skipString(b, i)
-	case '{', '[':
-		for depth := 0; ; {
-			switch b[i] {
-			case '"':
-				i = skipString(b, i)
-				continue
-			case '{', '[':
-				depth++
-			case '}', ']':
-				if depth--; depth == 0 {
-					return i + 1
-				}
-			}
-			i++
-		}
-	}
-	for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']' && b[i] > ' ' {
-		i++
-	}
-	return i
-}
-
-// keyIs compares the inside of a JSON string with a name.
-func keyIs(key []byte, name string) bool {
-	if len(key) == len(name) {
-		return view(key) == name && !hasEscape(key)
-	}
-	return hasEscape(key) && unquote(key) == name
+	return v.doc.text[v.node().start] == 't', true
 }
 
 func hasEscape(b []byte) bool { return bytes.IndexByte(b, '\\') >= 0 }

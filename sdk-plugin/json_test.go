@@ -98,8 +98,9 @@ func TestWriter(t *testing.T) {
 func TestJSONAllocatesNothing(t *testing.T) {
 	data := []byte(`{"state":{"reported":{"temperature":21.5,"name":"a","list":[1,2,3]}},"version":3}`)
 	var w Writer
+	var d document
 	if n := testing.AllocsPerRun(100, func() {
-		reported := ParseJSON(data).Get("state", "reported")
+		reported := d.parse(data).Get("state", "reported")
 		sum, _ := reported.Get("temperature").Float()
 		for v := range reported.Get("list").Elements() {
 			f, _ := v.Float()

@@ -23,7 +23,8 @@ type Request struct {
 	settings []byte
 	config   Value
 	data     Value
-	read     uint8 // which of config and data have been parsed
+	docs     [2]document // what they are views of
+	read     uint8       // which of config and data have been parsed
 	state    []byte
 	writer   Writer
 	out      []byte // the response so far: its open messages, then effects
@@ -55,7 +56,7 @@ const (
 func (r *Request) JSON(path ...string) Value {
 	if r.read&readData == 0 {
 		r.read |= readData
-		r.data = ParseJSON(r.Event.Data)
+		r.data = r.docs[0].parse(r.Event.Data)
 	}
 	return r.data.Get(path...)
 }
@@ -65,7 +66,7 @@ func (r *Request) JSON(path ...string) Value {
 func (r *Request) Config(path ...string) Value {
 	if r.read&readConfig == 0 {
 		r.read |= readConfig
-		r.config = ParseJSON(r.settings)
+		r.config = r.docs[1].parse(r.settings)
 	}
 	return r.config.Get(path...)
 }
@@ -142,7 +143,7 @@ const keep = 256 << 10
 // valid until the next call. An error says that there was no request to handle.
 func (r *Request) serve(h Handler, in []byte) ([]byte, error) {
 	r.reset()
-	now, config, err := event.ParseRequest(in, &r.Inbound)
+	now, config, err := event.ReadRequest(in, &r.Inbound)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +166,12 @@ func (r *Request) serve(h Handler, in []byte) ([]byte, error) {
 func (r *Request) reset() {
 	r.read, r.refused = 0, nil
 	r.config, r.data = Value{}, Value{}
+	for i := range r.docs {
+		r.docs[i].text = nil
+		if cap(r.docs[i].nodes) > keep/16 {
+			r.docs[i].nodes = nil
+		}
+	}
 	r.out, r.state = reuse(r.out), reuse(r.state)
 	r.writer.buf = reuse(r.writer.buf)
 }

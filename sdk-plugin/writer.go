@@ -65,7 +65,7 @@ func (w *Writer) Field(name string, v Value) *Writer {
 	if !v.Exists() {
 		return w
 	}
-	return w.Key(name).Raw(v.raw)
+	return w.Key(name).Raw(v.Raw())
 }
 
 // String writes a string. What is not UTF-8 becomes U+FFFD.

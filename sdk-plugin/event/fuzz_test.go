@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -34,8 +35,16 @@ func FuzzParseEvent(f *testing.F) {
 func FuzzParseRequest(f *testing.F) {
 	in := sampleInbound()
 	f.Add(AppendRequest(nil, &in, time.Unix(1, 2), []byte("{}")))
+	plain := usualInbound()
+	f.Add(AppendRequest(nil, &plain, plain.Event.Time, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var first, second Inbound
+		var first, second, quick Inbound
+		if now, config, ok := quickRequest(b, &quick); ok { // then the general way agrees, but for UTF-8
+			now2, config2, err := ParseRequest(b, &second)
+			if d := cmp.Diff(quick, second) + cmp.Diff(now, now2) + cmp.Diff(config, config2); utf8.Valid(header(&quick)) && (err != nil || d != "") {
+				t.Fatal(err, d)
+			}
+		}
 		now, config, err := ParseRequest(b, &first)
 		if err != nil {
 			return
@@ -104,4 +113,54 @@ func FuzzParseJSON(f *testing.F) {
 			t.Error(d)
 		}
 	})
+}
+
+// usualInbound is what a device's message usually looks like.
+func usualInbound() Inbound {
+	return Inbound{
+		Event: Event{ID: "1", Source: "/s", Type: TypePublish, Subject: "t", Time: time.Unix(5, 6).UTC(), DataContentType: "text/plain",
+			Application: "demo", Device: "d", Sender: "d", Extensions: []Attribute{{Name: "x", Value: "y"}}, Data: []byte("{}")},
+		Transport: Transport{Protocol: "mqtt", Topic: "t", QoS: 1, ClientID: "c", Username: "u", Peer: "p"},
+	}
+}
+
+// The quick way is taken for what it is made for, and agrees with the other.
+func TestQuickRequest(t *testing.T) {
+	in := usualInbound()
+	for _, size := range []int{0, 2, 300, 40_000} {
+		in.Event.Data = make([]byte, size)
+		b := AppendRequest(nil, &in, in.Event.Time, []byte("{}"))
+		var quick, general Inbound
+		now, config, ok := quickRequest(b, &quick)
+		now2, config2, err := ParseRequest(b, &general)
+		if !ok || err != nil {
+			t.Fatal(size, ok, err)
+		}
+		if d := cmp.Diff(quick, general) + cmp.Diff(quick, in) + cmp.Diff(now, now2) + cmp.Diff(config, config2); d != "" {
+			t.Error(size, d)
+		}
+		for cut := range min(len(b), 400) { // every truncation is left to the general way
+			if _, _, ok := quickRequest(b[:cut], &quick); ok && cut > 0 {
+				if _, _, err := ParseRequest(b[:cut], &general); err != nil {
+					t.Errorf("cut at %d: quick says yes, the general way %v", cut, err)
+				}
+			}
+		}
+	}
+	in.Transport.Properties = []Property{{Name: "a", Value: "b"}}
+	if _, _, ok := quickRequest(AppendRequest(nil, &in, in.Event.Time, nil), &Inbound{}); ok {
+		t.Error("the quick way takes what it does not read")
+	}
+}
+
+// header is everything of an event but its data, one after the other.
+func header(in *Inbound) []byte {
+	e, t := in.Event, in.Transport
+	e.Data = nil
+	s := e.ID + "\n" + e.Source + "\n" + e.Type + "\n" + e.Subject + "\n" + e.DataContentType + "\n" + e.Application + "\n" + e.Device + "\n" + e.Sender +
+		"\n" + t.Protocol + "\n" + t.Topic + "\n" + t.ClientID + "\n" + t.Username + "\n" + t.Peer
+	for _, a := range e.Extensions {
+		s += "\n" + a.Name + "\n" + a.Value
+	}
+	return []byte(s)
 }

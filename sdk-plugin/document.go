@@ -10,40 +10,80 @@ import (
 // readers downstream (System.Text.Json: 64, serde_json: 128) stop early too.
 const maxDepth = 256
 
-// checkJSON checks one whole JSON text and returns where its value stands. It
-// keeps one bit per level instead of recursing: a call is dear in WebAssembly.
-func checkJSON(b []byte) (start, end int, ok bool) {
-	var inObject [maxDepth / 64]uint64
-	depth := 0
-	start = skipSpace(b, 0)
-	i := start
+// document is a checked JSON text with a node for each value and member name, in
+// the order of the text. Checking meets them all anyway; noting them makes a
+// search jump from name to name instead of reading the text again.
+type document struct {
+	text  []byte
+	nodes []node
+}
+
+// node is a value, or the name before a member's value.
+type node struct {
+	start, end uint32 // in the text; quotes and brackets included
+	// next is the node behind the value and all within it. While an array or
+	// object is open it is the one that holds it. For a name: whether it has escapes.
+	next uint32
+}
+
+const noNode = 1<<32 - 1
+
+// parse checks a text and returns its root. The nodes of an earlier text are
+// overwritten.
+func (d *document) parse(b []byte) Value {
+	d.text, d.nodes = b, d.nodes[:0]
+	if uint64(len(b)) >= noNode || !d.check(b) || !utf8.Valid(b) {
+		return Value{}
+	}
+	return Value{d, 0}
+}
+
+// inside is the text of a string without its quotes.
+func (d *document) inside(n *node) []byte { return d.text[n.start+1 : n.end-1] }
+
+// keyIs compares a member's name. An escape is longer than what it stands for.
+func (d *document) keyIs(k *node, name string) bool {
+	switch n := int(k.end-k.start) - 2; {
+	case n < len(name):
+		return false
+	case k.next != 0:
+		return unquote(d.inside(k)) == name
+	default:
+		return n == len(name) && view(d.text[k.start+1:k.end-1]) == name
+	}
+}
+
+// check reads one whole JSON text. It has a loop instead of recursing: a call is
+// dear in WebAssembly.
+func (d *document) check(b []byte) bool {
+	open, depth := uint32(noNode), 0 // the innermost array or object, and how many there are
+	i := skipSpace(b, 0)
 	for {
 		// A value is due.
 		if i >= len(b) {
-			return 0, 0, false
+			return false
 		}
+		at := uint32(len(d.nodes))
+		d.nodes = append(d.nodes, node{start: uint32(i), next: at + 1})
 		switch c := b[i]; {
 		case c == '"':
 			i = checkString(b, i)
 		case c == '{' || c == '[':
 			if depth == maxDepth {
-				return 0, 0, false
+				return false
 			}
 			i = skipSpace(b, i+1)
 			if i < len(b) && b[i] == c+2 { // '{'+2 is '}', '['+2 is ']'
 				i++
 				break
 			}
-			bit := uint64(1) << (depth % 64)
-			if c == '{' {
-				inObject[depth/64] |= bit
-				i = checkKey(b, i)
-			} else {
-				inObject[depth/64] &^= bit
-			}
+			d.nodes[at].next = open
+			open = at
 			depth++
-			if i < 0 {
-				return 0, 0, false
+			if c == '{' {
+				if i = d.checkKey(b, i); i < 0 {
+					return false
+				}
 			}
 			continue
 		case c == '-' || c >= '0' && c <= '9':
@@ -55,51 +95,57 @@ func checkJSON(b []byte) (start, end int, ok bool) {
 		case c == 'n':
 			i = checkWord(b, i, "null")
 		default:
-			return 0, 0, false
+			return false
 		}
 		if i < 0 {
-			return 0, 0, false
+			return false
 		}
+		d.nodes[at].end = uint32(i)
 
 		// A value has ended: close what it closes, up to the next comma.
 		for {
-			if depth == 0 {
-				return start, i, skipSpace(b, i) == len(b) && utf8.Valid(b)
+			if i = skipSpace(b, i); open == noNode {
+				return i == len(b)
 			}
-			if i = skipSpace(b, i); i == len(b) {
-				return 0, 0, false
+			if i == len(b) {
+				return false
 			}
-			object := inObject[(depth-1)/64]>>((depth-1)%64)&1 != 0
-			c := b[i]
-			if c == '}' && object || c == ']' && !object {
-				depth--
+			holder := &d.nodes[open]
+			kind := b[holder.start]
+			if b[i] == kind+2 {
 				i++
+				open, holder.end, holder.next = holder.next, uint32(i), uint32(len(d.nodes))
+				depth--
 				continue
 			}
-			if c != ',' {
-				return 0, 0, false
+			if b[i] != ',' {
+				return false
 			}
-			if i = skipSpace(b, i+1); object {
-				i = checkKey(b, i)
+			if i = skipSpace(b, i+1); kind == '{' {
+				if i = d.checkKey(b, i); i < 0 {
+					return false
+				}
 			}
 			break
-		}
-		if i < 0 {
-			return 0, 0, false
 		}
 	}
 }
 
 // The check functions return the index behind what they check at b[i], or -1.
 
-// checkKey checks a member name with its colon and returns where its value is due.
-func checkKey(b []byte, i int) int {
+// checkKey checks a member name with its colon, notes it, and returns where its
+// value is due.
+func (d *document) checkKey(b []byte, i int) int {
 	if i >= len(b) || b[i] != '"' {
 		return -1
 	}
-	if i = checkString(b, i); i < 0 {
+	start, escaped := i, uint32(0)
+	if i = stringStop(b, i+1); i < len(b) && b[i] == '"' {
+		i++
+	} else if i, escaped = checkString(b, start), 1; i < 0 {
 		return -1
 	}
+	d.nodes = append(d.nodes, node{uint32(start), uint32(i), escaped})
 	if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
 		return -1
 	}
@@ -160,13 +206,20 @@ func checkNumber(b []byte, i int) int {
 	if b[i] == '-' {
 		i++
 	}
-	if i < len(b) && b[i] == '0' {
+	digits := i
+	for i < len(b) && b[i]-'0' <= 9 {
 		i++
-	} else if i = checkDigits(b, i); i < 0 {
+	}
+	if i == digits || i > digits+1 && b[digits] == '0' {
 		return -1
 	}
 	if i < len(b) && b[i] == '.' {
-		if i = checkDigits(b, i+1); i < 0 {
+		i++
+		digits = i
+		for i < len(b) && b[i]-'0' <= 9 {
+			i++
+		}
+		if i == digits {
 			return -1
 		}
 	}
@@ -174,19 +227,13 @@ func checkNumber(b []byte, i int) int {
 		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
 			i++
 		}
-		return checkDigits(b, i)
-	}
-	return i
-}
-
-// checkDigits wants at least one digit.
-func checkDigits(b []byte, i int) int {
-	start := i
-	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
-		i++
-	}
-	if i == start {
-		return -1
+		digits = i
+		for i < len(b) && b[i]-'0' <= 9 {
+			i++
+		}
+		if i == digits {
+			return -1
+		}
 	}
 	return i
 }
