@@ -72,6 +72,12 @@ func appendNamed(dst []byte, name string, field int, s string) []byte {
 }
 
 func appendString(dst []byte, name string, field int, s string) []byte {
+	if n := len(name) + len(s); n < 0x80-6 && name != "" { // lengths of one byte each: most attributes
+		dst = append(dst, ceAttributes<<3|2, byte(n+6), 1<<3|2, byte(len(name)))
+		dst = append(dst, name...)
+		dst = append(dst, 2<<3|2, byte(len(s)+2), byte(field<<3|2), byte(len(s)))
+		return append(dst, s...)
+	}
 	dst, entry, value := openAttribute(dst, name, len(s)+2)
 	dst = wire.AppendPresent(dst, field, bytesOf(s))
 	return wire.Close(wire.Close(dst, value), entry)

@@ -10,6 +10,9 @@ func AppendString(dst []byte, field int, s string) []byte {
 	if s == "" {
 		return dst
 	}
+	if field < 16 && len(s) < 0x80 { // tag and length of one byte each
+		return append(append(dst, byte(field<<3|typeBytes), byte(len(s))), s...)
+	}
 	return append(AppendUvarint(appendTag(dst, field, typeBytes), uint64(len(s))), s...)
 }
 
