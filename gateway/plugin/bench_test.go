@@ -249,7 +249,7 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 func loadOnce(b *testing.B, cfg Config, wasm []byte) {
-	h, err := New(cfg, discard())
+	h, err := New(cfg, 2, discard())
 	if err != nil {
 		b.Fatal(err)
 	}

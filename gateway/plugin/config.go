@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"fmt"
-	"runtime"
 	"time"
 )
 
@@ -13,9 +12,6 @@ type Config struct {
 	// that the gateway runs: the directory is made for its owner alone and refused
 	// when others may write to it. Empty keeps nothing on disk.
 	CacheDir string `koanf:"cache_dir"`
-	// Shards is the number of instances that each plugin may have, one per worker
-	// of the router. 0 means one per processor that the process may use.
-	Shards int `koanf:"shards"`
 	// MemoryBytes is the greatest linear memory of an instance where the grant
 	// does not say; whole pages of 64 KiB.
 	MemoryBytes int64 `koanf:"memory_bytes"`
@@ -52,14 +48,11 @@ const (
 	pageBytes = 64 << 10
 	maxMemory = 2 << 30
 	maxFuel   = 1 << 40
-	maxShards = 256
 )
 
 // Validate says what is impossible in the configuration, naming the key.
 func (c *Config) Validate() error {
 	switch {
-	case c.Shards < 0 || c.Shards > maxShards:
-		return fmt.Errorf("wasm.shards is %d: use 0 (one per processor) to %d", c.Shards, maxShards)
 	case c.MemoryBytes < pageBytes || c.MemoryBytes > maxMemory:
 		return fmt.Errorf("wasm.memory_bytes is %d: use %d to %d", c.MemoryBytes, pageBytes, maxMemory)
 	case c.Fuel < 1 || c.Fuel > maxFuel:
@@ -74,11 +67,4 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("wasm.log_bytes is %d: use 0 to %d", c.LogBytes, 1<<20)
 	}
 	return nil
-}
-
-func (c *Config) shards() int {
-	if c.Shards > 0 {
-		return c.Shards
-	}
-	return runtime.GOMAXPROCS(0)
 }

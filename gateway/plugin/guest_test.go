@@ -70,7 +70,6 @@ func watGuest(t testing.TB, name string) []byte {
 func testConfig() Config {
 	cfg := Default()
 	cfg.CacheDir = filepath.Join(shared.dir, "cache")
-	cfg.Shards = 2
 	// Generous for the race detector; tests of a limit set their own.
 	cfg.Deadline = 20 * time.Second
 	cfg.StartDeadline = time.Minute
@@ -90,7 +89,7 @@ func logHost(t testing.TB, cfg Config, w io.Writer) *Host {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	h, err := New(cfg, slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	h, err := New(cfg, 2, slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func TestCache(t *testing.T) {
 	if err := os.Chmod(cfg.CacheDir, 0o770); err != nil {
 		t.Fatal(err)
 	}
-	if h, err := New(cfg, nil); err == nil {
+	if h, err := New(cfg, 2, nil); err == nil {
 		_ = h.Close(context.Background())
 		t.Error("a directory that the group may write to was accepted")
 	}
@@ -177,7 +177,6 @@ func TestConfigValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, change := range map[string]func(*Config){
-		"shards":         func(c *Config) { c.Shards = -1 },
 		"memory_bytes":   func(c *Config) { c.MemoryBytes = 1000 },
 		"fuel":           func(c *Config) { c.Fuel = 0 },
 		"deadline":       func(c *Config) { c.Deadline = 5 },

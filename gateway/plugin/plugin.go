@@ -42,19 +42,22 @@ type Read struct {
 // Host holds what plugins share: the runtime, the compiled code, the metrics.
 // Its methods are safe for concurrent use.
 type Host struct {
-	cfg   Config
-	log   *slog.Logger
-	rt    wazero.Runtime
-	cache wazero.CompilationCache
+	cfg    Config
+	shards int
+	log    *slog.Logger
+	rt     wazero.Runtime
+	cache  wazero.CompilationCache
 
 	mu      sync.Mutex
 	plugins []*Plugin
 	closed  bool
 }
 
-// New makes the cache directory and a runtime. The configuration must be valid.
-func New(cfg Config, log *slog.Logger) (*Host, error) {
-	h := &Host{cfg: cfg, log: log}
+// New makes the cache directory and a runtime. Each plugin may have as many
+// instances as there are shards, the router's workers. The configuration must be
+// valid.
+func New(cfg Config, shards int, log *slog.Logger) (*Host, error) {
+	h := &Host{cfg: cfg, shards: max(shards, 1), log: log}
 	// Debug information would only slow the loading: traps name functions without it.
 	rc := wazero.NewRuntimeConfig().WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false)
 	if cfg.CacheDir != "" {
@@ -158,7 +161,7 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 	sum := sha256.Sum256(wasm)
 	p := &Plugin{
 		host: h, name: name, digest: "sha256:" + hex.EncodeToString(sum[:]), grant: grant.withDefaults(&h.cfg),
-		log: h.log.With("plugin", name), slots: make([]slot, h.cfg.shards()),
+		log: h.log.With("plugin", name), slots: make([]slot, h.shards),
 	}
 	if err := p.check(wasm); err != nil {
 		return nil, err

@@ -248,11 +248,7 @@ func (s *Server) unready(st *pebble.Store) (reasons []string) {
 
 // loadPlugins loads the module of every declared plugin.
 func loadPlugins(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plugin.Host, map[string]router.Handler, error) {
-	wasm := cfg.WASM
-	if wasm.Shards == 0 {
-		wasm.Shards = cfg.Router.Workers()
-	}
-	host, err := plugin.New(wasm, log)
+	host, err := plugin.New(cfg.WASM, cfg.Router.Workers(), log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting the plugin host: %w", err)
 	}

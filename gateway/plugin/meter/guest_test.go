@@ -102,12 +102,16 @@ func instantiate(t testing.TB, r wazero.Runtime, module []byte, m *Module) *inst
 	if m != nil {
 		module = m.Bytes
 	}
-	ctx := context.Background()
+	return instantiateWith(t, context.Background(), r, module, m)
+}
+
+func instantiateWith(t testing.TB, ctx context.Context, r wazero.Runtime, module []byte, m *Module) *instance {
+	t.Helper()
 	mod, err := r.InstantiateWithConfig(ctx, module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { mod.Close(ctx) })
+	t.Cleanup(func() { mod.Close(context.Background()) })
 	i := &instance{Module: mod, meter: m}
 	if m != nil {
 		global := func(name string) api.MutableGlobal {

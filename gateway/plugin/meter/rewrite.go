@@ -328,7 +328,11 @@ func (w *rewriter) limits(out []byte, what string, most uint32) (_ []byte, low, 
 			high = most
 		}
 	}
-	if w.err == nil && most > 0 && low > most {
+	switch {
+	case w.err != nil:
+	case flag == 1 && high < low:
+		w.failf("%s starts with %d, over its maximum of %d", what, low, high)
+	case most > 0 && low > most:
 		w.failf("%s starts with %d but only %d are allowed", what, low, most)
 	}
 	if flag == 0 && most == 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
 )
 
 var endless = []string{
@@ -84,6 +85,26 @@ func interrupted(t testing.TB, g *instance, name string, after time.Duration) ti
 	return stopped.Sub(<-raised)
 }
 
+// collect collects garbage until done is closed and then sends the longest time that it took.
+func collect() (done chan struct{}, longest chan time.Duration) {
+	done, longest = make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var worst time.Duration
+		for {
+			select {
+			case <-done:
+				longest <- worst
+				return
+			default:
+				start := time.Now()
+				runtime.GC()
+				worst = max(worst, time.Since(start))
+			}
+		}
+	}()
+	return done, longest
+}
+
 // TestInterrupt stops every endless guest from outside, while garbage collections go on. The
 // bounds are for a loaded machine; BenchmarkInterrupt has the figures.
 func TestInterrupt(t *testing.T) {
@@ -93,22 +114,7 @@ func TestInterrupt(t *testing.T) {
 	for _, name := range endless {
 		t.Run(name, func(t *testing.T) {
 			g := instantiate(t, r, nil, m)
-			slowest := make(chan time.Duration)
-			done := make(chan struct{})
-			go func() {
-				var worst time.Duration
-				for {
-					select {
-					case <-done:
-						slowest <- worst
-						return
-					default:
-						start := time.Now()
-						runtime.GC()
-						worst = max(worst, time.Since(start))
-					}
-				}
-			}()
+			done, slowest := collect()
 			late := interrupted(t, g, name, 200*time.Millisecond)
 			close(done)
 			if worst := <-slowest; worst > bound || late > bound {
@@ -258,5 +264,52 @@ func TestTablesAreCapped(t *testing.T) {
 	}
 	if _, err := Rewrite(testModules(t)["memory"], Options{MaxMemoryPages: 1}); err == nil {
 		t.Error("a memory that starts too large was accepted")
+	}
+}
+
+// reporter is an allocator as the host's: a request for all 4 GiB is a checkpoint.
+type reporter struct {
+	memory      []byte
+	checkpoints int
+	end         int // panic at this one
+}
+
+var errReported = errors.New("reported")
+
+func (r *reporter) Reallocate(size uint64) []byte {
+	if size == 1<<32 {
+		if r.checkpoints++; r.checkpoints == r.end {
+			panic(errReported)
+		}
+		return nil
+	}
+	r.memory = append(r.memory, make([]byte, size-uint64(len(r.memory)))...)
+	return r.memory
+}
+
+func (r *reporter) Free() {}
+
+// TestReportCheckpoints wants the host's allocator to hear of each checkpoint, to be able to end the call, and the
+// declared maximum of the memory to hold nevertheless.
+func TestReportCheckpoints(t *testing.T) {
+	r := newRuntime(t, wazero.NewRuntimeConfigCompiler())
+	m := rewrite(t, testModules(t)["stop"], Options{Interval: 10_000, MaxMemoryPages: 20, ReportCheckpoints: true})
+	host := &reporter{end: -1}
+	ctx := experimental.WithMemoryAllocator(t.Context(), experimental.MemoryAllocatorFunc(
+		func(uint64, uint64) experimental.LinearMemory { return host }))
+	g := instantiateWith(t, ctx, r, m.Bytes, m)
+	g.refuel(1_000_000)
+	if _, err := g.call("spin"); err == nil || g.stop.Get() != StopFuel || host.checkpoints != 100 {
+		t.Errorf("%v, stop %d, %d checkpoints", err, g.stop.Get(), host.checkpoints)
+	}
+	g.refuel(1 << 40)
+	host.end = host.checkpoints + 1000
+	if _, err := g.call("spin"); !errors.Is(err, errReported) || g.stop.Get() != StopNone {
+		t.Errorf("%v, stop %d", err, g.stop.Get())
+	}
+	for _, c := range [][3]uint64{{20, 0xffffffff, 1}, {19, 1, 20}, {1, 0xffffffff, 20}, {0, 20, 20}} {
+		if got, err := g.call("pages", c[0]); err != nil || got[0] != c[1] || got[1] != c[2] {
+			t.Errorf("memory.grow(%d) = %d, %v, want %d", c[0], got, err, c[1:])
+		}
 	}
 }
