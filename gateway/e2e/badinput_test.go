@@ -135,18 +135,7 @@ func TestMalformedConnects(t *testing.T) {
 // A payload that its plugin cannot read ends in quarantine, byte for byte, and
 // stays out of the log; a refused publish is kept nowhere.
 func TestBadPayloads(t *testing.T) {
-	decoder := `
-[plugins.decoder]
-path = "` + wasm("decoder") + `"
-[plugins.decoder.grant]
-emit = ["io.tributary.example.reading.v1"]
-[[routes]]
-application = "demo"
-plugin = "decoder"
-type = "io.tributary.publish.v1"
-topic = "$emqx/things/+/shadow/update"
-`
-	g := start(t, demo(decoder, `
+	g := start(t, demo(decoder(), `
 [applications.demo.devices.d3]
 publish = ["temperature", "$emqx/things/d3/#"]
 `))

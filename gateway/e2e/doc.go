@@ -7,5 +7,6 @@
 // A client program that is missing is named and left out; with the environment
 // variable TRIBUTARY_REQUIRE_CLIENTS=1 it is a failure. mqtt.js is looked for in
 // NODE_PATH and in TRIBUTARY_MQTTJS_DIR (a directory with node_modules). With
-// -race the gateway itself is built with the race detector, too.
+// TRIBUTARY_E2E_RACE=1 the gateway itself is built with the race detector, which
+// takes some minutes: a detected race fails the test.
 package e2e

@@ -70,6 +70,7 @@ func start(t testing.TB, config string, options ...string) *gateway {
 
 func startIn(t testing.TB, dir, config string, options ...string) *gateway {
 	t.Helper()
+	watched()
 	if artefacts.problem != nil {
 		t.Fatal(artefacts.problem)
 	}
@@ -117,8 +118,7 @@ func (g *gateway) spawn() error {
 		"--data-dir", g.dir, "--set", "wasm.cache_dir=" + artefacts.cache, "--set", "log.format=json"}, g.options...)
 	cmd := exec.Command(artefacts.binary, args...)
 	cmd.Dir = g.dir
-	// Variables for these tests are none of the gateway's.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TRIBUTARY_") })
+	cmd.Env = environment()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -132,6 +132,11 @@ func (g *gateway) spawn() error {
 		ended <- cmd.Wait()
 	}(g.out, g.ended)
 	return nil
+}
+
+// environment is this process's, without what would be settings to the gateway.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TRIBUTARY_") })
 }
 
 // kill ends the process at once, as a power cut would end it for the process.

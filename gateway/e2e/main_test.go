@@ -3,10 +3,12 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -22,6 +24,7 @@ type built struct {
 	problem error
 }
 
+// artefacts is written by TestMain, before any test.
 var artefacts built
 
 // TestMain builds the gateway and the plugins once. A failure to build is told
@@ -32,32 +35,70 @@ func TestMain(m *testing.M) {
 		artefacts.problem = err
 	} else {
 		defer os.RemoveAll(dir)
-		artefacts = build(dir)
+		artefacts = built{dir: dir, binary: filepath.Join(dir, "tributary"), cache: filepath.Join(dir, "cache")}
+		artefacts.problem = build(&artefacts)
 	}
 	m.Run() // the testing package ends the process with its result
 }
 
-func build(dir string) built {
-	b := built{dir: dir, binary: filepath.Join(dir, "tributary"), cache: filepath.Join(dir, "cache")}
+func build(b *built) error {
 	args := []string{"build", "-o", b.binary}
-	if raceDetector {
+	if os.Getenv("TRIBUTARY_E2E_RACE") == "1" {
 		args = append(args, "-race")
 	}
-	b.problem = command("go", append(args, "tributary.io/gateway")...)
+	if err := command("go", append(args, "tributary.io/gateway")...); err != nil {
+		return err
+	}
 	for _, source := range []string{"../../plugins/drogue", "../../examples/decoder", "testdata/chaos"} {
-		if b.problem == nil {
-			b.problem = command(b.binary, "plugin", "build", source, "-o", filepath.Join(dir, filepath.Base(source)+".wasm"))
+		if err := command(b.binary, "plugin", "build", source, "-o", wasm(filepath.Base(source))); err != nil {
+			return err
 		}
 	}
-	return b
+	// This compiles the modules, so that no test waits for it.
+	settings := filepath.Join(b.dir, "gateway.toml")
+	if err := os.WriteFile(settings, []byte(demo(chaos("")+decoder(), "")), 0o600); err != nil {
+		return err
+	}
+	return command(b.binary, "check", "--config", settings, "--set", "wasm.cache_dir="+b.cache)
 }
 
+// watched makes the test cache depend on what the gateway and the plugins are
+// built of, which only child processes read: go test remembers the files that a
+// test asked for.
+var watched = sync.OnceFunc(func() {
+	for _, root := range []string{"../../gateway", "../../plugins", "../../examples", "../../sdk-plugin", "testdata"} {
+		_ = filepath.WalkDir(root, func(name string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(name)
+			}
+			return err
+		})
+	}
+})
+
 func command(name string, args ...string) error {
-	out, err := exec.Command(name, args...).CombinedOutput()
+	cmd := exec.Command(name, args...)
+	cmd.Env = environment()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// decoder is the example plugin and its route.
+func decoder() string {
+	return `
+[plugins.decoder]
+path = "` + wasm("decoder") + `"
+[plugins.decoder.grant]
+emit = ["io.tributary.example.reading.v1"]
+[[routes]]
+application = "demo"
+plugin = "decoder"
+type = "io.tributary.publish.v1"
+topic = "$emqx/things/+/shadow/update"
+`
 }
 
 // wasm is the path of a built plugin.

@@ -15,11 +15,12 @@ import (
 // tool runs a subcommand to its end.
 func tool(t testing.TB, input string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
+	watched()
 	if artefacts.problem != nil {
 		t.Fatal(artefacts.problem)
 	}
 	cmd := exec.Command(artefacts.binary, args...)
-	cmd.Dir = t.TempDir()
+	cmd.Dir, cmd.Env = t.TempDir(), environment()
 	cmd.Stdin = strings.NewReader(input)
 	out, complaints := &bytes.Buffer{}, &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, complaints
@@ -93,13 +94,15 @@ read = ["plant"]
 	pump, _ := connect(packet.V5, "any client id", "pump-1@plant", "secret of the pump")
 	alice, _ := connect(packet.V5, "alice's", "alice", "pässwörd of alice")
 	bob, _ := connect(packet.V5, "bob's", "bob", "bobs")
-	for filter, want := range map[string]byte{"app/plant": 1, "$share/g/app/plant": 1, "app/demo": 0x87} {
+	for filter, want := range map[string]byte{"app/plant": 1, "app/demo": 0x87, "$share/g/app/demo": 0x87} {
 		for _, user := range []*client{alice, bob} {
 			if code := user.subscribe(filter); code != want {
 				t.Errorf("%s: SUBACK %#x, want %#x", filter, code, want)
 			}
 		}
 	}
+	alice.send(&packet.Unsubscribe{ID: 2, Topics: []string{"app/plant"}})
+	expect[*packet.Unsuback](alice)
 	if code := pump.subscribe("app/plant"); code < 0x80 {
 		t.Errorf("a device may read the log: SUBACK %#x", code)
 	}
@@ -109,6 +112,12 @@ read = ["plant"]
 	pump.accepted("pressure", `{"bar":2}`)
 	if e := bob.event(); e.Device != "pump-1" || e.Application != "plant" {
 		t.Errorf("%+v", e)
+	}
+	if ack := alice.publish("command/plant/pump-1/stop", ""); user(ack.Props, "status") != "delivered" {
+		t.Errorf("a command: PUBACK %#x %s", ack.Code, reason(ack.Props))
+	}
+	if m := pump.next(); m.Topic != "command/inbox//stop" {
+		t.Errorf("the pump got %s", m.Topic)
 	}
 	if ack := bob.publish("command/plant/pump-1/stop", ""); ack.Code != 0x87 {
 		t.Errorf("a command without the right to: PUBACK %#x", ack.Code)
