@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +147,35 @@ func (p *page) source(b *block) {
 		}
 	}
 	p.fail(b, "this program is no example; it may have changed there")
+}
+
+// metrics compares the metrics that a page names with those that there are, and
+// has the page for operators name all.
+func (p *page) metrics() {
+	res, err := http.Get("http://" + p.gateway.address["admin"] + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (tributary_\w+)`).FindAllSubmatch(body, -1) {
+		there[string(m[1])] = true
+	}
+	named := regexp.MustCompile(`\btributary_(mqtt|registry|router|plugin|store|consumer)_\w+`).FindAllString(p.text, -1)
+	for _, name := range named {
+		if !there[name] {
+			p.t.Errorf("there is no metric %s", name)
+		}
+	}
+	for name := range there {
+		if p.name == "docs/operations.md" && !slices.Contains(named, name) {
+			p.t.Errorf("the page does not name the metric %s", name)
+		}
+	}
 }
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)

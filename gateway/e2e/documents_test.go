@@ -57,7 +57,7 @@ func TestDocuments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			(&page{t: t, name: name, root: root, terminals: map[string]*terminal{}}).run(blocks)
+			(&page{t: t, name: name, text: string(text), root: root, terminals: map[string]*terminal{}}).run(blocks)
 		})
 	}
 }
@@ -108,12 +108,12 @@ func parseBlocks(text string) (blocks []block, err error) {
 
 // page is a page that is being run.
 type page struct {
-	t          *testing.T
-	name, root string
-	dir        string // the copy of the repository
-	terminals  map[string]*terminal
-	gateway    *terminal
-	start      string // what started it
+	t                *testing.T
+	name, text, root string
+	dir              string // the copy of the repository
+	terminals        map[string]*terminal
+	gateway          *terminal
+	start            string // what started it
 }
 
 func (p *page) run(blocks []block) {
@@ -138,6 +138,9 @@ func (p *page) run(blocks []block) {
 			p.source(b)
 		}
 		last = nil
+	}
+	if p.gateway != nil {
+		p.metrics()
 	}
 	for _, s := range p.terminals {
 		s.end(syscall.SIGKILL)
