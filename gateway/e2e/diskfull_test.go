@@ -50,7 +50,9 @@ func TestDiskFull(t *testing.T) {
 		stop := make(chan struct{})
 		timer := time.AfterFunc(patience, func() { close(stop) })
 		f.publish(t, g.mqtt, stop)()
-		timer.Stop()
+		if !timer.Stop() && f.acked() == before {
+			t.Error("events are neither acknowledged nor is the connection closed")
+		}
 		if t.Failed() {
 			t.Fatalf("%s", g.out.tail())
 		}
