@@ -140,7 +140,11 @@ func (c *command) printHelp(w io.Writer, fs *flag.FlagSet) {
 		if value != "" {
 			value = " <" + value + ">"
 		}
-		fmt.Fprintf(options, "  --%-24s %s", f.Name+value, strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 29)))
+		dashes := "--"
+		if len(f.Name) == 1 {
+			dashes = "-"
+		}
+		fmt.Fprintf(options, "  %-26s %s", dashes+f.Name+value, strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 29)))
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
 			fmt.Fprintf(options, " (default %s)", f.DefValue)
 		}
