@@ -223,12 +223,13 @@ func TestResume(t *testing.T) {
 				return p
 			}
 			kept, group, clean := persistent(), g.member("g", "$share/g/app/demo", 100), g.member("c", "app/demo", 100)
+			resuming := g.member("r", "app/demo", 100, "stream-offset", "resume") // clean, and durable by its client id
 			if code := kept.subscribe("app/demo"); code != 1 {
 				t.Fatalf("SUBACK %#x", code)
 			}
 			g.fill(0, 10)
 			for n := range 10 {
-				for _, r := range []*client{kept, group, clean} {
+				for _, r := range []*client{kept, group, clean, resuming} {
 					if got := number(t, r.next()); got != n {
 						t.Errorf("got %d, want %d", got, n)
 					}
@@ -237,10 +238,11 @@ func TestResume(t *testing.T) {
 			eventually(t, "the positions are stored", func() bool {
 				a, _ := g.metric(`tributary_consumer_group_lag_records{group="s.g",log="e/demo"}`)
 				b, _ := g.metric(`tributary_consumer_group_lag_records{group="c.kept/1",log="e/demo"}`)
-				return a == 0 && b == 0
+				c, _ := g.metric(`tributary_consumer_group_lag_records{group="c.member/r",log="e/demo"}`)
+				return a+b+c == 0
 			})
 			time.Sleep(300 * time.Millisecond) // three times cursor_interval: acknowledged within it may repeat
-			for _, r := range []*client{kept, group, clean} {
+			for _, r := range []*client{kept, group, clean, resuming} {
 				r.nc.Close()
 			}
 			g.fill(10, 15)
@@ -255,7 +257,11 @@ func TestResume(t *testing.T) {
 				}
 			}
 			group = g.member("g", "$share/g/app/demo", 100, "stream-offset", "first") // for new groups only
+			resuming = g.member("r", "app/demo", 100, "stream-offset", "resume")
 			for n := 10; n < 20; n++ {
+				if got := number(t, resuming.next()); got != n {
+					t.Errorf("the resuming subscriber got %d, want %d", got, n)
+				}
 				if got := number(t, kept.next()); got != n {
 					t.Errorf("the persistent subscriber got %d, want %d", got, n)
 				}
