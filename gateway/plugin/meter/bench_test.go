@@ -87,8 +87,54 @@ func BenchmarkInterrupt(b *testing.B) {
 			b.ReportMetric(float64(longest.Microseconds()), "gc-µs")
 		})
 	}
+	b.Run("no-guest", func(b *testing.B) { // what the machine and Go's own loops cost
+		var longest time.Duration
+		for b.Loop() {
+			done, worst := collect()
+			for start := time.Now(); time.Since(start) < 200*time.Millisecond; {
+			}
+			close(done)
+			longest = max(longest, <-worst)
+		}
+		b.ReportMetric(float64(longest.Microseconds()), "gc-µs")
+	})
 	for _, export := range endless {
 		run(export, export, stop)
 	}
 	run("go", "spin", guest)
+}
+
+// BenchmarkGap reports the time from one checkpoint to the next, of which a garbage collection
+// waits for one at most.
+func BenchmarkGap(b *testing.B) {
+	r := newRuntime(b, wazero.NewRuntimeConfigCompiler())
+	stop, err := Rewrite(testModules(b)["stop"], Options{ReportCheckpoints: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	guest := rewrite(b, goGuest(b), Options{ReportCheckpoints: true})
+	run := func(export string, m *Module, args ...uint64) {
+		b.Run(export, func(b *testing.B) {
+			host := &reporter{end: -1}
+			g := instantiateWith(b, host.context(), r, m.Bytes, m)
+			host.gaps = host.gaps[:0]
+			for b.Loop() {
+				g.refuel(50_000_000)
+				host.last = time.Now()
+				if _, err := g.call(export, args...); err != nil && g.stop.Get() != StopFuel {
+					b.Fatal(err)
+				}
+			}
+			slices.Sort(host.gaps)
+			micro := func(i int) float64 { return float64(host.gaps[i].Nanoseconds()) / 1e3 }
+			b.ReportMetric(micro(len(host.gaps)/2), "median-µs")
+			b.ReportMetric(micro(len(host.gaps)*99/100), "p99-µs")
+			b.ReportMetric(micro(len(host.gaps)-1), "max-µs")
+		})
+	}
+	for _, export := range endless {
+		run(export, stop)
+	}
+	run("spin", guest)
+	run("decode", guest, 30)
 }

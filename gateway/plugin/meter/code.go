@@ -14,7 +14,8 @@ type body struct {
 	declared   int    // position of the first group
 	code       int    // of the first instruction
 	events     []event
-	open       []int // events that opened the blocks around the current instruction
+	allLocals  uint32 // of all functions so far
+	open       []int  // events that opened the blocks around the current instruction
 	plain      uint32
 	planner    planner
 	outers     []uint32 // of the open blocks while writing: how many of them have an outer loop
@@ -104,6 +105,9 @@ func (b *body) read(fn uint32) {
 			return
 		}
 		b.locals += n
+		if b.allLocals += n; b.allLocals > maxAllLocals {
+			b.failf("the module has more than %d locals", maxAllLocals)
+		}
 	}
 	b.code = b.pos
 	b.open = append(b.open, 0)

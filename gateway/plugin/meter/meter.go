@@ -5,13 +5,16 @@
 //
 // # What is injected
 //
-// At every function entry and loop header the guest counts down the global [FuelGlobal] by the
-// number of instructions ahead of it, so one unit of fuel is at most one instruction. Below zero it
-// calls the checkpoint, which leaves to Go (memory.grow 0 does, and needs no import), so that the
-// scheduler and the garbage collector get their turn; then it traps if an interrupt was raised or
-// the budget is spent, and otherwise moves at most [Options.Interval] units from [ReserveGlobal]
-// to [FuelGlobal]. memory.fill, memory.copy, memory.init and the table instructions pay for their
-// length; the first two run in pieces of 1 MiB with a checkpoint between them.
+// The guest counts down its fuel by the number of instructions ahead of it: at each function entry,
+// loop and longer branch (see plan.go), so one unit of fuel is at most one instruction. At function
+// entries and loops it calls the checkpoint if the fuel, which is in the global [FuelGlobal], is
+// below zero. The checkpoint leaves to Go (memory.grow 0 does, and needs no import), so that the scheduler and the
+// garbage collector get their turn; then it traps if an interrupt was raised or the budget is
+// spent, and otherwise moves at most [Options.Interval] units from [ReserveGlobal] to [FuelGlobal].
+// memory.fill, memory.copy, memory.init and the table instructions pay for their length too; the
+// first two run in pieces of 1 MiB with a check at each.
+//
+// Indices of the module do not shift, and no index of it may reach what is injected.
 //
 // # Protocol for the host
 //
@@ -22,7 +25,8 @@
 // checkpoint, at most Interval instructions later. Host functions called by the guest leave to Go by
 // themselves but are charged a flat [HostCallUnits]: one that may take long has to watch the deadline itself.
 //
-// After a call: the remaining fuel is FuelGlobal + ReserveGlobal. If the call failed, [StopGlobal]
+// After a call: the remaining fuel is FuelGlobal + ReserveGlobal (after a trap of the guest's own it
+// may be up to one interval too high, since loops hold the fuel in a local). If the call failed, [StopGlobal]
 // tells why: [StopNone] means that the guest trapped by itself (its own unreachable, a bad memory
 // access, a full stack), [StopFuel] that the budget was spent, [StopInterrupt] that it was
 // interrupted. A stopped guest stays stopped: each further call traps until the globals are set
@@ -32,8 +36,9 @@
 // these globals, copy the memory back and zero what the memory has grown since. Memory cannot
 // shrink, therefore memory.size and memory.grow work on [PagesGlobal], which is one of these globals:
 // after a restore the guest sees the size it had and may grow again into what is already there. The
-// host must not grow the memory itself. If [Module.Unrestorable] is not empty the guest can change
-// state that the host cannot reach (tables, dropped segments, vector globals): instantiate it anew.
+// host may grow the memory itself only to make room for a snapshot. If [Module.Unrestorable] is not empty the guest can change
+// state that the host cannot reach or another instance cannot take over (tables, dropped segments,
+// globals that hold vectors or references): instantiate it anew.
 //
 // The start section runs during instantiation, on [Options.StartFuel].
 package meter
@@ -63,7 +68,8 @@ const (
 	DefaultTableElements = 1 << 20     // per table; a table element costs 8 bytes of host memory
 	HostCallUnits        = 200         // a direct call of an imported function
 	growUnits            = 1000        // memory.grow and table.grow
-	maxLocals            = 50_000      // per function
+	maxLocals            = 50_000      // per function, with parameters
+	maxAllLocals         = 1 << 24     // of the module: a runtime keeps a byte for each, and they are declared in a few
 	allPages             = 65536       // 4 GiB of memory, the most that 32-bit addresses reach
 	chunkBytes           = 1 << 20     // memory.fill and memory.copy run in pieces of this size
 	bytesPerUnitShift    = 6           // bulk memory: 64 bytes are one unit
@@ -98,7 +104,7 @@ type Module struct {
 	// in index order, then PagesGlobal). The meter's other globals are not among them.
 	Globals []string
 	// Unrestorable names each construct by which the guest can change state that a host cannot
-	// snapshot, e.g. "table.set at function 3". Empty for what the Go, C, Rust, TinyGo and
+	// snapshot, e.g. "table.set at function 3 offset 0x1c4". Empty for what the Go, C, Rust, TinyGo and
 	// AssemblyScript compilers emit by default.
 	Unrestorable []string
 	// Custom are the custom sections in order.

@@ -2,6 +2,9 @@ package meter
 
 import "strconv"
 
+// hiddenTypes are the types of globals whose value means nothing outside, or cannot be read.
+var hiddenTypes = map[byte]string{typeV128: "v128", typeFuncref: "funcref", typeExternref: "externref"}
+
 func (w *rewriter) globalSection() {
 	n := w.u32()
 	start := w.pos
@@ -17,8 +20,8 @@ func (w *rewriter) globalSection() {
 			continue
 		}
 		w.mutable = append(w.mutable, mutableGlobal{index: index})
-		if t == typeV128 {
-			w.unrestorable("mutable v128", "global "+strconv.Itoa(int(index)))
+		if name := hiddenTypes[t]; name != "" {
+			w.unrestorable("mutable "+name, "global "+strconv.Itoa(int(index)))
 		}
 	}
 	if w.err == nil {

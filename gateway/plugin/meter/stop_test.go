@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"strings"
@@ -13,7 +14,7 @@ import (
 
 var endless = []string{
 	"spin", "spin_calls", "spin_in_scope", "spin_machine", "tree", "fill", "copy", "copy_small",
-	"table_fill", "table_copy", "grow_forever",
+	"table_fill", "table_copy", "chase", "divide", "grow_forever",
 }
 
 // TestFuelIsSpent wants each endless guest to stop with the fuel spent, at the same place each time.
@@ -272,12 +273,17 @@ type reporter struct {
 	memory      []byte
 	checkpoints int
 	end         int // panic at this one
+	last        time.Time
+	gaps        []time.Duration // between checkpoints
 }
 
 var errReported = errors.New("reported")
 
 func (r *reporter) Reallocate(size uint64) []byte {
 	if size == 1<<32 {
+		now := time.Now()
+		r.gaps = append(r.gaps, now.Sub(r.last))
+		r.last = now
 		if r.checkpoints++; r.checkpoints == r.end {
 			panic(errReported)
 		}
@@ -289,15 +295,18 @@ func (r *reporter) Reallocate(size uint64) []byte {
 
 func (r *reporter) Free() {}
 
+func (r *reporter) context() context.Context {
+	return experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(
+		func(uint64, uint64) experimental.LinearMemory { return r }))
+}
+
 // TestReportCheckpoints wants the host's allocator to hear of each checkpoint, to be able to end the call, and the
 // declared maximum of the memory to hold nevertheless.
 func TestReportCheckpoints(t *testing.T) {
 	r := newRuntime(t, wazero.NewRuntimeConfigCompiler())
 	m := rewrite(t, testModules(t)["stop"], Options{Interval: 10_000, MaxMemoryPages: 20, ReportCheckpoints: true})
 	host := &reporter{end: -1}
-	ctx := experimental.WithMemoryAllocator(t.Context(), experimental.MemoryAllocatorFunc(
-		func(uint64, uint64) experimental.LinearMemory { return host }))
-	g := instantiateWith(t, ctx, r, m.Bytes, m)
+	g := instantiateWith(t, host.context(), r, m.Bytes, m)
 	g.refuel(1_000_000)
 	if _, err := g.call("spin"); err == nil || g.stop.Get() != StopFuel || host.checkpoints != 100 {
 		t.Errorf("%v, stop %d, %d checkpoints", err, g.stop.Get(), host.checkpoints)
