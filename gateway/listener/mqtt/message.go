@@ -79,3 +79,16 @@ func (m *message) remaining(now time.Time) uint32 {
 	left := m.expires.Sub(now)
 	return uint32(max(1, (left+time.Second-1)/time.Second))
 }
+
+// expiry is when the first of some messages expires, or earlier. It spares whoever
+// is short of room a search that would find nothing: without it, each message for
+// a full queue would cost a walk through the queue.
+type expiry struct{ first time.Time }
+
+func (x *expiry) note(m *message) {
+	if !m.expires.IsZero() && (x.first.IsZero() || m.expires.Before(x.first)) {
+		x.first = m.expires
+	}
+}
+
+func (x *expiry) due(now time.Time) bool { return !x.first.IsZero() && !now.Before(x.first) }

@@ -38,6 +38,7 @@ type outbox struct {
 	head    int
 	waiting int // messages in the queue; records do not count, their log holds them
 	bytes   int // of these messages
+	expiry  expiry
 
 	flights map[uint16]*flight
 	again   []*flight // to be sent again on this connection, in order, before the queue
@@ -53,6 +54,7 @@ func (o *outbox) push(it item) {
 	if it.m != nil {
 		o.waiting++
 		o.bytes += it.m.size()
+		o.expiry.note(it.m)
 	}
 	if o.head > 64 && o.head*2 > len(o.queue) {
 		n := copy(o.queue, o.queue[o.head:])
@@ -85,7 +87,7 @@ func (o *outbox) pop() item {
 // keep drops the items of the queue that want says no to.
 func (o *outbox) keep(want func(*item) bool) (dropped int) {
 	old := o.queue[o.head:]
-	o.queue, o.head, o.waiting, o.bytes = nil, 0, 0, 0
+	o.queue, o.head, o.waiting, o.bytes, o.expiry = nil, 0, 0, 0, expiry{}
 	for i := range old {
 		if want(&old[i]) {
 			o.push(old[i])
@@ -98,6 +100,9 @@ func (o *outbox) keep(want func(*item) bool) (dropped int) {
 
 // purge drops the messages that have expired [MQTT-3.3.2-5].
 func (o *outbox) purge(now time.Time) int {
+	if !o.expiry.due(now) {
+		return 0
+	}
 	return o.keep(func(it *item) bool { return it.m == nil || !it.m.expired(now) })
 }
 

@@ -105,8 +105,8 @@ func (c *conn) fill() error {
 			return err
 		}
 	}
-	in.busy = in.big == nil && n == len(in.small)
 	in.end += n
+	in.busy = in.big == nil && in.end == len(in.small)
 	c.server.count.receivedBytes.Add(uint64(n))
 	return nil
 }
@@ -158,7 +158,7 @@ func (in *input) makeRoom(pool *buffers) {
 			in.shrink(pool)
 		}
 		return
-	case in.big == nil && len(rest) > 0 && len(rest) < len(in.small):
+	case in.big == nil && !in.busy:
 		in.start, in.end = 0, copy(in.buf, rest)
 		return
 	case in.big == nil:

@@ -10,6 +10,7 @@ import (
 type retained struct {
 	root         leaf
 	count, bytes int
+	expiry       expiry
 }
 
 type leaf struct {
@@ -53,6 +54,7 @@ func (r *retained) set(m *message, maxCount, maxBytes int) bool {
 		n = child
 	}
 	n.m = m
+	r.expiry.note(m)
 	return true
 }
 
@@ -106,10 +108,16 @@ func (r *retained) match(filter string, now time.Time) []*message {
 
 // purge forgets every message that has expired.
 func (r *retained) purge(now time.Time) {
+	if !r.expiry.due(now) {
+		return
+	}
+	r.expiry = expiry{}
 	var late []*message
 	r.root.each(func(m *message) {
 		if m.expired(now) {
 			late = append(late, m)
+		} else {
+			r.expiry.note(m)
 		}
 	})
 	for _, m := range late {
