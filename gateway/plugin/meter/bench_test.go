@@ -10,7 +10,7 @@ import (
 )
 
 func BenchmarkRewrite(b *testing.B) {
-	module := goGuest(b)
+	module := jsonGuest(b)
 	b.SetBytes(int64(len(module)))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -27,7 +27,7 @@ func BenchmarkRatio(b *testing.B) {
 		export string
 		arg    uint64
 	}{
-		{goGuest, "go", "decode", 2},
+		{jsonGuest, "go", "decode", 2},
 		{goGuest, "go", "scan", 200},
 		{goGuest, "go", "sieve", 10_000},
 		{goGuest, "go", "recurse", 1000},
@@ -136,5 +136,5 @@ func BenchmarkGap(b *testing.B) {
 		run(export, stop)
 	}
 	run("spin", guest)
-	run("decode", guest, 30)
+	run("decode", rewrite(b, jsonGuest(b), Options{ReportCheckpoints: true}), 30)
 }

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,19 +14,26 @@ import (
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 )
 
-// guests are built once per test process.
-var guests = struct {
+// guests are built and compiled once per test process.
+var guests struct {
 	sync.Mutex
 	dir   string
 	bytes map[string][]byte
-}{bytes: map[string][]byte{}}
+}
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if guests.dir != "" {
-		os.RemoveAll(guests.dir)
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "meter")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	os.Exit(code)
+	defer os.RemoveAll(dir)
+	guests.dir, guests.bytes = dir, map[string][]byte{}
+	return m.Run()
 }
 
 func build(t testing.TB, name string, command func(out string) *exec.Cmd) []byte {
@@ -34,13 +42,6 @@ func build(t testing.TB, name string, command func(out string) *exec.Cmd) []byte
 	defer guests.Unlock()
 	if b := guests.bytes[name]; b != nil {
 		return b
-	}
-	if guests.dir == "" {
-		dir, err := os.MkdirTemp("", "meter")
-		if err != nil {
-			t.Fatal(err)
-		}
-		guests.dir = dir
 	}
 	out := filepath.Join(guests.dir, name)
 	if msg, err := command(out).CombinedOutput(); err != nil {
@@ -54,9 +55,14 @@ func build(t testing.TB, name string, command func(out string) *exec.Cmd) []byte
 	return b
 }
 
-func goGuest(t testing.TB) []byte {
-	return build(t, "go.wasm", func(out string) *exec.Cmd {
-		cmd := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", out, "./testdata/goguest")
+func goGuest(t testing.TB) []byte { return goModule(t, "goguest") }
+
+func jsonGuest(t testing.TB) []byte { return goModule(t, "jsonguest") }
+
+func goModule(t testing.TB, name string) []byte {
+	t.Helper()
+	return build(t, name, func(out string) *exec.Cmd {
+		cmd := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", out, "./testdata/"+name)
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
 		return cmd
 	})
@@ -72,6 +78,9 @@ func cGuest(t testing.TB) []byte {
 	})
 }
 
+// guestOptions are those of all tests of the Go guest, so that it is compiled once.
+var guestOptions = Options{MaxMemoryPages: 160}
+
 func rewrite(t testing.TB, module []byte, o Options) *Module {
 	t.Helper()
 	m, err := Rewrite(module, o)
@@ -84,7 +93,12 @@ func rewrite(t testing.TB, module []byte, o Options) *Module {
 func newRuntime(t testing.TB, config wazero.RuntimeConfig) wazero.Runtime {
 	t.Helper()
 	ctx := context.Background()
-	r := wazero.NewRuntimeWithConfig(ctx, config)
+	cache, err := wazero.NewCompilationCacheWithDir(guests.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cache.Close(ctx) })
+	r := wazero.NewRuntimeWithConfig(ctx, config.WithCompilationCache(cache))
 	t.Cleanup(func() { r.Close(ctx) })
 	wasi_snapshot_preview1.MustInstantiate(ctx, r)
 	return r

@@ -140,7 +140,7 @@ func manyLocals(functions int) []byte {
 
 // TestDeepNesting: time and memory stay linear.
 func TestDeepNesting(t *testing.T) {
-	const depth = 200_000
+	const depth = 50_000
 	for name, unit := range map[string][]byte{
 		"loops":    {opLoop, void},
 		"blocks":   {0x02, void, 0x41, 0, opBrIf, 0},

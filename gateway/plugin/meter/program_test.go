@@ -195,7 +195,7 @@ func (g *generator) branch(labels []bool) node {
 // TestRandomPrograms compares each program with itself without the meter and with its model, and
 // wants every instruction paid for, and the same price whatever the interval and wherever the fuel is kept.
 func TestRandomPrograms(t *testing.T) {
-	rounds := 400
+	rounds := 200
 	if testing.Short() {
 		rounds = 60
 	}

@@ -127,39 +127,39 @@ func trap(err error) string {
 	return msg
 }
 
+// TestGuests runs what real compilers emit. A Go guest takes long to compile, so its results were
+// written down without the meter.
 func TestGuests(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		module func(testing.TB) []byte
-		calls  map[string]uint64
-	}{
-		{"go", goGuest, map[string]uint64{"decode": 3, "scan": 10, "sieve": 1000, "recurse": 5000}},
-		{"c", cGuest, map[string]uint64{"hash": 1000, "xorshift": 1000, "sieve": 1000, "fib": 15, "saxpy": 3}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			module := c.module(t)
-			m := rewrite(t, module, Options{})
-			if len(m.Unrestorable) > 0 {
-				t.Errorf("what an ordinary compiler emits is not restorable: %q", m.Unrestorable)
+	t.Run("go", func(t *testing.T) {
+		m := rewrite(t, goGuest(t), guestOptions)
+		t.Logf("%d bytes, %d with the meter, %d checkpoints", len(goGuest(t)), len(m.Bytes), m.Checkpoints)
+		if len(m.Unrestorable) > 0 || len(m.Globals) < 9 {
+			t.Errorf("the host cannot restore it: %q, globals %q", m.Unrestorable, m.Globals)
+		}
+		g := instantiate(t, newRuntime(t, wazero.NewRuntimeConfigCompiler()), nil, m)
+		for export, c := range map[string][2]uint64{"scan": {10, 1013250}, "sieve": {1000, 168}, "recurse": {5000, 12502500}} {
+			g.refuel(1 << 40)
+			if got, err := g.call(export, c[0]); err != nil || got[0] != c[1] {
+				t.Errorf("%s(%d) = %d, %v, want %d", export, c[0], got, err, c[1])
 			}
-			t.Logf("%d bytes, %d with the meter, %d checkpoints, globals %v", len(module), len(m.Bytes), m.Checkpoints, m.Globals)
-			r := newRuntime(t, wazero.NewRuntimeConfigCompiler())
-			plain := instantiate(t, r, module, nil)
-			metered := instantiate(t, r, nil, m)
-			for _, name := range slices.Sorted(maps.Keys(c.calls)) {
-				want, err := plain.call(name, c.calls[name])
-				if err != nil {
-					t.Fatal(err)
-				}
-				metered.refuel(1 << 40)
-				got, err := metered.call(name, c.calls[name])
-				if err != nil {
-					t.Fatal(err)
-				}
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("%s: %s", name, diff)
-				}
+		}
+	})
+	t.Run("c", func(t *testing.T) {
+		m := rewrite(t, cGuest(t), guestOptions)
+		if len(m.Unrestorable) > 0 {
+			t.Errorf("the host cannot restore it: %q", m.Unrestorable)
+		}
+		r := newRuntime(t, wazero.NewRuntimeConfigCompiler())
+		plain, metered := instantiate(t, r, cGuest(t), nil), instantiate(t, r, nil, m)
+		for export, arg := range map[string]uint64{"hash": 1000, "xorshift": 1000, "sieve": 1000, "fib": 15, "saxpy": 3} {
+			want, err := plain.call(export, arg)
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
-	}
+			metered.refuel(1 << 40)
+			if got, err := metered.call(export, arg); err != nil || got[0] != want[0] {
+				t.Errorf("%s(%d) = %d, %v, want %d", export, arg, got, err, want)
+			}
+		}
+	})
 }

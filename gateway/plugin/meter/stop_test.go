@@ -116,7 +116,7 @@ func TestInterrupt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := instantiate(t, r, nil, m)
 			done, slowest := collect()
-			late := interrupted(t, g, name, 200*time.Millisecond)
+			late := interrupted(t, g, name, 50*time.Millisecond)
 			close(done)
 			if worst := <-slowest; worst > bound || late > bound {
 				t.Errorf("stopped %v after the interrupt, longest garbage collection %v", late, worst)
@@ -124,7 +124,7 @@ func TestInterrupt(t *testing.T) {
 		})
 	}
 	t.Run("go", func(t *testing.T) {
-		g := instantiate(t, r, nil, rewrite(t, goGuest(t), Options{}))
+		g := instantiate(t, r, nil, rewrite(t, goGuest(t), guestOptions))
 		if late := interrupted(t, g, "spin", 200*time.Millisecond); late > bound {
 			t.Errorf("stopped %v after the interrupt", late)
 		}
@@ -133,7 +133,7 @@ func TestInterrupt(t *testing.T) {
 
 func TestGoGuestFaults(t *testing.T) {
 	r := newRuntime(t, wazero.NewRuntimeConfigCompiler())
-	m := rewrite(t, goGuest(t), Options{MaxMemoryPages: 160})
+	m := rewrite(t, goGuest(t), guestOptions)
 	for _, c := range []struct {
 		export string
 		arg    []uint64
@@ -230,7 +230,7 @@ func TestRestore(t *testing.T) {
 // TestRestoreGo restores a Go guest after faults many times: it must neither remember nor run out of memory.
 func TestRestoreGo(t *testing.T) {
 	r := newRuntime(t, wazero.NewRuntimeConfigCompiler())
-	g := instantiate(t, r, nil, rewrite(t, goGuest(t), Options{MaxMemoryPages: 200}))
+	g := instantiate(t, r, nil, rewrite(t, goGuest(t), guestOptions))
 	s := g.snapshot()
 	for i := range 8 {
 		g.refuel(1 << 40)
