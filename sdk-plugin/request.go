@@ -113,7 +113,7 @@ func (r *Request) Do(e event.Effect) { r.out = event.AppendEffect(r.out, e) }
 // Emit writes an event to the application's log. Type is required. The gateway
 // fills in an absent id, source and time, and sets application and sender. See
 // event.Emit for Device.
-func (r *Request) Emit(e event.Event) { r.Do(&event.Emit{Event: e}) }
+func (r *Request) Emit(e event.Event) { r.out = event.AppendEmit(r.out, &e) }
 
 // Pass hands an event on to the next route that matches it, once at most.
 func (r *Request) Pass(e event.Event) { r.Do(&event.Pass{Event: e}) }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -163,4 +164,15 @@ func header(in *Inbound) []byte {
 		s += "\n" + a.Name + "\n" + a.Value
 	}
 	return []byte(s)
+}
+
+func TestAppendEmit(t *testing.T) {
+	in := sampleInbound()
+	if got, want := AppendEmit(nil, &in.Event), AppendEffect(nil, &Emit{Event: in.Event}); !bytes.Equal(got, want) {
+		t.Errorf("%x\n%x", got, want)
+	}
+	dst := make([]byte, 0, 4096)
+	if n := testing.AllocsPerRun(100, func() { AppendEmit(dst, &in.Event) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
