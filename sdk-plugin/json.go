@@ -138,6 +138,9 @@ func (v Value) Float() (f float64, ok bool) {
 	if v.Kind() != Number {
 		return 0, false
 	}
+	if f, ok = parseDecimal(v.Raw()); ok {
+		return f, true
+	}
 	f, err := strconv.ParseFloat(view(v.Raw()), 64)
 	return f, err == nil
 }

@@ -86,6 +86,10 @@ func (w *Writer) Float(f float64) *Writer {
 		format = 'e'
 	}
 	w.comma()
+	if b, ok := appendDecimal(w.buf, f); ok && format == 'f' {
+		w.buf = b
+		return w
+	}
 	w.buf = strconv.AppendFloat(w.buf, f, format, -1, 64)
 	return w
 }
