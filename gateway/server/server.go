@@ -224,7 +224,8 @@ func (s *Server) listen(addresses map[string]string) (_ map[string]net.Listener,
 			for _, l := range open {
 				l.Close()
 			}
-			return nil, fmt.Errorf("listening for %s: %w; is another gateway running? Another address is set in gateway.toml", name, err)
+			key := map[string]string{"mqtt": "listeners.mqtt.address", "admin": "admin.address"}[name]
+			return nil, fmt.Errorf("listening for %s: %w; is another gateway running? Else set %s to another address", name, err, key)
 		}
 		open[name] = ln
 		s.mu.Lock()
