@@ -1,16 +1,20 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -194,5 +198,61 @@ func checkLinks(t *testing.T, page, text string) {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(page), to.Path)); err != nil {
 			t.Errorf("the link to %s leads nowhere", m[1])
 		}
+	}
+}
+
+// terminal is a running block with what it printed.
+type terminal struct {
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed at its end
+	failed  bool          // then: its exit status is not 0
+	address map[string]string
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (s *terminal) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Write(b)
+}
+
+// over says whether the block has ended; what it printed is then complete.
+func (s *terminal) over() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *terminal) raw() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.String()
+}
+
+// chatter is what mosquitto_sub prints because it was told to.
+var chatter = regexp.MustCompile(`(?m)^(Client \S+ (sending|received) (CONNECT|CONNACK|SUB|PUB|PING).*|Subscribed \(mid.*)\n`)
+
+// String is what the terminal shows.
+func (s *terminal) String() string {
+	out := s.raw()
+	if strings.Contains(strings.Join(s.cmd.Args, " "), "mosquitto_sub -d ") {
+		out = chatter.ReplaceAllString(out, "")
+	}
+	return out
+}
+
+// end ends everything that the block started, and waits for that.
+func (s *terminal) end(signal syscall.Signal) {
+	syscall.Kill(-s.cmd.Process.Pid, signal)
+	select {
+	case <-s.ended:
+	case <-timeout():
+		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		<-s.ended
 	}
 }

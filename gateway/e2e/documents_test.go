@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -339,7 +338,7 @@ func (p *page) settings(b *block) {
 // spawn starts a script in the copy; nothing of it outlives the test.
 func (p *page) spawn(b *block, script string) *terminal {
 	s := &terminal{ended: make(chan struct{}), address: map[string]string{}}
-	s.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), "bash", "-euc", script)
+	s.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), "sh", "-euc", script)
 	s.cmd.Dir, s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = p.dir, p.env(), s, s
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
@@ -362,60 +361,4 @@ func (p *page) wait(b *block, s *terminal, what string, ok func(out string) bool
 		}
 		return is
 	})
-}
-
-// terminal is a running block with what it printed.
-type terminal struct {
-	cmd     *exec.Cmd
-	ended   chan struct{} // closed at its end
-	failed  bool          // then: its exit status is not 0
-	address map[string]string
-
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (s *terminal) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.out.Write(b)
-}
-
-// over says whether the block has ended; what it printed is then complete.
-func (s *terminal) over() bool {
-	select {
-	case <-s.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *terminal) raw() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.out.String()
-}
-
-// chatter is what mosquitto_sub prints because it was told to.
-var chatter = regexp.MustCompile(`(?m)^(Client \S+ (sending|received) (CONNECT|CONNACK|SUB|PUB|PING).*|Subscribed \(mid.*)\n`)
-
-// String is what the terminal shows.
-func (s *terminal) String() string {
-	out := s.raw()
-	if strings.Contains(strings.Join(s.cmd.Args, " "), "mosquitto_sub -d ") {
-		out = chatter.ReplaceAllString(out, "")
-	}
-	return out
-}
-
-// end ends everything that the block started, and waits for that.
-func (s *terminal) end(signal syscall.Signal) {
-	syscall.Kill(-s.cmd.Process.Pid, signal)
-	select {
-	case <-s.ended:
-	case <-timeout():
-		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
-		<-s.ended
-	}
 }
