@@ -17,6 +17,7 @@ help: ## print this
 build: gateway plugins ## build the gateway and the bundled plugins
 
 gateway: # always asked: the Go toolchain knows what has changed
+	@[ -x bin/tributary ] || echo 'building the gateway; the first time takes a minute or two'
 	@$(GO) build -o bin/tributary ./gateway
 
 plugins: gateway $(PLUGINS) ## build the bundled plugins
@@ -55,7 +56,7 @@ unit: ## run the tests with the race detector
 	else status=1; grep -vE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS|PASS$$)' build/test.log; \
 	fi; \
 	awk '/^ *--- SKIP/ { print "left out: " $$3 ":" reason } /^ +[A-Za-z0-9_]+\.go:[0-9]+:/ { reason = $$0; sub(/^[^:]*:[0-9]+:/, "", reason) }' build/test.log; \
-	awk '/^ *--- PASS/ { p++ } /^ *--- FAIL/ { f++; seen = 1 } /^ *--- SKIP/ { s++ } /^FAIL\t/ && !seen { f++ } /^(ok  |FAIL)\t/ { seen = 0 } END { printf "%d passed, %d failed, %d left out\n", p, f, s }' build/test.log >build/summary; \
+	awk '/^ *--- PASS/ { p++ } /^ *--- FAIL/ { f++; seen = 1 } /^ *--- SKIP/ { s++ } /^FAIL\t/ && !seen { f++ } /^(ok  |FAIL)\t/ { seen = 0 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' build/test.log >build/summary; \
 	[ $$status = 0 ] || { cat build/summary; exit 1; }
 
 fuzz: ## run each fuzz target for FUZZTIME

@@ -32,6 +32,7 @@ password from the terminal or --password-file.
 Examples:
   tributary tail demo
   tributary tail demo --from first --count 10 --pretty
+  tributary tail demo --quarantine --from first
   tributary tail demo --from 2026-11-21T08:00:00Z --json | jq .data
   tributary tail plant --address gateway.example:1883 --username alice
 `,
@@ -41,6 +42,7 @@ Examples:
 			flags.StringVar(&o.username, "username", "", "user `name`, or @<application> for an anonymous one")
 			flags.StringVar(&o.passwordFile, "password-file", "", "`file` whose first line is the password; - is standard input")
 			flags.StringVar(&o.from, "from", "next", "`where` to begin: first, last, next, an offset, or an RFC 3339 time")
+			flags.BoolVar(&o.quarantine, "quarantine", false, "print the events that no plugin could handle instead")
 			flags.BoolVar(&o.json, "json", false, "print each event whole, as JSON")
 			flags.BoolVar(&o.pretty, "pretty", false, "print each event whole, as indented JSON")
 			flags.Uint64Var(&o.count, "count", 0, "stop after this `number` of events (default: never)")
@@ -63,7 +65,7 @@ Examples:
 
 type tailOptions struct {
 	address, username, passwordFile, from string
-	json, pretty                          bool
+	json, pretty, quarantine              bool
 	count                                 uint64
 }
 
@@ -96,9 +98,13 @@ func (o *tailOptions) tail(ctx context.Context, t *terminal, application string)
 		}
 		hello.Password, hello.HasPassword = password, true
 	}
+	filter := "app/" + application
+	if o.quarantine {
+		filter = "quarantine/" + application
+	}
 	s, err := subscribe(ctx, o.address, hello, &packet.Subscribe{
 		ID:      1,
-		Filters: []packet.Filter{{Topic: "app/" + application, QoS: 1}},
+		Filters: []packet.Filter{{Topic: filter, QoS: 1}},
 		Props:   &packet.Properties{User: []packet.UserProperty{{Name: "stream-offset", Value: o.from}}},
 	})
 	if err != nil {
@@ -143,6 +149,7 @@ func summary(event []byte) string {
 		Time, Type, Subject, Device, Sender string
 		Data                                json.RawMessage
 		Base64                              string `json:"data_base64"`
+		QuarantineError                     string // of an event in quarantine
 	}
 	if err := json.Unmarshal(event, &e); err != nil {
 		return printable(string(event))
@@ -155,7 +162,11 @@ func summary(event []byte) string {
 	if json.Compact(data, e.Data) != nil {
 		data.WriteString(e.Base64)
 	}
-	return printable(strings.Join([]string{e.Time, who, e.Type, e.Subject, data.String()}, "  "))
+	parts := []string{e.Time, who, e.Type, e.Subject, data.String()}
+	if e.QuarantineError != "" {
+		parts = append(parts, "("+e.QuarantineError+")")
+	}
+	return printable(strings.Join(parts, "  "))
 }
 
 // printable escapes what could steer a terminal: devices choose the text.

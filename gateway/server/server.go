@@ -95,7 +95,11 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Error("stopping: a part of the gateway failed", "error", err)
 	}
 	s.ready.Store(false)
-	return errors.Join(err, g.stop())
+	if stopErr := g.stop(); stopErr != nil {
+		return errors.Join(err, stopErr)
+	}
+	s.log.Info("stopped: everything that was acknowledged is on disk")
+	return err
 }
 
 // gateway is the running stages.
