@@ -22,7 +22,8 @@ import (
 // that everything works.
 func BenchmarkBeside(b *testing.B) {
 	mosquitto := startMosquitto(b)
-	g := start(b, besideConfig())
+	inC := buildInC(b)
+	g := start(b, besideConfig()+inC)
 	const payload = `{"state":{"reported":{"temperature":21.5,"targetTemperature":22,"humidity":48.2,"mode":"auto","online":true,"firmware":"1.4.2"}},"clientToken":"{stamp}","version":0}`
 	loads := []struct {
 		name    string
@@ -33,6 +34,7 @@ func BenchmarkBeside(b *testing.B) {
 		{"front", g.mqtt, []string{"--username", "@front"}},
 		{"go-json", g.mqtt, []string{"--username", "@fleet"}},
 		{"drogue", g.mqtt, []string{"--username", "@plain"}},
+		{"c", g.mqtt, []string{"--username", "@native"}},
 		{"mosquitto-w1", mosquitto, []string{"--window", "1"}},
 		{"front-w1", g.mqtt, []string{"--username", "@front", "--window", "1"}},
 		{"go-json-w1", g.mqtt, []string{"--username", "@fleet", "--window", "1"}},
@@ -42,6 +44,9 @@ func BenchmarkBeside(b *testing.B) {
 	for b.Loop() {
 		round := map[string]float64{}
 		for _, l := range loads {
+			if l.name == "c" && inC == "" {
+				continue
+			}
 			r := load(b, l.address, append(l.args, "--topic", "shadow", "--payload", payload)...)
 			round[l.name] = r.AckRate
 			if l.name == "consumed" {
@@ -49,10 +54,15 @@ func BenchmarkBeside(b *testing.B) {
 			}
 			results[l.name] = append(results[l.name], round[l.name])
 		}
-		ratios["front"] = append(ratios["front"], round["front"]/round["mosquitto"])
-		ratios["go-json"] = append(ratios["go-json"], round["go-json"]/round["mosquitto"])
-		ratios["front-w1"] = append(ratios["front-w1"], round["front-w1"]/round["mosquitto-w1"])
-		ratios["go-json-w1"] = append(ratios["go-json-w1"], round["go-json-w1"]/round["mosquitto-w1"])
+		for _, name := range []string{"front", "go-json", "c", "front-w1", "go-json-w1"} {
+			beside := "mosquitto"
+			if strings.HasSuffix(name, "-w1") {
+				beside = "mosquitto-w1"
+			}
+			if round[name] > 0 {
+				ratios[name] = append(ratios[name], round[name]/round[beside])
+			}
+		}
 	}
 	for name, v := range results {
 		b.ReportMetric(median(v), name+"/s")
@@ -121,6 +131,39 @@ messaging = true
 [applications.fleet]
 anonymous = true
 [applications.plain]
+anonymous = true
+`
+}
+
+// buildInC compiles the plugin that ABI.md shows, which emits each payload as it
+// is, and returns its settings; nothing where there is no clang.
+func buildInC(b *testing.B) (settings string) {
+	b.Helper()
+	page, err := os.ReadFile("../../sdk-plugin/ABI.md")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, code, _ := strings.Cut(string(page), "```c\n")
+	code, _, _ = strings.Cut(code, "```")
+	dir := b.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "bytes.c"), []byte(code), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	module := filepath.Join(dir, "bytes.wasm")
+	if err := exec.Command("clang", "--target=wasm32", "-O2", "-mbulk-memory", "-nostdlib", "-Wl,--no-entry", "-o", module, filepath.Join(dir, "bytes.c")).Run(); err != nil {
+		b.Logf("LEFT OUT: the plugin in C: clang: %v", err)
+		return ""
+	}
+	return `
+[plugins.bytes]
+path = "` + module + `"
+[plugins.bytes.grant]
+emit = ["com.example.bytes.v1"]
+[[routes]]
+application = "native"
+type = "io.tributary.publish.v1"
+plugin = "bytes"
+[applications.native]
 anonymous = true
 `
 }
