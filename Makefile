@@ -59,12 +59,16 @@ unit: ## run the tests with the race detector
 	awk '/^ *--- PASS/ { p++ } /^ *--- FAIL/ { f++; seen = 1 } /^ *--- SKIP/ { s++ } /^FAIL\t/ && !seen { f++ } /^(ok  |FAIL)\t/ { seen = 0 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' build/test.log >build/summary; \
 	[ $$status = 0 ] || { cat build/summary; exit 1; }
 
+# When the time runs out while a worker is busy, go test -fuzz sometimes reports
+# the end of its own time as a failure (golang/go#75804). A real one names its input.
 fuzz: ## run each fuzz target for FUZZTIME
 	@mkdir -p build
 	@grep -rE --include='*_test.go' --exclude-dir=testdata '^func Fuzz[A-Za-z0-9_]*\(' $(SOURCES) | \
 	sed -E 's|^(.*)/[^/]*:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | sort | while read -r dir name; do \
 		echo "fuzz $$name in $$dir for $(FUZZTIME)"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$dir" >build/fuzz.log 2>&1 || { cat build/fuzz.log; exit 1; }; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$dir" >build/fuzz.log 2>&1 || \
+		{ grep -q '^    context deadline exceeded$$' build/fuzz.log && ! grep -q 'Failing input' build/fuzz.log; } || \
+		{ cat build/fuzz.log; exit 1; }; \
 	done
 
 smoke: ## run each benchmark once, to see that it works
