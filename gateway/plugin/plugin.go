@@ -339,5 +339,8 @@ func (p *Plugin) Digest() string { return p.digest }
 // Manifest returns what the plugin says of itself.
 func (p *Plugin) Manifest() Manifest { return p.manifest }
 
+// StateBytes is how much state the plugin may keep per application.
+func (p *Plugin) StateBytes() int64 { return p.grant.StateBytes }
+
 // Grant returns the capabilities and limits in force, defaults filled in.
 func (p *Plugin) Grant() Grant { return p.grant }

@@ -11,8 +11,9 @@ import (
 )
 
 // collect adds the effects of one handler to the shard's batch and the plan.
-func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, prefix string) (*event.Pass, error) {
+func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, state *stateReader) (*event.Pass, error) {
 	var passed *event.Pass
+	grown := int64(0)
 	for _, eff := range res.Effects {
 		switch e := eff.(type) {
 		case *event.Emit:
@@ -22,13 +23,17 @@ func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, prefi
 		case *event.Publish:
 			p.publishes = append(p.publishes, e)
 		case *event.Put:
-			put := store.Put{Key: store.Key{Kind: store.State, Name: prefix + e.Key}, Value: e.Value}
-			if e.TTL > 0 {
-				put.Expires = origin.Event.Time.Add(e.TTL)
+			n, err := state.put(e, origin.Event.Time)
+			if err != nil {
+				return nil, err
 			}
-			s.batch.Puts = append(s.batch.Puts, put)
+			grown += n
 		case *event.Delete:
-			s.batch.Deletes = append(s.batch.Deletes, store.Key{Kind: store.State, Name: prefix + e.Key})
+			n, err := state.delete(e.Key)
+			if err != nil {
+				return nil, err
+			}
+			grown += n
 		case *event.Reply:
 			if err := s.reply(p, origin, e); err != nil {
 				return nil, err
@@ -45,7 +50,10 @@ func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, prefi
 			return nil, &event.Failure{Message: fmt.Sprintf("the plugin %s asked for %T, which this version of the gateway does not offer", p.plugin.Name(), eff)}
 		}
 	}
-	return passed, nil
+	if grown != 0 {
+		p.grown = append(p.grown, growth{state.prefix, grown})
+	}
+	return passed, s.r.reserve(state.prefix, p.plugin, grown)
 }
 
 // reply keeps the answer for the source. On MQTT a code of 0x80 or more refuses

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,8 @@ type handlerFunc struct {
 
 func (h *handlerFunc) Name() string   { return h.name }
 func (h *handlerFunc) Digest() string { return "sha256:" + h.name }
+
+func (h *handlerFunc) StateBytes() int64 { return 20 }
 
 func (h *handlerFunc) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, st plugin.StateReader) (event.Result, []plugin.Read, error) {
 	var reads []plugin.Read
@@ -104,6 +107,17 @@ func (f *fakeStore) Get(k store.Key) ([]byte, store.Revision, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.keys[k], f.revs[k], nil
+}
+
+func (f *fakeStore) Scan(kind store.Kind, prefix string, fn func(string, []byte, store.Revision) bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k, v := range f.keys {
+		if k.Kind == kind && strings.HasPrefix(k.Name, prefix) && !fn(k.Name, v, f.revs[k]) {
+			break
+		}
+	}
+	return nil
 }
 
 func (f *fakeStore) events(l store.Log) []event.Event {

@@ -25,7 +25,8 @@ type plan struct {
 	publishes []*event.Publish
 	reply     *event.Reply
 	emitted   int
-	plugin    Handler // the last one that ran, for quarantine
+	grown     []growth // of the plugins' state
+	plugin    Handler  // the last one that ran, for quarantine
 }
 
 // handle takes one event to its end, or returns how long it has to wait for the
@@ -102,7 +103,7 @@ func (s *shard) hop(ctx context.Context, p *plan, origin, current *event.Inbound
 			s.batch.Expect = append(s.batch.Expect, store.Expect{Key: reader.key(rd.Key), Revision: store.Revision(rd.Revision)})
 		}
 	}
-	return s.collect(p, origin, &res, reader.prefix)
+	return s.collect(p, origin, &res, &reader)
 }
 
 // commit makes the plan durable and answers the source when it is.
@@ -115,7 +116,7 @@ func (s *shard) commit(j *job, p *plan) error {
 		s.r.finish(j, out) // nothing to make durable, nothing to keep in order
 		return nil
 	}
-	return s.r.store.Commit(&s.batch, func(err error) {
+	err := s.r.store.Commit(&s.batch, func(err error) {
 		if err != nil {
 			s.unavailable(j, err)
 			return
@@ -129,6 +130,12 @@ func (s *shard) commit(j *job, p *plan) error {
 		}
 		s.r.finish(j, out)
 	})
+	if err == nil {
+		for _, g := range p.grown {
+			s.r.settle(g)
+		}
+	}
+	return err
 }
 
 // failed decides what becomes of an event whose handler did not succeed.

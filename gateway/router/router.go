@@ -38,12 +38,15 @@ type Handler interface {
 	Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, []plugin.Read, error)
 	Name() string
 	Digest() string
+	// StateBytes is how much state it may keep per application.
+	StateBytes() int64
 }
 
 // Store is what the router needs of a store.
 type Store interface {
 	Commit(b *store.Batch, done func(error)) error
 	Get(k store.Key) ([]byte, store.Revision, error)
+	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
 }
 
 // Registry answers who may speak for whom.
@@ -74,6 +77,7 @@ type Router struct {
 	seed     maphash.Seed
 	shards   []*shard
 	carriers carriers
+	quotas   quotas
 	metrics  metrics
 
 	// submitting is held for reading while an event enters a queue and for writing

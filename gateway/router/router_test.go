@@ -371,6 +371,35 @@ func TestStateThatKeepsChanging(t *testing.T) {
 	}
 }
 
+// A plugin keeps at most what it is granted, per application: here 20 bytes.
+func TestStateQuota(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		key, value, isPut := strings.Cut(string(in.Event.Data), "=")
+		if isPut {
+			return event.Result{Effects: []event.Effect{&event.Put{Key: key, Value: []byte("earlier, and longer than the quota")}, &event.Put{Key: key, Value: []byte(value)}}}, nil
+		}
+		return event.Result{Effects: []event.Effect{&event.Put{Key: key, Value: []byte("x")}, &event.Delete{Key: key}}}, nil
+	}})
+	for _, step := range []struct {
+		write string
+		ok    bool
+		keys  int
+	}{
+		{"a=123456789", true, 1}, {"b=123456789", true, 2}, {"c=", false, 2}, {"a=1", true, 2}, {"c=1234567", true, 3}, {"d=1", false, 3},
+		{"b", true, 2}, {"d=12345678", true, 3}, {"nothing", true, 3}, {"a=123456789", false, 3},
+	} {
+		o := f.do(t, publish("d", "t", step.write))
+		if ok := o.Code == stage.Success; ok != step.ok || !ok && (o.Code != stage.QuotaExceeded || !strings.Contains(o.Reason, "state_bytes")) {
+			t.Errorf("%s: %+v", step.write, o)
+		}
+		f.store.mu.Lock()
+		if len(f.store.keys) != step.keys {
+			t.Errorf("%s: %d keys, want %d", step.write, len(f.store.keys), step.keys)
+		}
+		f.store.mu.Unlock()
+	}
+}
+
 // A protocol plugin passes to a decoder; effects of both commit together.
 func TestPass(t *testing.T) {
 	proto := &handlerFunc{"proto", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
