@@ -41,26 +41,12 @@ type Server struct {
 	cfg   *config.Config
 	log   *slog.Logger
 	ready atomic.Bool
-
-	mu    sync.Mutex
-	addrs map[string]net.Addr
-	up    chan struct{} // closed when every listener accepts
 }
 
 // New returns a gateway that does nothing until Run. The configuration must be
 // valid.
 func New(cfg *config.Config, log *slog.Logger) *Server {
-	return &Server{cfg: cfg, log: log, addrs: map[string]net.Addr{}, up: make(chan struct{})}
-}
-
-// Up is closed when every listener accepts connections.
-func (s *Server) Up() <-chan struct{} { return s.up }
-
-// Addr returns the address of the listener "mqtt" or "admin", nil before Up.
-func (s *Server) Addr(listener string) net.Addr {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.addrs[listener]
+	return &Server{cfg: cfg, log: log}
 }
 
 // Check loads what Run would load, without opening the store or listening.
@@ -86,8 +72,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	s.ready.Store(true)
-	close(s.up)
-	s.log.Info("the gateway is ready", "mqtt", s.Addr("mqtt").String(), "applications", len(s.cfg.Registry.Applications), "plugins", len(s.cfg.Plugins))
+	s.log.Info("the gateway is ready", "applications", len(s.cfg.Registry.Applications), "plugins", len(s.cfg.Plugins))
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: no new connections, finishing events in flight")
@@ -232,9 +217,6 @@ func (s *Server) listen(addresses map[string]string) (_ map[string]net.Listener,
 			return nil, fmt.Errorf("listening for %s: %w; is another gateway running? Else set %s to another address", name, err, key)
 		}
 		open[name] = ln
-		s.mu.Lock()
-		s.addrs[name] = ln.Addr()
-		s.mu.Unlock()
 		s.log.Info("listening", "listener", name, "address", ln.Addr().String())
 	}
 	return open, nil
