@@ -209,19 +209,14 @@ func parseAttribute(b []byte, e *Event) error {
 	return parseValue(name, value, e)
 }
 
-// shortString reads a map entry that is laid out as AppendEvent does, with a
-// string value and lengths of one byte. Most attributes are, and a plugin pays
-// for each call and loop of the general way.
+// shortString is the attribute of a short entry that holds a string. Most do, and
+// the general way takes longer.
 func shortString(b []byte) (a Attribute, ok bool) {
-	const name, value, str = 1<<3 | 2, 2<<3 | 2, ceString<<3 | 2
-	if len(b) < 6 || b[0] != name || int(b[1]) > len(b)-6 || len(b) >= 0x80 {
+	name, value, kind := shortEntry(b)
+	if kind != ceString<<3|2 || !utf8.ValidString(name) || !utf8.Valid(value) {
 		return a, false
 	}
-	n, v := b[2:2+b[1]], b[2+b[1]:]
-	if v[0] != value || int(v[1]) != len(v)-2 || v[2] != str || int(v[3]) != len(v)-4 || !utf8.Valid(n) || !utf8.Valid(v[4:]) {
-		return a, false
-	}
-	return Attribute{Name: wire.Alias(n), Value: wire.Alias(v[4:])}, true
+	return Attribute{Name: name, Value: wire.Alias(value)}, true
 }
 
 // parseValue reads a CloudEventAttributeValue and sets the attribute.

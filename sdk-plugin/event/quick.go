@@ -133,17 +133,23 @@ func quickEvent(b []byte, e *Event) bool {
 	return versions == 1
 }
 
-// quickAttribute reads a map entry whose lengths take one byte each: a name, and
-// a string or a time.
-func quickAttribute(b []byte, e *Event) bool {
+// shortEntry reads a map entry of attributes that is laid out as AppendEvent does
+// it, with lengths of one byte each. kind is the tag of the value, 0 for any other
+// entry.
+func shortEntry(b []byte) (name string, value []byte, kind byte) {
 	if len(b) < 6 || len(b) >= 0x80 || b[0] != tag1 || int(b[1]) > len(b)-6 {
-		return false
+		return "", nil, 0
 	}
-	name, v := wire.Alias(b[2:2+b[1]]), b[2+b[1]:]
+	v := b[2+b[1]:]
 	if v[0] != tag2 || int(v[1]) != len(v)-2 || int(v[3]) != len(v)-4 {
-		return false
+		return "", nil, 0
 	}
-	kind, v := v[2], v[4:]
+	return wire.Alias(b[2 : 2+b[1]]), v[4:], v[2]
+}
+
+// quickAttribute reads a short entry with a string or a time.
+func quickAttribute(b []byte, e *Event) bool {
+	name, v, kind := shortEntry(b)
 	if kind == ceTimestamp<<3|2 {
 		if name != "time" || !e.Time.IsZero() {
 			return false
