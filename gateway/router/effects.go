@@ -95,7 +95,7 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 		}
 	}
 	if e.Source == "" {
-		e.Source = "/applications/" + e.Application + "/devices/" + escapeSegment(e.Device)
+		e.Source = stage.Source(e.Application, e.Device)
 	}
 	if e.Time.IsZero() {
 		e.Time = origin.Event.Time
@@ -118,29 +118,4 @@ func (s *shard) append(l store.Log, e *event.Event) {
 	start := len(s.record)
 	s.record = event.AppendEvent(s.record, e)
 	s.batch.Appends = append(s.batch.Appends, store.Append{Log: l, Record: s.record[start:len(s.record):len(s.record)], Time: time.Now()})
-}
-
-// escapeSegment percent-encodes what may not stand in a URI path segment
-// (RFC 3986 section 3.3).
-func escapeSegment(s string) string {
-	const hex = "0123456789ABCDEF"
-	plain := func(c byte) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' || c == '~'
-	}
-	i := 0
-	for i < len(s) && plain(s[i]) {
-		i++
-	}
-	if i == len(s) {
-		return s
-	}
-	out := append(make([]byte, 0, len(s)+8), s[:i]...)
-	for ; i < len(s); i++ {
-		if c := s[i]; plain(c) {
-			out = append(out, c)
-		} else {
-			out = append(out, '%', hex[c>>4], hex[c&15])
-		}
-	}
-	return string(out)
 }

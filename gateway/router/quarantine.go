@@ -23,7 +23,7 @@ func (s *shard) quarantine(j *job, p *plan, cause error, code stage.Code) time.D
 	s.reset()
 	in := j.in
 	e := event.Event{
-		ID: in.Event.ID, Source: "/applications/" + in.Event.Application + "/devices/" + escapeSegment(in.Event.Device),
+		ID: in.Event.ID, Source: stage.Source(in.Event.Application, in.Event.Device),
 		Type: TypeQuarantined, Subject: in.Event.Subject, Time: in.Event.Time,
 		Application: in.Event.Application, Device: in.Event.Device, Sender: in.Event.Sender,
 		DataContentType: "application/octet-stream", Data: in.Event.Data,

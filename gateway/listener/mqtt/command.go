@@ -59,7 +59,7 @@ func (from *sender) command(p *packet.Publish, to *target, v verdict, now time.T
 	x.ask = &request{topic: x.in.Transport.ResponseTopic, correlation: x.in.Transport.Correlation}
 	e := &x.in.Event
 	e.Type, e.Subject = event.TypeCommand, to.command
-	e.Source = sourceOf(to.application, "")
+	e.Source = stage.Source(to.application, "")
 	e.Application, e.Device, e.Sender = to.application, to.device, ""
 	if !v.code.Refused() && from.session.server.routes(to.application) {
 		return x, v, true

@@ -76,7 +76,7 @@ func (c *conn) connect() error {
 		return refuse(connackCode(code), reason)
 	}
 	from := &sender{grant: grant, clientID: p.ClientID, username: p.Username, peer: c.nc.RemoteAddr().String(),
-		source: sourceOf(grant.Application, grant.Device)}
+		source: stage.Source(grant.Application, grant.Device)}
 	ack := &packet.Connack{Props: new(packet.Properties)}
 	if p.ClientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16]
 		from.clientID = assignedID()

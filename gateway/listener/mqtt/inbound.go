@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -45,14 +44,6 @@ func (from *sender) pend(p *packet.Publish, now time.Time) *pending {
 		t.Properties = properties(q.User)
 	}
 	return x
-}
-
-// sourceOf is the CloudEvents source of a device.
-func sourceOf(application, device string) string {
-	if device == "" {
-		return "/applications/" + url.PathEscape(application)
-	}
-	return "/applications/" + url.PathEscape(application) + "/devices/" + url.PathEscape(device)
 }
 
 // ids makes unique event ids of the shape of a UUIDv7: milliseconds, a counter,

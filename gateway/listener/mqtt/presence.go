@@ -40,7 +40,7 @@ func (x *index) enter(g *stage.Grant, s *session) *device {
 	defer x.mu.Unlock()
 	d := x.devices[key]
 	if d == nil {
-		d = &device{application: g.Application, name: g.Device, source: sourceOf(g.Application, g.Device)}
+		d = &device{application: g.Application, name: g.Device, source: stage.Source(g.Application, g.Device)}
 		x.devices[key] = d
 	}
 	d.mu.Lock()
