@@ -29,8 +29,8 @@ type Config struct {
 	Listeners Listeners         `koanf:"listeners"`
 	Admin     admin.Config      `koanf:"admin"`
 	Store     pebble.Config     `koanf:"store"`
-	Router    router.Config     `koanf:"router"` // with Routes in it
-	Routes    []router.Route    `koanf:"routes"`
+	Router    router.Config     `koanf:"router"`
+	Routes    []router.Route    `koanf:"routes"` // beside the plugins and applications that they join; Load gives them to Router
 	Consumer  consumer.Config   `koanf:"consumer"`
 	WASM      plugin.Config     `koanf:"wasm"`
 	Plugins   map[string]Plugin `koanf:"plugins"`

@@ -28,13 +28,8 @@ const (
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// schema describes Config. Routes stand at the top level of the file, where the
-// plugins and applications that they join are, not in the router's table.
-func schema() *node {
-	root := newSchema(reflect.TypeFor[Config]())
-	delete(root.fields["router"].fields, "routes")
-	return root
-}
+// schema describes Config.
+func schema() *node { return newSchema(reflect.TypeFor[Config]()) }
 
 // newSchema describes a type. Every exported field of a struct needs a koanf
 // tag: a name, "-", or ",squash" for a struct whose keys stand beside its own.

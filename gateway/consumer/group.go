@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -94,15 +95,7 @@ func (g *group) committed() uint64 {
 
 // finish marks a handed-out record as done. g.mu is held.
 func (g *group) finish(offset uint64) {
-	i, ok := slices.BinarySearchFunc(g.out, offset, func(e entry, o uint64) int {
-		switch {
-		case e.offset < o:
-			return -1
-		case e.offset > o:
-			return 1
-		}
-		return 0
-	})
+	i, ok := slices.BinarySearchFunc(g.out, offset, func(e entry, o uint64) int { return cmp.Compare(e.offset, o) })
 	if !ok {
 		return
 	}

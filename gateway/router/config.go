@@ -12,7 +12,8 @@ import (
 type Config struct {
 	// Routes are tried in order; the first that matches an event picks its plugin,
 	// and a passed event goes on with the ones below it.
-	Routes []Route `koanf:"routes"`
+	// They are a table of their own in gateway.toml.
+	Routes []Route `koanf:"-"`
 	// Shards is the number of workers; a device always has the same one. 0 means
 	// one per processor that the process may use.
 	Shards int `koanf:"shards"`
