@@ -46,6 +46,7 @@ type Listeners struct {
 type MQTT struct {
 	Address string      `koanf:"address"` // "host:port" of plain TCP
 	Config  mqtt.Config `koanf:",squash"`
+	Limits  mqtt.Limits `koanf:",squash"`
 }
 
 // Plugin is one plugin: its module, what it may do, and its own settings.
@@ -66,7 +67,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Log:       Log{Level: "info", Format: "text"},
-		Listeners: Listeners{MQTT: MQTT{Address: "127.0.0.1:1883", Config: mqtt.Default()}},
+		Listeners: Listeners{MQTT: MQTT{Address: "127.0.0.1:1883", Config: mqtt.Default(), Limits: mqtt.DefaultLimits()}},
 		Admin:     admin.Default(),
 		Store:     pebble.Default(),
 		Router:    router.Default(),
@@ -118,6 +119,7 @@ func (c *Config) validate() []finding {
 	check("log", c.Log.validate())
 	check("listeners.mqtt", validAddress(c.Listeners.MQTT.Address))
 	check("listeners.mqtt", c.Listeners.MQTT.Config.Validate())
+	check("listeners.mqtt", c.Listeners.MQTT.Limits.Validate())
 	check("admin", c.Admin.Validate())
 	check("store", c.Store.Validate())
 	check("router", c.Router.Validate())

@@ -95,6 +95,7 @@ type gateway struct {
 	router    *router.Router
 	consumer  *consumer.Consumer
 	mqtt      *mqtt.Server
+	door      *mqtt.Listener
 	failed    chan error // the first failure of a part that should run for ever
 	parts     sync.WaitGroup
 	stopServe context.CancelFunc // listeners stop accepting
@@ -141,13 +142,14 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	g := &gateway{s: s, store: st, host: host, router: rt, failed: make(chan error, 1)}
 	g.consumer = consumer.New(cfg.Consumer, st, reg, s.log)
-	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, reg, rt, g.consumer, s.log)
+	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, rt, g.consumer, s.log)
 
 	listeners, err := s.listen(map[string]string{"mqtt": cfg.Listeners.MQTT.Address, "admin": cfg.Admin.Address})
 	if err != nil {
 		return nil, err
 	}
 	rt.Start(g.mqtt)
+	g.door = &mqtt.Listener{Name: "mqtt", Auth: reg, Limits: cfg.Listeners.MQTT.Limits}
 	g.serve(listeners, admin.New(cfg.Admin, []func() []stage.Metric{
 		g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics,
 	}, func() []string { return s.unready(st) }, s.log))
@@ -174,7 +176,7 @@ func (g *gateway) serve(listeners map[string]net.Listener, adm *admin.Server) {
 		}()
 	}
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })
-	start("MQTT listener", serve, func() error { return g.mqtt.Serve(serve, listeners["mqtt"]) })
+	start("MQTT listener", serve, func() error { return g.mqtt.Serve(serve, listeners["mqtt"], g.door) })
 	if ln := listeners["admin"]; ln != nil {
 		start("admin listener", admin, func() error { return adm.Serve(admin, ln) })
 	}

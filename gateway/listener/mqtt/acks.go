@@ -51,7 +51,7 @@ type verdict struct {
 func (c *conn) enter(p *pending) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	limit := c.server.cfg.ReceiveMaximum
+	limit := c.listener.Limits.ReceiveMaximum
 	if p.qos > 0 && c.version == packet.V5 {
 		if c.owed >= limit { // [MQTT-3.3.4-7]
 			return &packet.Error{Code: packet.CodeReceiveMaximumExceeded, Reason: "more unacknowledged messages than the Receive Maximum of CONNACK"}
@@ -81,7 +81,7 @@ func (c *conn) answer(qos byte, id uint16, v verdict) error {
 		return nil
 	}
 	c.mu.Lock()
-	if c.first == nil && c.owed < c.server.cfg.ReceiveMaximum {
+	if c.first == nil && c.owed < c.listener.Limits.ReceiveMaximum {
 		c.owed++
 		c.acknowledge(qos, id, &v)
 		c.mu.Unlock()

@@ -112,7 +112,7 @@ func BenchmarkDeliver(b *testing.B) {
 			addr := os.Getenv("TRIBUTARY_BROKER")
 			if addr == "" {
 				// The subscribers may fall behind; what is measured is not what is dropped then.
-				addr = start(b, nil, func(c *Config, _ *fixture) { c.QueueMessages, c.QueueBytes = 1<<30, 1<<30 }).addr
+				addr = start(b, nil, func(c *settings, _ *fixture) { c.QueueMessages, c.QueueBytes = 1<<30, 1<<30 }).addr
 			}
 			each := b.N/10 + 1
 			var subs, pubs sync.WaitGroup
@@ -197,7 +197,7 @@ func receive(t testing.TB, nc net.Conn, n int) {
 func BenchmarkRouted(b *testing.B) {
 	for _, window := range []int{1, 50} {
 		b.Run(fmt.Sprintf("window=%d", window), func(b *testing.B) {
-			f := start(b, silent, func(_ *Config, f *fixture) {
+			f := start(b, silent, func(_ *settings, f *fixture) {
 				f.router.unrouted = false
 				f.router.got = make(chan submitted, 1024)
 			})

@@ -21,17 +21,19 @@ type sender struct {
 	clientID string
 	username string
 	peer     string
+	limits   *Limits
 }
 
 // conn is one network connection. Its reader goroutine runs handshake, then
 // serve; everything that is not under mu belongs to that goroutine or does not
 // change after the handshake.
 type conn struct {
-	server  *Server
-	nc      net.Conn
-	direct  *direct // nil if nc is not plain TCP
-	version byte    // of the protocol; 0 before CONNECT
-	*sender         // nil before the session is attached
+	server   *Server
+	listener *Listener
+	nc       net.Conn
+	direct   *direct // nil if nc is not plain TCP
+	version  byte    // of the protocol; 0 before CONNECT
+	*sender          // nil before the session is attached
 
 	keepAlive time.Duration // 1.5 times what was agreed on; 0: none
 	window    int           // QoS 1 and 2 messages that the client takes at once
@@ -72,8 +74,8 @@ var (
 	errExpired      = &packet.Error{Code: packet.CodeNotAuthorized, Reason: "the credentials have expired; connect again"}
 )
 
-func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, nc: nc, direct: newDirect(nc), maxPacket: packet.MaxSize + 5}
+func newConn(s *Server, l *Listener, nc net.Conn) *conn {
+	c := &conn{server: s, listener: l, nc: nc, direct: newDirect(nc), maxPacket: packet.MaxSize + 5}
 	c.change.L = &c.mu
 	return c
 }
@@ -102,7 +104,7 @@ func (c *conn) serve() {
 
 func (c *conn) readLoop() error {
 	for {
-		first, body, err := c.next(c.server.cfg.MaxPacketBytes)
+		first, body, err := c.next(c.listener.Limits.MaxPacketBytes)
 		if err != nil {
 			return err
 		}
@@ -206,7 +208,7 @@ func (c *conn) end() {
 	c.change.Broadcast()
 	c.kick()
 	c.nc.SetReadDeadline(time.Unix(1, 0))
-	c.nc.SetWriteDeadline(time.Now().Add(c.server.cfg.Linger))
+	c.nc.SetWriteDeadline(time.Now().Add(c.listener.Limits.Linger))
 }
 
 // finish lets the last bytes leave, then waits a moment for the client to close,
@@ -222,7 +224,7 @@ func (c *conn) finish() {
 	}
 	c.mu.Unlock()
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		c.nc.SetReadDeadline(time.Now().Add(c.server.cfg.Linger))
+		c.nc.SetReadDeadline(time.Now().Add(c.listener.Limits.Linger))
 		buf := c.server.buffers.get()
 		for left := 1 << 20; left > 0; {
 			n, err := c.nc.Read(buf.b[:cap(buf.b)])

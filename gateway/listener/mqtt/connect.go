@@ -39,7 +39,7 @@ func (c *conn) handshake() {
 
 // connect does the work of handshake. A *packet.Error says how to refuse.
 func (c *conn) connect() error {
-	first, body, err := c.next(c.server.cfg.MaxPacketBytesBeforeConnect)
+	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
 	if err != nil {
 		return plainly(err)
 	}
@@ -60,11 +60,11 @@ func (c *conn) connect() error {
 		props = new(packet.Properties)
 	}
 	switch {
-	case len(p.ClientID) > c.server.cfg.MaxClientIDBytes:
+	case len(p.ClientID) > c.listener.Limits.MaxClientIDBytes:
 		return refuse(packet.CodeClientIDNotValid, "the client identifier is too long")
 	case props.AuthMethod != nil:
 		return refuse(packet.CodeBadAuthenticationMethod, "no authentication method is supported")
-	case len(props.User) > c.server.cfg.MaxUserProperties:
+	case len(props.User) > c.listener.Limits.MaxUserProperties:
 		return refuse(packet.CodeQuotaExceeded, "too many user properties")
 	}
 	grant, err := c.authenticate(p)
@@ -76,7 +76,7 @@ func (c *conn) connect() error {
 		return refuse(connackCode(code), reason)
 	}
 	from := &sender{grant: grant, clientID: p.ClientID, username: p.Username, peer: c.nc.RemoteAddr().String(),
-		source: stage.Source(grant.Application, grant.Device)}
+		source: stage.Source(grant.Application, grant.Device), limits: &c.listener.Limits}
 	ack := &packet.Connack{Props: new(packet.Properties)}
 	if p.ClientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16]
 		from.clientID = assignedID()
@@ -108,11 +108,11 @@ func plainly(err error) error {
 
 // authenticate asks who the client is, without locks and within the time for it.
 func (c *conn) authenticate(p *packet.Connect) (*stage.Grant, error) {
-	ctx, cancel := context.WithTimeout(c.server.ctx, c.server.cfg.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(c.server.ctx, c.listener.Limits.ConnectTimeout)
 	defer cancel()
 	peer, _ := netip.ParseAddrPort(c.nc.RemoteAddr().String()) // zero where it is no IP connection
-	grant, err := c.server.auth.Connect(ctx, &stage.Credentials{
-		Listener: c.server.name, Protocol: "mqtt", ClientID: p.ClientID,
+	grant, err := c.listener.Auth.Connect(ctx, &stage.Credentials{
+		Listener: c.listener.Name, Protocol: "mqtt", ClientID: p.ClientID,
 		Username: p.Username, Password: p.Password, HasUsername: p.HasUsername, HasPassword: p.HasPassword,
 		Peer: peer,
 	})
@@ -124,7 +124,7 @@ func (c *conn) authenticate(p *packet.Connect) (*stage.Grant, error) {
 
 // agree settles the limits of both sides, sections 3.1.2.11 and 3.2.2.3.
 func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage.Grant) {
-	cfg := &c.server.cfg
+	cfg := &c.listener.Limits
 	c.window = cfg.MaxInFlight
 	alive := p.KeepAlive
 	if most := uint16(cfg.KeepAliveMax / time.Second); most > 0 && p.Version == packet.V5 && (alive == 0 || alive > most) {

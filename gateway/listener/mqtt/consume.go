@@ -170,7 +170,7 @@ func (x *subscribing) join(i int, f logFilter) {
 		binary: x.options.binary && c.version == packet.V5,
 		log:    stage.Subscription{Application: f.application, Quarantine: f.quarantine, Start: x.options.start, Window: c.window}}
 	if r.qos == 0 { // it needs no acknowledgement of the client
-		r.log.Window = c.server.cfg.MaxInFlight
+		r.log.Window = c.listener.Limits.MaxInFlight
 	}
 	s.mu.Lock()
 	switch {
@@ -180,7 +180,7 @@ func (x *subscribing) join(i int, f logFilter) {
 		r.log.Group = "c." + s.key.namespace + "/" + s.key.clientID
 	}
 	old := s.readers[r.filter]
-	full := old == nil && len(s.subs)+len(s.readers) >= s.server.cfg.MaxSubscriptions
+	full := old == nil && len(s.subs)+len(s.readers) >= c.listener.Limits.MaxSubscriptions
 	var gone []*reader
 	if old != nil {
 		gone = append(gone, s.remove(old))

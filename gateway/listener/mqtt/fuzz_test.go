@@ -38,13 +38,13 @@ func FuzzConnection(f *testing.F) {
 		g.Read, g.Write = []string{"*"}, []string{"*"}
 		return g, nil
 	})
-	cfg := Default()
-	cfg.Linger = 10 * time.Millisecond
+	l := &Listener{Name: "mqtt", Auth: auth, Limits: DefaultLimits()}
+	l.Limits.Linger = 10 * time.Millisecond
 	f.Fuzz(func(t *testing.T, input []byte) {
 		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: stage.NoMatchingSubscribers} }}
-		s := New(cfg, auth, router, &fakeLogs{joined: make(chan *member, len(input))}, slog.New(slog.DiscardHandler))
+		s := New(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, slog.New(slog.DiscardHandler))
 		ours, theirs := net.Pipe()
-		s.accept(theirs)
+		s.accept(l, theirs)
 		go func() {
 			ours.Write(input)
 			ours.Write((&packet.Disconnect{}).Append(nil, packet.V5)) // lets a healthy connection end

@@ -137,28 +137,36 @@ type fixture struct {
 	logs   *fakeLogs
 }
 
+// settings is all of a server with one listener.
+type settings struct {
+	Config
+	Limits
+}
+
 // start runs a server on loopback until the test ends. change may adjust its
 // settings and fakes.
-func start(t testing.TB, auth fakeAuth, change func(*Config, *fixture)) *fixture {
+func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixture {
 	t.Helper()
-	cfg := Default()
+	cfg := settings{Default(), DefaultLimits()}
 	cfg.Linger = 200 * time.Millisecond
 	f := &fixture{t: t, router: &fakeRouter{unrouted: true, got: make(chan submitted, 100_000)},
 		logs: &fakeLogs{joined: make(chan *member, 100)}}
 	if change != nil {
 		change(&cfg, f)
 	}
-	if err := cfg.Validate(); err != nil {
+	if err := errors.Join(cfg.Config.Validate(), cfg.Limits.Validate()); err != nil {
 		t.Fatal(err)
 	}
-	f.server = New(cfg, auth, f.router, f.logs, slog.New(slog.DiscardHandler))
+	f.server = New(cfg.Config, f.router, f.logs, slog.New(slog.DiscardHandler))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.addr = ln.Addr().String()
 	ended := make(chan error, 1)
-	go func() { ended <- f.server.Serve(context.Background(), ln) }()
+	go func() {
+		ended <- f.server.Serve(context.Background(), ln, &Listener{Name: "mqtt", Auth: auth, Limits: cfg.Limits})
+	}()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()

@@ -84,7 +84,7 @@ func TestMosquittoConsumes(t *testing.T) {
 }
 
 func TestPaho(t *testing.T) {
-	f := start(t, nil, func(_ *Config, f *fixture) {
+	f := start(t, nil, func(_ *settings, f *fixture) {
 		f.router.unrouted = false
 		f.router.respond = func(in *event.Inbound) stage.Outcome {
 			if in.Event.Type == event.TypeSubscribe {

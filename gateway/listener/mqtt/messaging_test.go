@@ -142,7 +142,7 @@ func TestRetained(t *testing.T) {
 }
 
 func TestRetainedLimits(t *testing.T) {
-	f := start(t, nil, func(c *Config, _ *fixture) { c.MaxRetained = 2 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.MaxRetained = 2 })
 	a := f.v5("a")
 	for i, want := range []byte{0, 0, 0x97} {
 		a.send(&packet.Publish{Topic: fmt.Sprint("r/", i), Payload: []byte("x"), QoS: 1, ID: 1, Retain: true})
@@ -330,7 +330,7 @@ func TestMaximumPacketSizeOut(t *testing.T) { // [MQTT-3.1.2-24], [MQTT-3.1.2-25
 // A client that is slow to read neither holds the publisher up nor grows without
 // bound: QoS 0 is dropped first, then QoS 1 above the queue's limits.
 func TestSlowConsumer(t *testing.T) { // facts §2 defect 7
-	f := start(t, nil, func(c *Config, _ *fixture) { c.QueueMessages = 50; c.WriteBufferBytes = 64 << 10; c.MaxInFlight = 10 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.QueueMessages = 50; c.WriteBufferBytes = 64 << 10; c.MaxInFlight = 10 })
 	pub, slow := f.v5("pub"), f.v5("slow")
 	slow.subscribe(1, "t/#")
 	payload := make([]byte, 32<<10)

@@ -122,7 +122,7 @@ func TestConnackTellsTheTruth(t *testing.T) {
 		}
 		return messaging(c.ClientID), nil
 	}
-	f := start(t, pure, func(c *Config, _ *fixture) {
+	f := start(t, pure, func(c *settings, _ *fixture) {
 		c.KeepAliveMax = time.Minute
 		c.SessionExpiryMax = time.Hour
 		c.ReceiveMaximum = 77
@@ -142,7 +142,7 @@ func TestConnackTellsTheTruth(t *testing.T) {
 }
 
 func TestSilentConnection(t *testing.T) {
-	f := start(t, nil, func(c *Config, _ *fixture) { c.ConnectTimeout = 100 * time.Millisecond })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.ConnectTimeout = 100 * time.Millisecond })
 	c := f.dial(5)
 	c.ended(0)
 	c = f.dial(5)
@@ -163,7 +163,7 @@ func TestKeepAlive(t *testing.T) { // [MQTT-3.1.2-22]
 }
 
 func TestReceiveMaximumIn(t *testing.T) { // [MQTT-3.3.4-7]
-	f := start(t, nil, func(c *Config, f *fixture) { c.ReceiveMaximum = 3; f.router.unrouted = false })
+	f := start(t, nil, func(c *settings, f *fixture) { c.ReceiveMaximum = 3; f.router.unrouted = false })
 	c := f.v5("c")
 	f.router.next(t, "io.tributary.connection.v1").done(stage.Outcome{})
 	for i := range 3 {
@@ -179,7 +179,7 @@ func TestReceiveMaximumIn(t *testing.T) { // [MQTT-3.3.4-7]
 
 // A QoS 2 message counts until its PUBCOMP.
 func TestReceiveMaximumQoS2(t *testing.T) { // section 4.9
-	f := start(t, nil, func(c *Config, _ *fixture) { c.ReceiveMaximum = 2 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.ReceiveMaximum = 2 })
 	c := f.v5("c")
 	for id := uint16(1); id <= 3; id++ {
 		c.send(&packet.Publish{Topic: "t", QoS: 2, ID: id})
@@ -195,7 +195,7 @@ func TestReceiveMaximumQoS2(t *testing.T) { // section 4.9
 
 // An MQTT 3.1.1 client knows no Receive Maximum: the reader waits.
 func TestReceiveMaximum311(t *testing.T) {
-	f := start(t, nil, func(c *Config, f *fixture) { c.ReceiveMaximum = 3; f.router.unrouted = false })
+	f := start(t, nil, func(c *settings, f *fixture) { c.ReceiveMaximum = 3; f.router.unrouted = false })
 	c := f.v3("c")
 	for i := range 10 {
 		c.send(&packet.Publish{Topic: "t", QoS: 1, ID: uint16(i + 1)})
@@ -256,7 +256,7 @@ func TestProblemInformation(t *testing.T) { // [MQTT-3.1.2-29]
 }
 
 func TestTopicLimits(t *testing.T) {
-	f := start(t, nil, func(c *Config, _ *fixture) { c.MaxTopicBytes = 20; c.MaxTopicLevels = 3; c.MaxSubscriptions = 2 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.MaxTopicBytes = 20; c.MaxTopicLevels = 3; c.MaxSubscriptions = 2 })
 	c := f.v5("c")
 	for topic, want := range map[string]byte{"a/b/c": 0x10, "a/b/c/d": 0x90, strings.Repeat("x", 21): 0x90} {
 		if p := c.publish(topic, "x"); p.Code != want {
@@ -269,7 +269,7 @@ func TestTopicLimits(t *testing.T) {
 }
 
 func TestConnectionLimits(t *testing.T) {
-	f := start(t, nil, func(c *Config, _ *fixture) { c.MaxConnections = 2; c.MaxSessions = 2 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.MaxConnections = 2; c.MaxSessions = 2 })
 	a, _ := f.kept("a", nil)
 	f.v5("b")
 	f.dial(5).ended(0)
@@ -293,7 +293,7 @@ func TestCredentialsExpire(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
-	f := start(t, nil, func(_ *Config, f *fixture) { f.router.unrouted = false })
+	f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
 	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "c", Will: &packet.Will{Topic: "will", Payload: []byte("x")}})
 	c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 4})
 	s := f.router.next(t, "io.tributary.publish.v1")
@@ -319,7 +319,7 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestShutdownInTime(t *testing.T) {
-	f := start(t, nil, func(_ *Config, f *fixture) { f.router.unrouted = false })
+	f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
 	c := f.v5("c")
 	c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 4})
 	f.router.next(t, "io.tributary.publish.v1") // and never answered

@@ -75,7 +75,7 @@ func (c *conn) resolveAlias(p *packet.Publish) error {
 		return nil
 	}
 	n := int(*p.Props.TopicAlias)
-	if n == 0 || n > c.server.cfg.TopicAliasMax { // [MQTT-3.3.2-9]
+	if n == 0 || n > c.listener.Limits.TopicAliasMax { // [MQTT-3.3.2-9]
 		return &packet.Error{Code: packet.CodeTopicAliasInvalid, Reason: "PUBLISH: topic alias above the Topic Alias Maximum of CONNACK"}
 	}
 	for len(c.aliases) <= n {
@@ -167,7 +167,7 @@ func (s *session) conclude(id uint16, x *pending, v verdict) {
 // is the same for a PUBLISH and for a will. Topic aliases are resolved.
 func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdict, route bool) {
 	s := from.session.server
-	if v := s.improper(p); v.code.Refused() {
+	if v := from.limits.improper(p); v.code.Refused() {
 		return nil, v, false
 	}
 	g := from.grant
@@ -240,13 +240,13 @@ func (from *sender) refused(topic string, v *verdict) {
 }
 
 // improper checks the limits that a decoder does not know.
-func (s *Server) improper(p *packet.Publish) (v verdict) {
+func (l *Limits) improper(p *packet.Publish) (v verdict) {
 	switch {
-	case len(p.Topic) > s.cfg.MaxTopicBytes:
+	case len(p.Topic) > l.MaxTopicBytes:
 		return verdict{code: stage.TopicNameInvalid, reason: "the topic is too long"}
-	case strings.Count(p.Topic, "/") >= s.cfg.MaxTopicLevels:
+	case strings.Count(p.Topic, "/") >= l.MaxTopicLevels:
 		return verdict{code: stage.TopicNameInvalid, reason: "the topic has too many levels"}
-	case p.Props != nil && len(p.Props.User) > s.cfg.MaxUserProperties:
+	case p.Props != nil && len(p.Props.User) > l.MaxUserProperties:
 		return verdict{code: stage.QuotaExceeded, reason: "too many user properties"}
 	}
 	return v

@@ -116,7 +116,7 @@ func (c *conn) fill() error {
 func (c *conn) rest() error {
 	c.mu.Lock()
 	c.flushSoon()
-	for c.out != nil && len(c.out.b) > 2*c.server.cfg.WriteBufferBytes && !c.closing {
+	for c.out != nil && len(c.out.b) > 2*c.listener.Limits.WriteBufferBytes && !c.closing {
 		c.change.Wait()
 	}
 	c.mu.Unlock()
@@ -132,7 +132,7 @@ func (c *conn) rest() error {
 // A zero time is never.
 func (c *conn) deadline() (at time.Time, err error) {
 	if c.sender == nil {
-		return c.input.active.Add(c.server.cfg.ConnectTimeout), errSilent
+		return c.input.active.Add(c.listener.Limits.ConnectTimeout), errSilent
 	}
 	if c.keepAlive > 0 {
 		at, err = c.input.active.Add(c.keepAlive), errIdle // [MQTT-3.1.2-22]

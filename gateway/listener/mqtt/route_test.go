@@ -12,7 +12,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-func routed(_ *Config, f *fixture) { f.router.unrouted = false }
+func routed(_ *settings, f *fixture) { f.router.unrouted = false }
 
 // silent is a device of a dialect plugin: no messaging.
 func silent(c *stage.Credentials) (*stage.Grant, error) {
@@ -128,7 +128,7 @@ func TestOutcomes(t *testing.T) {
 	for _, test := range tests {
 		for qos := byte(1); qos <= 2; qos++ {
 			t.Run(fmt.Sprint(test.name, qos), func(t *testing.T) {
-				f := start(t, silent, func(_ *Config, f *fixture) {
+				f := start(t, silent, func(_ *settings, f *fixture) {
 					f.router.unrouted = false
 					f.router.respond = func(*event.Inbound) stage.Outcome { return test.outcome }
 				})
@@ -211,7 +211,7 @@ func TestPluginGrantsSubscriptions(t *testing.T) {
 		"mute":      {},
 		"unclaimed": {Code: stage.NoMatchingSubscribers},
 	}
-	f := start(t, silent, func(_ *Config, f *fixture) {
+	f := start(t, silent, func(_ *settings, f *fixture) {
 		f.router.unrouted = false
 		f.router.respond = func(in *event.Inbound) stage.Outcome {
 			if in.Event.Type != event.TypeSubscribe {
@@ -259,7 +259,7 @@ func TestCloudEventsFromDevices(t *testing.T) {
 		{"malformed binary", "application/json", append(full[1:len(full):len(full)], packet.UserProperty{Name: "specversion", Value: "0.3"}), `{}`, false, 0x99},
 	}
 	for _, unrouted := range []bool{false, true} {
-		f := start(t, nil, func(_ *Config, f *fixture) {
+		f := start(t, nil, func(_ *settings, f *fixture) {
 			f.router.unrouted = unrouted
 			f.router.respond = func(*event.Inbound) stage.Outcome { return stage.Outcome{} }
 		})

@@ -21,6 +21,14 @@ type Authenticator interface {
 	Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error)
 }
 
+// Listener is the rules of one way in: who may use it, and how much of it. It
+// must not be changed once it serves.
+type Listener struct {
+	Name   string // as Credentials name it
+	Auth   Authenticator
+	Limits Limits
+}
+
 // Router takes what devices say. Submit may block, which stops the reader of
 // that one connection. done is called once, from any goroutine, after the
 // event's effects are durable or it was refused; it does not block. The router
@@ -42,8 +50,6 @@ type Logs interface {
 // Server is an MQTT server. All methods are safe for concurrent use.
 type Server struct {
 	cfg    Config
-	name   string // as credentials name the listener
-	auth   Authenticator
 	router Router
 	routes func(application string) bool
 	logs   Logs
@@ -72,8 +78,8 @@ type Server struct {
 }
 
 // New returns a server that holds no connection yet. It does no I/O.
-func New(cfg Config, auth Authenticator, router Router, logs Logs, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, name: "mqtt", auth: auth, router: router, logs: logs, log: log, ids: newIDs(),
+func New(cfg Config, router Router, logs Logs, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, router: router, logs: logs, log: log, ids: newIDs(),
 		sessions: make(map[sessionKey]*session), conns: make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}), spaces: make(map[string]*space)}
 	s.devices.devices = make(map[deviceKey]*device)
@@ -88,8 +94,8 @@ func New(cfg Config, auth Authenticator, router Router, logs Logs, log *slog.Log
 
 // Serve accepts connections from ln until ctx ends or Shutdown is called, then
 // closes ln and returns nil; connections live on until Shutdown. It may be
-// called for several listeners.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// called for several listeners, each with its own rules.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, l *Listener) error {
 	if !s.listen(ln, true) {
 		return ln.Close()
 	}
@@ -103,7 +109,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		switch {
 		case err == nil:
 			pause = 0
-			s.accept(nc)
+			s.accept(l, nc)
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case temporary(err): // out of file descriptors, most of the time
@@ -140,10 +146,10 @@ func (s *Server) listen(ln net.Listener, add bool) bool {
 }
 
 // accept starts a connection, unless there are too many.
-func (s *Server) accept(nc net.Conn) {
-	c := newConn(s, nc)
+func (s *Server) accept(l *Listener, nc net.Conn) {
+	c := newConn(s, l, nc)
 	s.mu.Lock()
-	full := s.stopping || len(s.conns) >= s.cfg.MaxConnections
+	full := s.stopping || len(s.conns) >= l.Limits.MaxConnections
 	if !full {
 		s.conns[c] = struct{}{}
 		s.running.Add(1)

@@ -237,7 +237,7 @@ func TestQoS2Repeated(t *testing.T) { // [MQTT-4.3.3-10]
 // and its repetition is answered when the outcome is known.
 func TestQoS2RepeatedWhilePending(t *testing.T) {
 	for _, outcome := range []stage.Outcome{{}, {Code: stage.PayloadFormatInvalid}} {
-		f := start(t, nil, func(_ *Config, f *fixture) { f.router.unrouted = false })
+		f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
 		a, _ := f.kept("a", nil)
 		a.send(&packet.Publish{Topic: "t", QoS: 2, ID: 5})
 		s := f.router.next(t, "io.tributary.publish.v1")
@@ -297,7 +297,7 @@ func TestTakeoverLosesNothing(t *testing.T) { // [MQTT-3.1.4-3]
 	if testing.Short() {
 		total = 1000
 	}
-	f := start(t, nil, func(c *Config, _ *fixture) { c.Linger = 10 * time.Millisecond })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.Linger = 10 * time.Millisecond })
 	pub := f.v5("pub")
 	b, _ := f.kept("b", nil)
 	b.subscribe(1, "t")
@@ -435,7 +435,7 @@ func TestDollarTopics(t *testing.T) {
 // Defect 11 and the lock order: metrics, fan-out, subscriptions and take-overs at
 // the same time end in neither race nor deadlock.
 func TestEverythingAtOnce(t *testing.T) {
-	f := start(t, nil, func(c *Config, _ *fixture) { c.Linger = 10 * time.Millisecond })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.Linger = 10 * time.Millisecond })
 	stop := make(chan struct{})
 	var work sync.WaitGroup
 	loop := func(fn func(n int)) {

@@ -39,7 +39,7 @@ func (x *subscribing) refuse(i int, code stage.Code, reason string) {
 
 // onSubscribe takes a SUBSCRIBE, section 3.8.
 func (c *conn) onSubscribe(p *packet.Subscribe) error {
-	if p.Props != nil && len(p.Props.User) > c.server.cfg.MaxUserProperties {
+	if p.Props != nil && len(p.Props.User) > c.listener.Limits.MaxUserProperties {
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
 	}
 	n := len(p.Filters)
@@ -69,7 +69,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 func (x *subscribing) judge(i int) {
 	c, f := x.conn, &x.packet.Filters[i]
 	g := c.grant
-	if len(f.Topic) > c.server.cfg.MaxTopicBytes || strings.Count(f.Topic, "/") >= c.server.cfg.MaxTopicLevels {
+	if len(f.Topic) > c.listener.Limits.MaxTopicBytes || strings.Count(f.Topic, "/") >= c.listener.Limits.MaxTopicLevels {
 		x.refuse(i, stage.TopicFilterInvalid, "the filter is too long or has too many levels")
 		return
 	}
@@ -191,7 +191,7 @@ func (x *subscribing) done() {
 func (s *session) subscribe(x *subscribing, i int) (replay []item) {
 	f := &x.packet.Filters[i]
 	old := s.subs[f.Topic]
-	if old == nil && len(s.subs)+len(s.readers) >= s.server.cfg.MaxSubscriptions {
+	if old == nil && len(s.subs)+len(s.readers) >= s.conn.listener.Limits.MaxSubscriptions {
 		x.refuse(i, stage.QuotaExceeded, "the session has too many subscriptions")
 		return nil
 	}
@@ -227,7 +227,7 @@ func (s *session) replay(items []item) {
 
 // onUnsubscribe takes an UNSUBSCRIBE, section 3.10.
 func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
-	if p.Props != nil && len(p.Props.User) > c.server.cfg.MaxUserProperties {
+	if p.Props != nil && len(p.Props.User) > c.listener.Limits.MaxUserProperties {
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "UNSUBSCRIBE: too many user properties"}
 	}
 	s := c.session

@@ -34,7 +34,7 @@ func newWill(w *packet.Will, from *sender) *will {
 // which must be a message that the client could publish; 0 is none.
 func (s *Server) willAllowed(w *packet.Will, from *sender) (code byte, reason string) {
 	p := &packet.Publish{Topic: w.Topic, Retain: w.Retain, Props: w.Props}
-	v := s.improper(p)
+	v := from.limits.improper(p)
 	if !v.code.Refused() {
 		to, _ := parseCommand(from.grant, p.Topic)
 		v = from.rights(p, to)

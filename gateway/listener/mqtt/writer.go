@@ -32,7 +32,7 @@ func (c *conn) output() *buffer {
 
 // hasRoom says whether the write buffer takes more messages. The caller holds mu.
 func (c *conn) hasRoom() bool {
-	return c.out == nil || len(c.out.b) < c.server.cfg.WriteBufferBytes
+	return c.out == nil || len(c.out.b) < c.listener.Limits.WriteBufferBytes
 }
 
 // kick starts the flusher if there is something to write and none runs. The
@@ -67,9 +67,9 @@ func (c *conn) flush() {
 	for c.out != nil {
 		out, receipts, starved := c.out, c.unwritten, c.starved
 		c.out, c.unwritten, c.starved = nil, nil, false
-		timeout := c.server.cfg.WriteTimeout
+		timeout := c.listener.Limits.WriteTimeout
 		if c.closing {
-			timeout = c.server.cfg.Linger
+			timeout = c.listener.Limits.Linger
 		}
 		c.nc.SetWriteDeadline(time.Now().Add(timeout))
 		c.change.Broadcast()
