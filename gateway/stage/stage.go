@@ -4,7 +4,6 @@
 package stage
 
 import (
-	"net/netip"
 	"time"
 
 	"tributary.io/sdk-plugin/event"
@@ -41,41 +40,6 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Reason }
-
-// Credentials are what a client presents when it connects.
-type Credentials struct {
-	Listener    string // name of the listener
-	Protocol    string // "mqtt", "http", "coap"
-	ClientID    string
-	Username    string
-	Password    []byte
-	HasUsername bool
-	HasPassword bool
-	Peer        netip.AddrPort
-	Secure      bool // TLS
-}
-
-// Grant says who an authenticated connection is and what it may do.
-type Grant struct {
-	// Principal names who authenticated, unique over all applications. A session
-	// is taken over only by the same principal. Sessions of different Namespaces
-	// never meet, even under the same client id.
-	Principal string
-	Namespace string
-	// Application and Device are set where the connection is a device's.
-	Application string
-	Device      string
-	// Publish and Subscribe are MQTT topic filters within the application's topic
-	// space. Empty means none.
-	Publish   []string
-	Subscribe []string
-	// Read and Write name the applications whose log it may read and whose
-	// devices it may command; "*" means all.
-	Read, Write []string
-	// Messaging fans accepted publishes out to the application's subscribers.
-	Messaging bool
-	Expires   time.Time // zero: never
-}
 
 // MayRead says whether the holder may read the application's log.
 func (g *Grant) MayRead(application string) bool { return holds(g.Read, application) }

@@ -1,0 +1,125 @@
+package stage
+
+import (
+	"crypto/x509"
+	"net/netip"
+	"time"
+
+	"tributary.io/sdk-plugin/event"
+)
+
+// Credentials are what a client presents when it connects, or with an HTTP
+// request. Nothing in them is trusted, except Peer and Certificates.
+type Credentials struct {
+	Listener    string // name of the listener
+	Protocol    string // "mqtt", "http", "coap"
+	ClientID    string
+	Username    string
+	Password    []byte
+	HasUsername bool
+	HasPassword bool
+	Peer        netip.AddrPort // of the client itself, also behind a proxy that says so
+	Secure      bool           // TLS
+	// Certificates is the verified chain of the client's TLS certificate, its own
+	// first; empty when it showed none.
+	Certificates []*x509.Certificate
+	// Properties are the user properties of a CONNECT, or the headers of a request.
+	Properties []event.Property
+}
+
+// Grant says who an authenticated connection is and what it may do. It is
+// shared between connections, so nobody changes one that was handed out.
+type Grant struct {
+	// Principal names who authenticated, unique over all applications. A session
+	// is taken over only by the same principal. Sessions of different Namespaces
+	// never meet, even under the same client id.
+	Principal string
+	Namespace string
+	// Method names the way of authentication that granted this, as listeners name
+	// it in their auth list, and Credential which of the principal's credentials
+	// was used, where there can be several; both decide what a revocation ends.
+	Method     string
+	Credential string
+	// Application and Device are set where the connection is a device's.
+	Application string
+	Device      string
+	// Publish and Subscribe are MQTT topic filters within the application's topic
+	// space, placeholders filled in. Empty means none.
+	Publish   []string
+	Subscribe []string
+	// Read and Write name the applications whose log it may read and whose
+	// devices it may command; "*" means all.
+	Read, Write []string
+	// Messaging fans accepted publishes out to the application's subscribers.
+	Messaging bool
+	// PerMessage says that every publish carries credentials of its own in its
+	// user properties: the listener asks its authenticator about each, and Publish
+	// counts only in the grant that it gets.
+	PerMessage bool
+	// Ask says that the authenticator has to be asked about every topic that
+	// Publish or Subscribe allows, because another service decides.
+	Ask     bool
+	Expires time.Time // zero: never
+}
+
+// Action is what somebody wants to do with a topic.
+type Action uint8
+
+// The actions that rights are about.
+const (
+	Publish Action = iota
+	Subscribe
+)
+
+// String returns the word for an action.
+func (a Action) String() string {
+	if a == Subscribe {
+		return "subscribe"
+	}
+	return "publish"
+}
+
+// Exchange is an authentication in several steps (MQTT 5 section 4.12). It
+// belongs to one connection and is not safe for concurrent use.
+type Exchange interface {
+	// Next takes what the client said and returns what to answer. A grant ends the
+	// exchange with success; the answer then travels with it. An error, which is
+	// a *Error where the client is at fault, ends it without.
+	Next(data []byte) (answer []byte, g *Grant, err error)
+}
+
+// Connection describes one connection or kept session to operators.
+type Connection struct {
+	Listener    string    `json:"listener"`
+	Protocol    string    `json:"protocol"` // "mqtt/3.1.1", "mqtt/5"
+	ClientID    string    `json:"clientId"`
+	Principal   string    `json:"principal"`
+	Application string    `json:"application,omitempty"`
+	Device      string    `json:"device,omitempty"`
+	Method      string    `json:"method"`
+	Peer        string    `json:"peer,omitempty"` // empty: nobody is connected
+	Since       time.Time `json:"since"`          // of the connection, or of its end
+	Online      bool      `json:"online"`
+	Expires     time.Time `json:"expires,omitzero"` // of the session, when nobody is connected
+
+	Subscriptions int `json:"subscriptions"`
+	Queued        int `json:"queuedMessages"`
+	QueuedBytes   int `json:"queuedBytes"`
+	InFlight      int `json:"inFlight"`
+}
+
+// Change says that rights changed or went: whoever holds a grant that matches
+// has to have it renewed. Empty members match everything.
+type Change struct {
+	Application string
+	Device      string
+	Principal   string
+	Credential  string // only grants that this credential opened
+}
+
+// Touches says whether a grant has to be renewed because of the change.
+func (c *Change) Touches(g *Grant) bool {
+	same := func(want, have string) bool { return want == "" || want == have }
+	return same(c.Application, g.Application) && same(c.Device, g.Device) &&
+		same(c.Principal, g.Principal) && same(c.Credential, g.Credential)
+}
