@@ -60,6 +60,15 @@ type Grant struct {
 	// Publish or Subscribe allows, because another service decides.
 	Ask     bool
 	Expires time.Time // zero: never
+	// Rates bound what the connection's device or user publishes, over all its
+	// connections, and ApplicationRates what all of the application's do together.
+	Rates, ApplicationRates Rates
+}
+
+// Rates bound how fast somebody may publish, on average over a few seconds.
+type Rates struct {
+	Messages float64 // per second; 0: no bound
+	Bytes    float64 // payload and topic, per second; 0: no bound
 }
 
 // Action is what somebody wants to do with a topic.
