@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
 )
 
 // Config is what holds for all listeners together, because sessions and retained
@@ -47,6 +49,12 @@ type Limits struct {
 	MaxInFlight                 int `koanf:"max_in_flight"`       // QoS 1 and 2 messages to a client that await its ack
 	TopicAliasMax               int `koanf:"topic_alias_max"`     // per connection and direction; 0: none
 	WriteBufferBytes            int `koanf:"write_buffer_bytes"`  // unsent bytes per connection; above it QoS 0 is dropped, QoS 1 and 2 wait in the queue
+
+	// RefuseFilters are topic filters that nobody may subscribe to here, such as
+	// "#": exactly these, alone or in a shared subscription. They are refused with
+	// 0x80, which tells a client nothing. What they match is still got through
+	// other filters, so it is no right.
+	RefuseFilters []string `koanf:"refuse_filters"`
 }
 
 // Default returns the settings of an unchanged gateway.
@@ -123,6 +131,11 @@ func (l *Limits) Validate() error {
 	b.within("max_in_flight", l.MaxInFlight, 1, 65535)
 	b.within("topic_alias_max", l.TopicAliasMax, 0, 65535)
 	b.within("write_buffer_bytes", l.WriteBufferBytes, 1024, many)
+	for _, f := range l.RefuseFilters {
+		if !packet.ValidFilter(f) {
+			b = append(b, fmt.Errorf("refuse_filters has %q, which is no topic filter", f))
+		}
+	}
 	return errors.Join(b...)
 }
 

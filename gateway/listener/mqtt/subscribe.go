@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,10 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 func (x *subscribing) judge(i int) {
 	c, f := x.conn, &x.packet.Filters[i]
 	g := c.grant
+	if c.listener.Limits.refuses(f.Topic) {
+		x.refuse(i, stage.UnspecifiedError, "")
+		return
+	}
 	if len(f.Topic) > c.listener.Limits.MaxTopicBytes || strings.Count(f.Topic, "/") >= c.listener.Limits.MaxTopicLevels {
 		x.refuse(i, stage.TopicFilterInvalid, "the filter is too long or has too many levels")
 		return
@@ -96,6 +101,15 @@ func (x *subscribing) judge(i int) {
 		x.outcome(i, o)
 		x.done()
 	})
+}
+
+// refuses says whether the filter is among those that nobody may subscribe to.
+func (l *Limits) refuses(filter string) bool {
+	if len(l.RefuseFilters) == 0 {
+		return false
+	}
+	_, filter, _ = packet.SplitShare(filter)
+	return slices.Contains(l.RefuseFilters, filter)
 }
 
 // outcome takes a plugin's word on a filter. A plugin that says nothing leaves it
