@@ -30,7 +30,8 @@ type Config struct {
 // Route picks the plugin for the inbound events that it matches. Every given
 // criterion must hold.
 type Route struct {
-	// Application is required.
+	// Application is required; "*" is every application, also those that are made
+	// at run time.
 	Application string `koanf:"application"`
 	// Plugin names an entry of [plugins].
 	Plugin string `koanf:"plugin"`
@@ -79,9 +80,12 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+// anyApplication is the Application of a route that takes the events of all.
+const anyApplication = "*"
+
 // matches says whether the route takes an inbound event.
 func (r *Route) matches(in *event.Inbound) bool {
-	if r.Application != in.Event.Application || (r.Type != "" && r.Type != in.Event.Type) {
+	if r.Application != anyApplication && r.Application != in.Event.Application || (r.Type != "" && r.Type != in.Event.Type) {
 		return false
 	}
 	if r.Topic != "" && (in.Event.Type == event.TypePublish || in.Event.Type == event.TypeSubscribe) &&

@@ -147,13 +147,35 @@ type fakeDownlink struct {
 	mu     sync.Mutex
 	online map[string]stage.Delivery
 	sent   []*event.Publish
+
+	withdrawn int
 }
 
-func (d *fakeDownlink) Deliver(_ string, p *event.Publish) stage.Delivery {
+// prepared is a message that waits for its commit; its key is committed along.
+type prepared struct {
+	d *fakeDownlink
+	p *event.Publish
+}
+
+func (d *fakeDownlink) Prepare(_ string, p *event.Publish, b *store.Batch) stage.Prepared {
+	if p.Device != "" {
+		b.Puts = append(b.Puts, store.Put{Key: store.Key{Kind: store.Queue, Name: p.Device}, Value: p.Payload})
+	}
+	return prepared{d, p}
+}
+
+func (x prepared) Deliver() stage.Delivery {
+	d := x.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sent = append(d.sent, p)
-	return d.online[p.Device]
+	d.sent = append(d.sent, x.p)
+	return d.online[x.p.Device]
+}
+
+func (x prepared) Withdraw() {
+	x.d.mu.Lock()
+	defer x.d.mu.Unlock()
+	x.d.withdrawn++
 }
 
 func (d *fakeDownlink) Reach(_, device string) stage.Delivery {
@@ -223,7 +245,7 @@ func command(device, name string) *event.Inbound {
 func (f *fixture) do(t testing.TB, in *event.Inbound) stage.Outcome {
 	t.Helper()
 	ch := make(chan stage.Outcome, 1)
-	f.Submit(in, func(o stage.Outcome) { ch <- o })
+	f.Submit(in, nil, func(o stage.Outcome) { ch <- o })
 	select {
 	case o := <-ch:
 		return o

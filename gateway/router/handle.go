@@ -27,6 +27,7 @@ type plan struct {
 	emitted   int
 	grown     []growth // of the plugins' state
 	plugin    Handler  // the last one that ran, for quarantine
+	unrouted  bool     // no route takes the event
 }
 
 // handle takes one event to its end, or returns how long it has to wait for the
@@ -38,8 +39,7 @@ func (s *shard) handle(ctx context.Context, j *job) (retryIn time.Duration) {
 			return s.failed(j, p, err)
 		}
 		if p == nil {
-			s.r.finish(j, stage.Outcome{Code: stage.NoMatchingSubscribers, Reason: "no route takes this event"})
-			return 0
+			p = &plan{unrouted: true}
 		}
 		switch err := s.commit(j, p); {
 		case err == nil:
@@ -58,7 +58,7 @@ func (s *shard) handle(ctx context.Context, j *job) (retryIn time.Duration) {
 // the shard's batch. It returns nil when no route matches.
 func (s *shard) plan(ctx context.Context, in *event.Inbound) (*plan, error) {
 	s.reset()
-	routes := s.r.routes[in.Event.Application]
+	routes := s.r.routesOf(in.Event.Application)
 	var p *plan
 	current := in
 	for hop := 0; ; hop++ {
@@ -106,36 +106,48 @@ func (s *shard) hop(ctx context.Context, p *plan, origin, current *event.Inbound
 	return s.collect(p, origin, &res, &reader)
 }
 
+// outcome is what the source is told once the plan is durable.
+func (p *plan) outcome() (out stage.Outcome) {
+	switch {
+	case p.unrouted:
+		out.Code, out.Reason = stage.NoMatchingSubscribers, "no route takes this event"
+	case p.reply != nil:
+		out.Code, out.Reason, out.Reply = stage.Code(p.reply.Code), p.reply.Reason, p.reply
+	}
+	return out
+}
+
 // commit makes the plan durable and answers the source when it is.
 func (s *shard) commit(j *job, p *plan) error {
-	out := stage.Outcome{Reply: p.reply}
-	if p.reply != nil {
-		out.Code, out.Reason = stage.Code(p.reply.Code), p.reply.Reason
-	}
-	if len(s.batch.Appends)+len(s.batch.Puts)+len(s.batch.Deletes)+len(p.publishes) == 0 {
+	out := p.outcome()
+	due := s.prepare(j, p)
+	if len(s.batch.Appends)+len(s.batch.Puts)+len(s.batch.Deletes)+len(due) == 0 {
 		s.r.finish(j, out) // nothing to make durable, nothing to keep in order
 		return nil
 	}
 	err := s.r.store.Commit(&s.batch, func(err error) {
 		if err != nil {
+			j.withdraw(due)
 			s.unavailable(j, err)
 			return
 		}
 		s.r.metrics.emitted.Add(uint64(p.emitted))
-		for _, m := range p.publishes {
-			out.Delivery = max(out.Delivery, s.r.down.Deliver(j.in.Event.Application, m))
+		for _, m := range due {
+			out.Delivery = max(out.Delivery, m.Deliver())
 		}
 		if j.in.Event.Type == event.TypeCommand && out.Delivery == stage.NoDevice && !out.Code.Refused() {
 			out.Code, out.Reason = stage.NoMatchingSubscribers, "the device is not connected and has no persistent session"
 		}
 		s.r.finish(j, out)
 	})
-	if err == nil {
-		for _, g := range p.grown {
-			s.r.settle(g)
-		}
+	if err != nil {
+		j.withdraw(due)
+		return err
 	}
-	return err
+	for _, g := range p.grown {
+		s.r.settle(g)
+	}
+	return nil
 }
 
 // failed decides what becomes of an event whose handler did not succeed.

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,14 +63,17 @@ type Registry interface {
 
 // Downlink sends messages to devices. Its methods do not block.
 type Downlink interface {
-	Deliver(application string, p *event.Publish) stage.Delivery
+	// Prepare readies a message, and adds to the batch what has to be durable before
+	// anybody may rely on its delivery. After the commit, one of the methods of
+	// what it returns is called.
+	Prepare(application string, p *event.Publish, b *store.Batch) stage.Prepared
 	Reach(application, device string) stage.Delivery
 }
 
 // Router routes inbound events. Its methods are safe for concurrent use.
 type Router struct {
 	cfg      Config
-	routes   map[string][]boundRoute // by application, in order
+	routes   map[string][]boundRoute // by application, in order; those of any other one under "*"
 	store    Store
 	registry Registry
 	down     Downlink
@@ -97,12 +101,19 @@ type boundRoute struct {
 // must be valid.
 func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *slog.Logger) (*Router, error) {
 	r := &Router{cfg: cfg, routes: map[string][]boundRoute{}, store: st, registry: reg, log: log, seed: maphash.MakeSeed()}
+	var bound []boundRoute
 	for i, route := range cfg.Routes {
 		h, ok := handlers[route.Plugin]
 		if !ok {
 			return nil, fmt.Errorf("routes[%d] names the plugin %q: declare it as [plugins.%s] in gateway.toml", i, route.Plugin, route.Plugin)
 		}
-		r.routes[route.Application] = append(r.routes[route.Application], boundRoute{route, h})
+		bound = append(bound, boundRoute{route, h})
+		r.routes[route.Application] = nil
+	}
+	for application := range r.routes {
+		r.routes[application] = slices.DeleteFunc(slices.Clone(bound), func(b boundRoute) bool {
+			return b.Application != application && b.Application != anyApplication
+		})
 	}
 	for i := range cfg.Workers() {
 		r.shards = append(r.shards, newShard(r, i))
@@ -149,12 +160,20 @@ func (r *Router) Close(ctx context.Context) error {
 
 // Routes says whether any route belongs to the application; without one,
 // Submit would answer NoMatchingSubscribers.
-func (r *Router) Routes(application string) bool { return len(r.routes[application]) > 0 }
+func (r *Router) Routes(application string) bool { return len(r.routesOf(application)) > 0 }
+
+func (r *Router) routesOf(application string) []boundRoute {
+	if routes, ok := r.routes[application]; ok {
+		return routes
+	}
+	return r.routes[anyApplication]
+}
 
 // Submit hands an inbound event to its device's shard. It blocks while the
 // shard's queue is full. done is called once, from any goroutine, and must not
-// block. The event must not be changed until then.
-func (r *Router) Submit(in *event.Inbound, done func(stage.Outcome)) {
+// block. The event must not be changed until then. along, which may be nil, is
+// committed with the event's effects.
+func (r *Router) Submit(in *event.Inbound, along Companion, done func(stage.Outcome)) {
 	r.metrics.received.Add(1)
 	if in.Event.Type == event.TypeCommand {
 		if refusal := r.addressee(in.Event.Application, in.Event.Device); refusal != nil {
@@ -164,7 +183,7 @@ func (r *Router) Submit(in *event.Inbound, done func(stage.Outcome)) {
 		}
 		in.Event.Sender = r.carrier(in.Event.Application, in.Event.Device)
 	}
-	j := &job{in: in, done: done, at: time.Now()}
+	j := &job{in: in, along: along, done: done, at: time.Now()}
 	j.key = deviceKey{in.Event.Application, orderKey(in)}
 	s := r.shards[r.shardOf(j.key)]
 
@@ -211,6 +230,7 @@ type deviceKey struct{ application, device string }
 // job is one event on its way through a shard.
 type job struct {
 	in       *event.Inbound
+	along    Companion // nil: nothing
 	done     func(stage.Outcome)
 	key      deviceKey
 	at       time.Time

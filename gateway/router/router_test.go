@@ -29,6 +29,7 @@ func TestRouteMatching(t *testing.T) {
 	}{
 		{Route{Application: "demo"}, true},
 		{Route{Application: "other"}, false},
+		{Route{Application: "*"}, true},
 		{Route{Application: "demo", Topic: "a/+"}, true},
 		{Route{Application: "demo", Topic: "b/#"}, false},
 		{Route{Application: "demo", Type: event.TypePublish}, true},
@@ -45,6 +46,29 @@ func TestRouteMatching(t *testing.T) {
 	cmd := command("d", "x")
 	if r := (Route{Application: "demo", Topic: "b/#"}); !r.matches(cmd) {
 		t.Error("a topic filter is about device topics: a command must match")
+	}
+}
+
+// Routes for every application stand in their place among those for one.
+func TestRoutesOfApplications(t *testing.T) {
+	cfg := Default()
+	for _, r := range []string{"demo/one", "*/all", "demo/two", "plant/three"} {
+		application, plugin, _ := strings.Cut(r, "/")
+		cfg.Routes = append(cfg.Routes, Route{Application: application, Plugin: plugin})
+	}
+	handlers := map[string]Handler{"one": nil, "all": nil, "two": nil, "three": nil}
+	r, err := New(cfg, handlers, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for application, want := range map[string]string{"demo": "one all two", "plant": "all three", "new": "all"} {
+		var got []string
+		for _, b := range r.routesOf(application) {
+			got = append(got, b.Plugin)
+		}
+		if strings.Join(got, " ") != want || !r.Routes(application) {
+			t.Errorf("routes of %s: %q, want %s", application, got, want)
+		}
 	}
 }
 
@@ -143,7 +167,7 @@ func TestAnswerAfterDurable(t *testing.T) {
 	f.store.hold = true
 	var answered atomic.Bool
 	done := make(chan stage.Outcome, 1)
-	f.Submit(publish("d", "t", "x"), func(o stage.Outcome) { answered.Store(true); done <- o })
+	f.Submit(publish("d", "t", "x"), nil, func(o stage.Outcome) { answered.Store(true); done <- o })
 	for len(f.store.events(store.Events("demo"))) == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -173,7 +197,7 @@ func TestStoreFailure(t *testing.T) {
 	f.store.fail, f.store.hold = nil, true
 	f.store.mu.Unlock()
 	done := make(chan stage.Outcome, 1)
-	f.Submit(publish("d", "t", "x"), func(o stage.Outcome) { done <- o })
+	f.Submit(publish("d", "t", "x"), nil, func(o stage.Outcome) { done <- o })
 	for len(f.store.events(store.Events("demo"))) == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -294,7 +318,7 @@ func TestRetryKeepsOrderPerDevice(t *testing.T) {
 	for i := range 10 {
 		for _, d := range []string{"slow", "quick"} {
 			wg.Add(1)
-			f.Submit(publish(d, "t", fmt.Sprintf("%s%d", d, i)), func(o stage.Outcome) {
+			f.Submit(publish(d, "t", fmt.Sprintf("%s%d", d, i)), nil, func(o stage.Outcome) {
 				defer wg.Done()
 				mu.Lock()
 				defer mu.Unlock()
@@ -489,7 +513,7 @@ func TestClose(t *testing.T) {
 	}})
 	var n, lost atomic.Int32
 	for i := range 200 {
-		f.Submit(publish(fmt.Sprint("d", i%7), "t", "x"), func(o stage.Outcome) {
+		f.Submit(publish(fmt.Sprint("d", i%7), "t", "x"), nil, func(o stage.Outcome) {
 			n.Add(1)
 			if o.Unavailable {
 				lost.Add(1)
@@ -515,8 +539,8 @@ func TestCloseAbandonsRetries(t *testing.T) {
 		return event.Result{Failure: &event.Failure{Retryable: true, Message: "later"}}, nil
 	}})
 	got := make(chan stage.Outcome, 2)
-	f.Submit(publish("d", "t", "x"), func(o stage.Outcome) { got <- o })
-	f.Submit(publish("d", "t", "y"), func(o stage.Outcome) { got <- o })
+	f.Submit(publish("d", "t", "x"), nil, func(o stage.Outcome) { got <- o })
+	f.Submit(publish("d", "t", "y"), nil, func(o stage.Outcome) { got <- o })
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := f.Close(ctx); err == nil {
@@ -536,7 +560,7 @@ func BenchmarkSubmit(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		wg.Add(1)
-		f.Submit(in, func(stage.Outcome) { wg.Done() })
+		f.Submit(in, nil, func(stage.Outcome) { wg.Done() })
 	}
 	wg.Wait()
 }

@@ -142,7 +142,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	g := &gateway{s: s, store: st, host: host, router: rt, failed: make(chan error, 1)}
 	g.consumer = consumer.New(cfg.Consumer, st, reg, s.log)
-	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, rt, g.consumer, s.log)
+	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, rt, g.consumer, st, s.log)
 
 	listeners, err := s.listen(map[string]string{"mqtt": cfg.Listeners.MQTT.Address, "admin": cfg.Admin.Address})
 	if err != nil {

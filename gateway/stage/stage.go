@@ -77,6 +77,13 @@ func (d Delivery) String() string {
 	return "no-such-device"
 }
 
+// Prepared is a message to devices whose commit is under way. One of its methods
+// is called, once; neither blocks.
+type Prepared interface {
+	Deliver() Delivery // after the commit
+	Withdraw()         // the commit did not come about
+}
+
 // Outcome is what the router answers for one inbound event, once its effects
 // are durable or it was refused.
 type Outcome struct {

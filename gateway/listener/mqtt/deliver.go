@@ -4,8 +4,25 @@ import (
 	"time"
 
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
+
+// delivery is a plugin's message that waits for its commit.
+type delivery struct {
+	server      *Server
+	application string
+	publish     *event.Publish
+}
+
+// Prepare readies a plugin's message; Deliver sends it.
+func (s *Server) Prepare(application string, p *event.Publish, _ *store.Batch) stage.Prepared {
+	return &delivery{s, application, p}
+}
+
+func (d *delivery) Deliver() stage.Delivery { return d.server.Deliver(d.application, d.publish) }
+
+func (d *delivery) Withdraw() {}
 
 // Deliver sends a plugin's message. With p.Device it goes to that device: to its
 // connection if one has a subscription that matches one of p.Topics (the first

@@ -42,7 +42,7 @@ func FuzzConnection(f *testing.F) {
 	l.Limits.Linger = 10 * time.Millisecond
 	f.Fuzz(func(t *testing.T, input []byte) {
 		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: stage.NoMatchingSubscribers} }}
-		s := New(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, slog.New(slog.DiscardHandler))
+		s := New(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, nil, slog.New(slog.DiscardHandler))
 		ours, theirs := net.Pipe()
 		s.accept(l, theirs)
 		go func() {

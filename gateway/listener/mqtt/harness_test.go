@@ -54,7 +54,7 @@ type submitted struct {
 
 func (r *fakeRouter) Routes(string) bool { return !r.unrouted }
 
-func (r *fakeRouter) Submit(in *event.Inbound, done func(stage.Outcome)) {
+func (r *fakeRouter) Submit(in *event.Inbound, along Companion, done func(stage.Outcome)) {
 	if r.respond != nil {
 		o := r.respond(in)
 		r.got <- submitted{in, nil}
@@ -157,7 +157,7 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	if err := errors.Join(cfg.Config.Validate(), cfg.Limits.Validate()); err != nil {
 		t.Fatal(err)
 	}
-	f.server = New(cfg.Config, f.router, f.logs, slog.New(slog.DiscardHandler))
+	f.server = New(cfg.Config, f.router, f.logs, nil, slog.New(slog.DiscardHandler))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

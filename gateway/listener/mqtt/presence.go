@@ -138,5 +138,5 @@ func (s *Server) tell(d *device, online bool) {
 			DataContentType: "application/json", Data: []byte(data),
 		},
 		Transport: event.Transport{Protocol: "mqtt"},
-	}, func(stage.Outcome) {})
+	}, nil, func(stage.Outcome) {})
 }

@@ -62,7 +62,7 @@ func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
 		c.session.await(x, claim)
 	}
 	if route {
-		c.server.router.Submit(&x.in, x.outcome)
+		c.server.router.Submit(&x.in, nil, x.outcome)
 	} else {
 		x.settle(v)
 	}

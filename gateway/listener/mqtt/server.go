@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -32,12 +33,29 @@ type Listener struct {
 // Router takes what devices say. Submit may block, which stops the reader of
 // that one connection. done is called once, from any goroutine, after the
 // event's effects are durable or it was refused; it does not block. The router
-// keeps the order of Submit calls per device, and owns in.
+// keeps the order of Submit calls per device, and owns in. What along, which may
+// be nil, prepares is committed with the effects of an event that is accepted.
 //
 // A Router that also has Routes(application string) bool is asked first, for
 // every message, and is passed over where no route of the application exists.
 type Router interface {
-	Submit(in *event.Inbound, done func(stage.Outcome))
+	Submit(in *event.Inbound, along Companion, done func(stage.Outcome))
+}
+
+// Companion is what is to become durable together with the effects of an event.
+type Companion = interface {
+	// Prepare adds to the batch; it does not block.
+	Prepare(b *store.Batch)
+	// Withdraw undoes a Prepare whose commit did not come about.
+	Withdraw()
+}
+
+// Store keeps sessions, queues and retained messages. Its methods are those of
+// store.Store.
+type Store interface {
+	Commit(b *store.Batch, done func(error)) error
+	Get(k store.Key) ([]byte, store.Revision, error)
+	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
 }
 
 // Logs lets consumers read. deliver is called from the consumer stage's
@@ -77,8 +95,9 @@ type Server struct {
 	spaces   map[string]*space
 }
 
-// New returns a server that holds no connection yet. It does no I/O.
-func New(cfg Config, router Router, logs Logs, log *slog.Logger) *Server {
+// New returns a server that holds no connection yet. It does no I/O. Without a
+// store (nil) everything lives in memory only.
+func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, router: router, logs: logs, log: log, ids: newIDs(),
 		sessions: make(map[sessionKey]*session), conns: make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}), spaces: make(map[string]*space)}

@@ -97,7 +97,7 @@ func (x *subscribing) judge(i int) {
 	in := c.inbound(event.TypeSubscribe, f.Topic, c.now)
 	in.Transport.QoS = f.QoS
 	x.left.Add(1)
-	c.server.router.Submit(&in, func(o stage.Outcome) {
+	c.server.router.Submit(&in, nil, func(o stage.Outcome) {
 		x.outcome(i, o)
 		x.done()
 	})

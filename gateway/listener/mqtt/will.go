@@ -56,7 +56,7 @@ func (w *will) send() {
 	x, v, route := w.from.judge(&w.publish, time.Now())
 	switch {
 	case route:
-		s.router.Submit(&x.in, x.outcome)
+		s.router.Submit(&x.in, nil, x.outcome)
 	case v.code.Refused():
 		w.from.refused(w.publish.Topic, &v)
 	}

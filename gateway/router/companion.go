@@ -1,0 +1,44 @@
+package router
+
+import (
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+)
+
+// Companion is what a listener wants to become durable in the same commit as the
+// effects of an event that it submits.
+type Companion = interface {
+	// Prepare adds to the batch. It is called on the shard's goroutine before each
+	// attempt to commit an event that was accepted, by a plugin or because no route
+	// takes it, and does not block.
+	Prepare(b *store.Batch)
+	// Withdraw undoes a Prepare whose commit did not come about. Where it did,
+	// Submit's done is called.
+	Withdraw()
+}
+
+// prepare adds to the shard's batch what the listeners need committed along, and
+// returns the messages to devices that are due after the commit.
+func (s *shard) prepare(j *job, p *plan) (due []stage.Prepared) {
+	if j.along != nil {
+		j.along.Prepare(&s.batch)
+	}
+	if len(p.publishes) == 0 {
+		return nil
+	}
+	due = make([]stage.Prepared, len(p.publishes))
+	for i, m := range p.publishes {
+		due[i] = s.r.down.Prepare(j.in.Event.Application, m, &s.batch)
+	}
+	return due
+}
+
+// withdraw undoes prepare.
+func (j *job) withdraw(due []stage.Prepared) {
+	if j.along != nil {
+		j.along.Withdraw()
+	}
+	for _, m := range due {
+		m.Withdraw()
+	}
+}
