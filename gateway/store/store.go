@@ -6,6 +6,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -26,7 +27,8 @@ const (
 	State  Kind = 's' // a plugin's state: "<application>\x00<plugin>\x00<key>"
 	Cursor Kind = 'c' // a group's position: "<application>\x00<group>"
 	Queue  Kind = 'd' // downlink queue entries
-	Timer  Kind = 't'
+	Timer  Kind = 't' // timers of plugins
+	Call   Kind = 'h' // outbound HTTP calls of plugins
 	Sess   Kind = 'm' // MQTT sessions and retained messages
 	Meta   Kind = 'x' // the registry and the store's own facts
 )
@@ -65,13 +67,82 @@ type Expect struct {
 	Revision Revision
 }
 
+// Range is the names of a kind from From up to, but not including, To; an empty
+// To is the end of the kind.
+type Range struct {
+	Kind     Kind
+	From, To string
+}
+
+// Prefix is the range of the names that begin with prefix.
+func Prefix(kind Kind, prefix string) Range {
+	end := []byte(prefix)
+	for len(end) > 0 {
+		if end[len(end)-1]++; end[len(end)-1] != 0 {
+			break
+		}
+		end = end[:len(end)-1]
+	}
+	return Range{Kind: kind, From: prefix, To: string(end)}
+}
+
+// Has says whether a name is in the range.
+func (r Range) Has(name string) bool { return name >= r.From && (r.To == "" || name < r.To) }
+
+// ExpectRange makes a commit fail with ErrConflict unless the range holds
+// exactly these keys, in the order of their names, each at its revision: none
+// was added, written, deleted, or has expired.
+type ExpectRange struct {
+	Range Range
+	Keys  []Found
+}
+
+// Found is a key that was found in a range.
+type Found struct {
+	Name     string
+	Revision Revision
+}
+
 // Batch is what one commit does: appends, then puts, then deletes, each in
 // order. The store keeps no reference to its byte slices after Commit returns.
 type Batch struct {
-	Expect  []Expect
-	Appends []Append
-	Puts    []Put
-	Deletes []Key
+	Expect       []Expect
+	ExpectRanges []ExpectRange
+	Appends      []Append
+	Puts         []Put
+	Deletes      []Key
+}
+
+// Put adds a write. Earlier writes to the key leave the batch, so that the last
+// one counts.
+func (b *Batch) Put(p Put) {
+	b.forget(p.Key)
+	b.Puts = append(b.Puts, p)
+}
+
+// Delete adds a deletion in the same way.
+func (b *Batch) Delete(k Key) {
+	b.forget(k)
+	b.Deletes = append(b.Deletes, k)
+}
+
+func (b *Batch) forget(k Key) {
+	b.Puts = slices.DeleteFunc(b.Puts, func(p Put) bool { return p.Key == k })
+	b.Deletes = slices.DeleteFunc(b.Deletes, func(d Key) bool { return d == k })
+}
+
+// Written returns what the batch writes to a key, nil where it deletes it;
+// written is false when it does neither.
+func (b *Batch) Written(k Key) (p *Put, written bool) {
+	if slices.Contains(b.Deletes, k) {
+		return nil, true
+	}
+	for i := len(b.Puts) - 1; i >= 0; i-- {
+		if b.Puts[i].Key == k {
+			return &b.Puts[i], true
+		}
+	}
+	return nil, false
 }
 
 // Store is a durable store. All methods are safe for concurrent use.
@@ -86,8 +157,8 @@ type Batch struct {
 // everything after it with ErrFailed, and nothing that was applied but not
 // durable may be trusted.
 //
-// Commit returns ErrConflict (nothing done, done never called) when an Expect
-// does not hold, and ErrClosed after Close.
+// Commit returns ErrConflict (nothing done, done never called) when an Expect or
+// ExpectRange does not hold, and ErrClosed after Close.
 //
 // Read calls fn for the durable records of a log from offset from on, in order,
 // until limit records were given, fn returns false, or the log ends. A from
@@ -101,6 +172,8 @@ type Store interface {
 	// names and as they were at the time of the call, until fn returns false. fn
 	// may keep the value.
 	Scan(kind Kind, prefix string, fn func(name string, value []byte, rev Revision) bool) error
+	// ScanRange is Scan of a range.
+	ScanRange(r Range, fn func(name string, value []byte, rev Revision) bool) error
 	Read(l Log, from uint64, limit int, fn func(offset uint64, t time.Time, record []byte) bool) error
 	// Bounds returns the oldest kept offset and the next one to be written, durable
 	// records only; equal means empty.

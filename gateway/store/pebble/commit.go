@@ -60,12 +60,19 @@ func (s *Store) Commit(b *store.Batch, done func(error)) error {
 	if err != nil {
 		return err
 	}
+	ranges, err := s.storedRanges(b.ExpectRanges)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.waitForRoom(); err != nil {
 		return err
 	}
 	if err := s.verify(b.Expect, revs, dropped); err != nil {
+		return err
+	}
+	if err := s.verifyRanges(b.ExpectRanges, ranges, dropped); err != nil {
 		return err
 	}
 	s.enter(b, sums)

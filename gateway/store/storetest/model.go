@@ -103,6 +103,9 @@ func (m *model) commit(rt *rapid.T, f *fixture) {
 		b.Puts = append(b.Puts, p)
 	}
 	conflict := slices.ContainsFunc(b.Expect, func(e store.Expect) bool { return m.keys[e.Key].rev != e.Revision })
+	if rapid.IntRange(0, 2).Draw(rt, "range") == 0 {
+		conflict = m.expectRange(rt, b) || conflict
+	}
 	durable := make(chan error, 1)
 	err := f.Commit(b, func(err error) { durable <- err })
 	if conflict != errors.Is(err, store.ErrConflict) || !conflict && err != nil {
@@ -128,6 +131,29 @@ func (m *model) commit(rt *rapid.T, f *fixture) {
 			m.keys[p.Key] = modelValue{value: string(p.Value)}
 		}
 	}
+}
+
+// expectRange adds a range to what the batch expects and says whether it is wrong.
+func (m *model) expectRange(rt *rapid.T, b *store.Batch) (wrong bool) {
+	bound := rapid.SampledFrom([]string{"", "a", "a\x00", "ab", "b", "\xff"})
+	r := store.Range{Kind: store.State, From: bound.Draw(rt, "from"), To: bound.Draw(rt, "to")}
+	x := store.ExpectRange{Range: r}
+	for k, v := range m.keys {
+		if k.Kind == r.Kind && r.Has(k.Name) {
+			x.Keys = append(x.Keys, store.Found{Name: k.Name, Revision: v.rev})
+		}
+	}
+	slices.SortFunc(x.Keys, func(a, b store.Found) int { return strings.Compare(a.Name, b.Name) })
+	if len(x.Keys) > 0 && rapid.IntRange(0, 3).Draw(rt, "miss") == 0 {
+		i := rapid.IntRange(0, len(x.Keys)-1).Draw(rt, "which")
+		if wrong = true; rapid.Bool().Draw(rt, "revision") {
+			x.Keys[i].Revision++
+		} else {
+			x.Keys = slices.Delete(x.Keys, i, i+1)
+		}
+	}
+	b.ExpectRanges = append(b.ExpectRanges, x)
+	return wrong
 }
 
 // checkKeys compares every key and learns the revisions of new writes.
