@@ -149,7 +149,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		return nil, err
 	}
 	rt.Start(g.mqtt)
-	g.door = &mqtt.Listener{Name: "mqtt", Auth: reg, Limits: cfg.Listeners.MQTT.Limits}
+	g.door = &mqtt.Listener{Name: "mqtt", Auth: passwords{reg}, Limits: cfg.Listeners.MQTT.Limits}
 	g.serve(listeners, admin.New(cfg.Admin, []func() []stage.Metric{
 		g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics,
 	}, func() []string { return s.unready(st) }, s.log))

@@ -56,6 +56,9 @@ type Grant struct {
 	// user properties: the listener asks its authenticator about each, and Publish
 	// counts only in the grant that it gets.
 	PerMessage bool
+	// Secrets names the user properties that are credentials where PerMessage is
+	// set. A listener takes them out of a message before anything keeps or logs it.
+	Secrets []string
 	// Ask says that the authenticator has to be asked about every topic that
 	// Publish or Subscribe allows, because another service decides.
 	Ask     bool

@@ -37,6 +37,9 @@ func (c Code) Refused() bool { return c >= 0x80 }
 type Error struct {
 	Code   Code
 	Reason string // what was wrong and what to do; safe to show to the client
+	// Gone says, when a grant is renewed, that its principal exists no more, so that
+	// nothing is kept for it any longer.
+	Gone bool
 }
 
 func (e *Error) Error() string { return e.Reason }

@@ -20,7 +20,7 @@ import (
 const patience = 20 * time.Second
 
 // fakeAuth grants what its function says; everybody is a device of application
-// "demo" that may do everything, without one.
+// "demo" that may do everything, without one. It has no more to say.
 type fakeAuth func(c *stage.Credentials) (*stage.Grant, error)
 
 func (f fakeAuth) Connect(_ context.Context, c *stage.Credentials) (*stage.Grant, error) {
@@ -29,6 +29,20 @@ func (f fakeAuth) Connect(_ context.Context, c *stage.Credentials) (*stage.Grant
 	}
 	return messaging(c.ClientID), nil
 }
+
+func (fakeAuth) Begin(context.Context, string, *stage.Credentials) (stage.Exchange, error) {
+	return nil, &stage.Error{Code: stage.Code(packet.CodeBadAuthenticationMethod), Reason: "no such method"}
+}
+
+func (fakeAuth) Message(_ context.Context, g *stage.Grant, _ []event.Property) (*stage.Grant, error) {
+	return g, nil
+}
+
+func (fakeAuth) Authorize(context.Context, *stage.Grant, stage.Action, string, byte, bool) error {
+	return nil
+}
+
+func (fakeAuth) Renew(g *stage.Grant) (*stage.Grant, error) { return g, nil }
 
 func messaging(device string) *stage.Grant {
 	return &stage.Grant{Principal: "p", Namespace: "n", Application: "demo", Device: device, Messaging: true,

@@ -14,12 +14,31 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Authenticator judges the credentials of a CONNECT. A *stage.Error carries the
-// CONNACK reason code (mapped to a return code for MQTT 3.1.1); any other error
-// becomes 0x88, server unavailable. It is called without locks, on the
-// connection's own goroutine, and should return when ctx ends.
+// Authenticator says who a client is and what it may do. A *stage.Error carries the
+// reason code for the client (mapped to a return code for MQTT 3.1.1); any other
+// error of Connect, Begin and an Exchange becomes 0x88, server unavailable, and
+// any other error of the rest a refusal, 0x87. Methods with a context are called
+// without locks, on the goroutine of the connection that waits for them, and should
+// return when ctx ends; all are safe for concurrent use.
 type Authenticator interface {
+	// Connect judges the credentials of a CONNECT.
 	Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error)
+	// Begin starts an enhanced authentication, section 4.12; 0x8C says that the
+	// method is unknown. The context holds for the whole exchange, whose first step
+	// takes the authentication data of the CONNECT or AUTH (nil: there were none).
+	Begin(ctx context.Context, method string, c *stage.Credentials) (stage.Exchange, error)
+	// Message judges the credentials in the user properties of one message of a
+	// grant with PerMessage, and returns in whose name it goes. What is asked often
+	// should come from a cache: an unchanged answer is the same pointer.
+	Message(ctx context.Context, g *stage.Grant, properties []event.Property) (*stage.Grant, error)
+	// Authorize judges one topic name or, to subscribe, filter (without $share) that
+	// the grant allows and that has Ask.
+	Authorize(ctx context.Context, g *stage.Grant, a stage.Action, topic string, qos byte, retain bool) error
+	// Renew returns the grant as it stands now, the same pointer where nothing
+	// changed, or a *stage.Error that says why it is no more. Without Credential it
+	// is asked for what the principal may do by whatever it authenticates with. It
+	// does not block.
+	Renew(g *stage.Grant) (*stage.Grant, error)
 }
 
 // Listener is the rules of one way in: who may use it, and how much of it. It
