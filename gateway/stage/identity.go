@@ -47,8 +47,13 @@ type Grant struct {
 	// space, placeholders filled in. Empty means none.
 	Publish   []string
 	Subscribe []string
+	// Names filled the placeholders, and fill them again when the grant is renewed.
+	// Fixed says that Publish and Subscribe are what another authority answered, and
+	// not the registry's, so that a renewal leaves them.
+	Names Placeholders
+	Fixed bool
 	// Read and Write name the applications whose log it may read and whose
-	// devices it may command; "*" means all.
+	// devices it may command; a * at the end stands for any rest.
 	Read, Write []string
 	// Messaging fans accepted publishes out to the application's subscribers.
 	Messaging bool

@@ -4,6 +4,7 @@
 package stage
 
 import (
+	"strings"
 	"time"
 
 	"tributary.io/sdk-plugin/event"
@@ -52,7 +53,8 @@ func (g *Grant) MayWrite(application string) bool { return holds(g.Write, applic
 
 func holds(list []string, name string) bool {
 	for _, n := range list {
-		if n == name || n == "*" {
+		head, any := strings.CutSuffix(n, "*")
+		if n == name || any && strings.HasPrefix(name, head) {
 			return true
 		}
 	}
