@@ -39,7 +39,7 @@ func rules() map[string]rule {
 		"gateway/consumer":             {ours: "gateway/stage gateway/store sdk-plugin/event"},
 		"gateway/listener/mqtt":        {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event"},
 		"gateway/listener/mqtt/packet": {ours: "sdk-plugin/event"},
-		"gateway/plugin":               {ours: "gateway/plugin/meter gateway/stage sdk-plugin/event", theirs: "github.com/tetratelabs/wazero"},
+		"gateway/plugin":               {ours: "gateway/plugin/meter gateway/stage sdk-plugin/event sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},
 		"gateway/plugin/meter":         {},
 		"gateway/registry":             {ours: "gateway/stage sdk-plugin/event", theirs: "golang.org/x/crypto"},
 		"gateway/router":               {ours: "gateway/plugin gateway/stage gateway/store sdk-plugin/event"},
@@ -49,7 +49,8 @@ func rules() map[string]rule {
 		"gateway/store/storetest":      {ours: "gateway/store", theirs: "pgregory.net/rapid"},
 
 		// What plugin authors get needs the standard library only.
-		"sdk-plugin":            {ours: "sdk-plugin/event sdk-plugin/event/wire"},
+		"sdk-plugin":            {ours: "sdk-plugin/event sdk-plugin/event/wire sdk-plugin/jsonindex"},
+		"sdk-plugin/jsonindex":  {},
 		"sdk-plugin/event":      {ours: "sdk-plugin/event/wire"},
 		"sdk-plugin/event/wire": {},
 		"sdk-plugin/vector":     {ours: "sdk-plugin/event"},

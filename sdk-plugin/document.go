@@ -1,261 +1,56 @@
 package sdk
 
 import (
-	"encoding/binary"
-	"math/bits"
-	"unicode/utf8"
+	"unsafe"
+
+	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/jsonindex"
 )
 
-// maxDepth bounds the nesting of a JSON text. Devices nest a handful of levels;
-// readers downstream (System.Text.Json: 64, serde_json: 128) stop early too.
-const maxDepth = 256
-
-// document is a checked JSON text with a node for each value and member name, in
-// the order of the text. Checking meets them all anyway; noting them makes a
-// search jump from name to name instead of reading the text again.
+// document is a checked JSON text with its nodes.
 type document struct {
 	text  []byte
-	nodes []node
+	nodes []jsonindex.Node
 }
 
-// node is a value, or the name before a member's value.
-type node struct {
-	start, end uint32 // in the text; quotes and brackets included
-	// next is the node behind the value and all within it. While an array or
-	// object is open it is the one that holds it. For a name: whether it has escapes.
-	next uint32
-}
-
-const noNode = 1<<32 - 1
+// firstNodes is the room of a document that has seen no text.
+const firstNodes = 64
 
 // parse checks a text and returns its root. The nodes of an earlier text are
 // overwritten.
 func (d *document) parse(b []byte) Value {
-	d.text, d.nodes = b, d.nodes[:0]
-	if uint64(len(b)) >= noNode || !d.check(b) || !utf8.Valid(b) {
+	if d.nodes == nil {
+		d.nodes = make([]jsonindex.Node, 0, firstNodes)
+	}
+	d.text = b
+	var ok bool
+	if d.nodes, ok = index(d.nodes[:0], b); !ok {
 		return Value{}
 	}
 	return Value{d, 0}
 }
 
 // inside is the text of a string without its quotes.
-func (d *document) inside(n *node) []byte { return d.text[n.start+1 : n.end-1] }
+func (d *document) inside(n *jsonindex.Node) []byte { return d.text[n.Start+1 : n.End-1] }
 
-// keyIs compares a member's name. An escape is longer than what it stands for.
-func (d *document) keyIs(k *node, name string) bool {
-	switch n := int(k.end-k.start) - 2; {
-	case n < len(name):
-		return false
-	case k.next != 0:
-		return unquote(d.inside(k)) == name
-	default:
-		return n == len(name) && view(d.text[k.start+1:k.end-1]) == name
-	}
-}
-
-// check reads one whole JSON text. It has a loop instead of recursing: a call is
-// dear in WebAssembly.
-func (d *document) check(b []byte) bool {
-	open, depth := uint32(noNode), 0 // the innermost array or object, and how many there are
-	i := skipSpace(b, 0)
-	for {
-		// A value is due.
-		if i >= len(b) {
-			return false
-		}
-		at := uint32(len(d.nodes))
-		d.nodes = append(d.nodes, node{start: uint32(i), next: at + 1})
-		switch c := b[i]; {
-		case c == '"':
-			i = checkString(b, i)
-		case c == '{' || c == '[':
-			if depth == maxDepth {
-				return false
+// member finds the value of a member among the nodes from first up to end; 0 is
+// none. Of several members with the name the last one counts. Pointers take the
+// place of slices here: WebAssembly pays for each branch, bounds checks included.
+// Nodes lie within the text and each other, which the index saw to.
+func (d *document) member(first, end uint32, name string) (found uint32) {
+	text, nodes := unsafe.Pointer(unsafe.SliceData(d.text)), unsafe.Pointer(unsafe.SliceData(d.nodes))
+	const size = unsafe.Sizeof(jsonindex.Node{})
+	quoted := uint32(len(name)) + 2
+	for at := first; at < end; {
+		k := (*jsonindex.Node)(unsafe.Add(nodes, uintptr(at)*size))
+		if k.Next != 0 {
+			if unquote(d.inside(k)) == name {
+				found = at + 1
 			}
-			i = skipSpace(b, i+1)
-			if i < len(b) && b[i] == c+2 { // '{'+2 is '}', '['+2 is ']'
-				i++
-				break
-			}
-			d.nodes[at].next = open
-			open = at
-			depth++
-			if c == '{' {
-				if i = d.checkKey(b, i); i < 0 {
-					return false
-				}
-			}
-			continue
-		case c == '-' || c >= '0' && c <= '9':
-			i = checkNumber(b, i)
-		case c == 't':
-			i = checkWord(b, i, "true")
-		case c == 'f':
-			i = checkWord(b, i, "false")
-		case c == 'n':
-			i = checkWord(b, i, "null")
-		default:
-			return false
+		} else if k.End-k.Start == quoted && wire.EqualShort(unsafe.Add(text, k.Start+1), unsafe.Pointer(unsafe.StringData(name)), len(name)) {
+			found = at + 1
 		}
-		if i < 0 {
-			return false
-		}
-		d.nodes[at].end = uint32(i)
-
-		// A value has ended: close what it closes, up to the next comma.
-		for {
-			if i = skipSpace(b, i); open == noNode {
-				return i == len(b)
-			}
-			if i == len(b) {
-				return false
-			}
-			holder := &d.nodes[open]
-			kind := b[holder.start]
-			if b[i] == kind+2 {
-				i++
-				open, holder.end, holder.next = holder.next, uint32(i), uint32(len(d.nodes))
-				depth--
-				continue
-			}
-			if b[i] != ',' {
-				return false
-			}
-			if i = skipSpace(b, i+1); kind == '{' {
-				if i = d.checkKey(b, i); i < 0 {
-					return false
-				}
-			}
-			break
-		}
+		at = (*jsonindex.Node)(unsafe.Add(nodes, uintptr(at+1)*size)).Next
 	}
-}
-
-// The check functions return the index behind what they check at b[i], or -1.
-
-// checkKey checks a member name with its colon, notes it, and returns where its
-// value is due.
-func (d *document) checkKey(b []byte, i int) int {
-	if i >= len(b) || b[i] != '"' {
-		return -1
-	}
-	start, escaped := i, uint32(0)
-	if i = stringStop(b, i+1); i < len(b) && b[i] == '"' {
-		i++
-	} else if i, escaped = checkString(b, start), 1; i < 0 {
-		return -1
-	}
-	d.nodes = append(d.nodes, node{uint32(start), uint32(i), escaped})
-	if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
-		return -1
-	}
-	return skipSpace(b, i+1)
-}
-
-func checkString(b []byte, i int) int {
-	for i = stringStop(b, i+1); i < len(b); i = stringStop(b, i) {
-		if b[i] == '"' {
-			return i + 1
-		}
-		if b[i] != '\\' || i+1 == len(b) {
-			return -1
-		}
-		switch b[i+1] {
-		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-			i += 2
-		case 'u':
-			if len(b)-i < 6 {
-				return -1
-			}
-			for _, h := range b[i+2 : i+6] {
-				if (h < '0' || h > '9') && (h|0x20 < 'a' || h|0x20 > 'f') {
-					return -1
-				}
-			}
-			i += 6
-		default:
-			return -1
-		}
-	}
-	return -1
-}
-
-// stringStop returns the index of the first byte at or after i that is no plain
-// character of a JSON string: a quote, a backslash, a control character; len(b) if
-// there is none. It looks at eight bytes at once: a round of a loop is dear in
-// WebAssembly too.
-func stringStop(b []byte, i int) int {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	for ; i+8 <= len(b); i += 8 {
-		x := binary.LittleEndian.Uint64(b[i:])
-		quote, slash := x^ones*'"', x^ones*'\\'
-		// The top bit of each byte that is zero, or below a bound. A carry makes
-		// wrong ones only above a right one, and the lowest is what counts.
-		stop := ((quote-ones)&^quote | (slash-ones)&^slash | (x-ones*' ')&^x) & tops
-		if stop != 0 {
-			return i + bits.TrailingZeros64(stop)/8
-		}
-	}
-	for i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= ' ' {
-		i++
-	}
-	return i
-}
-
-func checkNumber(b []byte, i int) int {
-	if b[i] == '-' {
-		i++
-	}
-	digits := i
-	for i < len(b) && b[i]-'0' <= 9 {
-		i++
-	}
-	if i == digits || i > digits+1 && b[digits] == '0' {
-		return -1
-	}
-	if i < len(b) && b[i] == '.' {
-		i++
-		digits = i
-		for i < len(b) && b[i]-'0' <= 9 {
-			i++
-		}
-		if i == digits {
-			return -1
-		}
-	}
-	if i < len(b) && b[i]|0x20 == 'e' {
-		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
-			i++
-		}
-		digits = i
-		for i < len(b) && b[i]-'0' <= 9 {
-			i++
-		}
-		if i == digits {
-			return -1
-		}
-	}
-	return i
-}
-
-func checkWord(b []byte, i int, word string) int {
-	if len(b)-i < len(word) || view(b[i:i+len(word)]) != word {
-		return -1
-	}
-	return i + len(word)
-}
-
-// skipSpace skips the four characters that JSON calls space.
-func skipSpace(b []byte, i int) int {
-	if i < len(b) && b[i] > ' ' {
-		return i
-	}
-	return skipSpaces(b, i)
-}
-
-func skipSpaces(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
-		i++
-	}
-	return i
+	return found
 }

@@ -1,6 +1,10 @@
 package sdk
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"tributary.io/sdk-plugin/jsonindex"
+)
 
 // Handle makes h the plugin's handler. Call it while the program initialises,
 // because main never runs in a plugin:
@@ -61,3 +65,26 @@ func stateGet(key string, buf unsafe.Pointer, size int32) int64
 
 //go:wasmimport tributary log
 func log(level int32, message string)
+
+//go:wasmimport tributary json_index
+func jsonIndex(text unsafe.Pointer, size int32, nodes unsafe.Pointer, room int32) int32
+
+// tooLong is what json_index answers about a text that the guest has to index itself.
+const tooLong = -2
+
+// index has the gateway check a text and write its nodes, which are laid out in
+// memory as they are in Go.
+func index(nodes []jsonindex.Node, text []byte) ([]jsonindex.Node, bool) {
+	for {
+		n := int(jsonIndex(unsafe.Pointer(unsafe.SliceData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(nodes)), int32(cap(nodes))))
+		switch {
+		case n == tooLong:
+			return jsonindex.Append(nodes, text)
+		case n < 0:
+			return nodes, false
+		case n <= cap(nodes):
+			return nodes[:n], true
+		}
+		nodes = make([]jsonindex.Node, 0, n+n/4)
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"unicode/utf8"
 	"unsafe"
+
+	"tributary.io/sdk-plugin/jsonindex"
 )
 
 // Kind is the type of a JSON value.
@@ -36,14 +38,14 @@ type Value struct {
 // Missing value, on which every other method answers "not there".
 func ParseJSON(b []byte) Value { return new(document).parse(b) }
 
-func (v Value) node() *node { return &v.doc.nodes[v.at] }
+func (v Value) node() *jsonindex.Node { return &v.doc.nodes[v.at] }
 
 // Kind returns the type of the value.
 func (v Value) Kind() Kind {
 	if v.doc == nil {
 		return Missing
 	}
-	switch v.doc.text[v.node().start] {
+	switch v.doc.text[v.node().Start] {
 	case '{':
 		return Object
 	case '[':
@@ -67,7 +69,7 @@ func (v Value) Raw() []byte {
 		return nil
 	}
 	n := v.node()
-	return v.doc.text[n.start:n.end:n.end]
+	return v.doc.text[n.Start:n.End:n.End]
 }
 
 // Get follows member names down through objects. Of members with the same name
@@ -79,17 +81,18 @@ func (v Value) Get(path ...string) Value {
 	return v
 }
 
-func (v Value) member(name string) (found Value) {
-	if v.Kind() != Object {
+func (v Value) member(name string) Value {
+	if v.doc == nil {
 		return Value{}
 	}
-	nodes, end := v.doc.nodes, v.node().next
-	for key := v.at + 1; key < end; key = nodes[key+1].next {
-		if k := &nodes[key]; v.doc.keyIs(k, name) {
-			found = Value{v.doc, key + 1}
-		}
+	n := v.node()
+	if v.doc.text[n.Start] != '{' {
+		return Value{}
 	}
-	return found
+	if at := v.doc.member(v.at+1, n.Next, name); at != 0 {
+		return Value{v.doc, at}
+	}
+	return Value{}
 }
 
 // Fields ranges over the members of an object in the order they are written,
@@ -99,8 +102,8 @@ func (v Value) Fields() iter.Seq2[string, Value] {
 		if v.Kind() != Object {
 			return
 		}
-		nodes, end := v.doc.nodes, v.node().next
-		for key := v.at + 1; key < end; key = nodes[key+1].next {
+		nodes, end := v.doc.nodes, v.node().Next
+		for key := v.at + 1; key < end; key = nodes[key+1].Next {
 			if !yield(unquote(v.doc.inside(&nodes[key])), Value{v.doc, key + 1}) {
 				return
 			}
@@ -114,8 +117,8 @@ func (v Value) Elements() iter.Seq[Value] {
 		if v.Kind() != Array {
 			return
 		}
-		nodes, end := v.doc.nodes, v.node().next
-		for at := v.at + 1; at < end; at = nodes[at].next {
+		nodes, end := v.doc.nodes, v.node().Next
+		for at := v.at + 1; at < end; at = nodes[at].Next {
 			if !yield(Value{v.doc, at}) {
 				return
 			}
@@ -175,7 +178,7 @@ func (v Value) Bool() (b, ok bool) {
 	if v.Kind() != Bool {
 		return false, false
 	}
-	return v.doc.text[v.node().start] == 't', true
+	return v.doc.text[v.node().Start] == 't', true
 }
 
 func hasEscape(b []byte) bool { return bytes.IndexByte(b, '\\') >= 0 }

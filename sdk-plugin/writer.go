@@ -4,6 +4,8 @@ import (
 	"math"
 	"strconv"
 	"unicode/utf8"
+
+	"tributary.io/sdk-plugin/event/wire"
 )
 
 // Writer builds a JSON text piece by piece and puts the commas and colons in.
@@ -15,6 +17,7 @@ type Writer struct {
 	buf   []byte
 	ends  [4]uint64 // one bit per open level: set for an object
 	depth int
+	more  bool // a value was written that the next one needs a comma after
 }
 
 // Bytes returns the text; it is valid until the next call of a method.
@@ -22,7 +25,7 @@ func (w *Writer) Bytes() []byte { return w.buf }
 
 // Reset empties the Writer and keeps its memory.
 func (w *Writer) Reset() *Writer {
-	w.buf, w.depth = w.buf[:0], 0
+	w.buf, w.depth, w.more = w.buf[:0], 0, false
 	return w
 }
 
@@ -35,6 +38,7 @@ func (w *Writer) Array() *Writer { return w.open('[', 0) }
 func (w *Writer) open(bracket byte, bit uint64) *Writer {
 	w.comma()
 	w.buf = append(w.buf, bracket)
+	w.more = false
 	level, shift := w.depth/64%len(w.ends), w.depth%64
 	w.ends[level] = w.ends[level]&^(1<<shift) | bit<<shift
 	w.depth++
@@ -49,13 +53,15 @@ func (w *Writer) End() *Writer {
 		bracket = '}'
 	}
 	w.buf = append(w.buf, bracket)
+	w.more = true
 	return w
 }
 
 // Key writes a member's name; its value comes next.
 func (w *Writer) Key(name string) *Writer {
-	w.String(name)
-	w.buf = append(w.buf, ':')
+	w.comma()
+	w.more = false
+	w.buf = append(appendQuoted(w.buf, name), ':')
 	return w
 }
 
@@ -118,23 +124,23 @@ func (w *Writer) Null() *Writer {
 // Raw writes a value that is JSON text already, for instance Value.Raw.
 func (w *Writer) Raw(text []byte) *Writer {
 	w.comma()
-	w.buf = append(w.buf, text...)
+	w.buf = wire.AppendShort(w.buf, view(text))
 	return w
 }
 
 // comma separates a value from the one before it in the same object or array.
 func (w *Writer) comma() {
-	if n := len(w.buf); n > 0 {
-		switch w.buf[n-1] {
-		case '{', '[', ':', ',':
-		default:
-			w.buf = append(w.buf, ',')
-		}
+	if w.more {
+		w.buf = append(w.buf, ',')
 	}
+	w.more = true
 }
 
 // appendQuoted appends s as a JSON string.
 func appendQuoted(b []byte, s string) []byte {
+	if wire.PlainShort(s) {
+		return append(wire.AppendShort(append(b, '"'), s), '"')
+	}
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	done := 0

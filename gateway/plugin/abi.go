@@ -18,6 +18,7 @@ const (
 	exportHandle   = "tributary_handle"
 	importStateGet = "state_get"
 	importLog      = "log"
+	importJSON     = "json_index"
 )
 
 // checkABI says whether a module keeps to ABI 1. It names everything that is

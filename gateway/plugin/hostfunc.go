@@ -2,12 +2,14 @@ package plugin
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"tributary.io/sdk-plugin/jsonindex"
 )
 
 // hostFunc is one function that a guest may import. params and results have one
@@ -26,6 +28,7 @@ func hostFunctions() []hostFunc {
 	return []hostFunc{
 		{importStateGet, "iiii", "I", stateGet},
 		{importLog, "iii", "", guestLog},
+		{importJSON, "iiii", "i", indexJSON},
 	}
 }
 
@@ -139,6 +142,55 @@ func guestLog(in *instance, stack []uint64) {
 	in.p.log.Log(context.Background(), level, strings.ToValidUTF8(string(text), "\uFFFD"), "device", in.call.device)
 }
 
+// Results of json_index that are no number of nodes.
+const (
+	jsonInvalid = -1
+	jsonTooLong = -2
+)
+
+const (
+	// maxJSONBytes bounds what one call may take, as fuel and deadline do not.
+	maxJSONBytes = 1 << 20
+	// jsonFuel is charged for each byte of a text, about what the gateway could
+	// execute of the guest in the same time.
+	jsonFuel = 16
+)
+
+// indexJSON is json_index(text_ptr, text_len, nodes_ptr, nodes_cap) → i32: the
+// number of nodes, which are written when there is room for all of them.
+func indexJSON(in *instance, stack []uint64) {
+	in.checkDeadline()
+	text := in.guestBytes(stack[0], stack[1])
+	room := uint32(stack[3])
+	if len(text) > maxJSONBytes {
+		stack[0] = signed32(jsonTooLong)
+		return
+	}
+	if in.fuel != nil { // a start section runs before the instance has its exports
+		in.fuel.Set(in.fuel.Get() - uint64(len(text))*jsonFuel)
+	}
+	var ok bool
+	if in.nodes, ok = jsonindex.Append(in.nodes[:0], text); !ok {
+		stack[0] = signed32(jsonInvalid)
+		return
+	}
+	n := uint32(len(in.nodes))
+	if n <= room {
+		const size = 12
+		out := in.guestBytes(stack[2], uint64(n)*size)
+		for i := range in.nodes {
+			node, b := &in.nodes[i], out[i*size:i*size+size]
+			binary.LittleEndian.PutUint32(b, node.Start)
+			binary.LittleEndian.PutUint32(b[4:], node.End)
+			binary.LittleEndian.PutUint32(b[8:], node.Next)
+		}
+	}
+	if cap(in.nodes) > 1<<16 {
+		in.nodes = nil
+	}
+	stack[0] = uint64(n)
+}
+
 // guestBytes returns a view on guest memory, and ends the call where the guest
 // has no such memory.
 func (in *instance) guestBytes(ptr, n uint64) []byte {
@@ -158,3 +210,5 @@ func (in *instance) checkDeadline() {
 }
 
 func signed(v int64) uint64 { return uint64(v) }
+
+func signed32(v int32) uint64 { return uint64(uint32(v)) }

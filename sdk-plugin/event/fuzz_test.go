@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"tributary.io/sdk-plugin/event/wire"
 )
 
 // The parsers never panic, and whatever they accept they find again in what the
@@ -39,23 +41,22 @@ func FuzzParseRequest(f *testing.F) {
 	plain := usualInbound()
 	f.Add(AppendRequest(nil, &plain, plain.Event.Time, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var first, second, quick Inbound
-		if now, config, ok := quickRequest(b, &quick); ok { // then the general way agrees, but for UTF-8
-			now2, config2, err := ParseRequest(b, &second)
-			if d := cmp.Diff(quick, second) + cmp.Diff(now, now2) + cmp.Diff(config, config2); utf8.Valid(header(&quick)) && (err != nil || d != "") {
-				t.Fatal(err, d)
-			}
-		}
+		var first, second, read Inbound
 		now, config, err := ParseRequest(b, &first)
 		if err != nil {
 			return
 		}
-		now2, config2, err := ParseRequest(AppendRequest(nil, &first, now, config), &second)
+		again := AppendRequest(nil, &first, now, config)
+		now2, config2, err := ParseRequest(again, &second)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(first, second) + cmp.Diff(now, now2) + cmp.Diff(config, config2); d != "" {
 			t.Error(d)
+		}
+		now2, config2, err = ReadRequest(again, &read)
+		if d := cmp.Diff(first, read, cmpopts.EquateEmpty()) + cmp.Diff(now, now2) + cmp.Diff(config, config2); err != nil || d != "" {
+			t.Error("as a plugin reads it:", err, d)
 		}
 	})
 }
@@ -120,51 +121,91 @@ func FuzzParseJSON(f *testing.F) {
 func usualInbound() Inbound {
 	return Inbound{
 		Event: Event{ID: "1", Source: "/s", Type: TypePublish, Subject: "t", Time: time.Unix(5, 6).UTC(), DataContentType: "text/plain",
-			Application: "demo", Device: "d", Sender: "d", Extensions: []Attribute{{Name: "x", Value: "y"}}, Data: []byte("{}")},
+			Application: "demo", Device: "d", Sender: "d", Data: []byte("{}")},
 		Transport: Transport{Protocol: "mqtt", Topic: "t", QoS: 1, ClientID: "c", Username: "u", Peer: "p"},
 	}
 }
 
-// The quick way is taken for what it is made for, and agrees with the other.
-func TestQuickRequest(t *testing.T) {
-	in := usualInbound()
-	for _, size := range []int{0, 2, 300, 40_000} {
-		in.Event.Data = make([]byte, size)
-		b := AppendRequest(nil, &in, in.Event.Time, []byte("{}"))
-		var quick, general Inbound
-		now, config, ok := quickRequest(b, &quick)
-		now2, config2, err := ParseRequest(b, &general)
-		if !ok || err != nil {
-			t.Fatal(size, ok, err)
-		}
-		if d := cmp.Diff(quick, general) + cmp.Diff(quick, in) + cmp.Diff(now, now2) + cmp.Diff(config, config2); d != "" {
-			t.Error(size, d)
-		}
-		for cut := range min(len(b), 400) { // every truncation is left to the general way
-			if _, _, ok := quickRequest(b[:cut], &quick); ok && cut > 0 {
-				if _, _, err := ParseRequest(b[:cut], &general); err != nil {
-					t.Errorf("cut at %d: quick says yes, the general way %v", cut, err)
-				}
+// What the index says is what parsing finds, and it is there for what it is made for.
+func TestIndex(t *testing.T) {
+	for _, size := range []int{-1, 0, 2, 300, 40_000} {
+		for _, prefix := range []string{"", "before"} {
+			in := usualInbound()
+			in.Event.Data = nil
+			if size >= 0 {
+				in.Event.Data = make([]byte, size)
+			}
+			in.Event.Text, in.Transport.Retain = size == 2, size == 300
+			b := AppendRequest([]byte(prefix), &in, in.Event.Time.Add(time.Duration(size)), []byte("{}"))[len(prefix):]
+			if b[0] != indexTag {
+				t.Fatal("a usual request has no index")
+			}
+			read := Inbound{Event: Event{Data: []byte("old"), DataSchema: "old"}, Transport: Transport{Method: "old"}}
+			var general Inbound
+			now, config, err := ReadRequest(b, &read)
+			now2, config2, err2 := ParseRequest(b, &general)
+			if err != nil || err2 != nil {
+				t.Fatal(size, err, err2)
+			}
+			if d := cmp.Diff(read, general, cmpopts.EquateEmpty()) + cmp.Diff(general, in) + cmp.Diff(now, now2) + cmp.Diff(config, config2); d != "" {
+				t.Error(size, d)
+			}
+			if (read.Event.Data == nil) != (size < 0) {
+				t.Error(size, "the index confuses no data and empty data")
 			}
 		}
 	}
-	in.Transport.Properties = []Property{{Name: "a", Value: "b"}}
-	if _, _, ok := quickRequest(AppendRequest(nil, &in, in.Event.Time, nil), &Inbound{}); ok {
-		t.Error("the quick way takes what it does not read")
+}
+
+// A request with anything that has no place in an index has none.
+func TestNoIndex(t *testing.T) {
+	for name, change := range map[string]func(*Inbound){
+		"extension":   func(in *Inbound) { in.Event.SetExtension("x", "y") },
+		"schema":      func(in *Inbound) { in.Event.DataSchema = "urn:x" },
+		"property":    func(in *Inbound) { in.Transport.Properties = []Property{{Name: "a", Value: "b"}} },
+		"response":    func(in *Inbound) { in.Transport.ResponseTopic = "r" },
+		"correlation": func(in *Inbound) { in.Transport.Correlation = []byte("c") },
+		"method":      func(in *Inbound) { in.Transport.Method = "GET" },
+		"path":        func(in *Inbound) { in.Transport.Path = "/" },
+		"query":       func(in *Inbound) { in.Transport.Query = "a=b" },
+		"long texts":  func(in *Inbound) { in.Transport.Topic = strings.Repeat("t", maxIndexed) },
+	} {
+		in := usualInbound()
+		change(&in)
+		b := AppendRequest(nil, &in, in.Event.Time, nil)
+		var read Inbound
+		if _, _, err := ReadRequest(b, &read); err != nil || b[0] == indexTag {
+			t.Errorf("%s: error %v, index %v", name, err, b[0] == indexTag)
+		}
+		if d := cmp.Diff(read, in); d != "" {
+			t.Error(name, d)
+		}
 	}
 }
 
-// header is everything of an event but its data, one after the other.
-func header(in *Inbound) []byte {
-	e, t := in.Event, in.Transport
-	e.Data = nil
-	s := e.ID + "\n" + e.Source + "\n" + e.Type + "\n" + e.Subject + "\n" + e.DataContentType + "\n" + e.Application + "\n" + e.Device + "\n" + e.Sender +
-		"\n" + t.Protocol + "\n" + t.Topic + "\n" + t.ClientID + "\n" + t.Username + "\n" + t.Peer
-	for _, a := range e.Extensions {
-		s += "\n" + a.Name + "\n" + a.Value
+// What AppendEmit writes in its short way says the same as the general way.
+func TestAppendShort(t *testing.T) {
+	for _, size := range []int{0, 1, 100, 127, 128, 150, 16_000} {
+		for _, text := range []int{0, 1, 3, 4, 7, 8, 9, 63, 64, 65, 80, 81} {
+			e := Event{Type: "t" + strings.Repeat("y", text), Subject: strings.Repeat("s", text), DataContentType: strings.Repeat("c", text), Data: make([]byte, size)}
+			want := &Emit{e}
+			b := AppendEmit(make([]byte, 0, 64), &e)
+			got, err := ParseResponse(wrap(wrap(b)))
+			if err != nil || len(got.Effects) != 1 {
+				t.Fatal(size, text, err)
+			}
+			if d := cmp.Diff(got.Effects[0], Effect(want)); d != "" {
+				t.Error(size, text, d)
+			}
+			if short := shortSize(&e) > 0; short != (text < 80) {
+				t.Errorf("text of %d: short is %v", text, short)
+			}
+		}
 	}
-	return []byte(s)
 }
+
+// wrap makes a message with b as its field 1.
+func wrap(b []byte) []byte { return wire.AppendPresent(nil, 1, b) }
 
 func TestAppendEmit(t *testing.T) {
 	in := sampleInbound()

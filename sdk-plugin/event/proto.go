@@ -141,6 +141,26 @@ func appendTyped(dst []byte, a *Attribute) (_ []byte, ok bool) {
 	return dst, true
 }
 
+// Tags of fields 1 and 2 that hold bytes.
+const (
+	tag1 = 1<<3 | 2
+	tag2 = 2<<3 | 2
+)
+
+// shortEntry reads a map entry of attributes that is laid out as AppendEvent does
+// it, with lengths of one byte each. kind is the tag of the value, 0 for any other
+// entry.
+func shortEntry(b []byte) (name string, value []byte, kind byte) {
+	if len(b) < 6 || len(b) >= 0x80 || b[0] != tag1 || int(b[1]) > len(b)-6 {
+		return "", nil, 0
+	}
+	v := b[2+b[1]:]
+	if v[0] != tag2 || int(v[1]) != len(v)-2 || int(v[3]) != len(v)-4 {
+		return "", nil, 0
+	}
+	return wire.Alias(b[2 : 2+b[1]]), v[4:], v[2]
+}
+
 // ParseEvent reads an io.cloudevents.v1.CloudEvent message into e. Strings and
 // Data share memory with b, which must not change while e lives; the memory of
 // e.Extensions is used again, so an event that was handed on by value must not

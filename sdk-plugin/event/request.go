@@ -10,14 +10,22 @@ import (
 // event. config is the plugin's configuration as its manifest declares it. It
 // allocates nothing when dst has room.
 func AppendRequest(dst []byte, in *Inbound, now time.Time, config []byte) []byte {
+	start := len(dst)
+	dst, at := openIndex(dst, in, now)
 	dst, inbound := wire.Open(dst, 1, guessEvent(&in.Event)+guessTransport(&in.Transport))
-	dst, m := wire.Open(dst, 1, guessEvent(&in.Event))
-	dst = wire.Close(AppendEvent(dst, &in.Event), m)
-	dst, m = wire.Open(dst, 2, guessTransport(&in.Transport))
+	dst, m := wire.Open(dst, 2, guessTransport(&in.Transport))
 	dst = wire.Close(appendTransport(dst, &in.Transport), m)
+	dst, m = wire.Open(dst, 1, guessEvent(&in.Event))
+	dst = wire.Close(AppendEvent(dst, &in.Event), m) // the data is last in the event, and the event here
 	dst = wire.Close(dst, inbound)
+	end := len(dst) - start
 	dst = wire.AppendTime(dst, 2, now)
-	return wire.AppendBytes(dst, 3, config)
+	dst = wire.AppendBytes(dst, 3, config)
+	if at >= 0 {
+		closeIndex(dst, at, extent{uint32(end - len(in.Event.Data)), uint32(len(in.Event.Data))},
+			extent{uint32(len(dst) - start - len(config)), uint32(len(config))})
+	}
+	return dst
 }
 
 func appendTransport(dst []byte, t *Transport) []byte {

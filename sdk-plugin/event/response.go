@@ -143,6 +143,9 @@ func appendAllow(dst []byte, a *Allow) []byte {
 // AppendEmit is AppendEffect of &Emit{*e}. Its event need not outlive the call, so
 // a plugin that emits allocates nothing for it.
 func AppendEmit(dst []byte, e *Event) []byte {
+	if n := shortSize(e); n > 0 {
+		return appendShort(dst, e, n)
+	}
 	guess := guessEvent(e) + 3
 	dst, outer := wire.Open(dst, 1, guess+4)
 	dst, inner := wire.Open(dst, effectEmit, guess)
