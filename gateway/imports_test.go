@@ -41,7 +41,7 @@ func rules() map[string]rule {
 		"gateway/listener/mqtt/packet": {ours: "sdk-plugin/event"},
 		"gateway/plugin":               {ours: "gateway/plugin/meter gateway/stage sdk-plugin/event sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},
 		"gateway/plugin/meter":         {},
-		"gateway/registry":             {ours: "gateway/stage sdk-plugin/event", theirs: "golang.org/x/crypto"},
+		"gateway/registry":             {ours: "gateway/stage gateway/store sdk-plugin/event", theirs: "golang.org/x/crypto"},
 		"gateway/router":               {ours: "gateway/plugin gateway/stage gateway/store sdk-plugin/event"},
 		"gateway/stage":                {ours: "sdk-plugin/event"},
 		"gateway/store":                {},

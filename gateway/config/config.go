@@ -140,9 +140,11 @@ func (c *Config) crossCheck() error {
 	var errs []error
 	for i, r := range c.Router.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
-		if _, ok := c.Registry.Applications[r.Application]; !ok && r.Application != "" {
-			errs = append(errs, fmt.Errorf("%s.application is %q; there is no [applications.%s]%s",
-				key, r.Application, bare(r.Application), didYouMean(r.Application, slices.Sorted(maps.Keys(c.Registry.Applications)))))
+		// It may be an application that is made at run time, unless it looks like a
+		// mistake.
+		near := didYouMean(r.Application, slices.Sorted(maps.Keys(c.Registry.Applications)))
+		if _, ok := c.Registry.Applications[r.Application]; !ok && near != "" && r.Application != "*" {
+			errs = append(errs, fmt.Errorf("%s.application is %q; there is no [applications.%s]%s", key, r.Application, bare(r.Application), near))
 		}
 		if _, ok := c.Plugins[r.Plugin]; !ok && r.Plugin != "" {
 			errs = append(errs, fmt.Errorf("%s.plugin is %q; there is no [plugins.%s]%s",

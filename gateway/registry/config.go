@@ -8,16 +8,17 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
-	"tributary.io/sdk-plugin/event"
+	"tributary.io/gateway/stage"
 )
 
-// Config declares the applications with their devices, and the users. Its keys
-// stand at the top level of gateway.toml.
+// Config declares the applications with their devices, the users and the admin
+// tokens that are there from the start. Its keys stand at the top level of
+// gateway.toml.
 type Config struct {
 	Applications map[string]Application `koanf:"applications"`
 	Users        map[string]User        `koanf:"users"`
+	Tokens       map[string]Token       `koanf:"tokens"`
 }
 
 // Application is a tenant: it owns devices and a log.
@@ -30,9 +31,13 @@ type Application struct {
 	// that subscribed to the topic.
 	Messaging bool `koanf:"messaging"`
 	// RetentionAge and RetentionBytes bound the log; 0 is no bound.
-	RetentionAge   time.Duration     `koanf:"retention_age"`
-	RetentionBytes int64             `koanf:"retention_bytes"`
-	Devices        map[string]Device `koanf:"devices"`
+	RetentionAge   time.Duration `koanf:"retention_age"`
+	RetentionBytes int64         `koanf:"retention_bytes"`
+	// MessageRate and ByteRate bound what all its devices publish together, per
+	// second; 0 is no bound.
+	MessageRate int               `koanf:"message_rate"`
+	ByteRate    int               `koanf:"byte_rate"`
+	Devices     map[string]Device `koanf:"devices"`
 }
 
 // Device is a declared device. It logs in as "<device>@<application>".
@@ -41,14 +46,23 @@ type Device struct {
 	// than one lets a password be changed without a gap. A device without any
 	// cannot log in, except anonymously where the application allows that.
 	PasswordHashes []string `koanf:"password_hashes"`
+	// Certificates are the SHA-256 fingerprints, in hexadecimal, of TLS client
+	// certificates that are the device's.
+	Certificates []string `koanf:"certificates"`
+	// Aliases are other names by which the device logs in, such as a serial number.
+	Aliases []string `koanf:"aliases"`
 	// Disabled refuses the device's connections, and the commands sent to it.
 	Disabled bool `koanf:"disabled"`
 	// GatewayFor names the devices that this one may speak for; * stands for any
 	// run of characters.
 	GatewayFor []string `koanf:"gateway_for"`
-	// Publish and Subscribe are the MQTT topic filters that it may use.
+	// Publish and Subscribe are the MQTT topic filters that it may use, with
+	// placeholders; see stage.Placeholders.
 	Publish   []string `koanf:"publish"`
 	Subscribe []string `koanf:"subscribe"`
+	// MessageRate and ByteRate bound what it publishes per second; 0 is no bound.
+	MessageRate int `koanf:"message_rate"`
+	ByteRate    int `koanf:"byte_rate"`
 }
 
 // User is a person or program that reads applications and commands their
@@ -59,6 +73,17 @@ type User struct {
 	// devices it may command; "*" is all of them.
 	Read  []string `koanf:"read"`
 	Write []string `koanf:"write"`
+}
+
+// Token is an admin token of the REST API.
+type Token struct {
+	// Hash is the SHA-256 of the token, as "tributary token create --print-config"
+	// prints it.
+	Hash string `koanf:"hash"`
+	// Role is reader, operator or admin.
+	Role string `koanf:"role"`
+	// Applications are those that it is for; empty: all.
+	Applications []string `koanf:"applications"`
 }
 
 // Default returns the configuration without applications and users.
@@ -74,66 +99,93 @@ func DefaultDevice() Device {
 	return Device{Publish: []string{"#"}, Subscribe: []string{"#"}}
 }
 
-// maxHashes bounds the hashes of one login: each failed login costs as many
-// hash computations as the login with the most has.
-const maxHashes = 4
+// maxHashes bounds the passwords of one login: each failed login costs as many
+// hash computations as the login with the most has. maxCredentials bounds the
+// credentials of a device or user.
+const (
+	maxHashes      = 4
+	maxCredentials = 16
+)
 
 // Validate returns everything that is impossible, each problem beginning with
 // the key that it concerns and a colon.
 func (c Config) Validate() error {
 	var p problems
 	for _, name := range slices.Sorted(maps.Keys(c.Applications)) {
-		key := "applications." + quote(name)
-		if !validApplication(name) {
-			p.add(key, "an application's name is 1 to 64 of a-z, 0-9 and -")
+		a, key := c.Applications[name], "applications."+quote(name)
+		p.faults(key, checkApplication(a.entry(name)))
+		taken := map[string]string{}
+		for _, id := range slices.Sorted(maps.Keys(a.Devices)) {
+			d, key := a.Devices[id], key+".devices."+quote(id)
+			p.faults(key, checkDevice(d.entry(name, id)))
+			p.hashes(key, d.PasswordHashes)
+			p.fingerprints(key, d.Certificates)
+			for _, alias := range d.Aliases {
+				if _, ok := a.Devices[alias]; ok {
+					p.add(key+".aliases", "%q is the name of a device", alias)
+				} else if other := taken[alias]; other != "" {
+					p.add(key+".aliases", "%q is an alias of %s already", alias, other)
+				}
+				taken[alias] = id
+			}
 		}
-		c.Applications[name].validate(&p, key)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
-		key, u := "users."+quote(name), c.Users[name]
-		if !ValidDevice(name) || strings.Contains(name, "@") {
-			p.add(key, "a user's name is 1 to 128 bytes of text without @, /, + and # (with @ it would be a device's login)")
-		}
+		u, key := c.Users[name], "users."+quote(name)
+		p.faults(key, checkUser(u.entry(name)))
 		if len(u.PasswordHashes) == 0 {
 			p.add(key, "a user needs password_hashes; make one with: tributary hash-password")
 		}
 		p.hashes(key, u.PasswordHashes)
-		c.known(&p, key+".read", u.Read)
-		c.known(&p, key+".write", u.Write)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Tokens)) {
+		t, key := c.Tokens[name], "tokens."+quote(name)
+		p.faults(key, checkToken(t.entry(name)))
+		if _, ok := parseSum(t.Hash); !ok {
+			p.add(key+".hash", "this is no hash of a token; make one with: tributary token create <name> --print-config")
+		}
 	}
 	return errors.Join(p...)
 }
 
-func (c Config) known(p *problems, key string, names []string) {
-	for _, name := range names {
-		if _, ok := c.Applications[name]; !ok && name != "*" {
-			p.add(key, "there is no application %q", name)
-		}
+// entry returns what the file declares as an entry of the registry.
+func (a Application) entry(name string) *stage.Application {
+	return &stage.Application{
+		Name: name, Entry: fromFile, Anonymous: a.Anonymous, Messaging: a.Messaging,
+		RetentionSeconds: seconds(a.RetentionAge), RetentionBytes: a.RetentionBytes,
+		MessageRate: a.MessageRate, ByteRate: a.ByteRate,
 	}
 }
 
-func (a Application) validate(p *problems, key string) {
-	if a.RetentionAge < 0 {
-		p.add(key+".retention_age", "%v is negative; 0 keeps events of any age", a.RetentionAge)
+// seconds rounds away from 0, which would be no bound.
+func seconds(d time.Duration) int64 {
+	whole := d.Truncate(time.Second)
+	switch {
+	case whole < d:
+		whole += time.Second
+	case whole > d:
+		whole -= time.Second
 	}
-	if a.RetentionBytes < 0 {
-		p.add(key+".retention_bytes", "%d is negative; 0 keeps any amount", a.RetentionBytes)
-	}
-	for _, id := range slices.Sorted(maps.Keys(a.Devices)) {
-		d, key := a.Devices[id], key+".devices."+quote(id)
-		if !ValidDevice(id) {
-			p.add(key, "a device's name is 1 to 128 bytes of text without /, + and #")
-		}
-		p.hashes(key, d.PasswordHashes)
-		for _, pattern := range d.GatewayFor {
-			if !ValidDevice(pattern) {
-				p.add(key+".gateway_for", "%q matches no device name; use * for any run of characters", pattern)
-			}
-		}
-		p.filters(key+".publish", d.Publish)
-		p.filters(key+".subscribe", d.Subscribe)
+	return int64(whole / time.Second)
+}
+
+func (d Device) entry(application, name string) *stage.Device {
+	return &stage.Device{
+		Application: application, Name: name, Entry: fromFile, Disabled: d.Disabled, Aliases: d.Aliases,
+		GatewayFor: d.GatewayFor, Publish: d.Publish, Subscribe: d.Subscribe, MessageRate: d.MessageRate, ByteRate: d.ByteRate,
 	}
 }
+
+func (u User) entry(name string) *stage.User {
+	return &stage.User{Name: name, Entry: fromFile, Read: u.Read, Write: u.Write}
+}
+
+func (t Token) entry(name string) *stage.Token {
+	return &stage.Token{Name: name, Entry: fromFile, Role: stage.Role(t.Role), Applications: t.Applications}
+}
+
+// fromFile marks what gateway.toml declares.
+var fromFile = stage.Entry{FromFile: true, Revision: "file"}
 
 // problems collects what is wrong.
 type problems []error
@@ -154,35 +206,41 @@ func (p *problems) hashes(key string, list []string) {
 	}
 }
 
-func (p *problems) filters(key string, list []string) {
-	for _, f := range list {
-		if !event.ValidFilter(f) {
-			p.add(key, "%q is no MQTT topic filter", f)
+func (p *problems) fingerprints(key string, list []string) {
+	for _, s := range list {
+		if _, ok := parseSum(s); !ok {
+			p.add(key+".certificates", "%q is no SHA-256 fingerprint (64 hexadecimal digits)", s)
 		}
 	}
 }
 
-func validApplication(name string) bool {
-	ok := len(name) >= 1 && len(name) <= 64
-	for _, c := range []byte(name) {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
-	}
-	return ok
-}
-
-// ValidDevice says whether a name can be a device's: 1 to 128 bytes of UTF-8
-// without control characters and without '/', '+' and '#', so that it can be a
-// level of an MQTT topic.
-func ValidDevice(name string) bool {
-	if len(name) < 1 || len(name) > 128 || !utf8.ValidString(name) {
-		return false
-	}
-	for _, c := range name {
-		if unicode.IsControl(c) || c == '/' || c == '+' || c == '#' {
-			return false
+// faults adds what is wrong with an entry, under the keys of the file.
+func (p *problems) faults(key string, faults []*stage.Fault) {
+	for _, f := range faults {
+		if name := keyOf(f.Field); name != "" {
+			p.add(key+"."+name, "%s", f.Reason)
+		} else {
+			p.add(key, "%s", f.Reason)
 		}
 	}
-	return true
+}
+
+// keyOf returns the key of gateway.toml for a member of an entry.
+func keyOf(field string) string {
+	switch field {
+	case "name":
+		return ""
+	case "retentionSeconds":
+		return "retention_age"
+	}
+	var b strings.Builder
+	for _, c := range field {
+		if unicode.IsUpper(c) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(c))
+	}
+	return b.String()
 }
 
 // quote writes a name as a part of a TOML key.

@@ -108,26 +108,13 @@ func parseHash(s string) (hash, error) {
 	return h, nil
 }
 
-// parseHashes parses hashes that Validate has seen; a bad one is left out, which
-// refuses the login.
-func parseHashes(list []string) []hash {
-	out := make([]hash, 0, len(list))
-	for _, s := range list {
-		if h, err := parseHash(s); err == nil {
-			out = append(out, h)
-		}
-	}
-	return out
-}
-
 // verifier checks passwords. Its work is bounded: at most one hash per core is
 // computed at a time, because each takes megabytes. A failed check computes
 // the same number of hashes whether the login exists or not. Successes are
 // remembered for a while under a keyed hash, so that a whole fleet that comes
 // back at once does not pay for its passwords again.
 type verifier struct {
-	dummy  hash // stands in for the hashes that a login does not have
-	rounds int
+	price  atomic.Pointer[price]
 	slots  chan struct{}
 	hashed atomic.Uint64
 
@@ -137,70 +124,92 @@ type verifier struct {
 	now    func() time.Time
 }
 
+// price is what a failed check costs. It only rises.
+type price struct {
+	dummy  hash // stands in for the hashes that a login does not have
+	rounds int
+}
+
 // rememberFor and rememberMost bound what is remembered: 64 K logins take about 5 MiB.
 const (
 	rememberFor  = 10 * time.Minute
 	rememberMost = 64 << 10
 )
 
-func newVerifier(all [][]hash) (*verifier, error) {
+func newVerifier() (*verifier, error) {
 	v := &verifier{
-		dummy:  hash{memory: defaultMemory, passes: defaultPasses, threads: 1, salt: make([]byte, saltBytes), sum: make([]byte, sumBytes)},
-		rounds: 1,
 		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		secret: make([]byte, 32),
 		known:  map[[sha256.Size]byte]time.Time{},
 		now:    time.Now,
 	}
-	dearest := uint64(0)
-	for _, hashes := range all {
-		v.rounds = max(v.rounds, len(hashes))
-		for _, h := range hashes {
-			if cost := uint64(h.memory) * uint64(h.passes); cost > dearest {
-				dearest, v.dummy.memory, v.dummy.passes, v.dummy.threads = cost, h.memory, h.passes, h.threads
-			}
-		}
-	}
+	v.price.Store(&price{rounds: 1, dummy: hash{memory: 8, passes: 1, threads: 1, salt: make([]byte, saltBytes), sum: make([]byte, sumBytes)}})
 	if _, err := rand.Read(v.secret); err != nil {
 		return nil, fmt.Errorf("reading random bytes for the login cache: %w", err)
 	}
 	return v, nil
 }
 
-// check says whether the password matches one of the hashes. It fails only
+// learn raises the price for a login that has a number of passwords, of which
+// this is one. One goroutine at a time calls it.
+func (v *verifier) learn(secret string, passwords int) {
+	p := *v.price.Load()
+	h, err := parseHash(secret)
+	if err != nil {
+		return
+	}
+	cost := func(h hash) uint64 { return uint64(h.memory) * uint64(h.passes) }
+	if passwords <= p.rounds && cost(h) <= cost(p.dummy) {
+		return
+	}
+	p.rounds = max(p.rounds, passwords)
+	if cost(h) > cost(p.dummy) {
+		p.dummy.memory, p.dummy.passes, p.dummy.threads = h.memory, h.passes, h.threads
+	}
+	v.price.Store(&p)
+}
+
+// check returns which of the passwords' hashes matches, -1: none. It fails only
 // when ctx ends while it waits for its turn.
-func (v *verifier) check(ctx context.Context, username string, hashes []hash, password []byte) (bool, error) {
-	key := v.key(username, password)
-	if v.remembers(key) {
-		return true, nil
+func (v *verifier) check(ctx context.Context, username string, secrets []string, password []byte) (int, error) {
+	for i, secret := range secrets {
+		if v.remembers(v.key(username, secret, password)) {
+			return i, nil
+		}
 	}
 	select {
 	case v.slots <- struct{}{}:
 		defer func() { <-v.slots }()
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return -1, ctx.Err()
 	}
 	if len(password) > maxPassword {
-		password, hashes = password[:maxPassword], nil // hopeless, but at the same price
+		password, secrets = password[:maxPassword], nil // hopeless, but at the same price
 	}
-	for i := range v.rounds {
-		h := v.dummy
-		if i < len(hashes) {
-			h = hashes[i]
+	p := v.price.Load()
+	for i := range max(p.rounds, len(secrets)) {
+		h, real := p.dummy, false
+		if i < len(secrets) {
+			if parsed, err := parseHash(secrets[i]); err == nil {
+				h, real = parsed, true
+			}
 		}
 		v.hashed.Add(1)
-		if h.matches(password) && i < len(hashes) {
-			v.remember(key)
-			return true, nil
+		if h.matches(password) && real {
+			v.remember(v.key(username, secrets[i], password))
+			return i, nil
 		}
 	}
-	return false, nil
+	return -1, nil
 }
 
-func (v *verifier) key(username string, password []byte) (key [sha256.Size]byte) {
+// key names a success; with another hash in the registry it is another one.
+func (v *verifier) key(username, secret string, password []byte) (key [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, v.secret)
-	mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(username))))
-	mac.Write([]byte(username))
+	for _, s := range []string{username, secret} {
+		mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s))))
+		mac.Write([]byte(s))
+	}
 	mac.Write(password)
 	mac.Sum(key[:0])
 	return key

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
@@ -80,12 +81,9 @@ func connect(r *Registry, peer, client string, userAndPassword ...string) (*stag
 const near, far = "127.0.0.1:5000", "192.0.2.7:5000"
 
 func TestConnect(t *testing.T) {
-	r, err := New(plant(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	device := func(app, name string) *stage.Grant {
-		return &stage.Grant{Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
+	r := open(t, plant(t), nil)
+	device := func(app, name string, credential ...string) *stage.Grant {
+		return &stage.Grant{Credential: "registry/" + strings.Join(append(credential, "password-1")[:1], ""), Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
 	}
 	anonymous := func(client string, publish ...string) *stage.Grant {
 		g := &stage.Grant{Principal: "anonymous:open/" + client, Namespace: "open", Messaging: true, Read: []string{"open"}, Write: []string{"open"}}
@@ -105,8 +103,8 @@ func TestConnect(t *testing.T) {
 		{"device with @ in its name", far, "any", []string{"a@b@plant", "at"}, device("plant", "a@b"), 0},
 		{"device of an anonymous application", far, "safe", []string{"safe@open", "secret"}, device("open", "safe"), 0},
 		{"first of two passwords", far, "x", []string{"sensor-9@plant", "old"}, device("plant", "sensor-9"), 0},
-		{"second of two passwords", far, "x", []string{"sensor-9@plant", "new"}, device("plant", "sensor-9"), 0},
-		{"user", far, "x", []string{"alice", "key"}, &stage.Grant{Principal: "user:alice", Namespace: "user:alice", Read: []string{"plant", "open"}, Write: []string{"plant"}}, 0},
+		{"second of two passwords", far, "x", []string{"sensor-9@plant", "new"}, device("plant", "sensor-9", "password-2"), 0},
+		{"user", far, "x", []string{"alice", "key"}, &stage.Grant{Credential: "registry/password-1", Principal: "user:alice", Namespace: "user:alice", Read: []string{"plant", "open"}, Write: []string{"plant"}}, 0},
 		{"anonymous device", near, "sensor-1", nil, anonymous("sensor-1", "#"), 0},
 		{"anonymous over IPv6", "[::1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
 		{"anonymous over mapped IPv4", "[::ffff:127.0.0.1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
@@ -156,17 +154,14 @@ func TestConnect(t *testing.T) {
 }
 
 func TestConnectAnonymousNeedsOneApplication(t *testing.T) {
-	open := DefaultApplication()
-	open.Anonymous = true
+	anonymous := DefaultApplication()
+	anonymous.Anonymous = true
 	for n, apps := range []map[string]Application{
 		{"closed": DefaultApplication()},
-		{"one": open},
-		{"one": open, "two": open},
+		{"one": anonymous},
+		{"one": anonymous, "two": anonymous},
 	} {
-		r, err := New(Config{Applications: apps})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := open(t, Config{Applications: apps}, nil)
 		if _, err := connect(r, near, "d"); (err == nil) != (n == 1) {
 			t.Errorf("%d applications allow it: %v", n, err)
 		}
@@ -179,11 +174,8 @@ func TestConnectAnonymousNeedsOneApplication(t *testing.T) {
 
 // A failed login costs the same number of hash computations whatever was wrong.
 func TestConnectCostTellsNothing(t *testing.T) {
-	r, err := New(plant(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := r.verify.dummy; d.memory != 8 || d.passes != 1 {
+	r := open(t, plant(t), nil)
+	if d := r.verify.price.Load().dummy; d.memory != 8 || d.passes != 1 {
 		t.Errorf("the stand-in hash costs m=%d t=%d, the real ones m=8 t=1", d.memory, d.passes)
 	}
 	for _, login := range []string{"gw@plant", "sensor-9@plant", "gw2@plant", "nope@plant", "gw@nope", "alice", "bob", "dead@plant"} {
@@ -199,10 +191,7 @@ func TestConnectCostTellsNothing(t *testing.T) {
 }
 
 func TestConnectRemembersSuccess(t *testing.T) {
-	r, err := New(plant(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, plant(t), nil)
 	now := time.Unix(1e9, 0)
 	r.verify.now = func() time.Time { return now }
 	cost := func(user, password string) uint64 {
@@ -226,42 +215,36 @@ func TestConnectRemembersSuccess(t *testing.T) {
 }
 
 func TestVerifierForgets(t *testing.T) {
-	v, err := newVerifier(nil)
+	v, err := newVerifier()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range rememberMost + 100 {
-		v.remember(v.key(fmt.Sprint(i), nil))
+		v.remember(v.key(fmt.Sprint(i), "", nil))
 	}
 	if len(v.known) != rememberMost {
 		t.Errorf("%d logins are remembered, want %d", len(v.known), rememberMost)
 	}
-	if !v.remembers(v.key(fmt.Sprint(rememberMost+99), nil)) {
+	if !v.remembers(v.key(fmt.Sprint(rememberMost+99), "", nil)) {
 		t.Error("the newest login is forgotten")
 	}
 }
 
 func TestConnectGivesUpWaiting(t *testing.T) {
-	r, err := New(plant(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, plant(t), nil)
 	for range cap(r.verify.slots) {
 		r.verify.slots <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err = r.Connect(ctx, &stage.Credentials{Username: "alice", HasUsername: true, Password: []byte("key"), HasPassword: true})
+	_, err := r.Connect(ctx, &stage.Credentials{Username: "alice", HasUsername: true, Password: []byte("key"), HasPassword: true})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
 }
 
 func TestConnectConcurrently(t *testing.T) {
-	r, err := New(plant(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, plant(t), nil)
 	var wg sync.WaitGroup
 	for i := range 32 {
 		wg.Go(func() {
@@ -276,10 +259,7 @@ func TestConnectConcurrently(t *testing.T) {
 }
 
 func TestQuestions(t *testing.T) {
-	r, err := New(plant(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, plant(t), nil)
 	if got := r.Applications(); !slices.Equal(got, []string{"open", "plant"}) {
 		t.Errorf("applications: %v", got)
 	}
@@ -368,8 +348,10 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	cfg.Applications["Bad_Name"] = Application{RetentionAge: -1, RetentionBytes: -1}
 	cfg.Applications[long] = Application{}
 	cfg.Applications["plant"].Devices["a/b"] = Device{GatewayFor: []string{"x/*"}, Publish: []string{"a/#/b"}, Subscribe: []string{""}}
-	cfg.Applications["plant"].Devices["c"] = Device{PasswordHashes: []string{"hunter2"}}
-	cfg.Users["d@plant"] = User{Read: []string{"nope", "*"}, Write: []string{"nope"}}
+	cfg.Applications["plant"].Devices["c"] = Device{PasswordHashes: []string{"hunter2"}, Certificates: []string{"12:34"}, Aliases: []string{"gw", "serial"}}
+	cfg.Applications["plant"].Devices["e"] = Device{Aliases: []string{"serial"}, Publish: []string{"{devcie}/#", "{device}/{x"}, MessageRate: -1}
+	cfg.Tokens = map[string]Token{"ci": {Hash: "hunter2", Role: "root"}}
+	cfg.Users["d@plant"] = User{Read: []string{"No", "*"}, Write: []string{"a/b", "later"}}
 	err := cfg.Validate()
 	if err == nil {
 		t.Fatal("valid")
@@ -389,17 +371,24 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 		"applications.plant.devices.c.password_hashes: number 1: this is no argon2id hash",
 		`users."d@plant": a user's name`,
 		`users."d@plant": a user needs password_hashes`,
-		`users."d@plant".read: there is no application "nope"`,
-		`users."d@plant".write: there is no application "nope"`,
+		`users."d@plant".read: "No" is no name of an application`,
+		`users."d@plant".write: "a/b" is no name of an application`,
+		`applications.plant.devices.c.certificates: "12:34" is no SHA-256 fingerprint`,
+		`applications.plant.devices.c.aliases: "gw" is the name of a device`,
+		`applications.plant.devices.e.aliases: "serial" is an alias of c already`,
+		`applications.plant.devices.e.publish: "{devcie}/#" has the unknown placeholder {devcie}; there are {application}`,
+		`applications.plant.devices.e.message_rate: -1 is negative`,
+		`tokens.ci.hash: this is no hash of a token`,
+		`tokens.ci.role: the role is "root"; use reader, operator or admin`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 13 {
-		t.Errorf("%d problems, want 13:\n%v", n, err)
+	if n := strings.Count(err.Error(), "\n") + 1; n != 20 {
+		t.Errorf("%d problems, want 20:\n%v", n, err)
 	}
-	if _, err := New(cfg); err == nil {
+	if _, err := New(cfg, &memory{}, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("New accepts it")
 	}
 }
@@ -469,10 +458,7 @@ func FuzzParseHash(f *testing.F) {
 }
 
 func BenchmarkConnectRemembered(b *testing.B) {
-	r, err := New(plant(b))
-	if err != nil {
-		b.Fatal(err)
-	}
+	r := open(b, plant(b), nil)
 	c := &stage.Credentials{Username: "gw@plant", HasUsername: true, Password: []byte("gw-pw"), HasPassword: true}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -495,10 +481,7 @@ func BenchmarkConnectFirst(b *testing.B) {
 }
 
 func BenchmarkTrusts(b *testing.B) {
-	r, err := New(plant(b))
-	if err != nil {
-		b.Fatal(err)
-	}
+	r := open(b, plant(b), nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Trusts("plant", "gw", "sensor-1")

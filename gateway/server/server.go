@@ -56,9 +56,6 @@ func Check(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer host.Close(ctx)
-	if _, err := registry.New(cfg.Registry); err != nil {
-		return fmt.Errorf("reading applications and users: %w", err)
-	}
 	_, err = router.New(cfg.Router, handlers, nil, nil, log)
 	return err
 }
@@ -114,10 +111,6 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		}
 	}()
 	cfg := s.cfg
-	reg, err := registry.New(cfg.Registry)
-	if err != nil {
-		return nil, fmt.Errorf("reading applications and users: %w", err)
-	}
 	host, handlers, err := loadPlugins(ctx, cfg, s.log)
 	if err != nil {
 		return nil, err
@@ -128,13 +121,12 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		return nil, fmt.Errorf("opening the store in %s: %w", cfg.Store.Dir, err)
 	}
 	undo = append(undo, func() { st.Close() })
-	for _, app := range reg.Applications() {
-		age, bytes := reg.Retention(app)
-		for _, l := range []store.Log{store.Events(app), store.Quarantine(app)} {
-			if err := st.Retain(l, age, bytes); err != nil {
-				return nil, fmt.Errorf("setting the retention of application %s: %w", app, err)
-			}
-		}
+	reg, err := registry.New(cfg.Registry, st, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("reading applications and users: %w", err)
+	}
+	if err := retain(reg, st); err != nil {
+		return nil, err
 	}
 	rt, err := router.New(cfg.Router, handlers, st, reg, s.log)
 	if err != nil {

@@ -26,6 +26,7 @@ type Application struct {
 	RetentionBytes   int64 `json:"retentionBytes"`   // 0: any size
 	MessageRate      int   `json:"messageRate"`      // of all its devices, per second
 	ByteRate         int   `json:"byteRate"`
+	Devices          int   `json:"devices"` // how many there are; set by the registry
 }
 
 // Device is a device of the registry.

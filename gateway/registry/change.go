@@ -1,0 +1,511 @@
+package registry
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+)
+
+// Changes return a *stage.Fault where the request is wrong; any other error
+// means that nothing was decided, because the store failed. A change that
+// changes nothing is no error and leaves the revision as it is.
+
+// change makes one change at a time. do returns what grants have to be renewed,
+// nil where nothing changed.
+func (r *Registry) change(do func() (*stage.Change, error)) error {
+	r.mu.Lock()
+	changed, err := do()
+	r.mu.Unlock()
+	if changed != nil {
+		r.notify(*changed)
+	}
+	return err
+}
+
+// write makes a write durable, with others in the same commit, and returns its
+// revision; a nil value deletes. had is the revision that the entry has. r.mu is
+// held.
+func (r *Registry) write(key, had string, value []byte, others ...store.Batch) (string, error) {
+	k := store.Key{Kind: store.Meta, Name: key}
+	expected, err := strconv.ParseUint(had, 36, 64)
+	if had != "" && err != nil {
+		return "", fmt.Errorf("revision %q of %s: %w", had, key, err)
+	}
+	b := store.Batch{Expect: []store.Expect{{Key: k, Revision: store.Revision(expected)}}}
+	if value == nil {
+		b.Deletes = append(b.Deletes, k)
+	} else {
+		b.Puts = append(b.Puts, store.Put{Key: k, Value: value})
+	}
+	for _, o := range others {
+		b.Puts, b.Deletes = append(b.Puts, o.Puts...), append(b.Deletes, o.Deletes...)
+	}
+	if err := r.commit(&b); err != nil {
+		return "", fmt.Errorf("writing %s: %w", key, err)
+	}
+	_, rev, err := r.store.Get(k)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", key, err)
+	}
+	return revision(rev), nil
+}
+
+// commit waits until a batch is durable.
+func (r *Registry) commit(b *store.Batch) error {
+	done := make(chan error, 1)
+	if err := r.store.Commit(b, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	return <-done
+}
+
+func (f faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f[0]
+}
+
+func fault(kind stage.FaultKind, format string, args ...any) *stage.Fault {
+	return &stage.Fault{Kind: kind, Reason: fmt.Sprintf(format, args...)}
+}
+
+// permit says whether an entry may be changed; nil stands for one that is not
+// there. what names it.
+func permit(e *stage.Entry, pre stage.Precondition, what string) error {
+	switch {
+	case e == nil && pre.Revision != "":
+		return fault(stage.Outdated, "%s does not exist any more", what)
+	case e == nil:
+		return nil
+	case pre.Absent:
+		return fault(stage.Outdated, "%s exists already", what)
+	case e.FromFile:
+		return fault(stage.Conflict, "%s is declared in gateway.toml: change it there and restart the gateway", what)
+	case pre.Revision != "" && pre.Revision != e.Revision:
+		return fault(stage.Outdated, "%s was changed meanwhile; read it again", what)
+	}
+	return nil
+}
+
+// permitDelete is permit for a deletion, which needs something to delete.
+func permitDelete(e *stage.Entry, pre stage.Precondition, what string) error {
+	if e == nil {
+		return fault(stage.NotFound, "there is no %s", what)
+	}
+	return permit(e, pre, what)
+}
+
+// stamp returns the entry of what is about to be written in place of old.
+func (r *Registry) stamp(old *stage.Entry) stage.Entry {
+	now := r.now().UTC().Truncate(time.Millisecond)
+	if old == nil {
+		return stage.Entry{Created: now, Changed: now}
+	}
+	return stage.Entry{Created: old.Created, Changed: now, Revision: old.Revision}
+}
+
+// same says whether two entries have the same settings.
+func same[T any](a, b T) bool { return reflect.DeepEqual(a, b) }
+
+func (a *application) meta() *stage.Entry {
+	if a == nil {
+		return nil
+	}
+	return &a.Entry
+}
+
+func (d *device) meta() *stage.Entry {
+	if d == nil {
+		return nil
+	}
+	return &d.Entry
+}
+
+func (u *user) meta() *stage.Entry {
+	if u == nil {
+		return nil
+	}
+	return &u.Entry
+}
+
+func (t *token) meta() *stage.Entry {
+	if t == nil {
+		return nil
+	}
+	return &t.Entry
+}
+
+// PutApplication makes an application, or changes its settings.
+func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (now stage.Application, created bool, err error) {
+	if err := checkApplication(&a).err(); err != nil {
+		return a, false, err
+	}
+	err = r.change(func() (*stage.Change, error) {
+		old := r.view.Load().apps[a.Name]
+		if err := permit(old.meta(), pre, "application "+a.Name); err != nil {
+			return nil, err
+		}
+		a.Devices = 0
+		if old != nil {
+			if a.Entry = old.Entry; same(a, old.Application) {
+				return nil, nil
+			}
+		}
+		a.Entry, created = r.stamp(old.meta()), old == nil
+		var err error
+		if a.Revision, err = r.write(applicationKey+a.Name, a.Revision, encode(applicationRecord{version{recordVersion}, a}),
+			store.Batch{Deletes: []store.Key{{Kind: store.Meta, Name: retiredKey + a.Name}}}); err != nil {
+			return nil, err
+		}
+		next := &application{a, &members{}}
+		if old != nil {
+			next.members = old.members
+		}
+		r.revise(func(v *view) {
+			v.apps[a.Name] = next
+			delete(v.retired, a.Name)
+		})
+		return &stage.Change{}, nil // who may read and write it need not be of it
+	})
+	if err != nil {
+		return a, false, err
+	}
+	return r.view.Load().apps[a.Name].show(), created, nil
+}
+
+// deleteChunk is how many devices one commit deletes.
+const deleteChunk = 500
+
+// DeleteApplication deletes an application with its devices. What is in its log
+// stays as long as its retention says, or goes soon where purge is true.
+func (r *Registry) DeleteApplication(name string, purge bool, pre stage.Precondition) error {
+	return r.change(func() (*stage.Change, error) {
+		app := r.view.Load().apps[name]
+		if err := permitDelete(app.meta(), pre, "application "+name); err != nil {
+			return nil, err
+		}
+		// Several commits: a crash between them leaves the application with fewer
+		// devices, and the caller without an answer.
+		names := app.devices.sorted()
+		for len(names) > 0 {
+			var b store.Batch
+			chunk := names[:min(len(names), deleteChunk)]
+			for _, device := range chunk {
+				b.Deletes = append(b.Deletes, store.Key{Kind: store.Meta, Name: deviceKey + name + "/" + device})
+			}
+			if err := r.commit(&b); err != nil {
+				return &stage.Change{}, fmt.Errorf("deleting the devices of application %s: %w", name, err)
+			}
+			for _, device := range chunk {
+				d, _ := app.devices.get(device)
+				r.place(app, nil, d)
+			}
+			names = names[len(chunk):]
+		}
+		kept := retiredRecord{version{recordVersion}, app.RetentionSeconds, app.RetentionBytes}
+		if purge {
+			kept.RetentionSeconds, kept.RetentionBytes = 0, 1
+		}
+		if _, err := r.write(applicationKey+name, app.Revision, nil,
+			store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.Meta, Name: retiredKey + name}, Value: encode(kept)}}}); err != nil {
+			return &stage.Change{}, err
+		}
+		r.revise(func(v *view) {
+			delete(v.apps, name)
+			v.retired[name] = kept.retention()
+		})
+		return &stage.Change{}, nil
+	})
+}
+
+// PutDevice makes a device, or changes its settings; its credentials stay.
+func (r *Registry) PutDevice(d stage.Device, pre stage.Precondition) (now stage.Device, created bool, err error) {
+	if err := checkDevice(&d).err(); err != nil {
+		return d, false, err
+	}
+	var next *device
+	err = r.change(func() (*stage.Change, error) {
+		app := r.view.Load().apps[d.Application]
+		if app == nil {
+			return nil, fault(stage.NotFound, "there is no application %s", d.Application)
+		}
+		old, _ := app.devices.get(d.Name)
+		if err := permit(old.meta(), pre, "device "+d.Name); err != nil {
+			return nil, err
+		}
+		if err := app.nameIsFree(&d); err != nil {
+			return nil, err
+		}
+		next = newDevice(d, nil)
+		if old != nil {
+			next.credentials = old.credentials
+			if next.Entry = old.Entry; same(next.Device, old.Device) {
+				next = old
+				return nil, nil
+			}
+		}
+		next.Entry, created = r.stamp(old.meta()), old == nil
+		return r.storeDevice(app, next, old)
+	})
+	if err != nil {
+		return d, false, err
+	}
+	return next.show(), created, nil
+}
+
+// storeDevice writes a device and puts it in the place of old. r.mu is held.
+func (r *Registry) storeDevice(app *application, next, old *device) (_ *stage.Change, err error) {
+	next.Application = app.Name
+	if next.Revision, err = r.write(deviceKey+app.Name+"/"+next.Name, next.Revision,
+		encode(deviceRecord{version{recordVersion}, next.Device, toRecords(next.credentials)})); err != nil {
+		return nil, err
+	}
+	r.place(app, next, old)
+	return &stage.Change{Application: app.Name, Device: next.Name}, nil
+}
+
+// nameIsFree says whether name and aliases of a device are nobody else's.
+func (m *members) nameIsFree(d *stage.Device) error {
+	if other, ok := m.aliases.get(d.Name); ok && other != d.Name {
+		return fault(stage.Conflict, "%s is an alias of device %s", d.Name, other)
+	}
+	for _, alias := range d.Aliases {
+		if other, ok := m.aliases.get(alias); ok && other != d.Name {
+			return &stage.Fault{Kind: stage.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is an alias of device %s already", alias, other)}
+		}
+		if _, ok := m.devices.get(alias); ok {
+			return &stage.Fault{Kind: stage.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is the name of a device", alias)}
+		}
+	}
+	return nil
+}
+
+// DeleteDevice deletes a device with its credentials.
+func (r *Registry) DeleteDevice(application, name string, pre stage.Precondition) error {
+	return r.change(func() (*stage.Change, error) {
+		app := r.view.Load().apps[application]
+		if app == nil {
+			return nil, fault(stage.NotFound, "there is no application %s", application)
+		}
+		old, _ := app.devices.get(name)
+		if err := permitDelete(old.meta(), pre, "device "+name); err != nil {
+			return nil, err
+		}
+		if _, err := r.write(deviceKey+application+"/"+name, old.Revision, nil); err != nil {
+			return nil, err
+		}
+		r.place(app, nil, old)
+		return &stage.Change{Application: application, Device: name}, nil
+	})
+}
+
+// PutUser makes a user, or changes its settings; its credentials stay.
+func (r *Registry) PutUser(u stage.User, pre stage.Precondition) (now stage.User, created bool, err error) {
+	if err := checkUser(&u).err(); err != nil {
+		return u, false, err
+	}
+	var next *user
+	err = r.change(func() (*stage.Change, error) {
+		old, _ := r.users.get(u.Name)
+		if err := permit(old.meta(), pre, "user "+u.Name); err != nil {
+			return nil, err
+		}
+		next = newUser(u, nil)
+		if old != nil {
+			next.credentials = old.credentials
+			if next.Entry = old.Entry; same(next.User, old.User) {
+				next = old
+				return nil, nil
+			}
+		}
+		next.Entry, created = r.stamp(old.meta()), old == nil
+		return r.storeUser(next, old)
+	})
+	if err != nil {
+		return u, false, err
+	}
+	return next.show(), created, nil
+}
+
+// storeUser writes a user and puts it in the place of old. r.mu is held.
+func (r *Registry) storeUser(next, old *user) (_ *stage.Change, err error) {
+	if next.Revision, err = r.write(userKey+next.Name, next.Revision,
+		encode(userRecord{version{recordVersion}, next.User, toRecords(next.credentials)})); err != nil {
+		return nil, err
+	}
+	r.placeUser(next, old)
+	return &stage.Change{Principal: stage.Owner{Name: next.Name}.Principal()}, nil
+}
+
+// DeleteUser deletes a user with its credentials.
+func (r *Registry) DeleteUser(name string, pre stage.Precondition) error {
+	return r.change(func() (*stage.Change, error) {
+		old, _ := r.users.get(name)
+		if err := permitDelete(old.meta(), pre, "user "+name); err != nil {
+			return nil, err
+		}
+		if _, err := r.write(userKey+name, old.Revision, nil); err != nil {
+			return nil, err
+		}
+		r.placeUser(nil, old)
+		return &stage.Change{Principal: stage.Owner{Name: name}.Principal()}, nil
+	})
+}
+
+// placeUser puts a user into the table: new in place of old, either of which may
+// be nil. r.mu is held, or nobody else has r yet.
+func (r *Registry) placeUser(next, old *user) {
+	var owner stage.Owner
+	var had, has []credential
+	if old != nil {
+		owner.Name, had = old.Name, old.credentials
+	}
+	if next != nil {
+		owner.Name, has = next.Name, next.credentials
+		r.users.set(owner.Name, next)
+	} else {
+		r.users.remove(owner.Name)
+	}
+	r.prove(owner, had, has)
+}
+
+// AddCredential gives a device or user another credential. What is returned with
+// it is shown once and not kept: the key or password that was made, if one was.
+func (r *Registry) AddCredential(owner stage.Owner, nc stage.NewCredential) (stage.Credential, string, error) {
+	c, shown, err := issue(nc, r.now().UTC().Truncate(time.Millisecond))
+	if err != nil {
+		return stage.Credential{}, "", err
+	}
+	return c.Credential, shown, r.editCredentials(owner, func(list []credential) ([]credential, string, error) {
+		passwords, scrams := 0, 0
+		for _, have := range list {
+			if have.Kind == stage.PasswordCredential {
+				passwords++
+			}
+			if have.Kind == stage.ScramCredential {
+				scrams++
+			}
+		}
+		switch p, bound := r.certificates.get(c.secret); {
+		case c.Kind == stage.PasswordCredential && passwords >= maxHashes:
+			return nil, "", fault(stage.Conflict, "there are %d passwords already; delete one first", passwords)
+		case c.Kind == stage.ScramCredential && scrams > 0:
+			return nil, "", fault(stage.Conflict, "there is a credential for SCRAM already; delete it first")
+		case c.Kind == stage.CertificateCredential && bound:
+			return nil, "", fault(stage.Conflict, "the certificate belongs to %s already", p.owner.Principal())
+		case len(list) >= maxCredentials:
+			return nil, "", fault(stage.Conflict, "there are %d credentials already; delete one first", len(list))
+		}
+		return append(list, c), "", nil
+	})
+}
+
+// RemoveCredential takes a credential away. Connections that it opened are told
+// of as a change of that credential alone.
+func (r *Registry) RemoveCredential(owner stage.Owner, id string) error {
+	return r.editCredentials(owner, func(list []credential) ([]credential, string, error) {
+		for i, c := range list {
+			if c.ID == id {
+				return append(list[:i], list[i+1:]...), id, nil
+			}
+		}
+		return nil, "", fault(stage.NotFound, "there is no credential %s", id)
+	})
+}
+
+// editCredentials changes a copy of an owner's credentials. edit also returns
+// the only credential whose grants are touched, where it is only one.
+func (r *Registry) editCredentials(owner stage.Owner, edit func([]credential) ([]credential, string, error)) error {
+	return r.change(func() (*stage.Change, error) {
+		if owner.Application == "" {
+			return r.editUser(owner, edit)
+		}
+		app := r.view.Load().apps[owner.Application]
+		if app == nil {
+			return nil, fault(stage.NotFound, "there is no application %s", owner.Application)
+		}
+		old, ok := app.devices.get(owner.Name)
+		if err := permitDelete(old.meta(), stage.Precondition{}, "device "+owner.Name); !ok || err != nil {
+			return nil, err
+		}
+		next := newDevice(old.Device, nil)
+		list, touched, err := edit(append([]credential(nil), old.credentials...))
+		if err != nil {
+			return nil, err
+		}
+		next.credentials, next.Entry = list, r.stamp(old.meta())
+		changed, err := r.storeDevice(app, next, old)
+		return narrow(changed, touched), err
+	})
+}
+
+func (r *Registry) editUser(owner stage.Owner, edit func([]credential) ([]credential, string, error)) (*stage.Change, error) {
+	old, ok := r.users.get(owner.Name)
+	if err := permitDelete(old.meta(), stage.Precondition{}, "user "+owner.Name); !ok || err != nil {
+		return nil, err
+	}
+	list, touched, err := edit(append([]credential(nil), old.credentials...))
+	if err != nil {
+		return nil, err
+	}
+	next := newUser(old.User, list)
+	next.Entry = r.stamp(old.meta())
+	changed, err := r.storeUser(next, old)
+	return narrow(changed, touched), err
+}
+
+func narrow(c *stage.Change, credential string) *stage.Change {
+	if c != nil && credential != "" {
+		c.Credential = credentialName(credential)
+	}
+	return c
+}
+
+// CreateToken makes an admin token and returns it; it is shown once and not kept.
+func (r *Registry) CreateToken(t stage.Token) (now stage.Token, secret string, err error) {
+	f := checkToken(&t)
+	if !t.Expires.IsZero() && !t.Expires.After(r.now()) {
+		f.add("expires", "%s is past", t.Expires.Format(time.RFC3339))
+	}
+	if err := f.err(); err != nil {
+		return t, "", err
+	}
+	err = r.change(func() (*stage.Change, error) {
+		if old := r.view.Load().tokens[t.Name]; old != nil {
+			return nil, fault(stage.Conflict, "there is a token %s already; delete it first", t.Name)
+		}
+		var hash string
+		secret, hash, t.LastFour = NewToken()
+		t.Entry, t.LastUsed = r.stamp(nil), time.Time{}
+		sum, _ := parseSum(hash)
+		var err error
+		if t.Revision, err = r.write(tokenKey+t.Name, "", encode(tokenRecord{version{recordVersion}, t, hash})); err != nil {
+			return nil, err
+		}
+		r.revise(func(v *view) { v.tokens[t.Name] = &token{t, sum, &atomic.Int64{}} })
+		return nil, nil // no grant depends on it
+	})
+	return t, secret, err
+}
+
+// DeleteToken takes an admin token out of use.
+func (r *Registry) DeleteToken(name string, pre stage.Precondition) error {
+	return r.change(func() (*stage.Change, error) {
+		old := r.view.Load().tokens[name]
+		if err := permitDelete(old.meta(), pre, "token "+name); err != nil {
+			return nil, err
+		}
+		if _, err := r.write(tokenKey+name, old.Revision, nil,
+			store.Batch{Deletes: []store.Key{{Kind: store.Meta, Name: usedKey + name}}}); err != nil {
+			return nil, err
+		}
+		r.revise(func(v *view) { delete(v.tokens, name) })
+		return nil, nil
+	})
+}

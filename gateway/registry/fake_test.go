@@ -1,0 +1,98 @@
+package registry
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"tributary.io/gateway/store"
+)
+
+// memory is a store in memory that keeps what was committed, as a disk would.
+type memory struct {
+	mu    sync.Mutex
+	last  store.Revision
+	items map[store.Key]item
+	fail  bool // refuse commits
+	after int  // commits that still work before fail is set, when above 0
+}
+
+type item struct {
+	value []byte
+	rev   store.Revision
+}
+
+var errDisk = errors.New("the disk is full")
+
+func (m *memory) Commit(b *store.Batch, done func(error)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail {
+		return errDisk
+	}
+	if m.after > 0 {
+		m.after--
+		m.fail = m.after == 0
+	}
+	for _, e := range b.Expect {
+		if m.items[e.Key].rev != e.Revision {
+			return store.ErrConflict
+		}
+	}
+	if m.items == nil {
+		m.items = map[store.Key]item{}
+	}
+	m.last++
+	for _, p := range b.Puts {
+		m.items[p.Key] = item{slices.Clone(p.Value), m.last}
+	}
+	for _, k := range b.Deletes {
+		delete(m.items, k)
+	}
+	go done(nil)
+	return nil
+}
+
+func (m *memory) Get(k store.Key) ([]byte, store.Revision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	it := m.items[k]
+	return it.value, it.rev, nil
+}
+
+func (m *memory) Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error {
+	m.mu.Lock()
+	items := maps.Clone(m.items)
+	m.mu.Unlock()
+	var names []string
+	for k := range items {
+		if k.Kind == kind && strings.HasPrefix(k.Name, prefix) {
+			names = append(names, k.Name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		it := items[store.Key{Kind: kind, Name: name}]
+		if !fn(name, it.value, it.rev) {
+			break
+		}
+	}
+	return nil
+}
+
+// open makes a registry; a nil store is an empty one.
+func open(t testing.TB, cfg Config, st *memory) *Registry {
+	t.Helper()
+	if st == nil {
+		st = &memory{}
+	}
+	r, err := New(cfg, st, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
