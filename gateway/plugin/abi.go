@@ -17,6 +17,7 @@ const (
 	exportBuffer   = "tributary_buffer"
 	exportHandle   = "tributary_handle"
 	importStateGet = "state_get"
+	importScan     = "state_scan"
 	importLog      = "log"
 	importJSON     = "json_index"
 )

@@ -34,7 +34,7 @@ func BenchmarkHandle(b *testing.B) {
 	in := shadowUpdate()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := p.Handle(context.Background(), 0, in, testTime, nil); err != nil {
+		if _, err := p.Handle(context.Background(), 0, in, testTime, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -46,7 +46,7 @@ func BenchmarkHandleNothing(b *testing.B) {
 	in := shadowUpdate()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := p.Handle(context.Background(), 0, in, testTime, nil); err != nil {
+		if _, err := p.Handle(context.Background(), 0, in, testTime, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -191,7 +191,7 @@ func TestAllocations(t *testing.T) {
 	p := load(t, testHost(t, testConfig()), goGuest(t, "fleets"), everything())
 	in := shadowUpdate()
 	call := func() {
-		if _, _, err := p.Handle(context.Background(), 0, in, testTime, nil); err != nil {
+		if _, err := p.Handle(context.Background(), 0, in, testTime, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

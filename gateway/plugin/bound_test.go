@@ -43,7 +43,7 @@ func TestBounds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, data := start(g)
 			guest := func(shard int) {
-				_, _, err := send(p, shard, data)
+				_, err := send(p, shard, data)
 				var f *Fault
 				if !errors.As(err, &f) {
 					t.Errorf("no fault: %v", err)

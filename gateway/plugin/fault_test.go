@@ -54,7 +54,7 @@ func TestFaults(t *testing.T) {
 		t.Run(c.mode, func(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
-				_, _, err := send(p, 0, c.mode)
+				_, err := send(p, 0, c.mode)
 				done <- err
 			}()
 			var err error

@@ -2,18 +2,19 @@ package plugin
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
 // Grant is what the operator allows one plugin: [plugins.<name>.grant] in
 // gateway.toml. The zero value allows nothing but to reply and to fail, under
-// the limits of Config. Timers, HTTP calls and judging credentials cannot be
-// granted in this version.
+// the limits of Config.
 type Grant struct {
 	// Publish holds the MQTT topic filters that the plugin may publish to.
 	Publish []string `koanf:"publish"`
@@ -25,36 +26,96 @@ type Grant struct {
 	// StateBytes is how much state it may keep per application, keys and values
 	// together; 0 is none. The host checks each write, the router the sum.
 	StateBytes int64 `koanf:"state_bytes"`
+	// Timers is how many timers it may have set at once per application. The timer
+	// stage checks the number.
+	Timers int `koanf:"timers"`
+	// Hosts holds where it may make HTTP calls to, as stage.ParseHost reads them.
+	Hosts []string `koanf:"hosts"`
+	// PrivateNetworks holds the address ranges ("10.0.0.0/8") that its calls may
+	// reach although they are not public. A host that is given by its address needs
+	// none. The stage that makes the calls checks addresses.
+	PrivateNetworks []string `koanf:"private_networks"`
+	// Judge is whose credentials it may accept.
+	Judge Judge `koanf:"judge"`
 	// MemoryBytes, Fuel and Deadline replace those of Config where not 0.
 	MemoryBytes int64         `koanf:"memory_bytes"`
 	Fuel        int64         `koanf:"fuel"`
 	Deadline    time.Duration `koanf:"deadline"`
 }
 
+// Judge bounds what a plugin may allow to whom it lets in.
+type Judge struct {
+	// Applications are those whose devices it may let in; "*" is all, none: it
+	// judges nobody.
+	Applications []string `koanf:"applications" json:"applications,omitempty"`
+	// Publish and Subscribe hold the topic filters that it may allow at most. They
+	// may have the placeholders of stage.Placeholders.
+	Publish   []string `koanf:"publish" json:"publish,omitempty"`
+	Subscribe []string `koanf:"subscribe" json:"subscribe,omitempty"`
+}
+
 // Validate says what is impossible in the grant, naming the key.
 func (g *Grant) Validate() error {
-	if err := validLists(g.Publish, g.Emit); err != nil {
-		return err
+	for _, l := range []struct {
+		key   string
+		items []string
+		valid func(string) error
+	}{
+		{"publish", g.Publish, validFilter}, {"emit", g.Emit, validPattern},
+		{"hosts", g.Hosts, validHost}, {"private_networks", g.PrivateNetworks, validNetwork},
+		{"judge.applications", g.Judge.Applications, validApplication},
+		{"judge.publish", g.Judge.Publish, validFilter}, {"judge.subscribe", g.Judge.Subscribe, validFilter},
+	} {
+		if len(l.items) > maxListed {
+			return fmt.Errorf("%s may have %d entries", l.key, maxListed)
+		}
+		for _, item := range l.items {
+			if err := l.valid(item); err != nil {
+				return fmt.Errorf("%s: %w", l.key, err)
+			}
+		}
+	}
+	if g.Timers < 0 || g.Timers > maxTimers {
+		return fmt.Errorf("timers is %d: use 0 to %d", g.Timers, maxTimers)
 	}
 	return validLimits(g.StateBytes, g.MemoryBytes, g.Fuel, g.Deadline)
 }
 
 // maxListed bounds the lists of a grant and a manifest.
-const maxListed = 64
+const (
+	maxListed = 64
+	maxTimers = 10_000_000
+)
 
-func validLists(publish, emit []string) error {
-	if len(publish) > maxListed || len(emit) > maxListed {
-		return fmt.Errorf("publish and emit may have %d entries each", maxListed)
+func validFilter(filter string) error {
+	if !event.ValidFilter(filter) {
+		return fmt.Errorf("%q is no topic filter: + must stand alone in its level, # alone in the last one", filter)
 	}
-	for _, filter := range publish {
-		if !event.ValidFilter(filter) {
-			return fmt.Errorf("publish: %q is no topic filter: + must stand alone in its level, # alone in the last one", filter)
-		}
+	return nil
+}
+
+func validPattern(pattern string) error {
+	if pattern == "" || len(pattern) > 256 || !utf8.ValidString(pattern) || strings.Contains(strings.TrimSuffix(pattern, "*"), "*") {
+		return fmt.Errorf("%q is no event type: use a type, or a prefix of one with * at its end", pattern)
 	}
-	for _, pattern := range emit {
-		if pattern == "" || len(pattern) > 256 || !utf8.ValidString(pattern) || strings.Contains(strings.TrimSuffix(pattern, "*"), "*") {
-			return fmt.Errorf("emit: %q is no event type: use a type, or a prefix of one with * at its end", pattern)
-		}
+	return nil
+}
+
+func validHost(host string) error {
+	_, err := stage.ParseHost(host)
+	return err
+}
+
+func validNetwork(network string) error {
+	if p, err := netip.ParsePrefix(network); err != nil || p != p.Masked() {
+		return fmt.Errorf("%q is no range of addresses: use one like 10.0.0.0/8", network)
+	}
+	return nil
+}
+
+func validApplication(name string) error {
+	if name != "*" && !validName(name) {
+		return fmt.Errorf("%q is no application's name: use 1 to 64 of a-z, 0-9 and -, or * for all", name)
 	}
 	return nil
 }
@@ -89,7 +150,7 @@ func (g Grant) withDefaults(c *Config) Grant {
 
 // missing returns the lines of gateway.toml that would grant what a manifest
 // wants beyond the grant, which has its defaults filled in; none: all is granted.
-func (g *Grant) missing(w *Wants) []string {
+func (g *Grant) missing(w *Grant) []string {
 	var lines []string
 	list := func(key string, have, want []string, covers func(have, want string) bool) {
 		all := append([]string{}, have...)
@@ -116,10 +177,15 @@ func (g *Grant) missing(w *Wants) []string {
 		lines = append(lines, "pass = true")
 	}
 	number("state_bytes", g.StateBytes, w.StateBytes)
+	number("timers", int64(g.Timers), int64(w.Timers))
+	list("hosts", g.Hosts, w.Hosts, hostCovers)
+	list("judge.applications", g.Judge.Applications, w.Judge.Applications, nameCovers)
+	list("judge.publish", g.Judge.Publish, w.Judge.Publish, filterCovers)
+	list("judge.subscribe", g.Judge.Subscribe, w.Judge.Subscribe, filterCovers)
 	number("memory_bytes", g.MemoryBytes, w.MemoryBytes)
 	number("fuel", g.Fuel, w.Fuel)
-	if time.Duration(w.Deadline) > g.Deadline {
-		lines = append(lines, fmt.Sprintf("deadline = %q", time.Duration(w.Deadline)))
+	if w.Deadline > g.Deadline {
+		lines = append(lines, fmt.Sprintf("deadline = %q", w.Deadline))
 	}
 	return lines
 }
@@ -139,6 +205,16 @@ func patternCovers(have, want string) bool {
 		return strings.HasPrefix(want, prefix)
 	}
 	return have == want
+}
+
+// nameCovers says the same of names, where "*" is every name.
+func nameCovers(have, want string) bool { return have == "*" || have == want }
+
+// hostCovers says the same of places for HTTP calls.
+func hostCovers(have, want string) bool {
+	h, herr := stage.ParseHost(have)
+	w, werr := stage.ParseHost(want)
+	return herr == nil && werr == nil && h.Covers(w)
 }
 
 // filterCovers says whether every topic that the filter want matches is matched
@@ -166,82 +242,4 @@ func filterCovers(have, want string) bool {
 		}
 		have, want = hrest, wrest
 	}
-}
-
-// violation is an effect that the grant does not cover.
-type violation struct {
-	did string // what the plugin did
-	key string // the key of the grant that would allow it; empty: no key can
-}
-
-// check returns the first effect that the grant does not cover, nil if none.
-func (g *Grant) check(effects []event.Effect) *violation {
-	for _, e := range effects {
-		if v := g.checkEffect(e); v != nil {
-			return v
-		}
-	}
-	return nil
-}
-
-func (g *Grant) checkEffect(e event.Effect) *violation {
-	switch e := e.(type) {
-	case *event.Emit:
-		if !anyCovers(g.Emit, e.Event.Type, patternCovers) {
-			return &violation{fmt.Sprintf("emitted an event of type %q", e.Event.Type), "emit"}
-		}
-	case *event.Publish:
-		if len(e.Topics) == 0 {
-			return &violation{"published to no topic", ""}
-		}
-		for _, topic := range e.Topics {
-			if !event.ValidTopic(topic) {
-				return &violation{fmt.Sprintf("published to %q, which is no topic name", topic), ""}
-			}
-			if !anyCovers(g.Publish, topic, event.MatchTopic) {
-				return &violation{fmt.Sprintf("published to topic %q", topic), "publish"}
-			}
-		}
-	case *event.Put:
-		if err := g.checkState(e.Key, e.Value); err != nil {
-			return err
-		}
-	case *event.Delete:
-		return g.checkState(e.Key, nil)
-	case *event.Pass:
-		if !g.Pass {
-			return &violation{"passed an event on", "pass"}
-		}
-	case *event.Reply:
-	case *event.SetTimer, *event.CancelTimer:
-		return &violation{"used a timer, which this version of the gateway does not have", ""}
-	case *event.Call:
-		return &violation{"made an HTTP call, which this version of the gateway does not have", ""}
-	case *event.Allow, *event.Deny:
-		return &violation{"judged credentials, which this version of the gateway does not ask of plugins", ""}
-	default:
-		return &violation{fmt.Sprintf("used the unknown effect %T", e), ""}
-	}
-	return nil
-}
-
-func (g *Grant) checkState(key string, value []byte) *violation {
-	if key == "" || len(key) > maxKeyBytes {
-		return &violation{fmt.Sprintf("used a state key of %d bytes; 1 to %d are possible", len(key), maxKeyBytes), ""}
-	}
-	if size := int64(len(key) + len(value)); size > g.StateBytes {
-		return &violation{fmt.Sprintf("wrote %d bytes of state", size), "state_bytes"}
-	}
-	return nil
-}
-
-// failure turns a violation into the permanent failure of the plugin's result.
-func (v *violation) failure(plugin string) *event.Failure {
-	const implementationError = 0x83 // MQTT 5.0 section 2.4
-	const longest = 300              // what a plugin made up need not fill a log
-	text := fmt.Sprintf("plugin %s %.*s", plugin, longest, v.did)
-	if v.key != "" {
-		text += fmt.Sprintf(", which it is not granted: see plugins.%s.grant.%s in gateway.toml", plugin, v.key)
-	}
-	return &event.Failure{Code: implementationError, Message: text}
 }

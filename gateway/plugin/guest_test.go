@@ -127,14 +127,14 @@ func inbound(data string) *event.Inbound {
 var testTime = time.Date(2026, 11, 21, 10, 0, 0, 123456789, time.UTC)
 
 // send hands data to the plugin on a shard.
-func send(p *Plugin, shard int, data string) (event.Result, []Read, error) {
+func send(p *Plugin, shard int, data string) (event.Result, error) {
 	return p.Handle(context.Background(), shard, inbound(data), testTime, nil)
 }
 
 // ask returns the data of the one event that the plugin emits.
 func ask(t testing.TB, p *Plugin, shard int, data string) string {
 	t.Helper()
-	res, _, err := send(p, shard, data)
+	res, err := send(p, shard, data)
 	if err != nil {
 		t.Fatalf("%s: %v", data, err)
 	}

@@ -27,6 +27,7 @@ type instanceKey struct{}
 func hostFunctions() []hostFunc {
 	return []hostFunc{
 		{importStateGet, "iiii", "I", stateGet},
+		{importScan, "iiiiiii", "I", stateScan},
 		{importLog, "iii", "", guestLog},
 		{importJSON, "iiii", "i", indexJSON},
 	}
@@ -60,71 +61,6 @@ func instantiateHost(ctx context.Context, rt wazero.Runtime, module string, func
 	return err
 }
 
-// Results of state_get that are no length.
-const (
-	stateAbsent  = -1
-	stateRefused = -2 // not granted, or the value is too large for the guest
-)
-
-// maxKeyBytes bounds a state key, maxReads the keys that one event may read.
-const (
-	maxKeyBytes = 1024
-	maxReads    = 256
-)
-
-// stateGet is state_get(key_ptr, key_len, buf_ptr, buf_cap) → i64. Within one
-// event a key is read once, so that the guest sees one state.
-func stateGet(in *instance, stack []uint64) {
-	in.checkDeadline()
-	key := in.guestBytes(stack[0], stack[1])
-	buf := in.guestBytes(stack[2], stack[3])
-	if in.p.grant.StateBytes == 0 || in.call.state == nil || len(key) == 0 || len(key) > maxKeyBytes {
-		stack[0] = signed(stateRefused)
-		return
-	}
-	value, ok := in.readState(string(key))
-	switch {
-	case !ok:
-		stack[0] = signed(stateRefused)
-	case value == nil:
-		stack[0] = signed(stateAbsent)
-	default:
-		if len(value) <= len(buf) {
-			copy(buf, value)
-		}
-		stack[0] = uint64(len(value))
-	}
-}
-
-// readState returns a key's value and notes the read. An error of the store
-// ends the guest's call: it is not the guest's fault and must not look like an
-// absent key.
-func (in *instance) readState(key string) (value []byte, ok bool) {
-	for i := range in.call.reads {
-		if in.call.reads[i].Key == key {
-			return in.call.values[i], true
-		}
-	}
-	if len(in.call.reads) == maxReads {
-		return nil, false
-	}
-	value, revision, err := in.call.state.Get(key)
-	if err != nil {
-		panic(stateError{err})
-	}
-	if value == nil && revision != 0 {
-		value = []byte{} // present and empty
-	}
-	in.call.reads = append(in.call.reads, Read{Key: key, Revision: revision})
-	in.call.values = append(in.call.values, value)
-	return value, true
-}
-
-// stateError carries an error of the state reader through the guest.
-type stateError struct{ error }
-
-func (e stateError) Unwrap() error { return e.error }
-
 // guestLog is log(level, ptr, len).
 func guestLog(in *instance, stack []uint64) {
 	in.checkDeadline()
@@ -133,7 +69,7 @@ func guestLog(in *instance, stack []uint64) {
 		in.p.metrics.logDropped.Add(uint64(len(text) - room))
 		text = text[:room]
 	}
-	if len(text) == 0 {
+	if len(text) == 0 || in.call.secret {
 		return
 	}
 	in.call.logged += len(text)

@@ -54,9 +54,12 @@ type call struct {
 	seed     string
 	seeded   bool
 	state    StateReader
-	reads    []Read
-	values   [][]byte // of reads
-	output   []byte   // captured standard output and error
+	keys     []string // that were read
+	values   [][]byte // of keys; nil: absent
+	scans    int
+	scanned  int    // keys of all scans
+	secret   bool   // the event holds credentials
+	output   []byte // captured standard output and error
 	logged   int
 }
 
@@ -179,7 +182,7 @@ func (in *instance) begin(seed string, now time.Time, limit time.Duration, st St
 	in.turn = time.Now()
 	*c = call{
 		limit: limit, deadline: in.turn.Add(limit), wall: now.UnixNano(), seed: seed, state: st,
-		reads: c.reads[:0], values: c.values[:0], output: c.output[:0],
+		keys: c.keys[:0], values: c.values[:0], output: c.output[:0],
 	}
 	in.lin.refused = false
 	in.spent = 0
@@ -228,7 +231,7 @@ func (in *instance) growBuffer(n int, budget uint64) error {
 // its memory. On an error the instance must be restored before it is used again.
 func (in *instance) handleEvent(ev *event.Inbound, now time.Time, st StateReader) (event.Result, error) {
 	in.begin(ev.Event.ID, now, in.p.grant.Deadline, st)
-	in.call.device = ev.Event.Device
+	in.call.device, in.call.secret = ev.Event.Device, ev.Event.Type == event.TypeConnect
 	n, err := in.writeRequest(ev, now)
 	if err != nil {
 		return event.Result{}, in.fault(err)
@@ -362,6 +365,9 @@ func (in *instance) fault(err error) error {
 const maxDetail = 4 << 10
 
 func (in *instance) newFault(kind, text string) *Fault {
+	if in.call.secret {
+		return &Fault{Plugin: in.p.name, Kind: kind, Detail: "while it judged credentials; what it said is left out, since it may hold them"}
+	}
 	if len(in.call.output) > 0 {
 		text += "; it printed: " + strings.TrimSpace(string(in.call.output))
 	}

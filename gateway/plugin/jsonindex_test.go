@@ -10,7 +10,7 @@ import (
 func TestJSONIndex(t *testing.T) {
 	h := testHost(t, testConfig())
 	p := load(t, h, watGuest(t, "json"), Grant{})
-	if _, _, err := p.Handle(context.Background(), 0, inbound(`{}`), testTime, nil); err != nil {
+	if _, err := p.Handle(context.Background(), 0, inbound(`{}`), testTime, nil); err != nil {
 		t.Fatal(err)
 	}
 	for name, kinds := range map[string]string{
@@ -18,7 +18,7 @@ func TestJSONIndex(t *testing.T) {
 		"jsonpointer": FaultGarbage,
 	} {
 		cfg := Grant{Deadline: time.Minute, Fuel: 1 << 28}
-		_, _, err := load(t, h, watGuest(t, name), cfg).Handle(context.Background(), 0, inbound(`{}`), testTime, nil)
+		_, err := load(t, h, watGuest(t, name), cfg).Handle(context.Background(), 0, inbound(`{}`), testTime, nil)
 		var fault *Fault
 		if !errors.As(err, &fault) || fault.Kind != kinds {
 			t.Errorf("%s: %v, want %s", name, err, kinds)

@@ -95,8 +95,8 @@ func TestLoadGranted(t *testing.T) {
 	if d := p.Digest(); len(d) != len("sha256:")+64 || !strings.HasPrefix(d, "sha256:") {
 		t.Errorf("digest %q", d)
 	}
-	if res, reads, err := send(p, 7, "x"); err != nil || len(res.Effects) != 0 || res.Failure != nil || reads != nil {
-		t.Errorf("result %+v, reads %v, error %v", res, reads, err)
+	if res, err := send(p, 7, "x"); err != nil || len(res.Effects) != 0 || res.Failure != nil {
+		t.Errorf("result %+v, error %v", res, err)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestCache(t *testing.T) {
 	for range 2 {
 		h := testHost(t, cfg)
 		p := load(t, h, watGuest(t, "minimal"), Grant{})
-		if _, _, err := send(p, 0, "x"); err != nil {
+		if _, err := send(p, 0, "x"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -160,10 +160,10 @@ func TestClosed(t *testing.T) {
 	if err := h.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := send(p, 0, "x"); !errors.Is(err, errClosed) {
+	if _, err := send(p, 0, "x"); !errors.Is(err, errClosed) {
 		t.Errorf("handle after close: %v", err)
 	}
-	if _, _, err := send(p, 1, "x"); !errors.Is(err, errClosed) {
+	if _, err := send(p, 1, "x"); !errors.Is(err, errClosed) {
 		t.Errorf("handle of an instance that never started, after close: %v", err)
 	}
 	if _, err := h.Load(context.Background(), "late", watGuest(t, "minimal"), Grant{}, nil); err == nil {

@@ -30,14 +30,26 @@ type Manifest struct {
 }
 
 // Wants is what a plugin asks the operator for; the fields are those of Grant.
+// Private networks are not for a plugin to ask for.
 type Wants struct {
 	Publish     []string `json:"publish,omitempty"`
 	Emit        []string `json:"emit,omitempty"`
 	Pass        bool     `json:"pass,omitempty"`
 	StateBytes  int64    `json:"state_bytes,omitempty"`
+	Timers      int      `json:"timers,omitempty"`
+	Hosts       []string `json:"hosts,omitempty"`
+	Judge       Judge    `json:"judge,omitzero"`
 	MemoryBytes int64    `json:"memory_bytes,omitempty"`
 	Fuel        int64    `json:"fuel,omitempty"`
 	Deadline    Duration `json:"deadline,omitempty"`
+}
+
+// grant is the grant that would be just enough.
+func (w *Wants) grant() *Grant {
+	return &Grant{
+		Publish: w.Publish, Emit: w.Emit, Pass: w.Pass, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts, Judge: w.Judge,
+		MemoryBytes: w.MemoryBytes, Fuel: w.Fuel, Deadline: time.Duration(w.Deadline),
+	}
 }
 
 // Duration is a time.Duration that JSON writes as "50ms".
@@ -150,11 +162,7 @@ func (m *Manifest) validate() error {
 			return fmt.Errorf("%s has %d bytes, at most 1024 are possible", f.name, len(f.value))
 		}
 	}
-	w := &m.Wants
-	if err := validLists(w.Publish, w.Emit); err != nil {
-		return fmt.Errorf("wants: %w", err)
-	}
-	if err := validLimits(w.StateBytes, w.MemoryBytes, w.Fuel, time.Duration(w.Deadline)); err != nil {
+	if err := m.Wants.grant().Validate(); err != nil {
 		return fmt.Errorf("wants: %w", err)
 	}
 	return nil

@@ -26,17 +26,15 @@ import (
 )
 
 // StateReader reads the state of one plugin in one application. It is used
-// during Handle only, on the caller's goroutine.
+// during Handle only, on the caller's goroutine, and sees which keys and ranges a
+// handler read, so that its caller can check that they still hold.
 type StateReader interface {
-	// Get returns a key's value and revision; an absent key is nil, 0, nil. The
-	// value is not kept or changed by the plugin host.
-	Get(key string) ([]byte, uint64, error)
-}
-
-// Read is one key that a handler read, with the revision it saw; 0: absent.
-type Read struct {
-	Key      string
-	Revision uint64
+	// Get returns a key's value, which is not nil when the key is there. The plugin
+	// host neither keeps nor changes it.
+	Get(key string) ([]byte, error)
+	// Scan calls fn for the keys that begin with prefix and come behind after, in
+	// order, until fn returns false, which says that it did not take the key.
+	Scan(prefix, after string, fn func(key string, value []byte) bool) error
 }
 
 // Host holds what plugins share: the runtime, the compiled code, the metrics.
@@ -212,7 +210,7 @@ func (p *Plugin) check(wasm []byte) error {
 	if p.manifest, _, err = ExtractManifest(wasm); err != nil {
 		return err
 	}
-	if lines := p.grant.missing(&p.manifest.Wants); len(lines) > 0 {
+	if lines := p.grant.missing(p.manifest.Wants.grant()); len(lines) > 0 {
 		return p.wantsMore(lines)
 	}
 	return nil
@@ -247,21 +245,22 @@ var errClosed = errors.New("the plugin host is closed")
 // is the plugin's clock during the call.
 //
 // The effects are checked: what the operator did not grant makes the result a
-// permanent Failure that names the key of gateway.toml. reads lists every key
-// that the plugin read, absent ones too, for the caller's optimistic check.
+// permanent Failure that names the key of gateway.toml. st may be nil: then the
+// plugin has no state. While it judges credentials, nothing that it logs or prints
+// is kept, since that may hold them.
 //
 // A *Fault says that the plugin broke: the next event finds the instance in the
 // state that it had before its first. Other errors come from st or from a
 // shortage of the gateway's own, and the event may be tried again.
-func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st StateReader) (event.Result, []Read, error) {
+func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st StateReader) (event.Result, error) {
 	if err := ctx.Err(); err != nil {
-		return event.Result{}, nil, err
+		return event.Result{}, err
 	}
 	s := &p.slots[uint(shard)%uint(len(p.slots))]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := p.ready(s); err != nil {
-		return event.Result{}, nil, err
+		return event.Result{}, err
 	}
 	start := time.Now()
 	result, err := s.in.handleEvent(in, now, st)
@@ -269,16 +268,16 @@ func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now t
 	s.memory.Store(int64(s.in.lin.size))
 	if err != nil {
 		s.poisoned = true
-		return event.Result{}, nil, err
+		return event.Result{}, err
 	}
 	p.logOutput(s.in)
 	if result.Failure == nil {
-		if v := p.grant.check(result.Effects); v != nil {
+		if v := p.grant.check(in, result.Effects); v != nil {
 			p.metrics.violations.Add(1)
 			result = event.Result{Failure: v.failure(p.name)}
 		}
 	}
-	return result, append([]Read(nil), s.in.call.reads...), nil
+	return result, nil
 }
 
 // ready makes the slot's instance fit for the next event.
@@ -308,7 +307,7 @@ func (p *Plugin) ready(s *slot) (err error) {
 
 // logOutput passes on what the plugin printed while it did its work well.
 func (p *Plugin) logOutput(in *instance) {
-	if text := bytes.TrimSpace(in.call.output); len(text) > 0 {
+	if text := bytes.TrimSpace(in.call.output); len(text) > 0 && !in.call.secret {
 		p.log.Debug("plugin output", "text", strings.ToValidUTF8(string(text), "\uFFFD"))
 	}
 }
@@ -339,8 +338,17 @@ func (p *Plugin) Digest() string { return p.digest }
 // Manifest returns what the plugin says of itself.
 func (p *Plugin) Manifest() Manifest { return p.manifest }
 
-// StateBytes is how much state the plugin may keep per application.
-func (p *Plugin) StateBytes() int64 { return p.grant.StateBytes }
-
 // Grant returns the capabilities and limits in force, defaults filled in.
 func (p *Plugin) Grant() Grant { return p.grant }
+
+// Limits are the parts of a plugin's grant that its host cannot check alone.
+type Limits struct {
+	StateBytes int64    // of all its state in one application
+	Timers     int      // at once in one application
+	Judges     []string // applications that it may let devices into
+}
+
+// Limits returns the limits in force.
+func (p *Plugin) Limits() Limits {
+	return Limits{StateBytes: p.grant.StateBytes, Timers: p.grant.Timers, Judges: p.grant.Judge.Applications}
+}

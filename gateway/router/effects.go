@@ -11,7 +11,8 @@ import (
 )
 
 // collect adds the effects of one handler to the shard's batch and the plan.
-func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, state *stateReader) (*event.Pass, error) {
+func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error) {
+	origin, state := j.in, &s.state
 	var passed *event.Pass
 	grown := int64(0)
 	for _, eff := range res.Effects {
@@ -34,6 +35,14 @@ func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, state
 				return nil, err
 			}
 			grown += n
+		case *event.SetTimer, *event.CancelTimer:
+			if err := s.keep(p, j, s.r.timers, p.plugin.Limits().Timers, e); err != nil {
+				return nil, err
+			}
+		case *event.Call:
+			if err := s.keep(p, j, s.r.calls, 0, e); err != nil {
+				return nil, err
+			}
 		case *event.Reply:
 			if err := s.reply(p, origin, e); err != nil {
 				return nil, err
@@ -47,7 +56,7 @@ func (s *shard) collect(p *plan, origin *event.Inbound, res *event.Result, state
 			}
 			passed = e
 		default:
-			return nil, &event.Failure{Message: fmt.Sprintf("the plugin %s asked for %T, which this version of the gateway does not offer", p.plugin.Name(), eff)}
+			return nil, &event.Failure{Message: fmt.Sprintf("the plugin %s answered with %T, which has no meaning for this event", p.plugin.Name(), eff)}
 		}
 	}
 	if grown != 0 {

@@ -16,28 +16,31 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// handlerFunc is a plugin in plain Go.
+// handlerFunc is a plugin in plain Go; fn or state handles.
 type handlerFunc struct {
-	name string
-	fn   func(in *event.Inbound, get func(key string) []byte) (event.Result, error)
+	name  string
+	fn    func(in *event.Inbound, get func(key string) []byte) (event.Result, error)
+	state func(in *event.Inbound, st plugin.StateReader) (event.Result, error)
 }
 
 func (h *handlerFunc) Name() string   { return h.name }
 func (h *handlerFunc) Digest() string { return "sha256:" + h.name }
 
-func (h *handlerFunc) StateBytes() int64 { return 20 }
+func (h *handlerFunc) Limits() plugin.Limits {
+	return plugin.Limits{StateBytes: 20, Timers: 2, Judges: []string{"demo"}}
+}
 
-func (h *handlerFunc) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, st plugin.StateReader) (event.Result, []plugin.Read, error) {
-	var reads []plugin.Read
-	res, err := h.fn(in, func(key string) []byte {
-		v, rev, err := st.Get(key)
+func (h *handlerFunc) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, st plugin.StateReader) (event.Result, error) {
+	if h.state != nil {
+		return h.state(in, st)
+	}
+	return h.fn(in, func(key string) []byte {
+		v, err := st.Get(key)
 		if err != nil {
 			panic(err)
 		}
-		reads = append(reads, plugin.Read{Key: key, Revision: rev})
 		return v
 	})
-	return res, reads, err
 }
 
 // fakeStore applies commits at once and makes them durable when released.
@@ -68,9 +71,19 @@ func (f *fakeStore) Commit(b *store.Batch, done func(error)) error {
 			return store.ErrConflict
 		}
 	}
+	for _, x := range b.ExpectRanges {
+		var have []store.Found
+		for _, k := range f.sorted(x.Range) {
+			have = append(have, store.Found{Name: k.Name, Revision: f.revs[k]})
+		}
+		if !slices.Equal(have, x.Keys) {
+			f.mu.Unlock()
+			return store.ErrConflict
+		}
+	}
 	f.rev++
 	for _, p := range b.Puts {
-		f.keys[p.Key], f.revs[p.Key] = slices.Clone(p.Value), f.rev
+		f.keys[p.Key], f.revs[p.Key] = append([]byte{}, p.Value...), f.rev
 	}
 	for _, k := range b.Deletes {
 		delete(f.keys, k)
@@ -110,14 +123,28 @@ func (f *fakeStore) Get(k store.Key) ([]byte, store.Revision, error) {
 }
 
 func (f *fakeStore) Scan(kind store.Kind, prefix string, fn func(string, []byte, store.Revision) bool) error {
+	return f.ScanRange(store.Prefix(kind, prefix), fn)
+}
+
+func (f *fakeStore) ScanRange(r store.Range, fn func(string, []byte, store.Revision) bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for k, v := range f.keys {
-		if k.Kind == kind && strings.HasPrefix(k.Name, prefix) && !fn(k.Name, v, f.revs[k]) {
+	for _, k := range f.sorted(r) {
+		if !fn(k.Name, f.keys[k], f.revs[k]) {
 			break
 		}
 	}
 	return nil
+}
+
+func (f *fakeStore) sorted(r store.Range) (keys []store.Key) {
+	for k := range f.keys {
+		if k.Kind == r.Kind && r.Has(k.Name) {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, func(a, b store.Key) int { return strings.Compare(a.Name, b.Name) })
+	return keys
 }
 
 func (f *fakeStore) events(l store.Log) []event.Event {

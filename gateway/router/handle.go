@@ -26,6 +26,7 @@ type plan struct {
 	reply     *event.Reply
 	emitted   int
 	grown     []growth // of the plugins' state
+	kept      []func() // what timers and calls wait for: that the commit is durable
 	plugin    Handler  // the last one that ran, for quarantine
 	unrouted  bool     // no route takes the event
 }
@@ -34,76 +35,89 @@ type plan struct {
 // next attempt.
 func (s *shard) handle(ctx context.Context, j *job) (retryIn time.Duration) {
 	for range maxReruns {
-		p, err := s.plan(ctx, j.in)
+		p, err := s.plan(ctx, j)
 		if err != nil {
-			return s.failed(j, p, err)
+			// What a handler says for lack of a key, or about an old version, counts
+			// only when what it read is still so.
+			if !errors.Is(s.reread(), store.ErrConflict) {
+				return s.failed(j, p, err)
+			}
+			err = store.ErrConflict
+		} else {
+			err = s.commit(j, p)
 		}
-		if p == nil {
-			p = &plan{unrouted: true}
-		}
-		switch err := s.commit(j, p); {
+		switch {
 		case err == nil:
 			return 0
-		case errors.Is(err, store.ErrConflict):
-			s.r.metrics.conflicts.Add(1)
-		default:
+		case !errors.Is(err, store.ErrConflict):
 			s.unavailable(j, err)
 			return 0
+		case s.overtaken(j):
+			return 0
 		}
+		s.r.metrics.conflicts.Add(1)
 	}
 	return s.failed(j, nil, &event.Failure{Retryable: true, Message: "the state that the plugin read kept changing"})
 }
 
+// reread says with ErrConflict that something changed that the handlers read.
+func (s *shard) reread() error {
+	if len(s.batch.Expect)+len(s.batch.ExpectRanges) == 0 {
+		return nil
+	}
+	return s.r.store.Commit(&store.Batch{Expect: s.batch.Expect, ExpectRanges: s.batch.ExpectRanges}, nil)
+}
+
 // plan runs the handlers of the matching routes and collects their effects in
-// the shard's batch. It returns nil when no route matches.
-func (s *shard) plan(ctx context.Context, in *event.Inbound) (*plan, error) {
+// the shard's batch. Without a handler the plan is unrouted.
+func (s *shard) plan(ctx context.Context, j *job) (*plan, error) {
 	s.reset()
-	routes := s.r.routesOf(in.Event.Application)
-	var p *plan
-	current := in
+	s.claim(j)
+	p := &plan{}
+	current := j.in
+	handler, routes := s.r.first(j)
 	for hop := 0; ; hop++ {
-		i := 0
-		for i < len(routes) && !routes[i].matches(current) {
-			i++
-		}
-		if i == len(routes) {
-			if hop > 0 {
-				return p, &event.Failure{Message: fmt.Sprintf("plugin %s passed the event on, but no later route takes it: add one to gateway.toml", p.plugin.Name())}
-			}
-			return nil, nil
-		}
-		if hop == maxHops {
+		switch {
+		case handler == nil && hop > 0:
+			return p, &event.Failure{Message: fmt.Sprintf("plugin %s passed the event on, but no later route takes it: add one to gateway.toml", p.plugin.Name())}
+		case handler == nil:
+			p.unrouted = true
+			return p, nil
+		case hop == maxHops:
 			return p, &event.Failure{Message: "the event was passed on more than 8 times; see the routes of its application"}
 		}
-		if p == nil {
-			p = &plan{}
-		}
-		p.plugin = routes[i].handler
-		passed, err := s.hop(ctx, p, in, current)
+		p.plugin = handler
+		passed, err := s.hop(ctx, p, j, current)
 		if err != nil || passed == nil {
 			return p, err
 		}
-		current = &event.Inbound{Event: passed.Event, Transport: in.Transport}
-		routes = routes[i+1:]
+		current = &event.Inbound{Event: passed.Event, Transport: j.in.Transport}
+		handler, routes = next(routes, current)
 	}
 }
 
+// next returns the first handler whose route matches an event, and the routes
+// behind it.
+func next(routes []boundRoute, in *event.Inbound) (Handler, []boundRoute) {
+	for i := range routes {
+		if routes[i].matches(in) {
+			return routes[i].handler, routes[i+1:]
+		}
+	}
+	return nil, nil
+}
+
 // hop runs one handler and collects its effects; a Pass effect is returned.
-func (s *shard) hop(ctx context.Context, p *plan, origin, current *event.Inbound) (*event.Pass, error) {
-	reader := stateReader{s: s, prefix: statePrefix(origin.Event.Application, p.plugin.Name())}
-	res, reads, err := p.plugin.Handle(ctx, s.n, current, origin.Event.Time, &reader)
+func (s *shard) hop(ctx context.Context, p *plan, j *job, current *event.Inbound) (*event.Pass, error) {
+	s.state = stateReader{store: s.r.store, batch: &s.batch, prefix: statePrefix(j.in.Event.Application, p.plugin.Name())}
+	res, err := p.plugin.Handle(ctx, s.n, current, j.in.Event.Time, &s.state)
 	if err != nil {
 		return nil, err
 	}
 	if res.Failure != nil {
 		return nil, res.Failure
 	}
-	for _, rd := range reads {
-		if rd.Revision != ownWrite {
-			s.batch.Expect = append(s.batch.Expect, store.Expect{Key: reader.key(rd.Key), Revision: store.Revision(rd.Revision)})
-		}
-	}
-	return s.collect(p, origin, &res, &reader)
+	return s.collect(p, j, &res)
 }
 
 // outcome is what the source is told once the plan is durable.
@@ -121,7 +135,7 @@ func (p *plan) outcome() (out stage.Outcome) {
 func (s *shard) commit(j *job, p *plan) error {
 	out := p.outcome()
 	due := s.prepare(j, p)
-	if len(s.batch.Appends)+len(s.batch.Puts)+len(s.batch.Deletes)+len(due) == 0 {
+	if s.idle() && len(due) == 0 {
 		s.r.finish(j, out) // nothing to make durable, nothing to keep in order
 		return nil
 	}
@@ -132,6 +146,9 @@ func (s *shard) commit(j *job, p *plan) error {
 			return
 		}
 		s.r.metrics.emitted.Add(uint64(p.emitted))
+		for _, kept := range p.kept {
+			kept()
+		}
 		for _, m := range due {
 			out.Delivery = max(out.Delivery, m.Deliver())
 		}
@@ -154,7 +171,8 @@ func (s *shard) commit(j *job, p *plan) error {
 func (s *shard) failed(j *job, p *plan, err error) (retryIn time.Duration) {
 	var denied *stage.Error // a refusal, not a failure: nothing to keep
 	if errors.As(err, &denied) {
-		s.r.finish(j, stage.Outcome{Code: denied.Code, Reason: denied.Reason})
+		s.reset()
+		s.conclude(j, stage.Outcome{Code: denied.Code, Reason: denied.Reason}, nil)
 		return 0
 	}
 	if isUnavailable(err) {
@@ -196,8 +214,15 @@ func codeOr(code uint32, other stage.Code) stage.Code {
 	return other
 }
 
+// idle says that the batch would neither write nor check anything.
+func (s *shard) idle() bool {
+	b := &s.batch
+	return len(b.Appends)+len(b.Puts)+len(b.Deletes)+len(b.Expect)+len(b.ExpectRanges) == 0
+}
+
 func (s *shard) reset() {
 	s.batch.Expect = s.batch.Expect[:0]
+	s.batch.ExpectRanges = s.batch.ExpectRanges[:0]
 	s.batch.Appends = s.batch.Appends[:0]
 	s.batch.Puts = s.batch.Puts[:0]
 	s.batch.Deletes = s.batch.Deletes[:0]

@@ -47,17 +47,7 @@ func (s *shard) quarantine(j *job, p *plan, cause error, code stage.Code) time.D
 
 	s.r.log.Warn("an event went into quarantine", "application", e.Application, "device", e.Device, "event", e.ID,
 		"attempts", j.attempts, "error", cause)
-	err := s.r.store.Commit(&s.batch, func(err error) {
-		if err != nil {
-			s.unavailable(j, err)
-			return
-		}
-		s.r.metrics.quarantined.Add(1)
-		s.r.finish(j, stage.Outcome{Code: code, Reason: "quarantined: " + cause.Error()})
-	})
-	if err != nil {
-		s.unavailable(j, err)
-	}
+	s.conclude(j, stage.Outcome{Code: code, Reason: "quarantined: " + cause.Error()}, &s.r.metrics.quarantined)
 	return 0
 }
 

@@ -35,7 +35,7 @@ func (r *Router) reserve(prefix string, h Handler, delta int64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	u := q.used[prefix]
-	if u == nil || u.bytes+delta > h.StateBytes() && time.Since(u.counted) > recount {
+	if u == nil || u.bytes+delta > h.Limits().StateBytes && time.Since(u.counted) > recount {
 		var err error
 		if u, err = r.count(prefix); err != nil {
 			return err
@@ -45,10 +45,10 @@ func (r *Router) reserve(prefix string, h Handler, delta int64) error {
 		}
 		q.used[prefix] = u
 	}
-	if u.bytes+delta > h.StateBytes() {
+	if u.bytes+delta > h.Limits().StateBytes {
 		return &event.Failure{Code: 0x97, Message: fmt.Sprintf(
 			"the plugin %s keeps %d bytes of state in this application and wants %d more; state_bytes of [plugins.%[1]s.grant] is %[4]d",
-			h.Name(), u.bytes, delta, h.StateBytes())}
+			h.Name(), u.bytes, delta, h.Limits().StateBytes)}
 	}
 	return nil
 }

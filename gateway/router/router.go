@@ -33,14 +33,13 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Handler is a plugin as the router uses it. Handle is called by one goroutine
-// at a time per shard; the result owns its memory.
+// Handler is a plugin as the router uses it. Calls of Handle for the same shard
+// wait for each other; the result owns its memory.
 type Handler interface {
-	Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, []plugin.Read, error)
+	Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error)
 	Name() string
 	Digest() string
-	// StateBytes is how much state it may keep per application.
-	StateBytes() int64
+	Limits() plugin.Limits
 }
 
 // Store is what the router needs of a store.
@@ -48,6 +47,7 @@ type Store interface {
 	Commit(b *store.Batch, done func(error)) error
 	Get(k store.Key) ([]byte, store.Revision, error)
 	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
+	ScanRange(r store.Range, fn func(name string, value []byte, rev store.Revision) bool) error
 }
 
 // Registry answers who may speak for whom.
@@ -74,12 +74,16 @@ type Downlink interface {
 type Router struct {
 	cfg      Config
 	routes   map[string][]boundRoute // by application, in order; those of any other one under "*"
+	handlers map[string]Handler
 	store    Store
 	registry Registry
+	timers   Keeper
+	calls    Keeper
 	down     Downlink
 	log      *slog.Logger
 	seed     maphash.Seed
 	shards   []*shard
+	judging  []chan struct{} // by shard: who judges holds the place
 	carriers carriers
 	quotas   quotas
 	metrics  metrics
@@ -100,7 +104,7 @@ type boundRoute struct {
 // New returns a router over the plugins that its routes name. The configuration
 // must be valid.
 func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *slog.Logger) (*Router, error) {
-	r := &Router{cfg: cfg, routes: map[string][]boundRoute{}, store: st, registry: reg, log: log, seed: maphash.MakeSeed()}
+	r := &Router{judging: make([]chan struct{}, cfg.Workers()), cfg: cfg, routes: map[string][]boundRoute{}, handlers: handlers, store: st, registry: reg, log: log, seed: maphash.MakeSeed()}
 	var bound []boundRoute
 	for i, route := range cfg.Routes {
 		h, ok := handlers[route.Plugin]
@@ -117,6 +121,7 @@ func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *s
 	}
 	for i := range cfg.Workers() {
 		r.shards = append(r.shards, newShard(r, i))
+		r.judging[i] = make(chan struct{}, 1)
 	}
 	return r, nil
 }
@@ -183,14 +188,19 @@ func (r *Router) Submit(in *event.Inbound, along Companion, done func(stage.Outc
 		}
 		in.Event.Sender = r.carrier(in.Event.Application, in.Event.Device)
 	}
-	j := &job{in: in, along: along, done: done, at: time.Now()}
+	j := &job{in: in, along: along, done: done}
 	j.key = deviceKey{in.Event.Application, orderKey(in)}
-	s := r.shards[r.shardOf(j.key)]
+	r.enqueue(j)
+}
 
+// enqueue hands a job to its shard.
+func (r *Router) enqueue(j *job) {
+	j.at = time.Now()
+	s := r.shards[r.shardOf(j.key)]
 	r.submitting.RLock()
 	defer r.submitting.RUnlock()
 	if r.closed {
-		done(stage.Outcome{Unavailable: true, Reason: "the gateway is stopping"})
+		j.done(stage.Outcome{Unavailable: true, Reason: "the gateway is stopping"})
 		return
 	}
 	r.pending.Add(1)
@@ -230,7 +240,9 @@ type deviceKey struct{ application, device string }
 // job is one event on its way through a shard.
 type job struct {
 	in       *event.Inbound
-	along    Companion // nil: nothing
+	along    Companion    // nil: nothing
+	due      *store.Batch // of SubmitDue, as handler
+	handler  Handler
 	done     func(stage.Outcome)
 	key      deviceKey
 	at       time.Time
@@ -280,7 +292,7 @@ func (r *Router) Metrics() []stage.Metric {
 		waiting += len(s.in) + int(s.parkedCount.Load())
 	}
 	return []stage.Metric{
-		counter("tributary_router_received_total", "Inbound events that listeners submitted.", &m.received),
+		counter("tributary_router_received_total", "Inbound events that were submitted, those of timers and answers to calls included.", &m.received),
 		outcome("accepted", &m.accepted), outcome("refused", &m.refused), outcome("unavailable", &m.unavailable),
 		counter("tributary_router_retries_total", "Times that an event was handed to its plugin again after a failure.", &m.retried),
 		counter("tributary_router_conflicts_total", "Times that a handler was run again because a state key had changed.", &m.conflicts),

@@ -98,7 +98,7 @@ func TestConfigValidate(t *testing.T) {
 
 // The gateway, not the plugin, says whose event it is; absent attributes are filled in.
 func TestEmitIsCompleted(t *testing.T) {
-	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		lie := event.Event{Type: "test", Application: "victim", Sender: "victim"}
 		lie.Extensions = []event.Attribute{{Name: "plugin", Value: "forged"}}
 		return event.Result{Effects: []event.Effect{&event.Emit{Event: lie}, emit("second"),
@@ -128,7 +128,7 @@ func TestEmitIsCompleted(t *testing.T) {
 
 // Only a gateway device that the registry trusts may speak for another device.
 func TestSpeakingForAnotherDevice(t *testing.T) {
-	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		return event.Result{Effects: []event.Effect{emit("own"), &event.Emit{Event: event.Event{Type: "test", Device: string(in.Event.Data)}}}}, nil
 	}})
 	cases := []struct {
@@ -161,7 +161,7 @@ func TestSpeakingForAnotherDevice(t *testing.T) {
 
 // The source hears nothing before the commit is durable, and downlinks wait too.
 func TestAnswerAfterDurable(t *testing.T) {
-	f := start(t, quick(), &handlerFunc{"p", func(*event.Inbound, func(string) []byte) (event.Result, error) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(*event.Inbound, func(string) []byte) (event.Result, error) {
 		return event.Result{Effects: []event.Effect{emit("x"), &event.Publish{Topics: []string{"t"}, Device: "d"}}}, nil
 	}})
 	f.store.hold = true
@@ -185,7 +185,7 @@ func TestAnswerAfterDurable(t *testing.T) {
 
 // A store that fails is no answer: the source keeps its message.
 func TestStoreFailure(t *testing.T) {
-	h := &handlerFunc{"p", func(*event.Inbound, func(string) []byte) (event.Result, error) {
+	h := &handlerFunc{name: "p", fn: func(*event.Inbound, func(string) []byte) (event.Result, error) {
 		return event.Result{Effects: []event.Effect{emit("x"), &event.Publish{Topics: []string{"t"}}}}, nil
 	}}
 	f := start(t, quick(), h)
@@ -208,7 +208,7 @@ func TestStoreFailure(t *testing.T) {
 }
 
 func TestReply(t *testing.T) {
-	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		code := uint32(in.Event.Data[0])
 		return event.Result{Effects: []event.Effect{emit("x"), &event.Put{Key: "k", Value: []byte("v")}, &event.Reply{Code: code, Reason: "because"}}}, nil
 	}})
@@ -259,7 +259,7 @@ func TestQuarantine(t *testing.T) {
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			var calls atomic.Int32
-			f := start(t, quick(), &handlerFunc{"p", func(*event.Inbound, func(string) []byte) (event.Result, error) {
+			f := start(t, quick(), &handlerFunc{name: "p", fn: func(*event.Inbound, func(string) []byte) (event.Result, error) {
 				calls.Add(1)
 				return tc.res, tc.err
 			}})
@@ -306,7 +306,7 @@ func TestRetryKeepsOrderPerDevice(t *testing.T) {
 	failures.Store(3)
 	blocked := make(chan struct{})
 	f := start(t, Config{Queue: 64, Shards: 1, Retries: 5, RetryDelay: 20 * time.Millisecond, RetryDelayMax: 20 * time.Millisecond},
-		&handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		&handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 			if in.Event.Device == "slow" && failures.Add(-1) >= 0 {
 				return event.Result{Failure: &event.Failure{Retryable: true, Message: "later"}}, nil
 			}
@@ -362,7 +362,7 @@ func TestOptimisticState(t *testing.T) {
 	var f *fixture
 	key := store.Key{Kind: store.State, Name: "demo\x00p\x00seen"}
 	calls := 0
-	f = start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
+	f = start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
 		v := append(slices.Clone(get("seen")), in.Event.Data...)
 		if calls++; calls == 1 {
 			_ = f.store.Commit(&store.Batch{Puts: []store.Put{{Key: key, Value: []byte("0")}}}, func(error) {})
@@ -385,7 +385,7 @@ func TestOptimisticState(t *testing.T) {
 // State that never holds still ends like a retryable failure.
 func TestStateThatKeepsChanging(t *testing.T) {
 	var f *fixture
-	f = start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
+	f = start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
 		get("hot")
 		_ = f.store.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.State, Name: "demo\x00p\x00hot"}}}}, func(error) {})
 		return event.Result{Effects: []event.Effect{emit("x")}}, nil
@@ -397,7 +397,7 @@ func TestStateThatKeepsChanging(t *testing.T) {
 
 // A plugin keeps at most what it is granted, per application: here 20 bytes.
 func TestStateQuota(t *testing.T) {
-	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		key, value, isPut := strings.Cut(string(in.Event.Data), "=")
 		if isPut {
 			return event.Result{Effects: []event.Effect{&event.Put{Key: key, Value: []byte("earlier, and longer than the quota")}, &event.Put{Key: key, Value: []byte(value)}}}, nil
@@ -426,12 +426,12 @@ func TestStateQuota(t *testing.T) {
 
 // A protocol plugin passes to a decoder; effects of both commit together.
 func TestPass(t *testing.T) {
-	proto := &handlerFunc{"proto", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	proto := &handlerFunc{name: "proto", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		e := in.Event
 		e.Subject, e.Device = "passed", "child-1"
 		return event.Result{Effects: []event.Effect{emit("proto"), &event.Put{Key: "k", Value: []byte("1")}, &event.Pass{Event: e}}}, nil
 	}}
-	decoder := &handlerFunc{"decoder", func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
+	decoder := &handlerFunc{name: "decoder", fn: func(in *event.Inbound, get func(string) []byte) (event.Result, error) {
 		if in.Event.Subject != "passed" || in.Event.Device != "child-1" || in.Event.Sender != "gw" || get("k") != nil {
 			return event.Result{}, fmt.Errorf("unexpected %+v", in.Event)
 		}
@@ -462,7 +462,7 @@ func TestPass(t *testing.T) {
 // A command goes to the connection that carries the device, and its publisher
 // learns what became of it.
 func TestCommand(t *testing.T) {
-	p := &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	p := &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		if in.Event.Type == event.TypePublish {
 			return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "t", Device: "child-1"}}}}, nil
 		}
@@ -508,7 +508,7 @@ func TestCommand(t *testing.T) {
 
 // Close lets what was submitted finish and refuses the rest.
 func TestClose(t *testing.T) {
-	f := start(t, quick(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		return event.Result{Effects: []event.Effect{emit("x")}}, nil
 	}})
 	var n, lost atomic.Int32
@@ -535,7 +535,7 @@ func TestClose(t *testing.T) {
 func TestCloseAbandonsRetries(t *testing.T) {
 	cfg := quick()
 	cfg.RetryDelay, cfg.RetryDelayMax = time.Hour, time.Hour
-	f := start(t, cfg, &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	f := start(t, cfg, &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		return event.Result{Failure: &event.Failure{Retryable: true, Message: "later"}}, nil
 	}})
 	got := make(chan stage.Outcome, 2)
@@ -552,7 +552,7 @@ func TestCloseAbandonsRetries(t *testing.T) {
 }
 
 func BenchmarkSubmit(b *testing.B) {
-	f := start(b, Default(), &handlerFunc{"p", func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+	f := start(b, Default(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "test", Subject: "s", Data: in.Event.Data}}}}, nil
 	}})
 	in := publish("d", "t", "x")

@@ -26,6 +26,7 @@ type shard struct {
 
 	// Scratch of the event at hand; the store keeps nothing of it.
 	batch  store.Batch
+	state  stateReader
 	record []byte
 }
 

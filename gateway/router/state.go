@@ -3,20 +3,20 @@ package router
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
 
-// ownWrite marks a read of a value that the same batch writes: it has no
-// revision yet and needs no check.
-const ownWrite = ^uint64(0)
-
 // stateReader reads a plugin's state of one application, including what
-// handlers of the same batch have written so far.
+// handlers of the same batch have written so far. What it read from the store
+// becomes an expectation of the batch: a commit that changes it in between makes
+// the handlers run again.
 type stateReader struct {
-	s      *shard
+	store  Store
+	batch  *store.Batch
 	prefix string
 }
 
@@ -26,10 +26,81 @@ func (r *stateReader) key(k string) store.Key {
 	return store.Key{Kind: store.State, Name: r.prefix + k}
 }
 
+// Get implements plugin.StateReader.
+func (r *stateReader) Get(k string) ([]byte, error) {
+	key := r.key(k)
+	if own, written := r.batch.Written(key); written {
+		return ownValue(own), nil
+	}
+	v, rev, err := r.store.Get(key)
+	if err == nil {
+		r.batch.Expect = append(r.batch.Expect, store.Expect{Key: key, Revision: rev})
+	}
+	return v, err
+}
+
+// ownValue is what the batch itself writes; nil: it deletes the key.
+func ownValue(p *store.Put) []byte {
+	switch {
+	case p == nil:
+		return nil
+	case p.Value == nil:
+		return []byte{}
+	}
+	return p.Value
+}
+
+// Scan implements plugin.StateReader. What was read is the range up to the key
+// that fn did not take, or all that has the prefix.
+func (r *stateReader) Scan(prefix, after string, fn func(key string, value []byte) bool) error {
+	x := store.ExpectRange{Range: store.Prefix(store.State, r.prefix+prefix)}
+	if after != "" {
+		x.Range.From = max(x.Range.From, r.prefix+after+"\x00")
+	}
+	own := r.ownWrites(x.Range)
+	stopped := false
+	give := func(name string, value []byte) bool {
+		if !fn(name[len(r.prefix):], value) {
+			stopped, x.Range.To = true, name
+		}
+		return !stopped
+	}
+	err := r.store.ScanRange(x.Range, func(name string, value []byte, rev store.Revision) bool {
+		for len(own) > 0 && own[0].Key.Name < name {
+			if own[0].Value != nil && !give(own[0].Key.Name, own[0].Value) {
+				return false
+			}
+			own = own[1:]
+		}
+		if len(own) > 0 && own[0].Key.Name == name { // the batch writes it: older is of no interest
+			x.Keys = append(x.Keys, store.Found{Name: name, Revision: rev})
+			return true
+		}
+		if !give(name, value) {
+			return false
+		}
+		x.Keys = append(x.Keys, store.Found{Name: name, Revision: rev})
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("scanning the state keys %q: %w", prefix, err)
+	}
+	for i := 0; i < len(own) && !stopped; i++ {
+		if own[i].Value != nil {
+			give(own[i].Key.Name, own[i].Value)
+		}
+	}
+	for len(x.Keys) > 0 && !x.Range.Has(x.Keys[len(x.Keys)-1].Name) {
+		x.Keys = x.Keys[:len(x.Keys)-1]
+	}
+	r.batch.ExpectRanges = append(r.batch.ExpectRanges, x)
+	return nil
+}
+
 // put and delete add a write to the batch and return by how much it changes the
 // size of the state. Of several writes to a key the last one counts.
 func (r *stateReader) put(e *event.Put, now time.Time) (grown int64, err error) {
-	old, err := r.replace(e.Key)
+	old, err := r.size(e.Key)
 	if err != nil {
 		return 0, err
 	}
@@ -37,42 +108,51 @@ func (r *stateReader) put(e *event.Put, now time.Time) (grown int64, err error) 
 	if e.TTL > 0 {
 		put.Expires = now.Add(e.TTL)
 	}
-	r.s.batch.Puts = append(r.s.batch.Puts, put)
+	r.batch.Put(put)
 	return stateSize(e.Key, e.Value) - old, nil
 }
 
 func (r *stateReader) delete(key string) (grown int64, err error) {
-	old, err := r.replace(key)
-	r.s.batch.Deletes = append(r.s.batch.Deletes, r.key(key))
-	return -old, err
-}
-
-// replace takes earlier writes to a key out of the batch and returns its size so far.
-func (r *stateReader) replace(name string) (size int64, err error) {
-	old, _, err := r.Get(name)
+	old, err := r.size(key)
 	if err != nil {
-		return 0, fmt.Errorf("reading the state key %q before it is written: %w", name, err)
+		return 0, err
 	}
-	key := r.key(name)
-	r.s.batch.Puts = slices.DeleteFunc(r.s.batch.Puts, func(p store.Put) bool { return p.Key == key })
-	r.s.batch.Deletes = slices.DeleteFunc(r.s.batch.Deletes, func(k store.Key) bool { return k == key })
-	if old == nil {
-		return 0, nil
-	}
-	return stateSize(name, old), nil
+	r.batch.Delete(r.key(key))
+	return -old, nil
 }
 
-// Get returns a key's value and revision; an absent key has revision 0.
-func (r *stateReader) Get(k string) ([]byte, uint64, error) {
-	key := r.key(k)
-	if slices.Contains(r.s.batch.Deletes, key) {
-		return nil, ownWrite, nil
-	}
-	for i := len(r.s.batch.Puts) - 1; i >= 0; i-- {
-		if r.s.batch.Puts[i].Key == key {
-			return r.s.batch.Puts[i].Value, ownWrite, nil
+// size is what a key counts for at present. It is no read of the plugin's: who
+// writes a key without looking wins whatever stood there.
+func (r *stateReader) size(name string) (int64, error) {
+	key := r.key(name)
+	own, written := r.batch.Written(key)
+	value := ownValue(own)
+	if !written {
+		var err error
+		if value, _, err = r.store.Get(key); err != nil {
+			return 0, fmt.Errorf("reading the state key %q before it is written: %w", name, err)
 		}
 	}
-	v, rev, err := r.s.r.store.Get(key)
-	return v, uint64(rev), err
+	if value == nil {
+		return 0, nil
+	}
+	return stateSize(name, value), nil
+}
+
+// ownWrites returns what the batch writes to a range, in order; a nil Value is a
+// deletion.
+func (r *stateReader) ownWrites(in store.Range) (own []store.Put) {
+	for _, p := range r.batch.Puts {
+		if p.Key.Kind == in.Kind && in.Has(p.Key.Name) {
+			p.Value = ownValue(&p)
+			own = append(own, p)
+		}
+	}
+	for _, k := range r.batch.Deletes {
+		if k.Kind == in.Kind && in.Has(k.Name) {
+			own = append(own, store.Put{Key: k})
+		}
+	}
+	slices.SortFunc(own, func(a, b store.Put) int { return strings.Compare(a.Key.Name, b.Key.Name) })
+	return own
 }

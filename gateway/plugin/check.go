@@ -1,0 +1,154 @@
+package plugin
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// violation is an effect that the grant does not cover.
+type violation struct {
+	did string // what the plugin did
+	key string // the key of the grant that would allow it; empty: no key can
+}
+
+// check returns the first effect on an event that the grant does not cover, nil
+// if none.
+func (g *Grant) check(in *event.Inbound, effects []event.Effect) *violation {
+	for _, e := range effects {
+		if v := g.checkEffect(in, e); v != nil {
+			return v
+		}
+	}
+	return nil
+}
+
+func (g *Grant) checkEffect(in *event.Inbound, e event.Effect) *violation {
+	switch e := e.(type) {
+	case *event.Emit:
+		if !anyCovers(g.Emit, e.Event.Type, patternCovers) {
+			return &violation{fmt.Sprintf("emitted an event of type %q", e.Event.Type), "emit"}
+		}
+	case *event.Publish:
+		if len(e.Topics) == 0 {
+			return &violation{"published to no topic", ""}
+		}
+		for _, topic := range e.Topics {
+			if !event.ValidTopic(topic) {
+				return &violation{fmt.Sprintf("published to %q, which is no topic name", topic), ""}
+			}
+			if !anyCovers(g.Publish, topic, event.MatchTopic) {
+				return &violation{fmt.Sprintf("published to topic %q", topic), "publish"}
+			}
+		}
+	case *event.Put:
+		if err := g.checkState(e.Key, e.Value); err != nil {
+			return err
+		}
+	case *event.Delete:
+		return g.checkState(e.Key, nil)
+	case *event.Pass:
+		if !g.Pass {
+			return &violation{"passed an event on", "pass"}
+		}
+	case *event.Reply:
+	case *event.SetTimer:
+		return g.checkTimer(e.Key, e)
+	case *event.CancelTimer:
+		return g.checkTimer(e.Key, nil)
+	case *event.Call:
+		return g.checkCall(e)
+	case *event.Allow:
+		return g.checkAllow(in, e)
+	case *event.Deny:
+		if len(g.Judge.Applications) == 0 {
+			return &violation{"judged credentials", "judge.applications"}
+		}
+	default:
+		return &violation{fmt.Sprintf("used the unknown effect %T", e), ""}
+	}
+	return nil
+}
+
+func (g *Grant) checkState(key string, value []byte) *violation {
+	if key == "" || len(key) > maxKeyBytes {
+		return &violation{fmt.Sprintf("used a state key of %d bytes; 1 to %d are possible", len(key), maxKeyBytes), ""}
+	}
+	if size := int64(len(key) + len(value)); size > g.StateBytes {
+		return &violation{fmt.Sprintf("wrote %d bytes of state", size), "state_bytes"}
+	}
+	return nil
+}
+
+// What a timer may hold. The time is bounded so that it fits the order of the
+// store.
+const (
+	maxTimerData = 64 << 10
+	maxTimerTime = 253402300800 // the year 10000, in Unix seconds
+)
+
+func (g *Grant) checkTimer(key string, set *event.SetTimer) *violation {
+	switch {
+	case g.Timers == 0:
+		return &violation{"used a timer", "timers"}
+	case key == "" || len(key) > maxKeyBytes:
+		return &violation{fmt.Sprintf("used a timer key of %d bytes; 1 to %d are possible", len(key), maxKeyBytes), ""}
+	case !utf8.ValidString(key) || strings.IndexFunc(key, unicode.IsControl) >= 0:
+		return &violation{"used a timer key with control characters", ""}
+	case set == nil:
+		return nil
+	case set.At.Unix() < 0 || set.At.Unix() >= maxTimerTime:
+		return &violation{fmt.Sprintf("set a timer for %s, which is out of range", set.At), ""}
+	case len(set.Data) > maxTimerData:
+		return &violation{fmt.Sprintf("set a timer with %d bytes of data; at most %d are possible", len(set.Data), maxTimerData), ""}
+	}
+	return nil
+}
+
+// checkAllow holds a verdict against what the plugin may allow at most. An
+// application that is not named is the event's.
+func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
+	if in.Event.Type != event.TypeConnect {
+		return &violation{"allowed a connection when it was not asked to judge one", ""}
+	}
+	if e.Application == "" {
+		e.Application = in.Event.Application
+	}
+	if !anyCovers(g.Judge.Applications, e.Application, nameCovers) {
+		return &violation{fmt.Sprintf("let somebody into application %q", e.Application), "judge.applications"}
+	}
+	if e.Application == "" || e.Device == "" || len(e.Device) > 256 || strings.IndexFunc(e.Device, unicode.IsControl) >= 0 {
+		return &violation{"let somebody in without an application, or without a device's name of 1 to 256 bytes", ""}
+	}
+	at := stage.Placeholders{Application: e.Application, Device: e.Device, ClientID: in.Transport.ClientID, Username: in.Transport.Username}
+	for _, l := range []struct {
+		key        string
+		want, most []string
+	}{{"publish", e.Publish, g.Judge.Publish}, {"subscribe", e.Subscribe, g.Judge.Subscribe}} {
+		most := at.Fill(l.most)
+		for _, filter := range l.want {
+			if !event.ValidFilter(filter) {
+				return &violation{fmt.Sprintf("allowed to %s %q, which is no topic filter", l.key, filter), ""}
+			}
+			if !anyCovers(most, filter, filterCovers) {
+				return &violation{fmt.Sprintf("allowed to %s %q", l.key, filter), "judge." + l.key}
+			}
+		}
+	}
+	return nil
+}
+
+// failure turns a violation into the permanent failure of the plugin's result.
+func (v *violation) failure(plugin string) *event.Failure {
+	const implementationError = 0x83 // MQTT 5.0 section 2.4
+	const longest = 300              // what a plugin made up need not fill a log
+	text := fmt.Sprintf("plugin %s %.*s", plugin, longest, v.did)
+	if v.key != "" {
+		text += fmt.Sprintf(", which it is not granted: see plugins.%s.grant.%s in gateway.toml", plugin, v.key)
+	}
+	return &event.Failure{Code: implementationError, Message: text}
+}

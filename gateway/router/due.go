@@ -1,0 +1,132 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
+)
+
+// Keeper keeps what a plugin wants done later: timers, HTTP calls.
+type Keeper interface {
+	// Keep adds to the batch what makes the effect durable. It may have to be done
+	// again with another batch; only when one is durable, what Keep returned with it
+	// is called, which must not block. A *event.Failure refuses the effect.
+	Keep(b *store.Batch, o *stage.Origin, e event.Effect) (kept func(), err error)
+}
+
+// UseKeepers says who keeps timers and calls; without one they are refused. Call
+// it before Start.
+func (r *Router) UseKeepers(timers, calls Keeper) { r.timers, r.calls = timers, calls }
+
+// keep hands an effect to its keeper.
+func (s *shard) keep(p *plan, j *job, to Keeper, limit int, e event.Effect) error {
+	if to == nil {
+		return &event.Failure{Message: fmt.Sprintf("the plugin %s asked for %T, which this gateway does not offer", p.plugin.Name(), e)}
+	}
+	in := &j.in.Event
+	o := &stage.Origin{Plugin: p.plugin.Name(), Application: in.Application, Device: in.Device, Limit: limit}
+	if in.Sender == j.key.device { // else another device's connection carried it
+		o.Sender = in.Sender
+	}
+	o.Traceparent, _ = in.Extension("traceparent")
+	kept, err := to.Keep(&s.batch, o, e)
+	if err != nil {
+		return fmt.Errorf("the plugin %s: %w", p.plugin.Name(), err)
+	}
+	p.kept = append(p.kept, kept)
+	return nil
+}
+
+// SubmitDue hands an event to the plugin that it comes back to: what it set a
+// timer for, the answer to a call. due is what the event stands for in the
+// store: its Expect and Deletes are committed with whatever becomes of the event,
+// so that the event is handled once. Where the Expect no longer holds, the event
+// was overtaken and nothing is done. An outcome other than Unavailable says that
+// there is no need to submit it again. Otherwise it is like Submit.
+func (r *Router) SubmitDue(plugin string, in *event.Inbound, due *store.Batch, done func(stage.Outcome)) {
+	r.metrics.received.Add(1)
+	j := &job{in: in, due: due, handler: r.handlers[plugin], done: done}
+	if j.handler == nil {
+		r.metrics.unavailable.Add(1)
+		done(stage.Outcome{Unavailable: true, Reason: "there is no plugin " + plugin})
+		return
+	}
+	j.key = deviceKey{in.Event.Application, orderKey(in)}
+	if in.Event.Sender == "" && in.Event.Device != "" {
+		in.Event.Sender = r.carrier(in.Event.Application, in.Event.Device)
+	}
+	r.enqueue(j)
+}
+
+// Lanes returns how many lanes there are.
+func (r *Router) Lanes() int { return len(r.shards) }
+
+// Lane returns the number of the lane, from 0, that an event for SubmitDue will
+// take. Events of different lanes do not wait for each other.
+func (r *Router) Lane(in *event.Inbound) int {
+	return r.shardOf(deviceKey{in.Event.Application, orderKey(in)})
+}
+
+// first returns the handler that an event goes to first, and the routes that it
+// can be passed on to.
+func (r *Router) first(j *job) (Handler, []boundRoute) {
+	routes := r.routesOf(j.in.Event.Application)
+	if j.handler == nil {
+		return next(routes, j.in)
+	}
+	for i := range routes {
+		if routes[i].handler == j.handler {
+			return j.handler, routes[i+1:]
+		}
+	}
+	return j.handler, nil
+}
+
+// claim adds to the batch what the event stands for.
+func (s *shard) claim(j *job) {
+	if j.due != nil {
+		s.batch.Expect = append(s.batch.Expect, j.due.Expect...)
+		s.batch.Deletes = append(s.batch.Deletes, j.due.Deletes...)
+	}
+}
+
+// overtaken ends a job whose event no longer stands for anything.
+func (s *shard) overtaken(j *job) bool {
+	if j.due == nil {
+		return false
+	}
+	for _, x := range j.due.Expect {
+		if _, rev, err := s.r.store.Get(x.Key); err == nil && rev != x.Revision {
+			s.r.finish(j, stage.Outcome{Code: stage.NoMatchingSubscribers, Reason: "it was replaced or removed meanwhile"})
+			return true
+		}
+	}
+	return false
+}
+
+// conclude ends a job without the effects of a plugin: with what is in the batch
+// and what the event stands for. counter, which may be nil, counts it.
+func (s *shard) conclude(j *job, out stage.Outcome, counter *atomic.Uint64) {
+	s.claim(j)
+	if s.idle() {
+		s.r.finish(j, out)
+		return
+	}
+	err := s.r.store.Commit(&s.batch, func(err error) {
+		if err != nil {
+			s.unavailable(j, err)
+			return
+		}
+		if counter != nil {
+			counter.Add(1)
+		}
+		s.r.finish(j, out)
+	})
+	if err != nil && !(errors.Is(err, store.ErrConflict) && s.overtaken(j)) {
+		s.unavailable(j, err)
+	}
+}

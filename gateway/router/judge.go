@@ -1,0 +1,85 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tributary.io/gateway/plugin"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
+)
+
+// Judge has a plugin judge the credentials of a connect event, which is neither
+// changed nor kept. It returns the *event.Allow or *event.Deny that the plugin
+// answered with; an Allow stays within the plugin's grant and names its
+// application. The handler runs in the instance of the client's shard, one judgement per
+// shard at a time, so that strangers do not crowd out devices. It may read the
+// plugin's state of the event's application, or where that has none, of the only
+// one that the plugin judges for. It can do nothing else: a verdict is asked for
+// as often as somebody knocks, and leaves no trace.
+//
+// An error says that there is no verdict. It holds nothing that the plugin said,
+// since that may have come from the credentials. Judge may be called from any
+// goroutine while the router runs.
+func (r *Router) Judge(ctx context.Context, name string, in *event.Inbound) (event.Effect, error) {
+	h := r.handlers[name]
+	switch {
+	case h == nil:
+		return nil, fmt.Errorf("there is no plugin %q to judge credentials: declare it as [plugins.%[1]s] in gateway.toml", name)
+	case len(h.Limits().Judges) == 0:
+		return nil, fmt.Errorf("the plugin %s may not judge credentials: see plugins.%[1]s.grant.judge in gateway.toml", name)
+	}
+	asked := *in
+	if apps := h.Limits().Judges; asked.Event.Application == "" && len(apps) == 1 && apps[0] != anyApplication {
+		asked.Event.Application = apps[0]
+	}
+	shard := r.shardOf(deviceKey{asked.Event.Application, asked.Transport.ClientID})
+	select {
+	case r.judging[shard] <- struct{}{}:
+		defer func() { <-r.judging[shard] }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the plugin %s to judge credentials: %w", name, ctx.Err())
+	}
+	for range maxReruns {
+		verdict, err := r.judge(ctx, h, shard, &asked)
+		if !errors.Is(err, store.ErrConflict) {
+			return verdict, err
+		}
+		r.metrics.conflicts.Add(1)
+	}
+	return nil, fmt.Errorf("the state that the plugin %s read to judge credentials kept changing", name)
+}
+
+func (r *Router) judge(ctx context.Context, h Handler, shard int, in *event.Inbound) (event.Effect, error) {
+	var read store.Batch
+	var st plugin.StateReader
+	if in.Event.Application != "" {
+		st = &stateReader{store: r.store, batch: &read, prefix: statePrefix(in.Event.Application, h.Name())}
+	}
+	now := in.Event.Time
+	if now.IsZero() {
+		now = time.Now()
+	}
+	res, err := h.Handle(ctx, shard, in, now, st)
+	if len(read.Expect)+len(read.ExpectRanges) > 0 {
+		if err := r.store.Commit(&read, nil); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("judging credentials: %w", err)
+	case res.Failure != nil:
+		return nil, fmt.Errorf("the plugin %s failed to judge credentials (code %#x); what it said is left out, since it may hold them", h.Name(), res.Failure.Code)
+	case len(res.Effects) == 1:
+		switch e := res.Effects[0].(type) {
+		case *event.Allow:
+			return e, nil
+		case *event.Deny:
+			return e, nil
+		}
+	}
+	return nil, fmt.Errorf("the plugin %s answered credentials with %d effects: it must be one, allow or deny", h.Name(), len(res.Effects))
+}

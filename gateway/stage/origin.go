@@ -1,0 +1,29 @@
+package stage
+
+import "tributary.io/sdk-plugin/event"
+
+// Origin is where an effect comes from that is done later: the plugin that wants
+// it, and the event that made it want it. What comes of the effect is an event of
+// the same plugin, application and device, in the same order.
+type Origin struct {
+	Plugin      string
+	Application string
+	Device      string
+	// Sender spoke for the device; empty where that is to be found out again, as
+	// for a command.
+	Sender      string
+	Traceparent string // empty: none
+	// Limit is how many of the kind the plugin may have at once in the
+	// application; 0: as many as whoever keeps them allows.
+	Limit int
+}
+
+// Event begins the event that comes of the effect.
+func (o *Origin) Event(typ, subject string) event.Event {
+	e := event.Event{Type: typ, Source: Source(o.Application, o.Device), Subject: subject,
+		Application: o.Application, Device: o.Device, Sender: o.Sender}
+	if o.Traceparent != "" {
+		e.SetExtension("traceparent", o.Traceparent)
+	}
+	return e
+}
