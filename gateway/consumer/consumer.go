@@ -9,7 +9,7 @@
 // the gateway repeats some records and never skips one. Records that are handed
 // out for the first time go out in the order of the log; repeated ones first.
 //
-// Lock order: Consumer.mu, group.mu, watched.mu. No lock is held while a receiver's
+// Lock order: Consumer.flushing, Consumer.mu, group.mu, watched.mu. No lock is held while a receiver's
 // deliver function runs or while the store is read.
 package consumer
 
@@ -82,6 +82,8 @@ type Consumer struct {
 	store    Store
 	registry Registry
 	log      *slog.Logger
+
+	flushing sync.Mutex // held while positions are stored or deleted
 
 	mu     sync.Mutex
 	groups map[groupKey]*group

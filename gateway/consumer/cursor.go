@@ -26,6 +26,8 @@ func (c *Consumer) idle(g *group) {
 // flush stores every changed position in one commit and waits until it is
 // durable. Positions of groups in use are stored again before they expire.
 func (c *Consumer) flush() error {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
 	c.mu.Lock()
 	now := time.Now()
 	var b store.Batch
@@ -99,29 +101,7 @@ func (c *Consumer) Metrics() []stage.Metric {
 		{Name: "tributary_consumer_redelivered_total", Help: "Records handed out again because a member left without acknowledging them.", Kind: stage.CounterMetric, Value: float64(c.stats.redelivered.Load())},
 		{Name: "tributary_consumer_read_errors_total", Help: "Times that a log could not be read for a consumer.", Kind: stage.CounterMetric, Value: float64(c.stats.readErrors.Load())},
 	}
-	type position struct {
-		committed uint64
-		members   int
-		out       int
-	}
-	groups := map[groupKey]position{}
-	_ = c.store.Scan(store.Cursor, "", func(name string, v []byte, _ store.Revision) bool {
-		l, group := splitCursor(name)
-		if len(v) == 8 {
-			groups[groupKey{log: l, name: group}] = position{committed: binary.BigEndian.Uint64(v)}
-		}
-		return len(groups) < maxGroupMetrics
-	})
-	c.mu.Lock()
-	for k, g := range c.groups {
-		if k.name == "" {
-			continue
-		}
-		g.mu.Lock()
-		groups[k] = position{g.committed(), len(g.members), len(g.out)}
-		g.mu.Unlock()
-	}
-	c.mu.Unlock()
+	groups := c.positions("", maxGroupMetrics)
 	for k, p := range groups {
 		_, next, err := c.store.Bounds(k.log)
 		if err != nil {

@@ -53,6 +53,9 @@ func (f *fakeStore) Commit(b *store.Batch, done func(error)) error {
 	for _, p := range b.Puts {
 		f.keys[p.Key] = slices.Clone(p.Value)
 	}
+	for _, k := range b.Deletes {
+		delete(f.keys, k)
+	}
 	f.mu.Unlock()
 	done(nil)
 	for _, fn := range wake {

@@ -1,0 +1,106 @@
+package consumer
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+)
+
+// position is where a durable group is.
+type position struct {
+	committed uint64
+	members   int
+	out       int
+}
+
+// positions returns where the durable groups are, connected or not, of the logs
+// whose names begin with prefix; at most limit of those that are not connected.
+func (c *Consumer) positions(prefix string, limit int) map[groupKey]position {
+	groups := map[groupKey]position{}
+	_ = c.store.Scan(store.Cursor, prefix, func(name string, v []byte, _ store.Revision) bool {
+		l, group := splitCursor(name)
+		if len(v) == 8 {
+			groups[groupKey{log: l, name: group}] = position{committed: binary.BigEndian.Uint64(v)}
+		}
+		return len(groups) < limit
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, g := range c.groups {
+		if k.name == "" || !strings.HasPrefix(string(k.log)+"\x00", prefix) {
+			continue
+		}
+		g.mu.Lock()
+		groups[k] = position{g.committed(), len(g.members), len(g.out)}
+		g.mu.Unlock()
+	}
+	return groups
+}
+
+// Groups returns the durable groups of an application, by their names.
+func (c *Consumer) Groups(application string) []stage.Group {
+	var list []stage.Group
+	for _, l := range []store.Log{store.Events(application), store.Quarantine(application)} {
+		_, next, err := c.store.Bounds(l)
+		if err != nil {
+			c.log.Error("a log could not be read for the list of its groups", "log", string(l), "error", err)
+			continue
+		}
+		for k, p := range c.positions(string(l)+"\x00", c.cfg.MaxGroups) {
+			list = append(list, stage.Group{
+				Application: application, Quarantine: l == store.Quarantine(application), Name: k.name,
+				Position: p.committed, Lag: next - min(p.committed, next), Members: p.members, InFlight: p.out,
+			})
+		}
+	}
+	slices.SortFunc(list, func(a, b stage.Group) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Position, b.Position))
+	})
+	return list
+}
+
+// DeleteGroup forgets a durable group that nobody is connected to; when it comes
+// back it is a new one. The error is a *stage.Fault where that cannot be.
+func (c *Consumer) DeleteGroup(application string, quarantine bool, name string) error {
+	l := store.Events(application)
+	if quarantine {
+		l = store.Quarantine(application)
+	}
+	key := groupKey{log: l, name: name}
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.groups[key]
+	stored, _, err := c.store.Get(cursorKey(key))
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the position of group %q: %w", name, err)
+	case g == nil && stored == nil || name == "":
+		return &stage.Fault{Kind: stage.NotFound, Reason: fmt.Sprintf("there is no group %s", name)}
+	}
+	if g != nil {
+		g.mu.Lock()
+		members, pumping := len(g.members), g.pumping
+		g.mu.Unlock()
+		if members > 0 || pumping {
+			return &stage.Fault{Kind: stage.Conflict, Reason: fmt.Sprintf("the group %s is in use; end its connections first", name)}
+		}
+		c.forget(g)
+	}
+	// Nobody can join while c.mu is held, so whoever comes next finds no position.
+	done := make(chan error, 1)
+	err = c.store.Commit(&store.Batch{Deletes: []store.Key{cursorKey(key)}}, func(err error) { done <- err })
+	if err == nil {
+		err = <-done
+	}
+	if err != nil {
+		return fmt.Errorf("deleting the position of group %q: %w", name, err)
+	}
+	return nil
+}
