@@ -1,0 +1,173 @@
+// Package auth says who connects and what they may do. A listener has a chain of
+// methods that are tried in order: passwords, API keys and certificates that the
+// registry knows, tokens, certificates by their names, web services and plugins
+// that vouch for devices, SCRAM, credentials in each message, and anonymity.
+//
+// A method that accepts ends the chain, and so does one that refuses somebody whom
+// it knows. Unknown and wrong credentials look the same: the next method is tried,
+// and in the end there is one refusal for all. Where a method could not decide and
+// no other accepted, nobody gets in.
+//
+// It imports stage and event; the registry and the plugins are interfaces here.
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/stage"
+)
+
+// Auth holds the methods of authentication that the settings declare, with what
+// they remember; listeners share it. It is safe for concurrent use.
+type Auth struct {
+	dir       Directory
+	log       *slog.Logger
+	now       func() time.Time
+	digests   *digester
+	methods   map[string]method
+	perMethod map[string]*counters // as methods
+}
+
+// counters counts the decisions of one method.
+type counters struct {
+	accepted, refused, undecided atomic.Uint64
+}
+
+// New makes the methods that a configuration declares. It reads the TLS files,
+// but speaks to nobody: identity providers and services may come up later. judge
+// may be nil where no plugin judges.
+func New(cfg Config, dir Directory, judge Judge, log *slog.Logger) (*Auth, error) {
+	return newAuth(cfg, dir, judge, log, time.Now)
+}
+
+func newAuth(cfg Config, dir Directory, judge Judge, log *slog.Logger, now func() time.Time) (*Auth, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Auth{dir: dir, log: log, now: now, digests: newDigester(), perMethod: map[string]*counters{}}
+	a.methods = map[string]method{
+		"password":    passwordMethod{dir},
+		"apikey":      keyMethod{dir},
+		"certificate": fingerprintMethod{dir},
+		"anonymous":   anonymousMethod{dir},
+		"scram":       &scramMethod{auth: a},
+		"properties":  newProperties(a, cfg.Properties),
+	}
+	var errs []error
+	add := func(kind, name string, m method, err error) {
+		if err != nil {
+			err = fmt.Errorf("auth.%s.%s: %w", kind, name, err)
+		}
+		errs = append(errs, err)
+		a.methods[kind+"."+name] = m
+	}
+	for name, c := range cfg.OIDC {
+		m, err := newOIDC(a, name, c)
+		add("oidc", name, m, err)
+	}
+	for name, c := range cfg.Certificate {
+		m, err := newCertificates(a, name, c)
+		add("certificate", name, m, err)
+	}
+	for name, c := range cfg.HTTP {
+		m, err := newCallout(a, name, c)
+		add("http", name, m, err)
+	}
+	for name, c := range cfg.Plugin {
+		add("plugin", name, newVerdicts(a, name, c, judge), nil)
+	}
+	for name := range a.methods {
+		a.perMethod[name] = new(counters)
+	}
+	return a, errors.Join(errs...)
+}
+
+// Methods returns what may stand in the auth list of a listener with these
+// settings, sorted.
+func (c Config) Methods() []string {
+	names := []string{"password", "apikey", "certificate", "anonymous", "scram", "properties"}
+	for _, list := range []struct {
+		kind  string
+		names []string
+	}{
+		{"oidc", slices.Collect(maps.Keys(c.OIDC))}, {"certificate", slices.Collect(maps.Keys(c.Certificate))},
+		{"http", slices.Collect(maps.Keys(c.HTTP))}, {"plugin", slices.Collect(maps.Keys(c.Plugin))},
+	} {
+		for _, name := range list.names {
+			names = append(names, list.kind+"."+name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Chain returns the methods of a listener's auth list, in its order.
+func (a *Auth) Chain(methods []string) (*Chain, error) {
+	if len(methods) == 0 {
+		return nil, errors.New("the auth list is empty, so nobody could connect; it may hold " + a.known())
+	}
+	c := &Chain{auth: a}
+	for i, name := range methods {
+		m, ok := a.methods[name]
+		switch {
+		case !ok:
+			return nil, fmt.Errorf("auth has no method %q; there are %s", name, a.known())
+		case slices.Contains(methods[:i], name):
+			return nil, fmt.Errorf("auth names %q twice", name)
+		}
+		c.links = append(c.links, link{name, m, a.perMethod[name]})
+		if p, ok := m.(*propertiesMethod); ok {
+			c.properties = p
+		}
+	}
+	return c, nil
+}
+
+func (a *Auth) known() string {
+	return strings.Join(slices.Sorted(maps.Keys(a.methods)), ", ")
+}
+
+// Changed makes the methods forget what they decided about somebody whose rights
+// changed or went. It has to be called before grants are renewed.
+func (a *Auth) Changed(change stage.Change) {
+	for _, m := range a.methods {
+		if f, ok := m.(interface{ changed(stage.Change) }); ok {
+			f.changed(change)
+		}
+	}
+}
+
+// Metrics returns the counters of all methods.
+func (a *Auth) Metrics() []stage.Metric {
+	var out []stage.Metric
+	for _, name := range slices.Sorted(maps.Keys(a.methods)) {
+		label := stage.Label{Name: "method", Value: name}
+		n := a.perMethod[name]
+		for _, v := range []struct {
+			verdict string
+			count   *atomic.Uint64
+		}{{"accepted", &n.accepted}, {"refused", &n.refused}, {"undecided", &n.undecided}} {
+			out = append(out, stage.Metric{Name: "tributary_auth_decisions_total", Kind: stage.CounterMetric,
+				Help:   "Credentials that a method of authentication judged, by verdict.",
+				Labels: []stage.Label{label, {Name: "verdict", Value: v.verdict}}, Value: float64(v.count.Load())})
+		}
+		if m, ok := a.methods[name].(interface{ cacheHits() uint64 }); ok {
+			out = append(out, stage.Metric{Name: "tributary_auth_cache_hits_total", Kind: stage.CounterMetric,
+				Help:   "Questions that a method of authentication answered from memory.",
+				Labels: []stage.Label{label}, Value: float64(m.cacheHits())})
+		}
+		if m, ok := a.methods[name].(interface{ latency() *stage.Histogram }); ok {
+			out = append(out, stage.Metric{Name: "tributary_auth_request_seconds", Kind: stage.HistogramMetric,
+				Help:   "Time until a service that judges credentials answered.",
+				Labels: []stage.Label{label}, Hist: m.latency()})
+		}
+	}
+	return out
+}

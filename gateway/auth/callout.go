@@ -1,0 +1,294 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"tributary.io/gateway/stage"
+)
+
+// What may stand in the bodies of requests.
+const (
+	connectPlaceholders = "username clientid password peerhost peerport protocol listener cert_common_name cert_subject"
+	aclPlaceholders     = "username clientid application device action access topic qos retain"
+)
+
+// calloutMethod asks a web service, in the way of EMQX's HTTP authenticator and
+// authorizer: the answer's "result" is allow, deny or ignore.
+type calloutMethod struct {
+	auth  *Auth
+	name  string // http.<name>
+	cfg   HTTP
+	hc    *http.Client
+	slots chan struct{} // one per request that is under way
+	took  stage.Histogram
+
+	connects *cache[*answer]
+	topics   *cache[topicAnswer]
+}
+
+// topicAnswer is what was answered about a topic.
+type topicAnswer struct {
+	grant *stage.Grant // of whom was asked
+	allow bool
+}
+
+func newCallout(a *Auth, name string, cfg HTTP) (*calloutMethod, error) {
+	hc, err := newClient(cfg.TLS, cfg.Timeout, cfg.MaxConcurrent)
+	if err != nil {
+		return nil, err
+	}
+	return &calloutMethod{auth: a, name: "http." + name, cfg: cfg, hc: hc, slots: make(chan struct{}, cfg.MaxConcurrent),
+		connects: newCache[*answer](cfg.CacheEntries, a.now), topics: newCache[topicAnswer](cfg.CacheEntries, a.now)}, nil
+}
+
+func (m *calloutMethod) latency() *stage.Histogram { return &m.took }
+func (m *calloutMethod) cacheHits() uint64         { return m.connects.hits.Load() + m.topics.hits.Load() }
+
+// changed forgets all answers about connections, since they are not kept by whom
+// they are about, and those about topics of whom the change touches.
+func (m *calloutMethod) changed(change stage.Change) {
+	m.connects.drop(func(*answer) bool { return true })
+	m.topics.drop(func(t topicAnswer) bool { return change.Touches(t.grant) })
+}
+
+// judge asks about a connection that presents anything at all.
+func (m *calloutMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+	if c.Username == "" && !c.HasPassword && len(c.Certificates) == 0 {
+		return nil, errOther
+	}
+	body := m.body(m.cfg.Body, func(name string) string { return connectValue(c, name) })
+	key := m.auth.digests.sum(string(body), c.ClientID, c.Username, string(c.Password))
+	a, ok, mark := m.connects.get(key)
+	if !ok {
+		var err error
+		if a, err = m.askConnect(ctx, body); err != nil {
+			return nil, err
+		}
+		ttl := m.cfg.CacheTTL
+		if a.Result != "allow" {
+			ttl = m.cfg.CacheDenyTTL
+		}
+		m.connects.put(key, mark, a, earlier(m.auth.now().Add(ttl), a.expires))
+	}
+	return m.decide(ctx, a, c)
+}
+
+// connectValue is what a placeholder of a connection's request stands for.
+func connectValue(c *stage.Credentials, name string) string {
+	switch name {
+	case "username":
+		return c.Username
+	case "clientid":
+		return c.ClientID
+	case "password":
+		return string(c.Password)
+	case "peerhost":
+		return c.Peer.Addr().Unmap().String()
+	case "peerport":
+		return strconv.Itoa(int(c.Peer.Port()))
+	case "protocol":
+		return c.Protocol
+	case "listener":
+		return c.Listener
+	}
+	if len(c.Certificates) == 0 {
+		return ""
+	}
+	if name == "cert_subject" {
+		return c.Certificates[0].Subject.String()
+	}
+	return c.Certificates[0].Subject.CommonName
+}
+
+// decide makes a decision of what the service answered.
+func (m *calloutMethod) decide(ctx context.Context, a *answer, c *stage.Credentials) (*decision, error) {
+	switch {
+	case a.Result == "ignore":
+		return nil, refusedCredentials()
+	case a.Result == "deny":
+		return nil, notAuthorized("the connection is not allowed")
+	case !a.expires.IsZero() && !m.auth.now().Before(a.expires):
+		return nil, refusedCredentials()
+	}
+	d := &decision{username: c.Username, expires: a.expires, ask: m.cfg.ACLURL != "" && !a.Superuser}
+	device := a.Attributes["device"]
+	if device == "" {
+		device = expand(m.cfg.Device, func(name string) string { return connectValue(c, name) })
+	}
+	by := m.name + "/" + c.Username
+	if device == "" {
+		d.grant = stranger(m.name, c.Username)
+		d.grant.Read, d.grant.Write = m.cfg.Read, m.cfg.Write
+		return d, nil
+	}
+	d.credential = by
+	g, err := m.auth.vouch(ctx, by, &m.cfg.Realm, a.Attributes["application"], device)
+	if err != nil {
+		return nil, err
+	}
+	d.grant = g
+	switch {
+	case a.Superuser:
+		d.fixed, d.publish, d.subscribe = true, []string{"#"}, []string{"#"}
+		super := *g
+		super.Read, super.Write = m.cfg.Read, m.cfg.Write
+		d.grant = &super
+	case a.rules:
+		d.fixed, d.publish, d.subscribe = true, a.publish, a.subscribe
+	}
+	return d, nil
+}
+
+// askConnect returns what the service says to a connection.
+func (m *calloutMethod) askConnect(ctx context.Context, body []byte) (*answer, error) {
+	status, content, err := m.post(ctx, m.cfg.URL, body)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("asking %s about a connection: %w", m.name, err)
+	case status >= 400 && status < 500: // as EMQX has it
+		return &answer{Result: "ignore"}, nil
+	case status != http.StatusOK && status != http.StatusNoContent:
+		return nil, fmt.Errorf("asking %s about a connection: it answered with status %d", m.name, status)
+	}
+	a, err := parseAnswer(content)
+	if err != nil {
+		return nil, fmt.Errorf("asking %s about a connection: %w", m.name, err)
+	}
+	return a, nil
+}
+
+// authorize asks about one topic. Whatever is not an answer refuses.
+func (m *calloutMethod) authorize(ctx context.Context, g *stage.Grant, act stage.Action, topic string, qos byte, retain bool) error {
+	body := m.body(m.cfg.ACLBody, func(name string) string { return aclValue(g, name, act, topic, qos, retain) })
+	key := m.auth.digests.sum("acl", string(body), g.Principal)
+	t, ok, mark := m.topics.get(key)
+	if !ok {
+		var err error
+		if t.allow, err = m.askTopic(ctx, body); err != nil {
+			m.auth.log.Warn("a topic could not be judged", "method", m.name, "principal", g.Principal, "error", err)
+			return &stage.Error{Code: stage.NotAuthorized, Reason: "the service that decides about topics does not answer"}
+		}
+		t.grant = g
+		ttl := m.cfg.CacheTTL
+		if !t.allow {
+			ttl = m.cfg.CacheDenyTTL
+		}
+		m.topics.put(key, mark, t, m.auth.now().Add(ttl))
+	}
+	if !t.allow {
+		return notAuthorized("the topic is not allowed")
+	}
+	return nil
+}
+
+// aclValue is what a placeholder of a topic's request stands for.
+func aclValue(g *stage.Grant, name string, act stage.Action, topic string, qos byte, retain bool) string {
+	switch name {
+	case "username":
+		return g.Names.Username
+	case "clientid":
+		return g.Names.ClientID
+	case "application":
+		return g.Application
+	case "device":
+		return g.Device
+	case "action":
+		return act.String()
+	case "access": // of EMQX 4 and NanoMQ
+		if act == stage.Subscribe {
+			return "1"
+		}
+		return "2"
+	case "topic":
+		return topic
+	case "qos":
+		return strconv.Itoa(int(qos))
+	}
+	return strconv.FormatBool(retain)
+}
+
+// askTopic returns whether the service allows a topic. It does not say so of one
+// that it ignores: the grant allows that already.
+func (m *calloutMethod) askTopic(ctx context.Context, body []byte) (bool, error) {
+	status, content, err := m.post(ctx, m.cfg.ACLURL, body)
+	switch {
+	case err != nil:
+		return false, err
+	case status >= 400 && status < 500:
+		return false, nil
+	case status != http.StatusOK && status != http.StatusNoContent:
+		return false, fmt.Errorf("it answered with status %d", status)
+	}
+	a, err := parseAnswer(content)
+	return err == nil && a.Result != "deny", err
+}
+
+// body encodes the members of a request.
+func (m *calloutMethod) body(members map[string]string, value func(name string) string) []byte {
+	filled := make(map[string]string, len(members))
+	form := make(url.Values, len(members))
+	for name, template := range members {
+		filled[name] = expand(template, value)
+		form.Set(name, filled[name])
+	}
+	if m.cfg.Encoding == "form" {
+		return []byte(form.Encode())
+	}
+	out, _ := json.Marshal(filled) // texts by text can always be encoded
+	return out
+}
+
+// post sends a request when its turn comes, within the timeout.
+func (m *calloutMethod) post(ctx context.Context, to string, body []byte) (status int, content []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	defer cancel()
+	select {
+	case m.slots <- struct{}{}:
+		defer func() { <-m.slots }()
+	case <-ctx.Done():
+		return 0, nil, fmt.Errorf("waiting for one of %d requests to end: %w", m.cfg.MaxConcurrent, ctx.Err())
+	}
+	begin := time.Now()
+	defer func() { m.took.Observe(time.Since(begin)) }()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, errors.New("the URL cannot be used")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if m.cfg.Encoding == "form" {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	req.Header.Set("Accept", "application/json")
+	for name, value := range m.cfg.Headers {
+		req.Header.Set(name, value)
+	}
+	resp, err := m.hc.Do(req)
+	if err != nil {
+		var outer *url.Error // whose text holds the URL, and that may hold a secret
+		if errors.As(err, &outer) {
+			err = outer.Err
+		}
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	content, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(content) > maxAnswer {
+		err = fmt.Errorf("it answered with more than %d bytes", maxAnswer)
+	}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil && resp.StatusCode == http.StatusOK &&
+		len(bytes.TrimSpace(content)) > 0 && kind != "application/json" && !strings.HasSuffix(kind, "+json") {
+		err = fmt.Errorf("it answered with content of type %q and not application/json", kind)
+	}
+	return resp.StatusCode, content, err
+}

@@ -1,0 +1,57 @@
+package auth
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// maxAnswer bounds what a service may answer.
+const maxAnswer = 1 << 20
+
+// errRedirect ends a request whose answer sends us elsewhere: what we present is
+// for the configured address only.
+var errRedirect = errors.New("the service answered with a redirection, which is not followed; set its final URL")
+
+// newClient returns a client for one service.
+func newClient(t TLS, timeout time.Duration, connections int) (*http.Client, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("reading tls_ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls_ca: %s holds no certificate in PEM", t.CA)
+		}
+	}
+	if t.Certificate != "" {
+		if _, err := tls.LoadX509KeyPair(t.Certificate, t.Key); err != nil {
+			return nil, fmt.Errorf("reading tls_certificate and tls_key: %w", err)
+		}
+		// Read for each connection, so that it can be renewed without a restart.
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+			return &pair, err
+		}
+	}
+	return &http.Client{
+		Timeout:       timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return errRedirect },
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: timeout}).DialContext,
+			TLSClientConfig:     conf,
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: connections,
+			IdleConnTimeout:     90 * time.Second,
+			TLSHandshakeTimeout: timeout,
+		},
+	}, nil
+}

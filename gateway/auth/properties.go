@@ -1,0 +1,98 @@
+package auth
+
+import (
+	"context"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// propertiesMethod judges credentials that each message carries. In a listener's
+// chain it makes every device's publish need them, whichever method let the
+// connection in.
+type propertiesMethod struct {
+	auth    *Auth
+	cfg     Properties
+	secrets []string
+	known   *cache[*stage.Grant]
+}
+
+func newProperties(a *Auth, cfg Properties) *propertiesMethod {
+	return &propertiesMethod{auth: a, cfg: cfg, secrets: []string{cfg.Key}, known: newCache[*stage.Grant](cfg.CacheEntries, a.now)}
+}
+
+func (m *propertiesMethod) cacheHits() uint64 { return m.known.hits.Load() }
+
+func (m *propertiesMethod) changed(change stage.Change) {
+	m.known.drop(func(g *stage.Grant) bool { return change.Touches(g) })
+}
+
+// judge lets a connection without credentials in, which may do nothing by itself.
+func (m *propertiesMethod) judge(_ context.Context, c *stage.Credentials) (*decision, error) {
+	if m.cfg.Application == "" || c.Username != "" || c.HasPassword {
+		return nil, errOther
+	}
+	g := stranger("properties", m.cfg.Application+"/"+c.ClientID)
+	g.Application = m.cfg.Application
+	m.mark(g)
+	return &decision{grant: g}, nil
+}
+
+// mark makes a grant need credentials in each message.
+func (m *propertiesMethod) mark(g *stage.Grant) {
+	g.PerMessage, g.Secrets = true, m.secrets
+}
+
+// message judges the credentials of a message: those of the connection's device
+// or of any other of its application, such as a child of it. Only what was right
+// is remembered.
+func (m *propertiesMethod) message(ctx context.Context, g *stage.Grant, properties []event.Property) (*stage.Grant, error) {
+	device, ok1 := single(properties, m.cfg.Device)
+	key, ok2 := single(properties, m.cfg.Key)
+	if !ok1 || !ok2 || !plainName(device) || key == "" {
+		return nil, notAuthorized("the message needs one user property " + m.cfg.Device + " and one " + m.cfg.Key)
+	}
+	digest := m.auth.digests.sum(g.Application, device, key, g.Names.ClientID)
+	own, ok, mark := m.known.get(digest)
+	if ok {
+		if expired(own, m.auth) {
+			return nil, notAuthorized("the credentials have expired")
+		}
+		return own, nil
+	}
+	found, err := m.auth.dir.DeviceKey(ctx, g.Application, device, []byte(key))
+	if err != nil {
+		return nil, wrongInMessage(err)
+	}
+	renamed := *found
+	own = &renamed
+	own.Method = "properties"
+	own.Names = stage.Placeholders{Application: own.Application, Device: own.Device, ClientID: g.Names.ClientID}
+	fill(own)
+	m.known.put(digest, mark, own, m.auth.now().Add(m.cfg.CacheTTL))
+	return own, nil
+}
+
+func expired(g *stage.Grant, a *Auth) bool { return !g.Expires.IsZero() && !a.now().Before(g.Expires) }
+
+// wrongInMessage is a refusal as acknowledgements of messages have it: they know
+// no bad credentials (section 3.4.2.1).
+func wrongInMessage(err error) error {
+	if isBad(err) {
+		return notAuthorized("the credentials in the message are wrong")
+	}
+	return err
+}
+
+// single returns the value of a property that is there exactly once.
+func single(properties []event.Property, name string) (value string, ok bool) {
+	for i := range properties {
+		if properties[i].Name == name {
+			if ok {
+				return "", false
+			}
+			value, ok = properties[i].Value, true
+		}
+	}
+	return value, ok
+}

@@ -1,0 +1,112 @@
+package auth
+
+import (
+	"context"
+	"errors"
+
+	"github.com/xdg-go/scram"
+
+	"tributary.io/gateway/stage"
+)
+
+// scramName is the SASL mechanism of RFC 7677.
+const scramName = "SCRAM-SHA-256"
+
+// maxScram bounds a client's message.
+const maxScram = 4096
+
+// scramMethod has clients prove that they know a password without telling it. It
+// takes no credentials of a CONNECT itself.
+type scramMethod struct{ auth *Auth }
+
+func (*scramMethod) judge(context.Context, *stage.Credentials) (*decision, error) {
+	return nil, errOther
+}
+
+func (m *scramMethod) begin(ctx context.Context, ch *Chain, l link, c *stage.Credentials) *scramExchange {
+	return &scramExchange{ctx: ctx, chain: ch, link: l, credentials: c}
+}
+
+// scramExchange is the server's side: client-first, server-first, client-final and
+// server-final (RFC 5802 section 5). An unknown user name goes the same way, and
+// fails where a wrong password does. Channel binding is not offered.
+type scramExchange struct {
+	ctx         context.Context // of the exchange
+	chain       *Chain
+	link        link
+	credentials *stage.Credentials
+
+	talk     *scram.ServerConversation
+	over     bool
+	username string
+	grant    *stage.Grant
+	refusal  error // of the directory, told to who proves the password
+	failure  error // the directory could not decide
+}
+
+// Next implements stage.Exchange.
+func (e *scramExchange) Next(data []byte) ([]byte, *stage.Grant, error) {
+	answer, g, err := e.next(data)
+	if err != nil || g != nil {
+		e.over = true
+		err = e.chain.told(e.ctx, e.link, err)
+		if refusal := (*stage.Error)(nil); err != nil && !errors.As(err, &refusal) && e.ctx.Err() == nil {
+			err = undecidable()
+		}
+	}
+	return answer, g, err
+}
+
+func (e *scramExchange) next(data []byte) ([]byte, *stage.Grant, error) {
+	if e.over || len(data) == 0 || len(data) > maxScram {
+		return nil, nil, refusedCredentials()
+	}
+	if e.talk == nil {
+		if err := e.start(); err != nil {
+			return nil, nil, err
+		}
+	}
+	answer, err := e.talk.Step(string(data))
+	switch {
+	case e.failure != nil:
+		return nil, nil, e.failure
+	case err != nil: // its text may show what the client sent
+		return nil, nil, refusedCredentials()
+	case !e.talk.Done():
+		if e.credentials.Username != "" && e.credentials.Username != e.talk.Username() || e.talk.AuthzID() != "" && e.talk.AuthzID() != e.talk.Username() {
+			return nil, nil, refusedCredentials()
+		}
+		return []byte(answer), nil, nil
+	case !e.talk.Valid() || e.refusal == nil && e.grant == nil:
+		return nil, nil, refusedCredentials()
+	case e.refusal != nil:
+		return nil, nil, e.refusal
+	}
+	d := &decision{grant: e.grant, username: e.username}
+	return []byte(answer), e.chain.finish(e.link, d, e.credentials), nil
+}
+
+func (e *scramExchange) start() error {
+	server, err := scram.SHA256.NewServer(e.keys)
+	if err != nil {
+		return err
+	}
+	e.talk = server.NewConversation()
+	return nil
+}
+
+// keys looks a user name up.
+func (e *scramExchange) keys(username string) (scram.StoredCredentials, error) {
+	e.username = username
+	salt, stored, server, iterations, g, err := e.chain.auth.dir.Scram(username)
+	if len(stored) == 0 || len(server) == 0 || iterations < 1 {
+		if e.failure = err; err == nil {
+			e.failure = errors.New("the registry has no keys for this exchange")
+		}
+		return scram.StoredCredentials{}, e.failure
+	}
+	e.grant, e.refusal = g, err
+	return scram.StoredCredentials{
+		KeyFactors: scram.KeyFactors{Salt: string(salt), Iters: iterations}, StoredKey: stored, ServerKey: server,
+	}, nil
+}

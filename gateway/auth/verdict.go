@@ -1,0 +1,161 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// verdictMethod has a plugin judge connections.
+type verdictMethod struct {
+	auth   *Auth
+	name   string // plugin.<plugin>
+	plugin string
+	cfg    Plugin
+	judges Judge
+	took   stage.Histogram
+	known  *cache[event.Effect] // *event.Allow or *event.Deny
+}
+
+func newVerdicts(a *Auth, name string, cfg Plugin, judge Judge) *verdictMethod {
+	return &verdictMethod{auth: a, name: "plugin." + name, plugin: name, cfg: cfg, judges: judge,
+		known: newCache[event.Effect](cfg.CacheEntries, a.now)}
+}
+
+func (m *verdictMethod) latency() *stage.Histogram { return &m.took }
+func (m *verdictMethod) cacheHits() uint64         { return m.known.hits.Load() }
+
+// changed forgets all verdicts: what a plugin decides may rest on anything.
+func (m *verdictMethod) changed(stage.Change) {
+	m.known.drop(func(event.Effect) bool { return true })
+}
+
+func (m *verdictMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+	if m.judges == nil {
+		return nil, errors.New("there is no plugin to ask")
+	}
+	in := connectEvent(c, m.auth.now())
+	key := m.auth.digests.sum(string(in.Event.Data), in.Transport.Protocol)
+	verdict, ok, mark := m.known.get(key)
+	if !ok {
+		// Some verdicts rest on the properties, so they are told, and not remembered.
+		var err error
+		if verdict, err = m.ask(ctx, in); err != nil {
+			return nil, err
+		}
+		if len(c.Properties) == 0 {
+			m.known.put(key, mark, verdict, m.until(verdict))
+		}
+	}
+	return m.decide(ctx, verdict, c)
+}
+
+func (m *verdictMethod) ask(ctx context.Context, in *event.Inbound) (event.Effect, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	defer cancel()
+	begin := time.Now()
+	verdict, err := m.judges.Judge(ctx, m.plugin, in)
+	m.took.Observe(time.Since(begin))
+	if err != nil {
+		return nil, fmt.Errorf("asking the plugin %s about a connection: %w", m.plugin, err)
+	}
+	return verdict, nil
+}
+
+func (m *verdictMethod) until(verdict event.Effect) time.Time {
+	if a, ok := verdict.(*event.Allow); ok {
+		return earlier(m.auth.now().Add(m.cfg.CacheTTL), a.Expires)
+	}
+	return m.auth.now().Add(m.cfg.CacheDenyTTL)
+}
+
+// decide makes a decision of a verdict. Filters of the plugin stand in place of
+// the registry's where it gives any.
+func (m *verdictMethod) decide(ctx context.Context, verdict event.Effect, c *stage.Credentials) (*decision, error) {
+	a, ok := verdict.(*event.Allow)
+	if !ok {
+		if _, denied := verdict.(*event.Deny); denied { // its reason may tell too much
+			return nil, notAuthorized("the connection is not allowed")
+		}
+		return nil, fmt.Errorf("the plugin %s answered with neither allow nor deny", m.plugin)
+	}
+	if !a.Expires.IsZero() && !m.auth.now().Before(a.Expires) {
+		return nil, refusedCredentials()
+	}
+	d := &decision{username: c.Username, credential: m.name + "/" + a.Identity, expires: a.Expires}
+	if a.Device == "" {
+		if a.Identity == "" {
+			return nil, fmt.Errorf("the plugin %s allowed nobody: neither device nor identity", m.plugin)
+		}
+		d.grant = stranger(m.name, a.Identity)
+		return d, nil
+	}
+	g, err := m.auth.vouch(ctx, d.credential, &m.cfg.Realm, a.Application, a.Device)
+	if err != nil {
+		return nil, err
+	}
+	d.grant = g
+	if len(a.Publish)+len(a.Subscribe) > 0 {
+		d.fixed, d.publish, d.subscribe = true, a.Publish, a.Subscribe
+	}
+	return d, nil
+}
+
+// connectData is the data of a connect event.
+type connectData struct {
+	Listener       string           `json:"listener"`
+	ClientID       string           `json:"clientId"`
+	Username       string           `json:"username,omitempty"`
+	Password       *string          `json:"password,omitempty"`       // where it is text
+	PasswordBase64 []byte           `json:"passwordBase64,omitempty"` // where it is not
+	PeerHost       string           `json:"peerHost"`
+	Secure         bool             `json:"secure"`
+	Certificate    *certificateData `json:"certificate,omitempty"` // of TLS, verified
+}
+
+type certificateData struct {
+	Subject     string   `json:"subject"`
+	CommonName  string   `json:"commonName"`
+	Issuer      string   `json:"issuer"`
+	DNSNames    []string `json:"dnsNames,omitempty"`
+	Fingerprint string   `json:"fingerprint"` // SHA-256
+	Serial      string   `json:"serial"`      // hexadecimal
+}
+
+// connectEvent is the event in which a plugin sees credentials. It goes to the
+// plugin only, and is neither stored nor logged.
+func connectEvent(c *stage.Credentials, now time.Time) *event.Inbound {
+	d := connectData{Listener: c.Listener, ClientID: c.ClientID, Username: c.Username,
+		PeerHost: c.Peer.Addr().Unmap().String(), Secure: c.Secure}
+	if c.HasPassword {
+		if s := string(c.Password); utf8.ValidString(s) {
+			d.Password = &s
+		} else {
+			d.PasswordBase64 = c.Password
+		}
+	}
+	if len(c.Certificates) > 0 {
+		leaf := c.Certificates[0]
+		sum := sha256.Sum256(leaf.Raw)
+		d.Certificate = &certificateData{leaf.Subject.String(), leaf.Subject.CommonName, leaf.Issuer.String(),
+			leaf.DNSNames, hex.EncodeToString(sum[:]), leaf.SerialNumber.Text(16)}
+	}
+	data, _ := json.Marshal(d) // texts can always be encoded
+	var id [16]byte
+	rand.Read(id[:]) // never fails
+	return &event.Inbound{
+		Event: event.Event{ID: hex.EncodeToString(id[:]), Source: "/listeners/" + c.Listener, Type: event.TypeConnect,
+			Time: now.UTC(), DataContentType: "application/json", Data: data, Text: true},
+		Transport: event.Transport{Protocol: c.Protocol, ClientID: c.ClientID, Username: c.Username,
+			Peer: c.Peer.String(), Properties: c.Properties},
+	}
+}

@@ -1,0 +1,35 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"tributary.io/gateway/stage"
+)
+
+// vouch returns what a device may do that an authority named, within its realm.
+// An empty application is the realm's only one.
+func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, device string) (*stage.Grant, error) {
+	if application == "" && len(r.Applications) == 1 && !strings.HasSuffix(r.Applications[0], "*") {
+		application = r.Applications[0]
+	}
+	if !plainName(application) || !plainName(device) || !within(r.Applications, application) {
+		return nil, refusedCredentials()
+	}
+	g, err := a.dir.Vouch(application, device)
+	if !r.Enroll || !isBad(err) {
+		return g, err
+	}
+	if err := a.dir.Enroll(ctx, application, device, by); err != nil {
+		return nil, fmt.Errorf("registering a device for which %s vouches: %w", by, err)
+	}
+	a.log.Info("device registered", "application", application, "device", device, "by", by)
+	return a.dir.Vouch(application, device)
+}
+
+// stranger is the grant of somebody whom only the method itself knows.
+func stranger(method, name string) *stage.Grant {
+	who := method + "/" + name
+	return &stage.Grant{Principal: who, Namespace: who}
+}
