@@ -108,7 +108,7 @@ type Exchange interface {
 // Connection describes one connection or kept session to operators.
 type Connection struct {
 	Listener    string    `json:"listener"`
-	Protocol    string    `json:"protocol"` // "mqtt/3.1.1", "mqtt/5"
+	Protocol    string    `json:"protocol"`  // "mqtt/3.1.1", "mqtt/5"
 	Namespace   string    `json:"namespace"` // of its grant; with the client id it names the session
 	ClientID    string    `json:"clientId"`
 	Principal   string    `json:"principal"`

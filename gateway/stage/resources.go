@@ -83,7 +83,9 @@ type Credential struct {
 }
 
 // Expired says whether the credential is of no more use.
-func (c *Credential) Expired(now time.Time) bool { return !c.Expires.IsZero() && !now.Before(c.Expires) }
+func (c *Credential) Expired(now time.Time) bool {
+	return !c.Expires.IsZero() && !now.Before(c.Expires)
+}
 
 // CredentialKind is the way in which a credential proves something.
 type CredentialKind string
