@@ -38,6 +38,7 @@ func rules() map[string]rule {
 		"gateway/bench":                {ours: "gateway/listener/mqtt/packet", theirs: "golang.org/x/sync"},
 		"gateway/e2e":                  {},
 		"gateway/consumer":             {ours: "gateway/stage gateway/store sdk-plugin/event"},
+		"gateway/listener/http":        {ours: "gateway/stage sdk-plugin/event"},
 		"gateway/listener/mqtt":        {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event"},
 		"gateway/listener/mqtt/packet": {ours: "sdk-plugin/event"},
 		"gateway/plugin":               {ours: "gateway/plugin/meter gateway/stage sdk-plugin/event sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},

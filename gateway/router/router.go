@@ -219,8 +219,12 @@ func (r *Router) addressee(application, device string) *stage.Error {
 	return nil
 }
 
-// orderKey names the device whose order the event belongs to.
+// orderKey names the device whose order the event belongs to. A user's requests
+// belong to none: each is on its own.
 func orderKey(in *event.Inbound) string {
+	if in.Event.Type == event.TypeRequest && in.Event.Device == "" {
+		return in.Event.ID
+	}
 	if in.Event.Type == event.TypeCommand || in.Event.Sender == "" {
 		return in.Event.Device
 	}

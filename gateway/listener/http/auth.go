@@ -1,0 +1,182 @@
+package http
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// authenticate judges the credentials of a request.
+func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Time) (*stage.Grant, error) {
+	c, err := s.credentials(r)
+	if err != nil {
+		return nil, err
+	}
+	key, reusable := s.known.key(c, r.Header.Get("Authorization"))
+	if reusable {
+		if g := s.known.get(key, now); g != nil {
+			return g, nil
+		}
+	}
+	g, err := s.auth.Connect(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("judging the credentials of a request: %w", err)
+	}
+	if reusable {
+		s.known.put(key, g, now)
+	}
+	return g, nil
+}
+
+// credentials reads what a request proves itself with.
+func (s *Server) credentials(r *http.Request) (*stage.Credentials, error) {
+	c := &stage.Credentials{Listener: s.name, Protocol: "http", Peer: peer(r)}
+	if conn, ok := r.Context().Value(connKey{}).(interface{ Secure() bool }); ok {
+		c.Secure = conn.Secure()
+	}
+	if conn, ok := r.Context().Value(connKey{}).(interface{ Certificates() []*x509.Certificate }); ok {
+		c.Certificates = conn.Certificates()
+	}
+	given := r.Header.Values("Authorization")
+	if len(given) > 1 {
+		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "there is more than one Authorization header"}
+	}
+	c.Properties = headers(r)
+	if len(given) == 0 || given[0] == "" {
+		return c, nil
+	}
+	if user, password, ok := r.BasicAuth(); ok {
+		c.Username, c.HasUsername, c.Password, c.HasPassword = user, true, []byte(password), true
+		return c, nil
+	}
+	token := given[0]
+	if scheme, rest, found := strings.Cut(token, " "); found {
+		switch strings.ToLower(scheme) {
+		case "bearer", "token":
+			token = strings.TrimLeft(rest, " ")
+		default:
+			return nil, &stage.Error{Code: stage.BadCredentials, Reason: "the Authorization scheme must be Basic, Bearer or Token"}
+		}
+	}
+	c.Password, c.HasPassword = []byte(token), true
+	c.Properties = append(c.Properties, event.Property{Name: "authorization", Value: token})
+	return c, nil
+}
+
+// refuseCredentials answers a request whose credentials were not accepted.
+func (s *Server) refuseCredentials(w http.ResponseWriter, r *http.Request, err error) int {
+	var denied *stage.Error
+	if !errors.As(err, &denied) {
+		if r.Context().Err() != nil {
+			return statusGone
+		}
+		s.log.Warn("authentication failed to decide", "peer", r.RemoteAddr, "error", err)
+		w.Header().Set("Retry-After", "1")
+		return refuse(w, http.StatusServiceUnavailable, "the gateway cannot judge credentials at the moment; try again")
+	}
+	status := statusOf(denied.Code)
+	if status == http.StatusForbidden && r.Header.Get("Authorization") == "" {
+		status = http.StatusUnauthorized // credentials may help
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Add("WWW-Authenticate", `Basic realm="tributary", charset="UTF-8"`)
+		w.Header().Add("WWW-Authenticate", `Bearer realm="tributary"`)
+		return refuse(w, status, "credentials are missing or wrong")
+	}
+	return refuse(w, status, denied.Reason)
+}
+
+// known remembers for a while which credentials were accepted, since judging a
+// password is made to be slow. It keeps no credentials, only keyed digests.
+type known struct {
+	ttl time.Duration
+	mac []byte
+
+	mu    sync.Mutex
+	list  map[digest]accepted
+	epoch uint64 // counts what was forgotten, so that a judgement that was under way is not kept
+}
+
+type digest [sha256.Size]byte
+
+type accepted struct {
+	grant *stage.Grant
+	until time.Time
+}
+
+// maxKnown bounds the table; a full one begins anew.
+const maxKnown = 10_000
+
+func newKnown(ttl time.Duration) *known {
+	k := &known{ttl: ttl, mac: make([]byte, sha256.Size), list: map[digest]accepted{}}
+	rand.Read(k.mac) // never fails
+	return k
+}
+
+// lookup is what a judgement is remembered under.
+type lookup struct {
+	digest
+	epoch uint64
+}
+
+// key returns the place of a request's credentials. Without an Authorization
+// header there is nothing slow to judge, and the peer counts.
+func (k *known) key(c *stage.Credentials, authorization string) (_ lookup, ok bool) {
+	if k.ttl == 0 || authorization == "" || len(c.Certificates) > 0 {
+		return lookup{}, false
+	}
+	h := hmac.New(sha256.New, k.mac)
+	fmt.Fprintf(h, "%s\x00%v\x00%s", c.Peer.Addr(), c.Secure, authorization)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return lookup{digest(h.Sum(nil)), k.epoch}, true
+}
+
+func (k *known) get(at lookup, now time.Time) *stage.Grant {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a, ok := k.list[at.digest]
+	if !ok || !now.Before(a.until) {
+		return nil
+	}
+	return a.grant
+}
+
+func (k *known) put(at lookup, g *stage.Grant, now time.Time) {
+	until := now.Add(k.ttl)
+	if !g.Expires.IsZero() && g.Expires.Before(until) {
+		until = g.Expires
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.epoch != at.epoch {
+		return
+	}
+	if len(k.list) >= maxKnown {
+		clear(k.list)
+	}
+	k.list[at.digest] = accepted{g, until}
+}
+
+// forget drops what a change touches.
+func (k *known) forget(c stage.Change) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.epoch++
+	for d, a := range k.list {
+		if c.Touches(a.grant) {
+			delete(k.list, d)
+		}
+	}
+}

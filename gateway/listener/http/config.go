@@ -1,0 +1,79 @@
+package http
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config says what a listener serves and bounds what its clients may do. Sizes
+// are bytes.
+type Config struct {
+	// Application is whose requests these are. Empty: those of the application that
+	// the credentials belong to.
+	Application string `koanf:"application"`
+	// RequestTimeout bounds the time from a request's headers to the plugin's
+	// answer; then the client hears 504, and the event is still handled.
+	RequestTimeout time.Duration `koanf:"request_timeout"`
+	// HeaderTimeout bounds the time to read a request's headers, and BodyTimeout
+	// that to read all of it.
+	HeaderTimeout time.Duration `koanf:"header_timeout"`
+	BodyTimeout   time.Duration `koanf:"body_timeout"`
+	// IdleTimeout closes a connection on which no request comes.
+	IdleTimeout time.Duration `koanf:"idle_timeout"`
+	// CredentialsTTL is how long credentials that were accepted are accepted again
+	// without asking; a revocation is in force at once. 0: every request asks.
+	CredentialsTTL time.Duration `koanf:"credentials_ttl"`
+
+	MaxConnections int `koanf:"max_connections"`
+	MaxRequests    int `koanf:"max_requests"`     // handled at once; beyond, clients hear 503
+	MaxBodyBytes   int `koanf:"max_body_bytes"`   // of a request; beyond, 413
+	MaxHeaderBytes int `koanf:"max_header_bytes"` // of a request, the first line included; beyond, 431
+	MaxHeaders     int `koanf:"max_headers"`      // of a request; beyond, 431
+	MaxPathBytes   int `koanf:"max_path_bytes"`   // path and query; beyond, 414
+}
+
+// Default returns the settings of a listener that sets none.
+func Default() Config {
+	return Config{
+		RequestTimeout: 30 * time.Second,
+		HeaderTimeout:  10 * time.Second,
+		BodyTimeout:    30 * time.Second,
+		IdleTimeout:    2 * time.Minute,
+		CredentialsTTL: 30 * time.Second,
+		MaxConnections: 10_000,
+		MaxRequests:    1024,
+		MaxBodyBytes:   1 << 20,
+		MaxHeaderBytes: 16 << 10,
+		MaxHeaders:     64,
+		MaxPathBytes:   4 << 10,
+	}
+}
+
+// Validate names every setting that cannot work.
+func (c *Config) Validate() error {
+	var errs []error
+	within := func(key string, v, low, high int) {
+		if v < low || v > high {
+			errs = append(errs, fmt.Errorf("%s is %d; it must be from %d to %d", key, v, low, high))
+		}
+	}
+	span := func(key string, d, low, high time.Duration) {
+		if d < low || d > high {
+			errs = append(errs, fmt.Errorf("%s is %v; it must be from %v to %v", key, d, low, high))
+		}
+	}
+	span("request_timeout", c.RequestTimeout, 100*time.Millisecond, time.Hour)
+	span("header_timeout", c.HeaderTimeout, 100*time.Millisecond, time.Hour)
+	span("body_timeout", c.BodyTimeout, 100*time.Millisecond, time.Hour)
+	span("idle_timeout", c.IdleTimeout, time.Second, 24*time.Hour)
+	span("credentials_ttl", c.CredentialsTTL, 0, time.Hour)
+	const many = 1 << 30
+	within("max_connections", c.MaxConnections, 1, many)
+	within("max_requests", c.MaxRequests, 1, many)
+	within("max_body_bytes", c.MaxBodyBytes, 0, many)
+	within("max_header_bytes", c.MaxHeaderBytes, 1<<10, 1<<20)
+	within("max_headers", c.MaxHeaders, 8, 1<<14)
+	within("max_path_bytes", c.MaxPathBytes, 16, 1<<16)
+	return errors.Join(errs...)
+}

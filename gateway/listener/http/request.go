@@ -1,0 +1,121 @@
+package http
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// improper checks what needs no credentials.
+func (s *Server) improper(r *http.Request) (status int, why string) {
+	headers := 0
+	for _, values := range r.Header {
+		headers += len(values)
+	}
+	switch {
+	case r.ProtoMajor != 1 || r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		return http.StatusNotImplemented, "this method is not served"
+	case headers > s.cfg.MaxHeaders:
+		return http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request has more than %d headers", s.cfg.MaxHeaders)
+	case len(r.RequestURI) > s.cfg.MaxPathBytes:
+		return http.StatusRequestURITooLong, fmt.Sprintf("path and query are longer than %d bytes", s.cfg.MaxPathBytes)
+	case r.URL.IsAbs() || !strings.HasPrefix(r.URL.Path, "/") || strings.ContainsRune(r.URL.Path, 0):
+		return http.StatusBadRequest, "the path must begin with a slash"
+	case r.ContentLength > int64(s.cfg.MaxBodyBytes):
+		return s.tooLarge()
+	}
+	return 0, ""
+}
+
+func (s *Server) tooLarge() (status int, why string) {
+	return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", s.cfg.MaxBodyBytes)
+}
+
+// application decides whose request this is and whether the grant allows it.
+func (s *Server) application(g *stage.Grant, method string) (name string, status int, why string) {
+	write := method != http.MethodGet && method != http.MethodHead
+	list := g.Read
+	if write {
+		list = g.Write
+	}
+	switch name = s.cfg.Application; {
+	case g.Device != "" && (name == "" || name == g.Application):
+		return g.Application, 0, ""
+	case g.Device != "":
+		return "", http.StatusForbidden, "the device belongs to another application"
+	case name == "" && len(list) == 1 && list[0] != "*":
+		return list[0], 0, ""
+	case name == "":
+		return "", http.StatusForbidden, "the credentials are for no application, or for several: set application for this listener"
+	case write && g.MayWrite(name) || !write && g.MayRead(name):
+		return name, 0, ""
+	}
+	return "", http.StatusForbidden, "no right to do this in the application"
+}
+
+// inbound makes the event of a request. It reads the body.
+func (s *Server) inbound(w http.ResponseWriter, r *http.Request, g *stage.Grant, application string, now time.Time) (_ *event.Inbound, status int, why string) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes)))
+	s.stats.received.Add(uint64(len(body)))
+	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
+		status, why = s.tooLarge()
+		return nil, status, why
+	}
+	if err != nil {
+		return nil, http.StatusBadRequest, "the body could not be read"
+	}
+	in := &event.Inbound{
+		Event: event.Event{
+			ID: s.ids.Next(now), Source: stage.Source(application, g.Device), Type: event.TypeRequest, Subject: r.URL.EscapedPath(), Time: now.UTC(),
+			Application: application, Device: g.Device, Sender: g.Device, DataContentType: r.Header.Get("Content-Type"),
+		},
+		Transport: event.Transport{
+			Protocol: "http", Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery,
+			Username: g.Principal, Peer: r.RemoteAddr, Properties: headers(r),
+		},
+	}
+	if len(body) > 0 {
+		in.Event.Data = body
+	}
+	return in, 0, ""
+}
+
+// secrets are the headers that no plugin sees, since they prove who asks.
+func secret(name string) bool {
+	switch name {
+	case "Authorization", "Proxy-Authorization", "Cookie":
+		return true
+	}
+	return false
+}
+
+// headers returns the headers of a request by name, without those that prove who
+// asks. net/http does not keep the order of different names.
+func headers(r *http.Request) []event.Property {
+	list := make([]event.Property, 0, len(r.Header)+1)
+	list = append(list, event.Property{Name: "host", Value: r.Host})
+	for name, values := range r.Header {
+		if secret(name) {
+			continue
+		}
+		for _, v := range values {
+			list = append(list, event.Property{Name: strings.ToLower(name), Value: strings.ToValidUTF8(v, "\uFFFD")})
+		}
+	}
+	slices.SortStableFunc(list[1:], func(a, b event.Property) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// peer is the client's address.
+func peer(r *http.Request) netip.AddrPort {
+	addr, _ := netip.ParseAddrPort(r.RemoteAddr) // zero where it is no IP connection
+	return addr
+}

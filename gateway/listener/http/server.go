@@ -1,0 +1,212 @@
+// Package http is the listener that lets plugins serve HTTP: each request
+// becomes an event of type io.tributary.request.v1 for the plugin of the
+// application's route, and the plugin's reply, once its effects are durable, is
+// the response. It speaks HTTP/1.1. Only server imports it.
+//
+// # Who asks
+//
+// Credentials come as Basic (user name and password or API key), as Bearer or
+// Token (an access token or a key), as an Authorization header without a scheme,
+// or as a TLS client certificate; the listener's authentication chain judges them.
+// A device asks in its own name. A user needs the right to read the application
+// for GET and HEAD, and to write it for every other method.
+//
+// # What a plugin sees
+//
+// transport.method, path (as it was sent, percent-encoded) and query; the headers
+// as properties with names in lower case, in order, without credentials; the body
+// as the event's data. The event's device and sender are those of a device that
+// asks, and absent for a user.
+//
+// # What a client gets
+//
+// The plugin's status, headers and body; problem details (RFC 9457) where the
+// gateway itself refuses. A plugin that sets no reply answers 204.
+package http
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// Authenticator judges the credentials of a request. A *stage.Error says why they
+// are refused; any other error, that this cannot be decided now. It should return
+// when ctx ends.
+type Authenticator interface {
+	Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error)
+}
+
+// Router takes requests. done is called once, from any goroutine, after the
+// event's effects are durable or it was refused. The router owns in.
+type Router interface {
+	Submit(in *event.Inbound, done func(stage.Outcome))
+}
+
+// Server is one listener. All methods are safe for concurrent use.
+type Server struct {
+	cfg    Config
+	name   string
+	auth   Authenticator
+	router Router
+	log    *slog.Logger
+	ids    *stage.IDs
+	known  *known
+	http   *http.Server
+	slots  chan struct{} // one for each request that is handled
+	stats  stats
+}
+
+// New returns a listener that serves nothing yet. name is how credentials name
+// it. It does no I/O.
+func New(name string, cfg Config, auth Authenticator, router Router, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, name: name, auth: auth, router: router, log: log, ids: stage.NewIDs(),
+		known: newKnown(cfg.CredentialsTTL), slots: make(chan struct{}, cfg.MaxRequests)}
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: cfg.HeaderTimeout,
+		ReadTimeout:       cfg.HeaderTimeout + cfg.BodyTimeout,
+		WriteTimeout:      cfg.HeaderTimeout + cfg.BodyTimeout + cfg.RequestTimeout + 10*time.Second,
+		IdleTimeout:       cfg.IdleTimeout,
+		MaxHeaderBytes:    cfg.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c.(*slot).Conn)
+		},
+		ConnState: s.stats.connection,
+		// A plugin answers "*" no better than the server does.
+		DisableGeneralOptionsHandler: true,
+	}
+	return s
+}
+
+// connKey is where a request's context holds its connection.
+type connKey struct{}
+
+// Serve answers requests on ln until ctx ends or Shutdown is called, then closes
+// ln and returns nil; requests that run go on until Shutdown. It may be called
+// once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	err := s.http.Serve(&bounded{Listener: ln, free: make(chan struct{}, s.cfg.MaxConnections)})
+	if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serving HTTP on %s: %w", ln.Addr(), err)
+}
+
+// Shutdown lets the requests that run be answered and closes. When ctx ends first
+// the rest is closed at once and ctx's error returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.http.Close()
+		return fmt.Errorf("closing HTTP connections: %w", err)
+	}
+	return nil
+}
+
+// Reconsider has the credentials of whom the change touches judged again with
+// their next request.
+func (s *Server) Reconsider(c stage.Change) { s.known.forget(c) }
+
+// serve answers one request.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	begin := time.Now()
+	w.Header().Set("Cache-Control", "no-store") // a plugin may say otherwise
+	status := s.answer(w, r, begin)
+	s.stats.answered(status, time.Since(begin))
+}
+
+// answer handles a request and returns the status that its client got.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, begin time.Time) int {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		return refuse(w, http.StatusServiceUnavailable, "the gateway handles as many requests as it may at once; try again")
+	}
+	if status, why := s.improper(r); status != 0 {
+		return refuse(w, status, why)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout+s.cfg.BodyTimeout)
+	defer cancel()
+	grant, err := s.authenticate(ctx, r, begin)
+	if err != nil {
+		return s.refuseCredentials(w, r, err)
+	}
+	application, status, why := s.application(grant, r.Method)
+	if status != 0 {
+		return refuse(w, status, why)
+	}
+	in, status, why := s.inbound(w, r, grant, application, begin)
+	if status != 0 {
+		return refuse(w, status, why)
+	}
+	outcome := make(chan stage.Outcome, 1)
+	s.router.Submit(in, func(o stage.Outcome) { outcome <- o })
+	wait := time.NewTimer(s.cfg.RequestTimeout)
+	defer wait.Stop()
+	select {
+	case o := <-outcome:
+		return respond(w, r, &o)
+	case <-wait.C:
+		return refuse(w, http.StatusGatewayTimeout, "the plugin did not answer in time; the request may still take effect")
+	case <-r.Context().Done():
+		return statusGone
+	}
+}
+
+// statusGone is what metrics show for a client that did not wait.
+const statusGone = 499
+
+// stats counts what clients got.
+type stats struct {
+	open     atomic.Int64
+	statuses [6]atomic.Uint64 // by class, 1xx to 5xx; 0: gone
+	received atomic.Uint64    // bytes of bodies
+	latency  stage.Histogram
+}
+
+func (c *stats) connection(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		c.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		c.open.Add(-1)
+	}
+}
+
+func (c *stats) answered(status int, took time.Duration) {
+	class := status / 100
+	if status == statusGone {
+		class = 0
+	}
+	c.statuses[class].Add(1)
+	c.latency.Observe(took)
+}
+
+// Metrics returns the listener's counters.
+func (s *Server) Metrics() []stage.Metric {
+	own := stage.Label{Name: "listener", Value: s.name}
+	m := []stage.Metric{
+		{Name: "tributary_http_connections", Help: "Open HTTP connections.", Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(s.stats.open.Load())},
+		{Name: "tributary_http_requests", Help: "HTTP requests that are being handled.", Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(len(s.slots))},
+		{Name: "tributary_http_received_bytes_total", Help: "Bytes of request bodies.", Kind: stage.CounterMetric, Labels: []stage.Label{own}, Value: float64(s.stats.received.Load())},
+		{Name: "tributary_http_latency_seconds", Help: "Time from a request's headers to its response.", Kind: stage.HistogramMetric, Labels: []stage.Label{own}, Hist: &s.stats.latency},
+	}
+	for class, word := range [...]string{"gone", "1xx", "2xx", "3xx", "4xx", "5xx"} {
+		m = append(m, stage.Metric{Name: "tributary_http_responses_total", Help: "HTTP responses by class of status; gone: the client did not wait.",
+			Kind: stage.CounterMetric, Labels: []stage.Label{own, {Name: "status", Value: word}}, Value: float64(s.stats.statuses[class].Load())})
+	}
+	return m
+}
