@@ -59,6 +59,9 @@ func (c *conn) connect() error {
 	if props == nil {
 		props = new(packet.Properties)
 	}
+	if props.MaximumPacketSize != nil { // it holds for a refusal already
+		c.maxPacket = int(min(*props.MaximumPacketSize, packet.MaxSize+5))
+	}
 	switch {
 	case len(p.ClientID) > c.listener.Limits.MaxClientIDBytes:
 		return refuse(packet.CodeClientIDNotValid, "the client identifier is too long")
@@ -138,9 +141,6 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage
 	}
 	if in.ReceiveMaximum != nil {
 		c.window = min(c.window, int(*in.ReceiveMaximum))
-	}
-	if in.MaximumPacketSize != nil {
-		c.maxPacket = int(min(*in.MaximumPacketSize, packet.MaxSize+5))
 	}
 	if in.TopicAliasMaximum != nil {
 		c.aliasMax = min(*in.TopicAliasMaximum, uint16(cfg.TopicAliasMax))
