@@ -135,12 +135,16 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	g := &gateway{s: s, store: st, host: host, router: rt, failed: make(chan error, 1)}
 	g.consumer = consumer.New(cfg.Consumer, st, reg, s.log)
 	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, rt, g.consumer, st, s.log)
+	rt.Start(g.mqtt)
+	undo = append(undo, func() { rt.Close(context.Background()) })
+	if err := g.mqtt.Restore(); err != nil {
+		return nil, err
+	}
 
 	listeners, err := s.listen(map[string]string{"mqtt": cfg.Listeners.MQTT.Address, "admin": cfg.Admin.Address})
 	if err != nil {
 		return nil, err
 	}
-	rt.Start(g.mqtt)
 	g.door = &mqtt.Listener{Name: "mqtt", Auth: passwords{reg}, Limits: cfg.Listeners.MQTT.Limits}
 	g.serve(listeners, admin.New(cfg.Admin, []func() []stage.Metric{
 		g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics,

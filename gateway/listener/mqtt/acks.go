@@ -30,6 +30,13 @@ type pending struct {
 	again []*pending // QoS 2: repetitions of this message that came meanwhile
 	twin  bool       // it is such a repetition
 
+	// What was prepared for its commit, and became of it.
+	booked bookings
+	alone  bool  // it has a commit of its own
+	unkept bool  // the limits do not allow to retain it
+	hits   *hits // its receivers, where they were found when it became durable
+	will   *will // the will that it is
+
 	// The outcome, once settled.
 	settled bool
 	verdict verdict
@@ -100,13 +107,15 @@ func (c *conn) answer(qos byte, id uint16, v verdict) error {
 // called without locks, from any goroutine.
 func (p *pending) settle(v verdict) {
 	c := p.conn
+	if v.undecided {
+		v.code = stage.UnspecifiedError
+	}
 	if c == nil {
 		p.verdict = v
 		p.conclude()
 		return
 	}
 	if v.undecided {
-		v.code = stage.UnspecifiedError
 		c.shut(packet.CodeServerBusy, "the message could not be stored; send it again")
 	}
 	c.mu.Lock()
@@ -144,14 +153,33 @@ func (p *pending) settle(v verdict) {
 // get the message, and a QoS 2 identifier waits for its PUBREL or is free again.
 func (p *pending) conclude() {
 	if p.m != nil && !p.verdict.code.Refused() {
-		_, matched := p.from.session.space.publish(p.m, time.Now())
+		matched := p.publish(time.Now())
 		if p.verdict.code == stage.NoMatchingSubscribers && matched {
 			p.verdict.code = stage.Success
 		}
 	}
+	if p.will != nil && p.verdict.code.Refused() && !p.verdict.undecided {
+		p.will.drop()
+	}
+	if p.alone {
+		p.from.session.behind.Add(-1)
+	}
 	if p.qos == 2 && p.conn != nil && !p.twin {
 		p.from.session.conclude(p.id, p, p.verdict)
 	}
+}
+
+// publish sends the message to its receivers.
+func (p *pending) publish(now time.Time) (matched bool) {
+	sp := p.from.session.space
+	if h := p.hits; h != nil {
+		p.hits = nil
+		defer sp.giveBack(h)
+		sp.send(p.m, h, &p.booked, now)
+		return !h.none()
+	}
+	_, matched = sp.publish(p.m, &p.booked, now)
+	return matched
 }
 
 // acknowledge appends the PUBACK or PUBREC of a message. The caller holds mu.
@@ -196,6 +224,23 @@ func (c *conn) released(answer *packet.Ack) {
 	c.mu.Lock()
 	c.owed = max(0, c.owed-1)
 	c.appendPacket(answer)
+	c.mu.Unlock()
+}
+
+// answerLater sends an answer whose cause has become durable. It is called
+// without locks.
+func (c *conn) answerLater(p packet.Packet, err error) {
+	if err != nil {
+		c.shut(packet.CodeServerBusy, "the session cannot be stored")
+		return
+	}
+	if a, ok := p.(*packet.Ack); ok && a.Type == packet.PUBCOMP {
+		c.released(a)
+	} else {
+		c.send(p)
+	}
+	c.mu.Lock()
+	c.kick()
 	c.mu.Unlock()
 }
 

@@ -150,11 +150,7 @@ func (c *conn) handle(first byte, body []byte) error {
 // one that the client sent.
 func (c *conn) onAck(p *packet.Ack) {
 	if p.Type == packet.PUBREL {
-		answer := packet.Ack{Type: packet.PUBCOMP, ID: p.ID}
-		if !c.session.release(p.ID) {
-			answer.Code = packet.CodePacketIDNotFound
-		}
-		c.released(&answer)
+		c.session.release(c, p.ID)
 		return
 	}
 	answer, done := c.session.acknowledged(c, p, c.now)

@@ -291,8 +291,9 @@ func (c *conn) rejoin() {
 	s.mu.Unlock()
 	for _, r := range again {
 		r.log.Start = stage.Start{}
-		if r.qos > 0 {
-			r.log.Window = c.window
+		r.log.Window = c.window
+		if r.qos == 0 {
+			r.log.Window = c.listener.Limits.MaxInFlight
 		}
 		if err := r.join(); err != nil {
 			c.server.log.Warn("consumer could not return to its log", "client", c.clientID, "application", r.log.Application, "error", err)

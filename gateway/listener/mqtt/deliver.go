@@ -13,18 +13,48 @@ type delivery struct {
 	server      *Server
 	application string
 	publish     *event.Publish
+	booked      bookings
+	unkept      bool // the limits do not allow to retain it
 }
 
-// Prepare readies a plugin's message; Deliver sends it.
-func (s *Server) Prepare(application string, p *event.Publish, _ *store.Batch) stage.Prepared {
-	return &delivery{s, application, p}
+// Prepare implements the router's downlink: it finds out which stored sessions the
+// message is for, and adds their entries to the batch. What Deliver does later
+// follows what is so then.
+func (s *Server) Prepare(application string, p *event.Publish, b *store.Batch) stage.Prepared {
+	d := &delivery{server: s, application: application, publish: p}
+	if s.journal == nil || len(p.Topics) == 0 {
+		return d
+	}
+	now := time.Now()
+	sp := s.spaceOf(application)
+	if p.Retain {
+		d.unkept = !sp.prepareRetained(pluginMessage(p, p.Topics[0], now), b, now)
+	}
+	if sp.keepers.Load() == 0 {
+		return d
+	}
+	if p.Device == "" {
+		for _, topic := range p.Topics {
+			m := pluginMessage(p, topic, now)
+			if d.booked.prepare(sp, m, b, now); sp.subscribed(m) {
+				break
+			}
+		}
+		return d
+	}
+	d.booked.server = s
+	s.candidates(application, p, now, func(ses *session, m *message) (done bool) {
+		it, wanted := ses.reserveFor(m, now)
+		if it.seq != 0 {
+			d.booked.entries = append(d.booked.entries, claimed{session: ses, item: it})
+			d.booked.write(m, b)
+		}
+		return wanted
+	})
+	return d
 }
 
-func (d *delivery) Deliver() stage.Delivery { return d.server.Deliver(d.application, d.publish) }
-
-func (d *delivery) Withdraw() {}
-
-// Deliver sends a plugin's message. With p.Device it goes to that device: to its
+// Deliver sends the message. With p.Device it goes to that device: to its
 // connection if one has a subscription that matches one of p.Topics (the first
 // such topic is used), else into the queue of a persistent session that does,
 // whatever the QoS: section 4.1 leaves it to the server to keep QoS 0 messages, and a
@@ -33,20 +63,36 @@ func (d *delivery) Withdraw() {}
 // of p.Topics that has any. p.Retain keeps it for later subscribers too. It never
 // blocks. The result is the best that happened to the message; a message that
 // the device's queue has no room for counts as NoDevice.
-func (s *Server) Deliver(application string, p *event.Publish) stage.Delivery {
+func (d *delivery) Deliver() (best stage.Delivery) {
+	s, p := d.server, d.publish
 	if len(p.Topics) == 0 {
 		return stage.NoDevice
 	}
+	defer d.booked.finish()
 	now := time.Now()
 	if p.Device == "" {
-		return s.broadcast(application, p, now)
+		return d.broadcast(now)
 	}
-	if p.Retain {
-		sp := s.spaceOf(application)
+	if p.Retain && !d.unkept {
+		sp := s.spaceOf(d.application)
 		sp.mu.Lock()
 		sp.retain(pluginMessage(p, p.Topics[0], now), now)
 		sp.mu.Unlock()
 	}
+	s.candidates(d.application, p, now, func(ses *session, m *message) (done bool) {
+		got, wanted := ses.offer(m, &d.booked, now)
+		best = max(best, got)
+		return wanted && got != stage.NoDevice
+	})
+	return best
+}
+
+// Withdraw implements stage.Prepared.
+func (d *delivery) Withdraw() { d.booked.withdraw() }
+
+// candidates calls fn for the sessions of the device that a message is for, those
+// that are connected first, and for each of its topics, until fn is done.
+func (s *Server) candidates(application string, p *event.Publish, now time.Time, fn func(*session, *message) (done bool)) {
 	sessions := s.devices.find(application, p.Device)
 	for _, online := range []bool{true, false} {
 		for _, ses := range sessions {
@@ -54,37 +100,58 @@ func (s *Server) Deliver(application string, p *event.Publish) stage.Delivery {
 				continue
 			}
 			for _, topic := range p.Topics {
-				m := pluginMessage(p, topic, now)
-				if d, wanted := ses.offer(m, now); wanted && d != stage.NoDevice {
-					return d
+				if fn(ses, pluginMessage(p, topic, now)) {
+					return
 				}
 			}
 		}
 	}
-	return stage.NoDevice
+}
+
+// reserveFor takes a place for a message that is addressed to this session alone,
+// if it subscribed to its topic and the store has the session.
+func (s *session) reserveFor(m *message, now time.Time) (it item, wanted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if it, wanted = s.matching(m); !wanted || s.ended {
+		return it, false
+	}
+	if s.full(now) {
+		return it, false
+	}
+	if s.keeps.Load() && (it.qos > 0 || s.conn == nil) {
+		it.seq = s.server.journal.next()
+		s.outbox.reserved++
+		s.outbox.reservedBytes += m.size()
+	}
+	return it, true
 }
 
 // offer delivers a message to this session alone, if it subscribed to its topic.
-func (s *session) offer(m *message, now time.Time) (d stage.Delivery, wanted bool) {
+func (s *session) offer(m *message, booked *bookings, now time.Time) (d stage.Delivery, wanted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	it, wanted := s.matching(m)
 	if !wanted {
 		return stage.NoDevice, false
 	}
-	if s.conn == nil && it.qos == 0 && s.persistent() && !s.ended && !s.full(now) {
-		s.outbox.push(it)
+	booked.take(s, &it)
+	if s.conn == nil && it.qos == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
+		if it.seq != 0 {
+			s.outbox.unreserve(m.size())
+		}
+		s.enqueue(it)
 		return stage.Queued, true
 	}
 	return s.accept(it, now), true
 }
 
-func (s *Server) broadcast(application string, p *event.Publish, now time.Time) stage.Delivery {
-	sp := s.spaceOf(application)
-	for i, topic := range p.Topics {
-		m := pluginMessage(p, topic, now)
-		m.retain = p.Retain && i == 0
-		if best, matched := sp.publish(m, now); matched {
+func (d *delivery) broadcast(now time.Time) stage.Delivery {
+	sp := d.server.spaceOf(d.application)
+	for i, topic := range d.publish.Topics {
+		m := pluginMessage(d.publish, topic, now)
+		m.retain = d.publish.Retain && i == 0 && !d.unkept
+		if best, matched := sp.publish(m, &d.booked, now); matched {
 			return best
 		}
 	}

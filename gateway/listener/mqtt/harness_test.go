@@ -13,6 +13,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -58,6 +59,7 @@ func alice(*stage.Credentials) (*stage.Grant, error) {
 type fakeRouter struct {
 	respond  func(*event.Inbound) stage.Outcome
 	unrouted bool
+	store    Store // what is committed along with events goes here
 	got      chan submitted
 }
 
@@ -69,6 +71,9 @@ type submitted struct {
 func (r *fakeRouter) Routes(string) bool { return !r.unrouted }
 
 func (r *fakeRouter) Submit(in *event.Inbound, along Companion, done func(stage.Outcome)) {
+	if along != nil {
+		done = r.committing(along, done)
+	}
 	if r.respond != nil {
 		o := r.respond(in)
 		r.got <- submitted{in, nil}
@@ -76,6 +81,31 @@ func (r *fakeRouter) Submit(in *event.Inbound, along Companion, done func(stage.
 		return
 	}
 	r.got <- submitted{in, done}
+}
+
+// committing has an accepted event committed before its outcome is told.
+func (r *fakeRouter) committing(along Companion, done func(stage.Outcome)) func(stage.Outcome) {
+	return func(o stage.Outcome) {
+		var b store.Batch
+		if !o.Unavailable && !o.Code.Refused() {
+			along.Prepare(&b)
+		}
+		if len(b.Puts)+len(b.Deletes) == 0 {
+			done(o)
+			return
+		}
+		err := r.store.Commit(&b, func(err error) {
+			if err != nil {
+				along.Withdraw()
+				o = stage.Outcome{Unavailable: true}
+			}
+			done(o)
+		})
+		if err != nil {
+			along.Withdraw()
+			done(stage.Outcome{Unavailable: true})
+		}
+	}
 }
 
 // next is the next event of a type that the router got.
@@ -149,6 +179,7 @@ type fixture struct {
 	addr   string
 	router *fakeRouter
 	logs   *fakeLogs
+	store  Store // set to nil for a server without one
 }
 
 // settings is all of a server with one listener.
@@ -163,7 +194,7 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	t.Helper()
 	cfg := settings{Default(), DefaultLimits()}
 	cfg.Linger = 200 * time.Millisecond
-	f := &fixture{t: t, router: &fakeRouter{unrouted: true, got: make(chan submitted, 100_000)},
+	f := &fixture{t: t, store: newMemStore(), router: &fakeRouter{unrouted: true, got: make(chan submitted, 100_000)},
 		logs: &fakeLogs{joined: make(chan *member, 100)}}
 	if change != nil {
 		change(&cfg, f)
@@ -171,7 +202,11 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	if err := errors.Join(cfg.Config.Validate(), cfg.Limits.Validate()); err != nil {
 		t.Fatal(err)
 	}
-	f.server = New(cfg.Config, f.router, f.logs, nil, slog.New(slog.DiscardHandler))
+	f.server = New(cfg.Config, f.router, f.logs, f.store, slog.New(slog.DiscardHandler))
+	f.router.store = f.store
+	if err := f.server.Restore(); err != nil {
+		t.Fatal(err)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -365,4 +400,17 @@ func ptr[T any](v T) *T { return &v }
 func effect(device string, qos byte, topics ...string) *event.Publish {
 	return &event.Publish{Device: device, Topics: topics, QoS: qos, Payload: []byte("do"), ContentType: "text/plain",
 		ResponseTopic: "r", Correlation: []byte("c"), Properties: []event.Property{{Name: "a", Value: "b"}}, Expiry: time.Hour}
+}
+
+// deliver sends a plugin's message as the router does.
+func (f *fixture) deliver(application string, p *event.Publish) stage.Delivery {
+	var b store.Batch
+	x := f.server.Prepare(application, p, &b)
+	if f.store != nil {
+		if err := f.store.Commit(&b, nil); err != nil {
+			x.Withdraw()
+			return stage.NoDevice
+		}
+	}
+	return x.Deliver()
 }

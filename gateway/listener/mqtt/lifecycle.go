@@ -11,15 +11,69 @@ import (
 // before is told 0x8E. All of it happens under the session's lock, so that no
 // message falls between the two connections.
 func (s *Server) attach(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack) *packet.Error {
-	after, fault := s.claim(c, p, from, w, ack)
+	stored := make(chan error, 1)
+	after, fault := s.claim(c, p, from, w, ack, stored)
 	for _, f := range after {
 		f()
 	}
-	return fault
+	if fault != nil || c.welcomed() {
+		return fault
+	}
+	err := <-stored
+	if err == nil {
+		err = s.welcome(c, ack)
+	}
+	if err != nil {
+		s.log.Error("a session could not be stored or read", "client", from.clientID, "error", err)
+		s.detach(c, false)()
+		return &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the session cannot be stored or read now"}
+	}
+	return nil
+}
+
+// welcome queues the CONNACK of a stored session, once that is durable, and has
+// its queue sent.
+func (s *Server) welcome(c *conn, ack *packet.Connack) error {
+	ses := c.session
+	entries, err := s.fetch(ses)
+	if err != nil {
+		return err
+	}
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	if ses.conn != c {
+		return nil // taken over meanwhile, and told so
+	}
+	for _, seq := range ses.outbox.unshelve(entries) {
+		s.log.Error("a queued message is damaged or missing in the store, and lost", "client", ses.key.clientID, "number", ses.number, "entry", seq)
+	}
+	ses.outbox.grounded()
+	ses.greet(c, ack)
+	return nil
+}
+
+// greet queues the CONNACK and what waits for the client. The caller holds the lock.
+func (s *session) greet(c *conn, ack *packet.Connack) {
+	s.welcomed = true
+	c.mu.Lock()
+	c.attached = true
+	c.appendPacket(ack)
+	c.kick()
+	c.mu.Unlock()
+	s.pump(time.Now())
+}
+
+// welcomed says whether the CONNACK went.
+func (c *conn) welcomed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.attached
 }
 
 // claim does what attach does under locks, and returns what is to be done without.
-func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack) (after []func(), fault *packet.Error) {
+// A session that the store has, or gets now, is greeted when stored says that it
+// is durable; any other one at once.
+func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, stored chan<- error) (after []func(), fault *packet.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := sessionKey{from.grant.Namespace, from.clientID}
@@ -49,7 +103,7 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	after = append(after, ses.takeOver(true)...)
 	ses.prune(from)
 	from.session = ses
-	ses.conn, ses.will = c, w
+	ses.conn, ses.will, ses.welcomed = c, w, false
 	ses.visits++
 	ses.expiry = s.expiry(c.wantedExpiry(p))
 	ses.outbox.grounded()
@@ -57,22 +111,74 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	ses.device.connected(+1)
 	c.mu.Lock()
 	c.sender = from
-	c.attached = true
-	c.appendPacket(ack)
-	c.kick()
 	c.mu.Unlock()
-	ses.pump(time.Now())
+	if s.journal == nil || !ses.keeps.Load() && !ses.persistent() {
+		ses.greet(c, ack)
+		return after, nil
+	}
+	ses.store()
+	s.journal.commit(func(err error) { stored <- err })
 	return after, nil
 }
 
 // newSession makes a session. The caller holds Server.mu.
 func (s *Server) newSession(key sessionKey, from *sender) *session {
 	s.numbers++
-	ses := &session{server: s, key: key, principal: from.grant.Principal, number: s.numbers}
+	ses := &session{server: s, key: key, principal: from.grant.Principal, application: from.grant.Application, number: s.numbers}
 	ses.space = s.space(from.grant)
 	ses.device = s.devices.enter(from.grant, ses)
 	s.sessions[key] = ses
 	return ses
+}
+
+// store notes a session that begins or goes on. If the store does not have it
+// yet, all that belongs to it is noted. The caller holds the lock.
+func (s *session) store() {
+	s.record(time.Time{})
+	if s.will != nil {
+		s.will.store(s)
+	}
+	if s.keeps.Swap(true) {
+		return
+	}
+	s.space.keepers.Add(1)
+	j := s.server.journal
+	if len(s.subs)+len(s.readers) > 0 {
+		s.recordSubscriptions()
+	}
+	for id, p := range s.incoming {
+		if p == nil {
+			j.put(incomingKey(s.number, id), []byte{recordVersion})
+		}
+	}
+	for _, f := range s.outbox.again {
+		if f.m != nil {
+			s.keep(&f.item)
+			j.put(queueKey('f', s.number, f.seq), appendFlight(nil, f))
+		}
+	}
+	for i := range s.outbox.queue[s.outbox.head:] {
+		if it := &s.outbox.queue[s.outbox.head+i]; it.m != nil && it.qos > 0 {
+			s.keep(it)
+		}
+	}
+}
+
+// record notes the session itself; left is when its connection ended, zero while
+// it has one. The caller holds the lock.
+func (s *session) record(left time.Time) {
+	r := sessionRecord{namespace: s.key.namespace, clientID: s.key.clientID, principal: s.principal,
+		application: s.application, expiry: s.expiry, left: left}
+	if s.device != nil {
+		r.device = s.device.name
+	}
+	s.server.journal.put(sessKey('s', s.number), r.append(nil))
+}
+
+// recordSubscriptions notes what the session is subscribed to. The caller holds
+// the lock.
+func (s *session) recordSubscriptions() {
+	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.readers))
 }
 
 // belongs says whether the session is of the same device. A principal whose
@@ -101,6 +207,8 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 	}
 	if w := s.will; w != nil && (!resumed || w.delay == 0) { // [MQTT-3.1.3-9]
 		after = append(after, w.send)
+	} else {
+		w.drop()
 	}
 	s.will = nil
 	if c := s.conn; c != nil {
@@ -113,7 +221,7 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 
 // unplug takes the connection away from the session. The caller holds the lock.
 func (s *session) unplug() (after func()) {
-	s.conn = nil
+	s.conn, s.welcomed = nil, false
 	s.online.Store(false)
 	s.device.connected(-1)
 	var gone []*reader
@@ -130,6 +238,12 @@ func (s *session) unplug() (after func()) {
 // prune drops the subscriptions of a resumed session that its present grant no
 // longer allows. The caller holds the lock.
 func (s *session) prune(from *sender) {
+	before := len(s.subs) + len(s.readers)
+	defer func() {
+		if s.keeps.Load() && len(s.subs)+len(s.readers) != before {
+			s.recordSubscriptions()
+		}
+	}()
 	for topic, sub := range s.subs {
 		if !sub.byPlugin && !maySubscribe(from.grant, topic) {
 			delete(s.subs, topic)
@@ -161,23 +275,46 @@ func (s *Server) detach(c *conn, failed bool) (after func()) {
 	ses.will = nil
 	switch {
 	case w == nil || !failed || s.stopping: // [MQTT-3.14.4-3]
+		w.drop()
 	case w.delay == 0 || ses.expiry == 0:
 		list = append(list, w.send)
 	default:
-		ses.will = w
-		ses.willTimer = time.AfterFunc(min(w.delay, ses.expiry), func() { ses.sendWill(w) })
+		ses.postpone(w, min(w.delay, ses.expiry))
 	}
 	if ses.expiry == 0 {
 		list = append(list, s.end(ses)...)
-	} else if ses.expiry != forever {
-		visit := ses.visits
-		ses.timer = time.AfterFunc(ses.expiry, func() { s.expire(ses, visit) })
+	} else {
+		ses.leave(ses.expiry)
+		if ses.keeps.Load() {
+			s.count.dropped[dropOffline].Add(uint64(ses.outbox.shelve()))
+			ses.record(time.Now())
+			s.journal.commit(nil)
+		}
 	}
 	return func() {
 		for _, f := range list {
 			f()
 		}
 		s.announce(ses.device)
+	}
+}
+
+// leave has the session end after some time without a connection. The caller holds
+// the lock.
+func (s *session) leave(after time.Duration) {
+	if after != forever {
+		visit := s.visits
+		s.timer = time.AfterFunc(after, func() { s.server.expire(s, visit) })
+	}
+}
+
+// postpone has a will sent after its delay. The caller holds the lock.
+func (s *session) postpone(w *will, delay time.Duration) {
+	s.will = w
+	s.willTimer = time.AfterFunc(delay, func() { s.sendWill(w) })
+	if s.keeps.Load() {
+		w.due = time.Now().Add(delay)
+		w.store(s)
 	}
 }
 
@@ -228,7 +365,9 @@ func (s *Server) end(ses *session) (after []func()) {
 		ses.space.unsubscribe(sub)
 	}
 	s.devices.leave(ses)
-	if orphans := ses.outbox.orphans(); len(orphans) > 0 {
+	if ses.keeps.Swap(false) {
+		after = append(after, ses.erase()...)
+	} else if orphans := ses.outbox.orphans(); len(orphans) > 0 {
 		after = append(after, func() { ses.space.adopt(orphans) })
 	}
 	ses.outbox, ses.subs, ses.readers, ses.incoming = outbox{}, nil, nil, nil

@@ -85,9 +85,9 @@ func (m *message) remaining(now time.Time) uint32 {
 // a full queue would cost a walk through the queue.
 type expiry struct{ first time.Time }
 
-func (x *expiry) note(m *message) {
-	if !m.expires.IsZero() && (x.first.IsZero() || m.expires.Before(x.first)) {
-		x.first = m.expires
+func (x *expiry) note(t time.Time) {
+	if !t.IsZero() && (x.first.IsZero() || t.Before(x.first)) {
+		x.first = t
 	}
 }
 

@@ -366,7 +366,7 @@ func TestSlowConsumer(t *testing.T) { // facts §2 defect 7
 func TestDeliverAndReach(t *testing.T) {
 	f := start(t, nil, nil)
 	send := func(device string, topics ...string) stage.Delivery {
-		return f.server.Deliver("demo", effect(device, 1, topics...))
+		return f.deliver("demo", effect(device, 1, topics...))
 	}
 	if d := f.server.Reach("demo", "d1"); d != stage.NoDevice {
 		t.Fatal(d)
@@ -388,7 +388,7 @@ func TestDeliverAndReach(t *testing.T) {
 	if d := send("d1", "nobody"); d != stage.NoDevice {
 		t.Fatal(d)
 	}
-	if d := f.server.Deliver("else", effect("d1", 1, "in/y")); d != stage.NoDevice {
+	if d := f.deliver("else", effect("d1", 1, "in/y")); d != stage.NoDevice {
 		t.Fatal(d)
 	}
 	d1.quiet()
@@ -398,7 +398,7 @@ func TestDeliverAndReach(t *testing.T) {
 	if d := send("d1", "in/y"); d != stage.Queued {
 		t.Fatal(d)
 	}
-	if d := f.server.Deliver("demo", effect("d1", 0, "in/z")); d != stage.Queued {
+	if d := f.deliver("demo", effect("d1", 0, "in/z")); d != stage.Queued {
 		t.Fatal(d)
 	}
 	d1, _ = f.kept("d1", nil)

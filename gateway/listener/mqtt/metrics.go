@@ -14,6 +14,7 @@ type counters struct {
 	receivedMessages, sentMessages                        [3]atomic.Uint64 // by QoS
 	refusedPublishes, refusedByClient, retainedRefused    atomic.Uint64
 	dropped                                               [len(dropReasons)]atomic.Uint64
+	damaged                                               atomic.Uint64
 }
 
 // The reasons why a message did not reach a client.
@@ -62,6 +63,7 @@ func (s *Server) Metrics() []stage.Metric {
 	count("refused_publishes_total", "Messages from clients that were refused; MQTT 3.1.1 clients are not told.", &n.refusedPublishes)
 	count("refused_by_client_total", "Messages that clients refused with a reason code.", &n.refusedByClient)
 	count("retained_refused_total", "Messages that the limits kept from being retained.", &n.retainedRefused)
+	count("damaged_records_total", "Stored sessions, queued and retained messages that could not be read.", &n.damaged)
 	for i := range n.dropped {
 		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i], stage.Label{Name: "reason", Value: dropReasons[i]})
 	}

@@ -17,6 +17,10 @@ type item struct {
 	shared *subscription // the shared subscription that it was picked for, if any
 	qos    byte
 	retain bool
+
+	// Where the store has the message: its number among the entries of the session
+	// (0: nowhere), and that of its body, if it is shared between sessions.
+	seq, body uint64
 }
 
 // flight is an item of QoS 1 or 2 that has a packet identifier.
@@ -26,6 +30,9 @@ type flight struct {
 	number   uint64 // order of sending
 	sent     bool   // on the present connection
 	released bool   // QoS 2: PUBREC has come, PUBREL went
+	tried    bool   // it was sent before, on whatever connection
+	bound    bool   // restored: its entry was found
+	held     bool   // it goes out when its identifier is durable
 	void     bool   // nothing is left to send again
 }
 
@@ -40,6 +47,12 @@ type outbox struct {
 	bytes   int // of these messages
 	expiry  expiry
 
+	// reserved counts messages whose commit is under way as waiting.
+	reserved, reservedBytes int
+	// shelf is the queue of a session that is not connected, where the store has the
+	// messages: what memory keeps of them. It comes before queue.
+	shelf []slot
+
 	flights map[uint16]*flight
 	again   []*flight // to be sent again on this connection, in order, before the queue
 	out     int       // flights that were sent on this connection
@@ -48,13 +61,22 @@ type outbox struct {
 	free    *flight // one to use again
 }
 
+// slot is one message on the shelf.
+type slot struct {
+	seq, body uint64
+	expires   int64 // Unix nanoseconds; 0: never
+	size      int32
+	qos       byte
+	shared    bool // it came by a shared subscription
+}
+
 func (o *outbox) empty() bool { return o.head == len(o.queue) && len(o.again) == 0 }
 
 func (o *outbox) push(it item) {
 	if it.m != nil {
 		o.waiting++
 		o.bytes += it.m.size()
-		o.expiry.note(it.m)
+		o.expiry.note(it.m.expires)
 	}
 	if o.head > 64 && o.head*2 > len(o.queue) {
 		n := copy(o.queue, o.queue[o.head:])
@@ -84,26 +106,134 @@ func (o *outbox) pop() item {
 	return it
 }
 
-// keep drops the items of the queue that want says no to.
-func (o *outbox) keep(want func(*item) bool) (dropped int) {
+// keep drops the items of the queue that want says no to, and returns them.
+func (o *outbox) keep(want func(*item) bool) (dropped []item) {
 	old := o.queue[o.head:]
 	o.queue, o.head, o.waiting, o.bytes, o.expiry = nil, 0, 0, 0, expiry{}
+	for i := range o.shelf {
+		o.count(&o.shelf[i])
+	}
 	for i := range old {
 		if want(&old[i]) {
 			o.push(old[i])
 		} else {
-			dropped++
+			dropped = append(dropped, old[i])
 		}
 	}
 	return dropped
 }
 
-// purge drops the messages that have expired [MQTT-3.3.2-5].
-func (o *outbox) purge(now time.Time) int {
+// purge drops the messages that have expired [MQTT-3.3.2-5], and returns them.
+func (o *outbox) purge(now time.Time) (dropped []item) {
 	if !o.expiry.due(now) {
-		return 0
+		return nil
 	}
-	return o.keep(func(it *item) bool { return it.m == nil || !it.m.expired(now) })
+	var late []item
+	o.shelf = slices.DeleteFunc(o.shelf, func(x slot) bool {
+		expired := x.expires != 0 && x.expires <= now.UnixNano()
+		if expired {
+			late = append(late, item{seq: x.seq, body: x.body})
+		}
+		return expired
+	})
+	return append(late, o.keep(func(it *item) bool { return it.m == nil || !it.m.expired(now) })...)
+}
+
+// count adds a slot of the shelf to what waits.
+func (o *outbox) count(x *slot) {
+	o.waiting++
+	o.bytes += int(x.size)
+	if x.expires != 0 {
+		o.expiry.note(time.Unix(0, x.expires))
+	}
+}
+
+// put puts a message on the shelf.
+func (o *outbox) put(x slot) {
+	o.shelf = append(o.shelf, x)
+	o.count(&x)
+}
+
+// shelve leaves the messages to the store. What it does not have, messages of
+// QoS 0, is dropped.
+func (o *outbox) shelve() (dropped int) {
+	old := o.queue[o.head:]
+	o.queue, o.head = nil, 0
+	for i := range old {
+		it := &old[i]
+		if it.m == nil {
+			continue
+		}
+		if it.seq == 0 {
+			o.waiting--
+			o.bytes -= it.m.size()
+			dropped++
+			continue
+		}
+		o.shelf = append(o.shelf, it.slot())
+	}
+	for _, f := range o.flights {
+		if f.seq != 0 {
+			f.m, f.ids = nil, nil
+		}
+	}
+	return dropped
+}
+
+func (it *item) slot() slot {
+	x := slot{seq: it.seq, body: it.body, size: int32(it.m.size()), qos: it.qos, shared: it.shared != nil}
+	if !it.m.expires.IsZero() {
+		x.expires = it.m.expires.UnixNano()
+	}
+	return x
+}
+
+// bare says whether a flight lacks the message that it would have to send again.
+func (f *flight) bare() bool { return f.seq != 0 && f.m == nil && !f.released && !f.void }
+
+// shelved says whether anything has to be read from the store before the queue
+// can be sent.
+func (o *outbox) shelved() bool {
+	for _, f := range o.flights {
+		if f.bare() {
+			return true
+		}
+	}
+	return len(o.shelf) > 0
+}
+
+// unshelve makes a queue of the shelf again, with the entries that the store has.
+// missing are those that it should have and has not.
+func (o *outbox) unshelve(stored map[uint64]*entry) (missing []uint64) {
+	for id, f := range o.flights {
+		if !f.bare() {
+			continue
+		}
+		e := stored[f.seq]
+		if e == nil || e.m == nil {
+			missing = append(missing, f.seq)
+			delete(o.flights, id)
+			continue
+		}
+		qos := f.qos
+		f.item = e.item
+		f.qos = qos
+	}
+	newer := o.queue[o.head:]
+	shelf := o.shelf
+	o.shelf, o.queue, o.head = nil, make([]item, 0, len(shelf)+len(newer)), 0
+	for i := range shelf {
+		x := &shelf[i]
+		if e := stored[x.seq]; e != nil && e.m != nil {
+			o.queue = append(o.queue, e.item)
+			continue
+		}
+		o.waiting--
+		o.bytes -= int(x.size)
+		missing = append(missing, x.seq)
+	}
+	o.queue = append(o.queue, newer...)
+	return missing
 }
 
 // takeOff makes a flight of an item and gives it a packet identifier that no
@@ -126,7 +256,7 @@ func (o *outbox) takeOff(it item) *flight {
 	}
 	o.free = nil
 	o.number++
-	*f = flight{item: it, id: o.lastID, number: o.number, sent: true}
+	*f = flight{item: it, id: o.lastID, number: o.number, sent: true, tried: true}
 	o.flights[f.id] = f
 	o.out++
 	return f
@@ -135,6 +265,7 @@ func (o *outbox) takeOff(it item) *flight {
 // land ends a flight. The flight may be used again from the next takeOff on.
 func (o *outbox) land(f *flight) {
 	delete(o.flights, f.id)
+	f.held = false
 	if f.sent {
 		o.out--
 		o.free = f
@@ -153,7 +284,7 @@ func (o *outbox) grounded() {
 			delete(o.flights, id)
 			continue
 		}
-		f.sent = false
+		f.sent, f.held = false, false
 		o.again = append(o.again, f)
 	}
 	slices.SortFunc(o.again, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })

@@ -62,9 +62,9 @@ func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
 		c.session.await(x, claim)
 	}
 	if route {
-		c.server.router.Submit(&x.in, nil, x.outcome)
+		c.server.router.Submit(&x.in, x.along(), x.outcome)
 	} else {
-		x.settle(v)
+		x.settleAlone(v)
 	}
 	return nil
 }
@@ -184,6 +184,9 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 		if err := checkCloudEvent(p); err != nil {
 			return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
 		}
+		if x, v = from.alone(p, now); x != nil || v.code.Refused() {
+			return x, v, false
+		}
 		return nil, from.direct(p, now), false
 	}
 	x = from.pend(p, now)
@@ -194,6 +197,27 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 		x.m = newMessage(p, now, from.session)
 	}
 	return x, v, true
+}
+
+// alone makes a pending message of one that no route takes, where it has to be
+// stored before it is answered, or comes behind one that has. It returns none
+// otherwise.
+func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdict) {
+	s := from.session
+	if s.server.journal == nil || !from.grant.Messaging {
+		return nil, v
+	}
+	if !p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !s.space.stores(p.Topic, p.QoS) {
+		return nil, v
+	}
+	m := newMessage(p, now, s)
+	switch {
+	case !p.Retain:
+		v.code = stage.NoMatchingSubscribers
+	case !s.space.retainable(m, now):
+		return nil, verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
+	}
+	return &pending{from: from, id: p.ID, qos: p.QoS, m: m}, v
 }
 
 // direct sends a message straight to the subscribers: no route takes it.
@@ -221,6 +245,9 @@ func (x *pending) outcome(o stage.Outcome) {
 		if code := stage.Code(r.Code); code.Refused() && !v.code.Refused() && r.Code <= 0xFF {
 			v.code = code
 		}
+	}
+	if !v.undecided && !v.code.Refused() {
+		x.committed()
 	}
 	if x.ask != nil {
 		x.ask.report(&v, o.Delivery)

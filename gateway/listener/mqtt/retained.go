@@ -31,14 +31,15 @@ func (r *retained) set(m *message, maxCount, maxBytes int) bool {
 		}
 		return true
 	}
-	count, size := r.count+1, r.bytes+m.size()+overhead
-	if old != nil {
-		count, size = r.count, size-old.size()-overhead
-	}
-	if count > maxCount || size > maxBytes {
+	if !r.room(m, maxCount, maxBytes) {
 		return false
 	}
-	r.count, r.bytes = count, size
+	if old != nil {
+		r.count--
+		r.bytes -= old.size() + overhead
+	}
+	r.count++
+	r.bytes += m.size() + overhead
 	n := &r.root
 	for rest, more := m.topic, true; more; {
 		var level string
@@ -54,8 +55,17 @@ func (r *retained) set(m *message, maxCount, maxBytes int) bool {
 		n = child
 	}
 	n.m = m
-	r.expiry.note(m)
+	r.expiry.note(m.expires)
 	return true
+}
+
+// room says whether the limits allow to set a message.
+func (r *retained) room(m *message, maxCount, maxBytes int) bool {
+	count, size := r.count+1, r.bytes+m.size()+overhead
+	if old := r.get(m.topic); old != nil {
+		count, size = r.count, size-old.size()-overhead
+	}
+	return len(m.payload) == 0 || count <= maxCount && size <= maxBytes
 }
 
 func (r *retained) get(topic string) *message {
@@ -117,7 +127,7 @@ func (r *retained) purge(now time.Time) {
 		if m.expired(now) {
 			late = append(late, m)
 		} else {
-			r.expiry.note(m)
+			r.expiry.note(m.expires)
 		}
 	})
 	for _, m := range late {

@@ -228,7 +228,7 @@ func TestPluginGrantsSubscriptions(t *testing.T) {
 	if string(p.Codes) != "\x01\x00\x87\x80\xa1\x87\x87" || *p.Props.ReasonString != "not yours" {
 		t.Fatalf("% x %v", p.Codes, *p.Props.ReasonString)
 	}
-	if d := f.server.Deliver("demo", effect("d", 2, "refused", "granted/x")); d != stage.Delivered {
+	if d := f.deliver("demo", effect("d", 2, "refused", "granted/x")); d != stage.Delivered {
 		t.Fatal(d)
 	}
 	if m := expect[*packet.Publish](c); m.Topic != "granted/x" || m.QoS != 1 {

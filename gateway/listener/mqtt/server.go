@@ -94,6 +94,8 @@ type Server struct {
 	ids    *ids
 	count  counters
 
+	journal *journal // nil without a store
+
 	buffers buffers
 	hits    sync.Pool // of *hits
 
@@ -121,6 +123,9 @@ func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Serv
 		sessions: make(map[sessionKey]*session), conns: make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}), spaces: make(map[string]*space)}
 	s.devices.devices = make(map[deviceKey]*device)
+	if st != nil {
+		s.journal = newJournal(st, log)
+	}
 	s.hits.New = func() any { return new(hits) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.routes = func(string) bool { return true }
@@ -235,13 +240,31 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		return nil
+		return s.flush(ctx)
 	case <-ctx.Done():
 	}
 	for _, c := range conns {
 		c.broken()
 	}
 	return fmt.Errorf("closing MQTT connections: %w", ctx.Err())
+}
+
+// flush returns when all that is noted of sessions is durable.
+func (s *Server) flush(ctx context.Context) error {
+	if s.journal == nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	s.journal.commit(func(err error) { done <- err })
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("storing MQTT sessions: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("storing MQTT sessions: %w", ctx.Err())
+	}
 }
 
 // space is the topic space of a grant: its application's, or, for a client of no
@@ -258,7 +281,7 @@ func (s *Server) spaceOf(name string) *space {
 	defer s.spacesMu.Unlock()
 	sp := s.spaces[name]
 	if sp == nil {
-		sp = &space{server: s}
+		sp = &space{server: s, name: name}
 		s.spaces[name] = sp
 	}
 	return sp

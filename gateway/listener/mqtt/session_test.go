@@ -465,8 +465,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	loop(func(int) { f.server.Metrics(); f.server.Reach("demo", "x") })
 	loop(func(int) {
-		f.server.Deliver("demo", effect("x", 1, "t/1"))
-		f.server.Deliver("demo", effect("", 0, "t/1"))
+		f.deliver("demo", effect("x", 1, "t/1"))
+		f.deliver("demo", effect("", 0, "t/1"))
 	})
 	time.Sleep(300 * time.Millisecond) // the duration of the load, not a wait for an event
 	close(stop)

@@ -62,7 +62,7 @@ func (g *group) pick(qos byte) *subscription {
 // subscription: another member ought to get them, section 4.8.2.
 func (o *outbox) orphans() (list []item) {
 	for _, f := range o.flights {
-		if f.shared != nil && f.qos == 1 {
+		if f.shared != nil && f.qos == 1 && f.m != nil {
 			list = append(list, f.item)
 		}
 	}
@@ -80,7 +80,7 @@ func (sp *space) adopt(orphans []item) {
 	now := time.Now()
 	for _, it := range orphans {
 		if sub := sp.another(it.shared, it.m.qos); sub != nil {
-			sp.handOut(it.m, sub, now)
+			sp.handOut(it.m, sub, nil, now)
 		}
 	}
 }

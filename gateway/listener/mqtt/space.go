@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
@@ -12,7 +13,9 @@ import (
 
 // space is the topic space of one application.
 type space struct {
-	server *Server
+	server  *Server
+	name    string
+	keepers atomic.Int64 // stored sessions; without any, no message has to be prepared
 
 	mu       sync.RWMutex
 	trie     trie
@@ -22,7 +25,13 @@ type space struct {
 // hits is the receivers of one message.
 type hits struct {
 	matches
-	picked []*subscription // one member of each shared group
+	picked []pick // one member of each shared group
+}
+
+// pick is the member of a shared group that gets a message.
+type pick struct {
+	sub   *subscription
+	group *group
 }
 
 func (h *hits) none() bool { return len(h.subs) == 0 && len(h.picked) == 0 }
@@ -38,22 +47,24 @@ func (sp *space) giveBack(h *hits) {
 }
 
 // publish sends a message to whoever subscribed to its topic, and retains it if
-// it asks for that and the limits allow. It returns the best that happened to it
-// and whether anybody had subscribed. It is called without locks.
-func (sp *space) publish(m *message, now time.Time) (best stage.Delivery, matched bool) {
+// it asks for that and the limits allow. booked is what was prepared for it. It
+// returns the best that happened to it and whether anybody had subscribed. It is
+// called without locks.
+func (sp *space) publish(m *message, booked *bookings, now time.Time) (best stage.Delivery, matched bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var keep *message
 	if m.retain {
 		keep = m
 	}
-	sp.collect(m.topic, m.qos, keep, h, now)
-	return sp.send(m, h, now), !h.none()
+	sp.collect(m.topic, m.qos, keep, h, booked, now)
+	return sp.send(m, h, booked, now), !h.none()
 }
 
-// publishPacket does the same for a PUBLISH. It makes a message of it only if
-// somebody wants it, so that a publish that nobody reads costs no copy. Where the
-// message cannot be retained (kept is false) it is not sent either.
+// publishPacket does the same for a PUBLISH that needs no commit. It makes a
+// message of it only if somebody wants it, so that a publish that nobody reads
+// costs no copy. Where the message cannot be retained (kept is false) it is not
+// sent either.
 func (sp *space) publishPacket(p *packet.Publish, from *session, now time.Time) (matched, kept bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)
@@ -61,7 +72,8 @@ func (sp *space) publishPacket(p *packet.Publish, from *session, now time.Time) 
 	if p.Retain {
 		m = newMessage(p, now, from)
 	}
-	if !sp.collect(p.Topic, p.QoS, m, h, now) {
+	var none bookings
+	if !sp.collect(p.Topic, p.QoS, m, h, &none, now) {
 		return false, false
 	}
 	if h.none() {
@@ -70,13 +82,13 @@ func (sp *space) publishPacket(p *packet.Publish, from *session, now time.Time) 
 	if m == nil {
 		m = newMessage(p, now, from)
 	}
-	sp.send(m, h, now)
+	sp.send(m, h, &none, now)
 	return true, true
 }
 
 // collect finds the receivers and, in the same step, retains a message if there
 // is one to keep, so that a subscriber of this very moment gets it once.
-func (sp *space) collect(topic string, qos byte, keep *message, h *hits, now time.Time) (kept bool) {
+func (sp *space) collect(topic string, qos byte, keep *message, h *hits, booked *bookings, now time.Time) (kept bool) {
 	kept = true
 	if keep != nil {
 		sp.mu.Lock()
@@ -86,16 +98,66 @@ func (sp *space) collect(topic string, qos byte, keep *message, h *hits, now tim
 		sp.mu.RLock()
 		defer sp.mu.RUnlock()
 	}
+	sp.match(topic, qos, h, booked)
+	return kept
+}
+
+// match finds the receivers: of shared groups those that are booked, or else the
+// next in turn. The caller holds mu.
+func (sp *space) match(topic string, qos byte, h *hits, booked *bookings) {
 	if sp.trie.count == 0 {
-		return kept
+		return
 	}
 	sp.trie.match(topic, &h.matches)
 	for _, g := range h.shared {
-		if sub := g.pick(qos); sub != nil {
-			h.picked = append(h.picked, sub)
+		sub := booked.picked(g)
+		if sub == nil {
+			sub = g.pick(qos)
+		}
+		if sub != nil {
+			h.picked = append(h.picked, pick{sub, g})
 		}
 	}
-	return kept
+}
+
+// stores says whether a stored session waits for the message.
+func (sp *space) stores(topic string, qos byte) bool {
+	if qos == 0 || sp.keepers.Load() == 0 {
+		return false
+	}
+	h := sp.lend()
+	defer sp.giveBack(h)
+	sp.mu.RLock()
+	sp.trie.match(topic, &h.matches)
+	sp.mu.RUnlock()
+	stored := func(sub *subscription) bool { return sub.qos > 0 && sub.session.keeps.Load() }
+	return slices.ContainsFunc(h.subs, stored) ||
+		slices.ContainsFunc(h.shared, func(g *group) bool { return slices.ContainsFunc(g.members, stored) })
+}
+
+// subscribed says whether anybody subscribed to a message's topic.
+func (sp *space) subscribed(m *message) bool {
+	h := sp.lend()
+	defer sp.giveBack(h)
+	sp.mu.RLock()
+	defer sp.mu.RUnlock()
+	sp.trie.match(m.topic, &h.matches)
+	return len(h.subs)+len(h.shared) > 0
+}
+
+// retainable says whether the limits allow to retain a message.
+func (sp *space) retainable(m *message, now time.Time) bool {
+	cfg := &sp.server.cfg
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if !sp.retained.room(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+		sp.retained.purge(now)
+		if !sp.retained.room(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+			sp.server.count.retainedRefused.Add(1)
+			return false
+		}
+	}
+	return true
 }
 
 // retain stores a retained message, if need be in the place of expired ones. The
@@ -110,24 +172,40 @@ func (sp *space) retain(m *message, now time.Time) bool {
 		return true
 	}
 	sp.server.count.retainedRefused.Add(1)
+	if j := sp.server.journal; j != nil { // others used up the room since it was prepared
+		j.delete(retainedKey(sp.name, m.topic))
+	}
 	return false
 }
 
-func (sp *space) send(m *message, h *hits, now time.Time) (best stage.Delivery) {
-	if len(h.subs) > 0 {
-		best = fanOut(m, h, now)
+// send delivers a message to its receivers, and settles what was booked.
+func (sp *space) send(m *message, h *hits, booked *bookings, now time.Time) (best stage.Delivery) {
+	h.each(m, func(s *session, it item) {
+		booked.take(s, &it)
+		best = max(best, s.deliver(it, now))
+	})
+	for _, p := range h.picked {
+		best = max(best, sp.handOut(m, p.sub, booked, now))
 	}
-	for _, sub := range h.picked {
-		best = max(best, sp.handOut(m, sub, now))
-	}
+	booked.finish()
 	return best
+}
+
+// item is what a message looks like to a subscription.
+func (sub *subscription) item(m *message) item {
+	it := item{m: m, qos: min(m.qos, sub.qos), retain: m.retain && sub.asIs, ids: sub.ids}
+	if sub.group != "" {
+		it.shared = sub
+	}
+	return it
 }
 
 // handOut delivers a message to one member of a shared subscription; where that
 // one has ended since it was picked, or is full, to one of the next in turn.
-func (sp *space) handOut(m *message, sub *subscription, now time.Time) (d stage.Delivery) {
+func (sp *space) handOut(m *message, sub *subscription, booked *bookings, now time.Time) (d stage.Delivery) {
 	for range 4 {
-		it := item{m: m, qos: min(m.qos, sub.qos), retain: m.retain && sub.asIs, ids: sub.ids, shared: sub}
+		it := sub.item(m)
+		booked.take(sub.session, &it)
 		if d = sub.session.deliver(it, now); d != stage.NoDevice {
 			return d
 		}
@@ -138,10 +216,10 @@ func (sp *space) handOut(m *message, sub *subscription, now time.Time) (d stage.
 	return d
 }
 
-// fanOut delivers one copy to each session, with the greatest QoS and all the
-// identifiers of its matching subscriptions [MQTT-3.3.4-2], [MQTT-3.3.4-3],
-// [MQTT-3.3.4-4].
-func fanOut(m *message, h *hits, now time.Time) (best stage.Delivery) {
+// each calls fn for the sessions that subscribed to the message, with one copy
+// for each, of the greatest QoS and with all the identifiers of its matching
+// subscriptions [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4].
+func (h *hits) each(m *message, fn func(s *session, it item)) {
 	if h.nodes > 1 {
 		slices.SortStableFunc(h.subs, func(a, b *subscription) int { return cmp.Compare(a.session.number, b.session.number) })
 	}
@@ -158,10 +236,9 @@ func fanOut(m *message, h *hits, now time.Time) (best stage.Delivery) {
 		if wanted {
 			it.qos = min(it.qos, m.qos)
 			it.retain = it.retain && m.retain
-			best = max(best, sub.session.deliver(it, now))
+			fn(sub.session, it)
 		}
 	}
-	return best
 }
 
 // merge adds what one more matching subscription wants.

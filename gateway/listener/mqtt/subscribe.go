@@ -163,7 +163,8 @@ func maySubscribe(g *stage.Grant, filter string) bool {
 }
 
 // done counts a filter as judged, and after the last one puts the subscriptions
-// into force and answers. It is called without locks, from any goroutine.
+// into force and answers, once they are durable if the session is. It is called
+// without locks, from any goroutine.
 func (x *subscribing) done() {
 	if x.left.Add(-1) > 0 {
 		return
@@ -178,23 +179,47 @@ func (x *subscribing) done() {
 	replays := make([][]item, len(x.codes))
 	for i := range x.codes {
 		if x.codes[i] <= 2 && x.readers[i] == nil {
-			replays[i] = s.subscribe(x, i)
+			replays[i] = s.admit(s.subscribe(x, i), time.Now())
 		}
 	}
-	p := &packet.Suback{ID: x.packet.ID, Codes: x.codes}
-	if x.reason != "" && !c.quiet {
-		p.Props = &packet.Properties{ReasonString: &x.reason}
-		if len(p.Append(nil, c.version)) > c.maxPacket {
-			p.Props = nil
-		}
+	granted := func(code byte) bool { return code <= 2 }
+	if !s.keeps.Load() || !slices.ContainsFunc(x.codes, granted) {
+		x.answer(replays)
+		return
 	}
-	c.mu.Lock()
-	c.appendPacket(p)
-	c.kick()
-	c.mu.Unlock()
+	s.recordSubscriptions()
+	s.server.journal.commit(func(err error) {
+		if err != nil {
+			c.shut(packet.CodeServerBusy, "the session cannot be stored")
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		x.answer(replays)
+	})
+}
+
+// answer sends the SUBACK, then retained messages and records. The caller holds
+// the session's lock.
+func (x *subscribing) answer(replays [][]item) {
+	c := x.conn
+	s := c.session
+	if s.conn == c {
+		p := &packet.Suback{ID: x.packet.ID, Codes: x.codes}
+		if x.reason != "" && !c.quiet {
+			p.Props = &packet.Properties{ReasonString: &x.reason}
+			if len(p.Append(nil, c.version)) > c.maxPacket {
+				p.Props = nil
+			}
+		}
+		c.mu.Lock()
+		c.appendPacket(p)
+		c.kick()
+		c.mu.Unlock()
+	}
 	for i := range replays {
 		s.replay(replays[i])
-		if r := x.readers[i]; r != nil {
+		if r := x.readers[i]; r != nil && !r.left {
 			r.start()
 		}
 	}
@@ -222,21 +247,46 @@ func (s *session) subscribe(x *subscribing, i int) (replay []item) {
 	return replay
 }
 
-// replay delivers retained messages [MQTT-3.3.1-8]. They are the space's own, so
-// a full queue takes them while it was not full before. The caller holds the lock.
-func (s *session) replay(items []item) {
+// admit takes places for retained messages, and notes their entries where the store
+// has the session. They are the space's own, so a full queue takes them while it
+// was not full before. The caller holds the lock.
+func (s *session) admit(items []item, now time.Time) []item {
 	if len(items) == 0 {
-		return
+		return nil
 	}
-	now := time.Now()
 	if s.full(now) {
 		s.server.count.dropped[dropQueue].Add(uint64(len(items)))
-		return
+		return nil
 	}
-	for _, it := range items {
-		s.outbox.push(it)
+	for i := range items {
+		if it := &items[i]; it.qos > 0 && s.keeps.Load() {
+			s.keep(it)
+			s.outbox.reserved++
+			s.outbox.reservedBytes += it.m.size()
+		}
 	}
-	s.pump(now)
+	return items
+}
+
+// replay delivers retained messages [MQTT-3.3.1-8]. The caller holds the lock.
+func (s *session) replay(items []item) {
+	for i := range items {
+		it := items[i]
+		if it.seq != 0 {
+			s.outbox.unreserve(it.m.size())
+		}
+		switch {
+		case s.ended:
+			s.discard(&it)
+		case it.qos > 0:
+			s.enqueue(it)
+		case s.conn != nil:
+			s.outbox.push(it)
+		}
+	}
+	if len(items) > 0 {
+		s.pump(time.Now())
+	}
 }
 
 // onUnsubscribe takes an UNSUBSCRIBE, section 3.10.
@@ -260,9 +310,17 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 			codes[i] = packet.CodeSuccess
 		}
 	}
+	answer := &packet.Unsuback{ID: p.ID, Codes: codes}
+	durable := s.keeps.Load() && slices.Contains(codes, packet.CodeSuccess)
+	if durable {
+		s.recordSubscriptions()
+		s.server.journal.commit(func(err error) { c.answerLater(answer, err) })
+	}
 	s.mu.Unlock()
 	leaveAll(gone)
-	c.send(&packet.Unsuback{ID: p.ID, Codes: codes})
+	if !durable {
+		c.send(answer)
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/store"
 )
 
 // will is a will message with the sender in whose name it goes.
@@ -12,6 +13,27 @@ type will struct {
 	publish packet.Publish
 	delay   time.Duration
 	from    *sender
+
+	// Where the store has it: the number of its session and its own; 0: nowhere.
+	number, seq uint64
+	due         time.Time // when it is to be sent; zero while its connection lives
+}
+
+func (w *will) key() store.Key { return willKey(w.number, w.seq) }
+
+// store notes the will of a stored session, so that it outlives a crash.
+func (w *will) store(s *session) {
+	if w.seq == 0 {
+		w.number, w.seq = s.number, s.server.journal.next()
+	}
+	s.server.journal.put(w.key(), w.append(nil))
+}
+
+// drop forgets a will that is not to be sent.
+func (w *will) drop() {
+	if w != nil && w.seq != 0 {
+		w.from.session.server.journal.delete(w.key())
+	}
 }
 
 // newWill copies the will of a CONNECT out of its frame.
@@ -46,7 +68,8 @@ func (s *Server) willAllowed(w *packet.Will, from *sender) (code byte, reason st
 }
 
 // send publishes the will as its client would have. It is called without locks
-// and may block on the router. A server that stops sends none.
+// and may block on the router. A server that stops sends none: those that are
+// stored go out after the restart.
 func (w *will) send() {
 	s := w.from.session.server
 	if s.ctx.Err() != nil {
@@ -54,10 +77,17 @@ func (w *will) send() {
 	}
 	s.count.wills.Add(1)
 	x, v, route := w.from.judge(&w.publish, time.Now())
-	switch {
-	case route:
-		s.router.Submit(&x.in, nil, x.outcome)
-	case v.code.Refused():
+	if v.code.Refused() {
 		w.from.refused(w.publish.Topic, &v)
+	}
+	if x == nil {
+		w.drop()
+		return
+	}
+	x.will = w
+	if route {
+		s.router.Submit(&x.in, x.along(), x.outcome)
+	} else {
+		x.settleAlone(v)
 	}
 }

@@ -116,7 +116,7 @@ func (c *conn) broken() {
 func (c *conn) sendNow(it *item, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing || !c.hasRoom() {
+	if c.closing || !c.attached || !c.hasRoom() {
 		return false
 	}
 	sent := c.appendItem(it, 0, false, now)

@@ -1,0 +1,274 @@
+package mqtt
+
+import (
+	"time"
+
+	"tributary.io/gateway/store"
+)
+
+// bodyShared is from how many bytes on a message that several stored sessions
+// wait for is stored once, apart from their entries.
+const bodyShared = 512
+
+// bookings is what was decided about a message before its commit: for whom the
+// store gets an entry, and whom of each shared group it goes to. After the commit
+// the message is delivered, which uses up the entries of those who are still to
+// have it; the others are taken back. A session that subscribed meanwhile gets
+// the message, and an entry of its own. The zero value decides nothing.
+type bookings struct {
+	server  *Server
+	entries []claimed
+	next    int // where the next one is to be expected
+}
+
+// claimed is one receiver. Its item has a number where the store has an entry.
+type claimed struct {
+	session *session
+	group   *group // that it was picked for; nil: it subscribed itself
+	item    item
+	used    bool
+}
+
+// prepare decides about a message, and adds its entries to the batch. It is
+// called without locks.
+func (d *bookings) prepare(sp *space, m *message, b *store.Batch, now time.Time) {
+	*d = bookings{server: sp.server}
+	if sp.keepers.Load() == 0 {
+		return
+	}
+	h := sp.lend()
+	defer sp.giveBack(h)
+	sp.mu.RLock()
+	sp.match(m.topic, m.qos, h, nil)
+	sp.mu.RUnlock()
+	h.each(m, func(s *session, it item) { d.claim(s, nil, it, now) })
+	for _, p := range h.picked {
+		d.claim(p.sub.session, p.group, p.sub.item(m), now)
+	}
+	d.write(m, b)
+}
+
+// claim adds a receiver, with a place in its queue if the store has the session.
+func (d *bookings) claim(s *session, g *group, it item, now time.Time) {
+	x := claimed{session: s, group: g, item: it}
+	if it.qos > 0 && s.reserve(it.m.size(), now) {
+		x.item.seq = d.server.journal.next()
+	} else if g == nil {
+		return
+	}
+	d.entries = append(d.entries, x)
+}
+
+// reserve takes a place in the queue of a stored session.
+func (s *session) reserve(size int, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.keeps.Load() || s.ended || s.full(now) {
+		return false
+	}
+	s.outbox.reserved++
+	s.outbox.reservedBytes += size
+	return true
+}
+
+// unreserve gives the place back, or has it taken.
+func (o *outbox) unreserve(size int) {
+	o.reserved--
+	o.reservedBytes -= size
+}
+
+// write adds the entries to the batch, and, where several refer to it, the body.
+func (d *bookings) write(m *message, b *store.Batch) {
+	n := 0
+	for i := range d.entries {
+		if d.entries[i].item.seq != 0 {
+			n++
+		}
+	}
+	var body uint64
+	if n > 1 && m.size() >= bodyShared {
+		body = d.server.journal.next()
+		d.server.journal.refer(body, n)
+		b.Puts = append(b.Puts, store.Put{Key: bodyKey(body), Value: m.append(nil)})
+	}
+	for i := range d.entries {
+		x := &d.entries[i]
+		if x.item.seq == 0 {
+			continue
+		}
+		x.item.body = body
+		b.Puts = append(b.Puts, store.Put{Key: queueKey('e', x.session.number, x.item.seq), Value: appendEntry(nil, &x.item)})
+	}
+}
+
+// picked is the member of a shared group that was chosen before the commit.
+func (d *bookings) picked(g *group) *subscription {
+	if d == nil {
+		return nil
+	}
+	for i := range d.entries {
+		if d.entries[i].group == g {
+			return d.entries[i].item.shared
+		}
+	}
+	return nil
+}
+
+// take gives an item its place in the store, if the session has one for it.
+func (d *bookings) take(s *session, it *item) {
+	if d == nil {
+		return
+	}
+	for range d.entries {
+		x := &d.entries[d.next]
+		if d.next++; d.next == len(d.entries) {
+			d.next = 0
+		}
+		if x.session == s && !x.used && x.item.seq != 0 && x.item.shared == it.shared {
+			it.seq, it.body, x.used = x.item.seq, x.item.body, true
+			return
+		}
+	}
+}
+
+// finish takes back the entries that nobody used after all.
+func (d *bookings) finish() {
+	for i := range d.entries {
+		x := &d.entries[i]
+		if x.used || x.item.seq == 0 {
+			continue
+		}
+		x.session.mu.Lock()
+		x.session.outbox.unreserve(x.item.m.size())
+		x.session.discard(&x.item)
+		x.session.mu.Unlock()
+	}
+	d.entries = nil
+}
+
+// withdraw forgets what was prepared: its commit did not come about.
+func (d *bookings) withdraw() {
+	for i := range d.entries {
+		x := &d.entries[i]
+		if x.item.seq == 0 {
+			continue
+		}
+		x.session.mu.Lock()
+		x.session.outbox.unreserve(x.item.m.size())
+		x.session.mu.Unlock()
+		if x.item.body != 0 {
+			d.server.journal.withdraw(x.item.body)
+		}
+	}
+	d.entries = nil
+}
+
+// keep gets a message into the store that was not prepared. The caller holds mu.
+func (s *session) keep(it *item) {
+	j := s.server.journal
+	it.seq = j.next()
+	j.create(queueKey('e', s.number, it.seq), appendEntry(nil, it))
+}
+
+// prepareRetained adds a retained message to the batch, or its deletion
+// [MQTT-3.3.1-6]. It is false where the limits forbid it.
+func (sp *space) prepareRetained(m *message, b *store.Batch, now time.Time) bool {
+	if !sp.retainable(m, now) {
+		return false
+	}
+	k := retainedKey(sp.name, m.topic)
+	if len(m.payload) == 0 {
+		b.Deletes = append(b.Deletes, k)
+	} else {
+		b.Puts = append(b.Puts, store.Put{Key: k, Value: m.append(nil), Expires: m.expires})
+	}
+	return true
+}
+
+// Prepare implements Companion: what a message means to sessions is committed with
+// its effects.
+func (x *pending) Prepare(b *store.Batch) {
+	s := x.from.session
+	now := time.Now()
+	if x.m != nil {
+		x.booked.prepare(s.space, x.m, b, now)
+		if x.m.retain {
+			x.unkept = !s.space.prepareRetained(x.m, b, now)
+		}
+	}
+	if x.qos == 2 && x.conn != nil && !x.twin {
+		s.mu.Lock()
+		if s.keeps.Load() && !s.ended {
+			b.Puts = append(b.Puts, store.Put{Key: incomingKey(s.number, x.id), Value: []byte{recordVersion}})
+		}
+		s.mu.Unlock()
+	}
+	if x.will != nil && x.will.seq != 0 {
+		b.Deletes = append(b.Deletes, x.will.key())
+	}
+}
+
+// Withdraw implements Companion.
+func (x *pending) Withdraw() {
+	x.booked.withdraw()
+	x.unkept = false
+}
+
+// along is what is to be committed with the message: itself, or nothing where
+// there cannot be anything.
+func (x *pending) along() Companion {
+	if x.from.session.server.journal == nil || x.m == nil && x.qos < 2 && x.will == nil {
+		return nil
+	}
+	return x
+}
+
+// settleAlone settles a message that no route takes, after a commit of its own if
+// it needs one.
+func (x *pending) settleAlone(v verdict) {
+	along := x.along()
+	if along == nil || v.code.Refused() {
+		x.settle(v)
+		return
+	}
+	var b store.Batch
+	x.Prepare(&b)
+	if len(b.Puts)+len(b.Deletes) == 0 {
+		x.committed()
+		x.settle(v)
+		return
+	}
+	s := x.from.session
+	x.alone = true
+	s.behind.Add(1)
+	err := s.server.journal.store.Commit(&b, func(err error) { x.settleCommitted(v, err) })
+	if err != nil {
+		x.settleCommitted(v, err)
+	}
+}
+
+func (x *pending) settleCommitted(v verdict, err error) {
+	if err != nil {
+		x.Withdraw()
+		v.undecided = true
+	} else {
+		x.committed()
+	}
+	x.settle(v)
+}
+
+// committed is called when the message is durable, in the order of the commits: in
+// that order messages are retained, so that the one that counts is the same as in
+// the store.
+func (x *pending) committed() {
+	if x.m == nil || !x.m.retain || x.from.session.server.journal == nil {
+		return
+	}
+	sp := x.from.session.space
+	x.hits = sp.lend()
+	keep := x.m
+	if x.unkept {
+		keep = nil
+	}
+	sp.collect(x.m.topic, x.m.qos, keep, x.hits, &x.booked, time.Now())
+}
