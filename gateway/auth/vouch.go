@@ -24,7 +24,6 @@ func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, devi
 	if err := a.dir.Enroll(ctx, application, device, by); err != nil {
 		return nil, fmt.Errorf("registering a device for which %s vouches: %w", by, err)
 	}
-	a.log.Info("device registered", "application", application, "device", device, "by", by)
 	return a.dir.Vouch(application, device)
 }
 
