@@ -88,7 +88,7 @@ func (g *Grant) checkState(key string, value []byte) *violation {
 // store.
 const (
 	maxTimerData = 64 << 10
-	maxTimerTime = 253402300800 // the year 10000, in Unix seconds
+	maxTimerTime = 9_214_646_400 // the year 2262, in Unix seconds
 )
 
 func (g *Grant) checkTimer(key string, set *event.SetTimer) *violation {

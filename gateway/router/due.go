@@ -12,28 +12,31 @@ import (
 
 // Keeper keeps what a plugin wants done later: timers, HTTP calls.
 type Keeper interface {
-	// Keep adds to the batch what makes the effect durable. It may have to be done
+	// Keep adds to the batch what makes the effects durable. It may have to be done
 	// again with another batch; only when one is durable, what Keep returned with it
-	// is called, which must not block. A *event.Failure refuses the effect.
-	Keep(b *store.Batch, o *stage.Origin, e event.Effect) (kept func(), err error)
+	// is called, which must not block. A *event.Failure refuses the effects.
+	Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (kept func(), err error)
 }
 
 // UseKeepers says who keeps timers and calls; without one they are refused. Call
 // it before Start.
 func (r *Router) UseKeepers(timers, calls Keeper) { r.timers, r.calls = timers, calls }
 
-// keep hands an effect to its keeper.
-func (s *shard) keep(p *plan, j *job, to Keeper, limit int, e event.Effect) error {
-	if to == nil {
-		return &event.Failure{Message: fmt.Sprintf("the plugin %s asked for %T, which this gateway does not offer", p.plugin.Name(), e)}
+// keep hands effects of one plugin to their keeper.
+func (s *shard) keep(p *plan, j *job, to Keeper, effects []event.Effect) error {
+	switch {
+	case len(effects) == 0:
+		return nil
+	case to == nil:
+		return &event.Failure{Message: fmt.Sprintf("the plugin %s asked for %T, which this gateway does not offer", p.plugin.Name(), effects[0])}
 	}
 	in := &j.in.Event
-	o := &stage.Origin{Plugin: p.plugin.Name(), Application: in.Application, Device: in.Device, Limit: limit}
+	o := &stage.Origin{Plugin: p.plugin.Name(), Application: in.Application, Device: in.Device, Timers: p.plugin.Limits().Timers}
 	if in.Sender == j.key.device { // else another device's connection carried it
 		o.Sender = in.Sender
 	}
 	o.Traceparent, _ = in.Extension("traceparent")
-	kept, err := to.Keep(&s.batch, o, e)
+	kept, err := to.Keep(&s.batch, o, effects)
 	if err != nil {
 		return fmt.Errorf("the plugin %s: %w", p.plugin.Name(), err)
 	}
@@ -101,7 +104,7 @@ func (s *shard) overtaken(j *job) bool {
 	}
 	for _, x := range j.due.Expect {
 		if _, rev, err := s.r.store.Get(x.Key); err == nil && rev != x.Revision {
-			s.r.finish(j, stage.Outcome{Code: stage.NoMatchingSubscribers, Reason: "it was replaced or removed meanwhile"})
+			s.r.finish(j, stage.Outcome{Code: stage.NoMatchingSubscribers, Reason: "it was replaced or removed meanwhile", Overtaken: true})
 			return true
 		}
 	}

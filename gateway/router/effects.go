@@ -14,6 +14,7 @@ import (
 func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error) {
 	origin, state := j.in, &s.state
 	var passed *event.Pass
+	var timers, calls []event.Effect
 	grown := int64(0)
 	for _, eff := range res.Effects {
 		switch e := eff.(type) {
@@ -36,13 +37,9 @@ func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error)
 			}
 			grown += n
 		case *event.SetTimer, *event.CancelTimer:
-			if err := s.keep(p, j, s.r.timers, p.plugin.Limits().Timers, e); err != nil {
-				return nil, err
-			}
+			timers = append(timers, e)
 		case *event.Call:
-			if err := s.keep(p, j, s.r.calls, 0, e); err != nil {
-				return nil, err
-			}
+			calls = append(calls, e)
 		case *event.Reply:
 			if err := s.reply(p, origin, e); err != nil {
 				return nil, err
@@ -58,6 +55,12 @@ func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error)
 		default:
 			return nil, &event.Failure{Message: fmt.Sprintf("the plugin %s answered with %T, which has no meaning for this event", p.plugin.Name(), eff)}
 		}
+	}
+	if err := s.keep(p, j, s.r.timers, timers); err != nil {
+		return nil, err
+	}
+	if err := s.keep(p, j, s.r.calls, calls); err != nil {
+		return nil, err
 	}
 	if grown != 0 {
 		p.grown = append(p.grown, growth{state.prefix, grown})

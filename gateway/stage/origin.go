@@ -13,9 +13,7 @@ type Origin struct {
 	// for a command.
 	Sender      string
 	Traceparent string // empty: none
-	// Limit is how many of the kind the plugin may have at once in the
-	// application; 0: as many as whoever keeps them allows.
-	Limit int
+	Timers      int    // how many the plugin may have at once in the application
 }
 
 // Event begins the event that comes of the effect.

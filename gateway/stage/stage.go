@@ -100,6 +100,9 @@ type Outcome struct {
 	// gateway is stopping. The source must not be answered: its listener ends the
 	// connection, so that the source sends the message again.
 	Unavailable bool
+	// Overtaken says that an event of SubmitDue no longer stood for anything, and
+	// that nothing was done.
+	Overtaken bool
 }
 
 // Start says where a new group or subscription begins to read.
