@@ -44,6 +44,12 @@ type topicAnswer struct {
 }
 
 func newCallout(a *Auth, name string, cfg HTTP) (*calloutMethod, error) {
+	if len(cfg.Body) == 0 {
+		cfg.Body = usualBody()
+	}
+	if len(cfg.ACLBody) == 0 {
+		cfg.ACLBody = usualACLBody()
+	}
 	hc, err := newClient(cfg.TLS, cfg.Timeout, cfg.MaxConcurrent)
 	if err != nil {
 		return nil, err

@@ -103,6 +103,7 @@ type HTTP struct {
 	// Headers are sent along.
 	Headers map[string]string `koanf:"headers"`
 	// Body and ACLBody are the members of the requests; values may hold placeholders.
+	// Empty: the usual ones.
 	Body    map[string]string `koanf:"body"`
 	ACLBody map[string]string `koanf:"acl_body"`
 	// Device is which device it is where the answer does not say so, with
@@ -149,8 +150,7 @@ func Default() Config {
 
 // DefaultOIDC returns what holds for a provider where nothing is set.
 func DefaultOIDC() OIDC {
-	return OIDC{Algorithms: []string{"RS256", "PS256", "ES256", "EdDSA"}, Leeway: 30 * time.Second, Timeout: 5 * time.Second,
-		UserClaim: "", RolesClaim: "scope"}
+	return OIDC{Algorithms: []string{"RS256", "PS256", "ES256", "EdDSA"}, Leeway: 30 * time.Second, Timeout: 5 * time.Second, RolesClaim: "scope"}
 }
 
 // DefaultCertificate returns what holds for a certificate rule where nothing is set.
@@ -159,14 +159,20 @@ func DefaultCertificate() Certificate { return Certificate{Field: "cn", Pattern:
 // DefaultHTTP returns what holds for a call-out where nothing is set.
 func DefaultHTTP() HTTP {
 	return HTTP{
-		Encoding: "json",
-		Body: map[string]string{"username": "{username}", "clientid": "{clientid}", "password": "{password}",
-			"peerhost": "{peerhost}", "protocol": "{protocol}", "listener": "{listener}", "cert_common_name": "{cert_common_name}"},
-		ACLBody: map[string]string{"username": "{username}", "clientid": "{clientid}", "application": "{application}",
-			"device": "{device}", "action": "{action}", "topic": "{topic}", "qos": "{qos}", "retain": "{retain}"},
-		Device: "{clientid}", Timeout: 5 * time.Second, MaxConcurrent: 64,
+		Encoding: "json", Device: "{clientid}", Timeout: 5 * time.Second, MaxConcurrent: 64,
 		CacheTTL: time.Minute, CacheDenyTTL: 5 * time.Second, CacheEntries: 100_000,
 	}
+}
+
+// usualBody and usualACLBody are what is sent where nothing else is set.
+func usualBody() map[string]string {
+	return map[string]string{"username": "{username}", "clientid": "{clientid}", "password": "{password}",
+		"peerhost": "{peerhost}", "protocol": "{protocol}", "listener": "{listener}", "cert_common_name": "{cert_common_name}"}
+}
+
+func usualACLBody() map[string]string {
+	return map[string]string{"username": "{username}", "clientid": "{clientid}", "application": "{application}",
+		"device": "{device}", "action": "{action}", "topic": "{topic}", "qos": "{qos}", "retain": "{retain}"}
 }
 
 // DefaultPlugin returns what holds for a plugin's verdicts where nothing is set.

@@ -15,6 +15,7 @@ import (
 	"strconv"
 
 	"tributary.io/gateway/admin"
+	"tributary.io/gateway/auth"
 	"tributary.io/gateway/consumer"
 	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/plugin"
@@ -34,6 +35,7 @@ type Config struct {
 	Consumer  consumer.Config   `koanf:"consumer"`
 	WASM      plugin.Config     `koanf:"wasm"`
 	Plugins   map[string]Plugin `koanf:"plugins"`
+	Auth      auth.Config       `koanf:"auth"`
 	Registry  registry.Config   `koanf:",squash"`
 }
 
@@ -73,6 +75,7 @@ func Default() Config {
 		Router:    router.Default(),
 		Consumer:  consumer.Default(),
 		WASM:      plugin.Default(),
+		Auth:      auth.Default(),
 		Registry:  registry.Default(),
 	}
 }
@@ -125,6 +128,7 @@ func (c *Config) validate() []finding {
 	check("router", c.Router.Validate())
 	check("consumer", c.Consumer.Validate())
 	check("wasm", c.WASM.Validate())
+	check("auth", c.Auth.Validate())
 	check("", c.Registry.Validate())
 	for _, name := range slices.Sorted(maps.Keys(c.Plugins)) {
 		p, key := c.Plugins[name], join("plugins", name)
@@ -138,6 +142,12 @@ func (c *Config) validate() []finding {
 // crossCheck finds references to what is not there.
 func (c *Config) crossCheck() error {
 	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(c.Auth.Plugin)) {
+		if _, ok := c.Plugins[name]; !ok {
+			errs = append(errs, fmt.Errorf("auth.plugin.%s: there is no [plugins.%s]%s",
+				bare(name), bare(name), didYouMean(name, slices.Sorted(maps.Keys(c.Plugins)))))
+		}
+	}
 	for i, r := range c.Router.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
 		// It may be an application that is made at run time, unless it looks like a

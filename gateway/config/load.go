@@ -14,6 +14,7 @@ import (
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
 
+	"tributary.io/gateway/auth"
 	"tributary.io/gateway/registry"
 )
 
@@ -306,6 +307,14 @@ func elementDefaults(user map[string]any) map[string]any {
 			maps.Copy(into, toMap(reflect.ValueOf(registry.DefaultDevice())))
 		})
 	})
+	providers, _ := user["auth"].(map[string]any)
+	into := map[string]any{}
+	for kind, standard := range map[string]any{
+		"oidc": auth.DefaultOIDC(), "certificate": auth.DefaultCertificate(), "http": auth.DefaultHTTP(), "plugin": auth.DefaultPlugin(),
+	} {
+		each(providers, kind, into, func(_, into map[string]any) { maps.Copy(into, toMap(reflect.ValueOf(standard))) })
+	}
+	defaults["auth"] = into
 	return defaults
 }
 
