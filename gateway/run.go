@@ -59,7 +59,7 @@ func settingOptions(flags *flag.FlagSet) *settings {
 		s.short = append(s.short, flags.String(name, "", usage))
 	}
 	flags.StringVar(&s.file, "config", "", "`file` with the settings (default $TRIBUTARY_CONFIG, else gateway.toml)")
-	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` for everything that is stored (store.dir, wasm.cache_dir)")
+	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` for everything that is stored (store.dir, wasm.cache_dir,\nadmin.token_file)")
 	named("listen", "listeners.mqtt.address", "`address` of the MQTT listener, host:port")
 	named("admin", "admin.address", "`address` of metrics and health, host:port")
 	named("log-level", "log.level", "`level`: debug, info, warn or error")
@@ -74,7 +74,8 @@ func (s *settings) load(t *terminal, args []string) (*config.Config, error) {
 	}
 	var set []string
 	if s.dataDir != "" {
-		set = append(set, "store.dir="+filepath.Join(s.dataDir, "store"), "wasm.cache_dir="+filepath.Join(s.dataDir, "wasm"))
+		set = append(set, "store.dir="+filepath.Join(s.dataDir, "store"), "wasm.cache_dir="+filepath.Join(s.dataDir, "wasm"),
+			"admin.token_file="+filepath.Join(s.dataDir, "admin.token"))
 	}
 	for i, value := range s.short {
 		if *value != "" {

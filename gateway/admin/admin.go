@@ -1,11 +1,13 @@
 // Package admin is the gateway's endpoint for operators and machines that watch
-// it: metrics, liveness, readiness and, where configured, profiles. It knows the
-// stages only through the functions that New is given; server imports it, config
-// composes its Config. It is the only package that knows Prometheus.
+// it: the REST API with its description, metrics, liveness, readiness and, where
+// configured, profiles. It knows the stages only through the interfaces of its
+// Parts; server imports it, config composes its Config. It is the only package
+// that knows Prometheus.
 package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,35 +27,54 @@ import (
 // Server is the admin endpoint. It is safe for concurrent use.
 type Server struct {
 	http *http.Server
+	cert *certificate // nil: plain HTTP
 	log  *slog.Logger
 }
 
 // shutdownTimeout bounds how long a request may outlive Serve.
 const shutdownTimeout = 5 * time.Second
 
-// New makes the endpoint. Each of metrics is called once per scrape, as many at
-// once as there are scrapes. ready returns why the gateway cannot do its work
-// right now, nothing when it can. New does no I/O.
-func New(cfg Config, metrics []func() []stage.Metric, ready func() []string, log *slog.Logger) *Server {
+// Parts is what the endpoint shows and changes. All of it must be safe for
+// concurrent use.
+type Parts struct {
+	// Metrics are called once per scrape, as many at once as there are scrapes.
+	Metrics []func() []stage.Metric
+	// Ready returns why the gateway cannot do its work right now, nothing when it can.
+	Ready       func() []string
+	Registry    Registry // nil: there is no API
+	Connections Connections
+	Groups      Groups
+}
+
+// New makes the endpoint. It does no I/O.
+func New(cfg Config, parts Parts, log *slog.Logger) *Server {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
-		collector(metrics),
+		collector(parts.Metrics),
 	)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+	guard := func(h http.Handler) http.Handler { return h }
+	if parts.Registry != nil {
+		api := newAPI(parts, log)
+		api.register(mux)
+		if !cfg.openMetrics() {
+			guard = api.guard
+		}
+	}
+	mux.Handle("GET /metrics", guard(promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		ErrorLog: errorLog{log},
 		// What is sound is shown; what is not goes to the log.
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
 		Timeout:             20 * time.Second,
-	}))
+	})))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeReady(w, ready()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeReady(w, parts.Ready()) })
 	if cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -61,7 +82,11 @@ func New(cfg Config, metrics []func() []stage.Metric, ready func() []string, log
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return &Server{log: log, http: &http.Server{
+	var cert *certificate
+	if cfg.Certificate != "" {
+		cert = &certificate{certificate: cfg.Certificate, key: cfg.Key, log: log}
+	}
+	return &Server{log: log, cert: cert, http: &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -76,6 +101,13 @@ func New(cfg Config, metrics []func() []stage.Metric, ready func() []string, log
 // once the requests that run are done or five seconds have passed. It may be
 // called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	if s.cert != nil {
+		if _, err := s.cert.get(nil); err != nil {
+			ln.Close()
+			return fmt.Errorf("serving the admin endpoint with TLS: %w", err)
+		}
+		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.cert.get, NextProtos: []string{"http/1.1"}})
+	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)

@@ -23,7 +23,7 @@ func start(t *testing.T, cfg Config, metrics []func() []stage.Metric, ready func
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	s := New(cfg, metrics, ready, slog.New(slog.NewTextHandler(logs, nil)))
+	s := New(cfg, Parts{Metrics: metrics, Ready: ready}, slog.New(slog.NewTextHandler(logs, nil)))
 	go func() { done <- s.Serve(ctx, ln) }()
 	t.Cleanup(func() {
 		cancel()
@@ -161,7 +161,7 @@ func TestServeFailsOnAClosedListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
-	s := New(Default(), nil, nil, slog.New(slog.DiscardHandler))
+	s := New(Default(), Parts{}, slog.New(slog.DiscardHandler))
 	if err := s.Serve(context.Background(), ln); err == nil || !strings.Contains(err.Error(), ln.Addr().String()) {
 		t.Errorf("got %v, want an error with the address", err)
 	}
@@ -182,6 +182,7 @@ func TestValidate(t *testing.T) {
 		{Config{Address: ":8080", Pprof: true}, "pprof is on"},
 		{Config{Address: "0.0.0.0:8080", Pprof: true}, "pprof is on"},
 		{Config{Address: "gateway.example:8080", Pprof: true}, "pprof is on"},
+		{Config{Address: ":8443", Certificate: "a.pem"}, "certificate and key belong together"},
 	} {
 		err := tt.cfg.Validate()
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {

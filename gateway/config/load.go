@@ -145,13 +145,14 @@ func parent(path string) string {
 }
 
 // envPrefix begins every variable that is a setting. fileVariable names the file
-// (main reads it); foreign ones are set by Kubernetes for a service called tributary.
+// (main reads it, and those of the admin API's client); foreign ones are set by
+// Kubernetes for a service called tributary.
 const (
 	envPrefix    = "TRIBUTARY_"
 	fileVariable = "TRIBUTARY_CONFIG"
 )
 
-var foreign = regexp.MustCompile(`^TRIBUTARY_(SERVICE_(HOST|PORT)|PORT)(_|$)`)
+var foreign = regexp.MustCompile(`^TRIBUTARY_(URL$|TOKEN(_FILE)?$|(SERVICE_(HOST|PORT)|PORT)(_|$))`)
 
 func (l *loader) environment(env []string) {
 	env = slices.Clone(env)

@@ -162,3 +162,17 @@ func (r *Registry) use(t *token, now time.Time) {
 		r.log.Debug("the last use of a token was not stored", "token", t.Name, "error", err)
 	}
 }
+
+// NewApplication returns an application at its defaults, which is not there yet.
+func (r *Registry) NewApplication(name string) stage.Application {
+	a := *DefaultApplication().entry(name)
+	a.Entry = stage.Entry{}
+	return a
+}
+
+// NewDevice returns a device at its defaults, which is not there yet.
+func (r *Registry) NewDevice(application, name string) stage.Device {
+	d := *DefaultDevice().entry(application, name)
+	d.Entry = stage.Entry{}
+	return d
+}

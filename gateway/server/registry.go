@@ -2,6 +2,9 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"tributary.io/gateway/registry"
@@ -31,4 +34,92 @@ func retain(reg *registry.Registry, st *pebble.Store) error {
 		}
 	})
 	return apply()
+}
+
+// purger also deletes what the other stages keep of an application that is
+// purged: the state of plugins and the positions of groups.
+type purger struct {
+	*registry.Registry
+	store *pebble.Store
+	log   *slog.Logger
+}
+
+func (p purger) DeleteApplication(name string, purge bool, pre stage.Precondition) error {
+	if err := p.Registry.DeleteApplication(name, purge, pre); err != nil || !purge {
+		return err
+	}
+	for _, r := range []store.Range{
+		store.Prefix(store.State, name+"\x00"),
+		store.Prefix(store.Cursor, string(store.Events(name))+"\x00"),
+		store.Prefix(store.Cursor, string(store.Quarantine(name))+"\x00"),
+	} {
+		if err := p.deleteRange(r); err != nil {
+			// The application is gone; what is left over does no harm but take room.
+			p.log.Error("not everything of a deleted application could be purged", "application", name, "error", err)
+		}
+	}
+	return nil
+}
+
+// purgeChunk is how many keys one commit deletes.
+const purgeChunk = 1000
+
+func (p purger) deleteRange(r store.Range) error {
+	for {
+		var b store.Batch
+		if err := p.store.ScanRange(r, func(name string, _ []byte, _ store.Revision) bool {
+			b.Deletes = append(b.Deletes, store.Key{Kind: r.Kind, Name: name})
+			return len(b.Deletes) < purgeChunk
+		}); err != nil || len(b.Deletes) == 0 {
+			return err
+		}
+		done := make(chan error, 1)
+		if err := p.store.Commit(&b, func(err error) { done <- err }); err != nil {
+			return err
+		}
+		if err := <-done; err != nil {
+			return err
+		}
+	}
+}
+
+// unlisted stands for listeners whose connections cannot be listed.
+type unlisted struct{}
+
+func (unlisted) Connections(func(*stage.Connection) bool, string, string, int) []stage.Connection {
+	return nil
+}
+func (unlisted) Kick(string, string, bool) bool { return false }
+
+// leaveToken writes an admin token into a file that only the owner can read, for
+// the command line on this machine. Without it the gateway still works.
+func (s *Server) leaveToken(reg *registry.Registry) {
+	file := s.cfg.Admin.TokenFile
+	if file == "" || s.cfg.Admin.Address == "" {
+		return
+	}
+	if err := writePrivate(file, reg.LocalToken()+"\n"); err != nil {
+		s.log.Error("the admin token for this machine could not be written; see admin.token_file", "error", err)
+	}
+}
+
+// writePrivate puts a file into place that only the owner can read, also where
+// an older one was open to others.
+func writePrivate(file, content string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(content)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
 }

@@ -29,7 +29,6 @@ import (
 	"tributary.io/gateway/registry"
 	"tributary.io/gateway/router"
 	"tributary.io/gateway/stage"
-	"tributary.io/gateway/store"
 	"tributary.io/gateway/store/pebble"
 )
 
@@ -146,9 +145,14 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		return nil, err
 	}
 	g.door = &mqtt.Listener{Name: "mqtt", Auth: passwords{reg}, Limits: cfg.Listeners.MQTT.Limits}
-	g.serve(listeners, admin.New(cfg.Admin, []func() []stage.Metric{
-		g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics,
-	}, func() []string { return s.unready(st) }, s.log))
+	s.leaveToken(reg)
+	g.serve(listeners, admin.New(cfg.Admin, admin.Parts{
+		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics},
+		Ready:       func() []string { return s.unready(st) },
+		Registry:    purger{reg, st, s.log},
+		Connections: unlisted{},
+		Groups:      g.consumer,
+	}, s.log))
 	return g, nil
 }
 

@@ -1,0 +1,382 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tributary.io/gateway/stage"
+)
+
+// Registry is what the API needs of the registry. Errors of changes are a
+// *stage.Fault, or mean that nothing was decided.
+type Registry interface {
+	// Authenticate returns the token that a secret is.
+	Authenticate(secret string) (stage.Token, bool)
+
+	// NewApplication and NewDevice return entries at their defaults.
+	NewApplication(name string) stage.Application
+	NewDevice(application, name string) stage.Device
+
+	Application(name string) (stage.Application, bool)
+	ListApplications(after string, fn func(stage.Application) bool)
+	PutApplication(a stage.Application, pre stage.Precondition) (now stage.Application, created bool, err error)
+	DeleteApplication(name string, purge bool, pre stage.Precondition) error
+
+	// LookUp returns a device by its name or an alias.
+	LookUp(application, name string) (stage.Device, bool)
+	ListDevices(application, after string, fn func(stage.Device) bool)
+	PutDevice(d stage.Device, pre stage.Precondition) (now stage.Device, created bool, err error)
+	DeleteDevice(application, name string, pre stage.Precondition) error
+
+	User(name string) (stage.User, bool)
+	ListUsers(after string, fn func(stage.User) bool)
+	PutUser(u stage.User, pre stage.Precondition) (now stage.User, created bool, err error)
+	DeleteUser(name string, pre stage.Precondition) error
+
+	AddCredential(owner stage.Owner, nc stage.NewCredential) (c stage.Credential, shown string, err error)
+	RemoveCredential(owner stage.Owner, id string) error
+
+	Token(name string) (stage.Token, bool)
+	ListTokens(after string, fn func(stage.Token) bool)
+	CreateToken(t stage.Token) (now stage.Token, secret string, err error)
+	DeleteToken(name string, pre stage.Precondition) error
+}
+
+// Connections is what the API needs of the listeners.
+type Connections interface {
+	// Connections returns the connections and kept sessions that match, at most
+	// limit of them, in the order of namespace and client id and behind the given
+	// one.
+	Connections(match func(*stage.Connection) bool, afterNamespace, afterClientID string, limit int) []stage.Connection
+	// Kick ends the connection of a client (0x98, administrative action); with
+	// forget its session, too. It is false where there is neither.
+	Kick(namespace, clientID string, forget bool) bool
+}
+
+// Groups is what the API needs of the consumers.
+type Groups interface {
+	Groups(application string) []stage.Group
+	DeleteGroup(application string, quarantine bool, name string) error
+}
+
+// maxBody bounds a request's body.
+const maxBody = 64 << 10
+
+// api serves the REST API.
+type api struct {
+	registry    Registry
+	connections Connections
+	groups      Groups
+	log         *slog.Logger
+	throttle    *throttle
+	document    []byte // OpenAPI
+	page        []byte // HTML made of it
+	policy      string // Content-Security-Policy of the page
+}
+
+func newAPI(parts Parts, log *slog.Logger) *api {
+	a := &api{registry: parts.Registry, connections: parts.Connections, groups: parts.Groups, log: log, throttle: newThrottle(), document: openAPI()}
+	var err error
+	if a.page, a.policy, err = render(a.document); err != nil {
+		log.Error("the page about the admin API cannot be made", "error", err)
+	}
+	return a
+}
+
+// guard lets holders of a token through.
+func (a *api) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if _, p := a.authenticate(w.Header(), req); p != nil {
+			a.fail(w, p)
+			return
+		}
+		h.ServeHTTP(w, req)
+	})
+}
+
+// call is one request to one route.
+type call struct {
+	*http.Request
+	*api
+	token  stage.Token
+	header http.Header // of the answer
+	status int         // of the answer, where it is not the route's own
+}
+
+// problem is an error answer (RFC 9457).
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	Field  string `json:"field,omitempty"` // the member or parameter that is wrong
+}
+
+func (p *problem) Error() string { return p.Detail }
+
+func failed(status int, field, format string, args ...any) *problem {
+	return &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Field: field, Detail: fmt.Sprintf(format, args...)}
+}
+
+// register puts the routes of the API into a mux.
+func (a *api) register(mux *http.ServeMux) {
+	for _, r := range routes() {
+		mux.HandleFunc(r.method+" "+prefix+r.path, func(w http.ResponseWriter, req *http.Request) { a.serve(w, req, &r) })
+	}
+	// The documents are the same in every gateway and say nothing about this one.
+	mux.HandleFunc("GET "+prefix+"/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(a.document)
+	})
+	mux.HandleFunc("GET /api/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", a.policy)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Write(a.page)
+	})
+	// Whoever has no token is not told what there is.
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, req *http.Request) {
+		if _, p := a.authenticate(w.Header(), req); p != nil {
+			a.fail(w, p)
+			return
+		}
+		allowed := methodsOf(req.URL.Path)
+		if len(allowed) == 0 {
+			a.fail(w, failed(http.StatusNotFound, "", "there is no %s; see /api/", req.URL.Path))
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		a.fail(w, failed(http.StatusMethodNotAllowed, "", "%s takes %s", req.URL.Path, strings.Join(allowed, ", ")))
+	})
+}
+
+// serve answers a request to a route.
+func (a *api) serve(w http.ResponseWriter, req *http.Request, r *route) {
+	token, p := a.authenticate(w.Header(), req)
+	if p == nil {
+		p = r.permits(&token, req)
+	}
+	if p == nil {
+		p = r.knows(req)
+	}
+	if p != nil {
+		a.fail(w, p)
+		return
+	}
+	c := &call{Request: req, api: a, token: token, header: w.Header(), status: r.status}
+	req.Body = http.MaxBytesReader(w, req.Body, maxBody)
+	answer, err := r.run(c)
+	if err != nil {
+		p := a.problem(err)
+		if r.method != http.MethodGet {
+			a.audit(c, r, p.Status)
+		}
+		a.fail(w, p)
+		return
+	}
+	if r.method != http.MethodGet {
+		a.audit(c, r, c.status)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if answer == nil {
+		w.WriteHeader(c.status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(c.status)
+	json.NewEncoder(w).Encode(answer) // an error is the client's going away
+}
+
+// audit logs who changed what, also in vain. Paths hold names and no secrets.
+func (a *api) audit(c *call, r *route, status int) {
+	a.log.Info("admin API", "operation", r.id, "path", c.URL.EscapedPath(), "status", status, "token", c.token.Name, "peer", c.RemoteAddr)
+}
+
+// authenticate finds the token of a request.
+func (a *api) authenticate(answer http.Header, req *http.Request) (stage.Token, *problem) {
+	scheme, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	if scheme == "" {
+		answer.Set("WWW-Authenticate", `Bearer realm="tributary"`)
+		return stage.Token{}, failed(http.StatusUnauthorized, "", "a token is needed: Authorization: Bearer <token>")
+	}
+	token, ok := stage.Token{}, false
+	if strings.EqualFold(scheme, "Bearer") {
+		token, ok = a.registry.Authenticate(strings.TrimSpace(secret))
+	}
+	if ok {
+		return token, nil
+	}
+	peer, _ := netip.ParseAddrPort(req.RemoteAddr)
+	if wait := a.throttle.failed(peer.Addr()); wait > 0 {
+		answer.Set("Retry-After", strconv.Itoa(wait))
+		return token, failed(http.StatusTooManyRequests, "", "too many wrong tokens came from this address; wait")
+	}
+	answer.Set("WWW-Authenticate", `Bearer realm="tributary", error="invalid_token"`)
+	return token, failed(http.StatusUnauthorized, "", "the token is wrong, expired or revoked")
+}
+
+// permits says whether the holder of a token may use the route.
+func (r *route) permits(token *stage.Token, req *http.Request) *problem {
+	switch {
+	case !token.Role.Includes(r.role):
+		return failed(http.StatusForbidden, "", "this needs the role %s; the token %s has %s", r.role, token.Name, token.Role)
+	case r.scope == everything && len(token.Applications) > 0:
+		return failed(http.StatusForbidden, "", "the token %s is for some applications only", token.Name)
+	case r.scope == one && !mayUse(token, req.PathValue("application")):
+		return failed(http.StatusForbidden, "", "the token %s is not for application %s", token.Name, req.PathValue("application"))
+	}
+	return nil
+}
+
+// mayUse says whether a token is for an application.
+func mayUse(token *stage.Token, application string) bool {
+	return len(token.Applications) == 0 || slices.Contains(token.Applications, application)
+}
+
+// knows refuses parameters that the route does not have.
+func (r *route) knows(req *http.Request) *problem {
+	for name := range req.URL.Query() {
+		if !slices.ContainsFunc(r.query, func(p param) bool { return p.name == name }) {
+			return failed(http.StatusBadRequest, name, "there is no parameter %s", name)
+		}
+	}
+	return nil
+}
+
+// problem words an error.
+func (a *api) problem(err error) *problem {
+	var p *problem
+	var f *stage.Fault
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &f):
+		status := http.StatusBadRequest
+		switch f.Kind {
+		case stage.NotFound:
+			status = http.StatusNotFound
+		case stage.Conflict:
+			status = http.StatusConflict
+		case stage.Outdated:
+			status = http.StatusPreconditionFailed
+		}
+		return failed(status, f.Field, "%s", f.Reason)
+	}
+	a.log.Error("the admin API could not do what was asked", "error", err)
+	return failed(http.StatusServiceUnavailable, "", "nothing was changed, because it could not be stored; see the gateway's log")
+}
+
+func (a *api) fail(w http.ResponseWriter, p *problem) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p)
+}
+
+// decode reads the body into v; members that v does not have are an error.
+func (c *call) decode(v any) error {
+	if kind, _, err := mime.ParseMediaType(c.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return failed(http.StatusUnsupportedMediaType, "", "the body must be application/json")
+	}
+	body, err := io.ReadAll(c.Body)
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return failed(http.StatusRequestEntityTooLarge, "", "the body has more than %d bytes", large.Limit)
+	}
+	if err != nil {
+		return failed(http.StatusBadRequest, "", "the body cannot be read: %v", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	err = d.Decode(v)
+	if err == nil && d.More() {
+		err = errors.New("something follows the value")
+	}
+	if err == nil {
+		return nil
+	}
+	field, message := "", strings.TrimPrefix(err.Error(), "json: ")
+	var typed *json.UnmarshalTypeError
+	if errors.As(err, &typed) {
+		field, message = typed.Field, fmt.Sprintf("a %s does not fit here", typed.Value)
+	} else if name, ok := strings.CutPrefix(message, "unknown field "); ok {
+		field, _ = strconv.Unquote(name)
+		message = "there is no member " + field
+	}
+	return failed(http.StatusBadRequest, field, "%s", message)
+}
+
+// precondition reads If-Match and If-None-Match (RFC 9110 section 13.1).
+func (c *call) precondition() (pre stage.Precondition, err error) {
+	match, none := c.Header.Get("If-Match"), c.Header.Get("If-None-Match")
+	if none != "" && none != "*" {
+		return pre, failed(http.StatusBadRequest, "If-None-Match", "only * is understood here")
+	}
+	pre.Absent = none == "*"
+	if match == "" || match == "*" {
+		return pre, nil
+	}
+	revision, ok := strings.CutPrefix(match, `"`)
+	if revision, ok = strings.CutSuffix(revision, `"`); !ok || revision == "" || strings.Contains(revision, `"`) {
+		return pre, failed(http.StatusBadRequest, "If-Match", "give one entity tag, as ETag had it, or *")
+	}
+	pre.Revision = revision
+	return pre, nil
+}
+
+// tag answers with the revision of an entry.
+func (c *call) tag(e *stage.Entry) { c.header.Set("ETag", `"`+e.Revision+`"`) }
+
+// named takes the name from the path; the body may repeat it.
+func named(field, path string, body *string) error {
+	if *body != "" && *body != path {
+		return failed(http.StatusBadRequest, field, "the body says %q and the path %q", *body, path)
+	}
+	*body = path
+	return nil
+}
+
+// The size of a page of a list.
+const (
+	defaultPage = 100
+	mostPage    = 1000
+)
+
+// paging reads the parameters after and limit. A cursor is made by cursor.
+func (c *call) paging() (after string, limit int, err error) {
+	limit = defaultPage
+	if text := c.URL.Query().Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostPage {
+			return "", 0, failed(http.StatusBadRequest, "limit", "use 1 to %d", mostPage)
+		}
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(c.URL.Query().Get("after"))
+	if err != nil {
+		return "", 0, failed(http.StatusBadRequest, "after", "this is no cursor; take next of the page before")
+	}
+	return string(raw), limit, nil
+}
+
+func cursor(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }
+
+// flag reads a parameter that is true or false; set says whether it is there.
+func (c *call) flag(name string) (value, set bool, err error) {
+	switch text := c.URL.Query().Get(name); text {
+	case "":
+		return false, false, nil
+	case "true", "false":
+		return text == "true", true, nil
+	}
+	return false, false, failed(http.StatusBadRequest, name, "use true or false")
+}

@@ -1,0 +1,47 @@
+package admin
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// certificate is a TLS certificate that is read again when its files change. A
+// new one that cannot be used leaves the old one in use.
+type certificate struct {
+	certificate, key string // files
+	log              *slog.Logger
+
+	mu     sync.Mutex
+	loaded *tls.Certificate
+	stamp  [2]time.Time // when the files were changed that were tried last
+}
+
+// get implements tls.Config.GetCertificate.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var stamp [2]time.Time
+	for i, file := range []string{c.certificate, c.key} {
+		if info, err := os.Stat(file); err == nil {
+			stamp[i] = info.ModTime()
+		}
+	}
+	if c.loaded != nil && stamp == c.stamp {
+		return c.loaded, nil
+	}
+	c.stamp = stamp
+	next, err := tls.LoadX509KeyPair(c.certificate, c.key)
+	switch {
+	case err == nil:
+		c.loaded = &next
+	case c.loaded == nil:
+		return nil, fmt.Errorf("reading the certificate %s with the key %s: %w", c.certificate, c.key, err)
+	default:
+		c.log.Error("the new certificate of the admin endpoint cannot be used; the old one stays", "certificate", c.certificate, "error", err)
+	}
+	return c.loaded, nil
+}
