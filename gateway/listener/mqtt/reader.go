@@ -11,6 +11,12 @@ const (
 	smallBuffer = 256             // bytes that an idle connection has to read into
 	bigBuffer   = 32 << 10        // bytes that a busy one borrows
 	lull        = 2 * time.Second // after so long without input it gives them back
+
+	// A message after a silence lets others go first: packets that reach two
+	// connections within some microseconds are read in either order, and whoever
+	// subscribes on one and then publishes on the other expects the message.
+	silence  = 100 * time.Millisecond
+	courtesy = 100 * time.Microsecond
 )
 
 // buffer is a borrowed byte slice.
@@ -78,7 +84,7 @@ func (c *conn) fill() error {
 	}
 	in := &c.input
 	in.makeRoom(&c.server.buffers)
-	n := 0
+	n, before := 0, c.now
 	for n == 0 {
 		deadline, onTimeout := c.deadline()
 		if in.big != nil && in.start == in.end {
@@ -104,6 +110,9 @@ func (c *conn) fill() error {
 		case err != nil:
 			return err
 		}
+	}
+	if packet.Type(in.buf[in.start]>>4) == packet.PUBLISH && c.now.Sub(before) > silence {
+		time.Sleep(courtesy)
 	}
 	in.end += n
 	in.busy = in.big == nil && in.end == len(in.small)
