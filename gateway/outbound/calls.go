@@ -1,0 +1,228 @@
+// Package outbound makes the HTTP calls of plugins. A call is durable from the
+// commit of the event that wants it until its answer has been handled: the
+// commit of the answer's event takes it out of the store. So a plugin sees each
+// answer once, while the server may see a request again after a crash or a
+// failure, always with the same Idempotency-Key. It imports stage and store;
+// server wires it to the router.
+//
+// A call is a key of kind store.Call, <application>\x00<plugin>\x00<id>, where id
+// sorts by time; its value is a HandleResponse with two effects, the event that
+// the answer becomes and the call.
+package outbound
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
+)
+
+// Store is what calls need of a store.
+type Store interface {
+	Get(k store.Key) ([]byte, store.Revision, error)
+	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
+}
+
+// Router takes the answers.
+type Router interface {
+	SubmitDue(plugin string, in *event.Inbound, due *store.Batch, done func(stage.Outcome))
+}
+
+// Calls makes the calls of all plugins. It is safe for concurrent use.
+type Calls struct {
+	cfg      Config
+	store    Store
+	router   Router
+	log      *slog.Logger
+	policies map[string]*policy // by plugin
+
+	mu      sync.Mutex
+	hosts   map[string]*host
+	pending map[string]int // by application and plugin
+	active  int
+	wake    chan struct{}
+	stats   stats
+}
+
+// New reads which calls wait. rules has an entry for each plugin; the calls of
+// others stay where they are.
+func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.Logger) (*Calls, error) {
+	c := &Calls{cfg: cfg, store: st, router: router, log: log, policies: map[string]*policy{},
+		hosts: map[string]*host{}, pending: map[string]int{}, wake: make(chan struct{}, 1)}
+	for plugin, r := range rules {
+		p, err := newPolicy(&cfg, r)
+		if err != nil {
+			return nil, fmt.Errorf("plugins.%s.grant.%w", plugin, err)
+		}
+		c.policies[plugin] = p
+	}
+	var unread []error
+	var found []*call
+	err := st.Scan(store.Call, "", func(name string, value []byte, _ store.Revision) bool {
+		e, effect, err := parse(value)
+		if err != nil {
+			unread = append(unread, fmt.Errorf("the call %q: %w", name, err))
+			return true
+		}
+		if next := c.remember(name, &e, effect); next != nil {
+			found = append(found, next)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the HTTP calls that wait: %w", err)
+	}
+	for _, e := range unread {
+		log.Error("an HTTP call in the store cannot be read and stays there", "error", e)
+	}
+	slices.SortStableFunc(found, func(a, b *call) int { return a.created.Compare(b.created) })
+	for _, x := range found {
+		c.enqueue(x)
+	}
+	return c, nil
+}
+
+// call is a call that waits for an attempt.
+type call struct {
+	name     string // of its key
+	host     string
+	plugin   string
+	created  time.Time
+	attempts int
+	next     time.Time
+}
+
+// remember counts a call and returns what there is to do; nil: nothing, for the
+// plugin is not there.
+func (c *Calls) remember(name string, e *event.Event, effect *event.Call) *call {
+	owner, plugin := ownerOf(name)
+	c.pending[owner]++
+	if c.policies[plugin] == nil {
+		c.log.Warn("an HTTP call of a plugin that is not there waits until it is", "plugin", plugin)
+		return nil
+	}
+	return &call{name: name, host: hostOf(effect.URL), plugin: plugin, created: e.Time, next: e.Time}
+}
+
+func ownerOf(name string) (owner, plugin string) {
+	application, rest, _ := strings.Cut(name, "\x00")
+	plugin, _, _ = strings.Cut(rest, "\x00")
+	return application + "\x00" + plugin, plugin
+}
+
+// hostOf names what shares a limit: scheme, host and port.
+func hostOf(text string) string {
+	u, _, err := stage.CheckURL(text, nil)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Host)
+}
+
+// Keep implements the router's Keeper: it adds calls to the batch.
+func (c *Calls) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (kept func(), err error) {
+	owner := o.Application + "\x00" + o.Plugin
+	c.mu.Lock()
+	waiting := c.pending[owner]
+	c.mu.Unlock()
+	if waiting+len(effects) > c.cfg.MaxPending {
+		return nil, &event.Failure{Retryable: true, Code: uint32(stage.QuotaExceeded), Message: fmt.Sprintf(
+			"%d of its HTTP calls in this application wait for an answer: see outbound.max_pending in gateway.toml", waiting)}
+	}
+	now := time.Now().UTC()
+	var fresh []*call
+	for i, effect := range effects {
+		effect, ok := effect.(*event.Call)
+		if !ok {
+			return nil, fmt.Errorf("%T is no HTTP call", effects[i])
+		}
+		id := newID(now)
+		e := o.Event(event.TypeResponse, effect.ID)
+		e.ID, e.Time = "call-"+id, now
+		name := owner + "\x00" + id
+		value := event.AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: e}, effect}})
+		b.Put(store.Put{Key: store.Key{Kind: store.Call, Name: name}, Value: value})
+		fresh = append(fresh, &call{name: name, host: hostOf(effect.URL), plugin: o.Plugin, created: now, next: now})
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pending[owner] += len(fresh)
+		for _, x := range fresh {
+			c.enqueue(x)
+		}
+		c.wakeUp()
+	}, nil
+}
+
+// newID returns an id that nobody has, and that sorts by time.
+func newID(now time.Time) string {
+	var random [8]byte
+	rand.Read(random[:]) // never fails
+	return fmt.Sprintf("%016x", now.UnixNano()) + hex.EncodeToString(random[:])
+}
+
+var errRecord = errors.New("it is not an event and a call")
+
+// parse reads the value of a call.
+func parse(value []byte) (event.Event, *event.Call, error) {
+	res, err := event.ParseResponse(value)
+	if err != nil {
+		return event.Event{}, nil, err
+	}
+	if len(res.Effects) == 2 {
+		emit, isEvent := res.Effects[0].(*event.Emit)
+		effect, isCall := res.Effects[1].(*event.Call)
+		if isEvent && isCall {
+			return emit.Event, effect, nil
+		}
+	}
+	return event.Event{}, nil, errRecord
+}
+
+// stats counts what was done.
+type stats struct {
+	attempts, answered, givenUp, refused, retries atomic.Uint64
+	took                                          stage.Histogram
+}
+
+// Metrics returns the counters of calls.
+func (c *Calls) Metrics() []stage.Metric {
+	c.mu.Lock()
+	pending, failing := 0, 0
+	for _, n := range c.pending {
+		pending += n
+	}
+	for _, h := range c.hosts {
+		if h.failing() {
+			failing++
+		}
+	}
+	active := c.active
+	c.mu.Unlock()
+	counter := func(name, help string, v *atomic.Uint64, labels ...stage.Label) stage.Metric {
+		return stage.Metric{Name: name, Help: help, Kind: stage.CounterMetric, Labels: labels, Value: float64(v.Load())}
+	}
+	outcome := func(word string, v *atomic.Uint64) stage.Metric {
+		return counter("tributary_outbound_calls_total", "HTTP calls of plugins that ended, by outcome.", v, stage.Label{Name: "outcome", Value: word})
+	}
+	return []stage.Metric{
+		{Name: "tributary_outbound_pending", Help: "HTTP calls whose answer has not been handled.", Kind: stage.GaugeMetric, Value: float64(pending)},
+		{Name: "tributary_outbound_active", Help: "HTTP calls under way.", Kind: stage.GaugeMetric, Value: float64(active)},
+		{Name: "tributary_outbound_failing_hosts", Help: "Hosts that failed several times in a row and are tried by one call at a time.", Kind: stage.GaugeMetric, Value: float64(failing)},
+		outcome("answered", &c.stats.answered), outcome("given_up", &c.stats.givenUp), outcome("refused", &c.stats.refused),
+		counter("tributary_outbound_attempts_total", "Attempts of HTTP calls.", &c.stats.attempts),
+		counter("tributary_outbound_retries_total", "Attempts that failed and will be made again.", &c.stats.retries),
+		{Name: "tributary_outbound_seconds", Help: "Time that attempts took.", Kind: stage.HistogramMetric, Hist: &c.stats.took},
+	}
+}
