@@ -18,6 +18,7 @@ import (
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/consumer"
 	"tributary.io/gateway/listener/mqtt"
+	"tributary.io/gateway/outbound"
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/registry"
 	"tributary.io/gateway/router"
@@ -34,6 +35,7 @@ type Config struct {
 	Routes    []router.Route    `koanf:"routes"` // beside the plugins and applications that they join; Load gives them to Router
 	Consumer  consumer.Config   `koanf:"consumer"`
 	WASM      plugin.Config     `koanf:"wasm"`
+	Outbound  outbound.Config   `koanf:"outbound"`
 	Plugins   map[string]Plugin `koanf:"plugins"`
 	Auth      auth.Config       `koanf:"auth"`
 	Registry  registry.Config   `koanf:",squash"`
@@ -75,6 +77,7 @@ func Default() Config {
 		Router:    router.Default(),
 		Consumer:  consumer.Default(),
 		WASM:      plugin.Default(),
+		Outbound:  outbound.Default(),
 		Auth:      auth.Default(),
 		Registry:  registry.Default(),
 	}
@@ -128,6 +131,7 @@ func (c *Config) validate() []finding {
 	check("router", c.Router.Validate())
 	check("consumer", c.Consumer.Validate())
 	check("wasm", c.WASM.Validate())
+	check("outbound", c.Outbound.Validate())
 	check("auth", c.Auth.Validate())
 	check("", c.Registry.Validate())
 	for _, name := range slices.Sorted(maps.Keys(c.Plugins)) {

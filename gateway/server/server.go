@@ -25,11 +25,13 @@ import (
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/consumer"
 	"tributary.io/gateway/listener/mqtt"
+	"tributary.io/gateway/outbound"
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/registry"
 	"tributary.io/gateway/router"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store/pebble"
+	"tributary.io/gateway/timer"
 )
 
 // drainTime bounds how long a stop waits for events in flight.
@@ -89,6 +91,8 @@ type gateway struct {
 	store     *pebble.Store
 	host      *plugin.Host
 	router    *router.Router
+	timers    *timer.Timers
+	calls     *outbound.Calls
 	consumer  *consumer.Consumer
 	mqtt      *mqtt.Server
 	door      *mqtt.Listener
@@ -133,6 +137,9 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	g := &gateway{s: s, store: st, host: host, router: rt, failed: make(chan error, 1)}
 	g.consumer = consumer.New(cfg.Consumer, st, reg, s.log)
+	if g.timers, g.calls, err = later(cfg, st, rt, s.log); err != nil {
+		return nil, err
+	}
 	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, rt, g.consumer, st, s.log)
 	rt.Start(g.mqtt)
 	undo = append(undo, func() { rt.Close(context.Background()) })
@@ -147,7 +154,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	g.door = &mqtt.Listener{Name: "mqtt", Auth: passwords{reg}, Limits: cfg.Listeners.MQTT.Limits}
 	s.leaveToken(reg)
 	g.serve(listeners, admin.New(cfg.Admin, admin.Parts{
-		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics},
+		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics},
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    purger{reg, st, s.log},
 		Connections: unlisted{},
@@ -175,6 +182,8 @@ func (g *gateway) serve(listeners map[string]net.Listener, adm *admin.Server) {
 			}
 		}()
 	}
+	start("timers", serve, func() error { return g.timers.Run(serve) })
+	start("HTTP calls of plugins", serve, func() error { return g.calls.Run(serve) })
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })
 	start("MQTT listener", serve, func() error { return g.mqtt.Serve(serve, listeners["mqtt"], g.door) })
 	if ln := listeners["admin"]; ln != nil {
