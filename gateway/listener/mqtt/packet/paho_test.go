@@ -70,7 +70,7 @@ func plain(p Packet) Packet {
 }
 
 // fromPaho translates a packet of the other codec.
-func fromPaho(t *rapid.T, cp *packets.ControlPacket) Packet {
+func fromPaho(t interface{ Fatalf(string, ...any) }, cp *packets.ControlPacket) Packet {
 	switch p := cp.Content.(type) {
 	case *packets.Connect:
 		c := &Connect{Version: p.ProtocolVersion, CleanStart: p.CleanStart, KeepAlive: p.KeepAlive, ClientID: p.ClientID,
