@@ -7,8 +7,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -39,6 +41,7 @@ const (
 	exitOK = iota
 	exitFailed
 	exitUsage
+	exitNotFound // the gateway has no such thing
 )
 
 // run runs a command line and returns the exit status.
@@ -63,6 +66,10 @@ func run(ctx context.Context, args []string, t *terminal) int {
 		return exitUsage
 	}
 	fmt.Fprintf(t.err, "tributary %s: %v\n", cmd.name, err)
+	var answered *apiError
+	if errors.As(err, &answered) && answered.Status == http.StatusNotFound {
+		return exitNotFound
+	}
 	return exitFailed
 }
 
@@ -93,7 +100,9 @@ func choose(args []string) (*command, []string, error) {
 	}
 	var names []string
 	for _, cmd := range commands() {
-		names = append(names, cmd.name)
+		if word := strings.Fields(cmd.name)[0]; !slices.Contains(names, word) {
+			names = append(names, word)
+		}
 	}
 	return nil, nil, usageError(fmt.Sprintf("there is no command %q; the commands are %s", args[0], strings.Join(names, ", ")))
 }
@@ -101,7 +110,7 @@ func choose(args []string) (*command, []string, error) {
 func printCommands(w io.Writer) {
 	fmt.Fprint(w, "Tributary is a protocol gateway between devices and the applications that use their data.\n\nUsage: tributary <command> [options]\n\nCommands:\n")
 	for _, cmd := range commands() {
-		fmt.Fprintf(w, "  %-14s %s\n", cmd.name, cmd.summary)
+		fmt.Fprintf(w, "  %-18s %s\n", cmd.name, cmd.summary)
 	}
 	fmt.Fprint(w, "\nEach command explains itself: tributary <command> --help\n")
 }

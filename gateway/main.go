@@ -7,20 +7,22 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
 // commands is the table of subcommands, in the order of the help.
 func commands() []command {
-	return []command{
-		runCommand(),
-		checkCommand(),
-		tailCommand(),
-		benchCommand(),
-		hashPasswordCommand(),
-		pluginBuildCommand(),
-		versionCommand(),
-	}
+	return slices.Concat(
+		[]command{runCommand(), checkCommand(), tailCommand()},
+		applications().commands(),
+		devices().commands(),
+		users().commands(),
+		keyCommands(),
+		tokenCommands(),
+		liveCommands(),
+		[]command{hashPasswordCommand(), pluginBuildCommand(), benchCommand(), versionCommand()},
+	)
 }
 
 func main() {

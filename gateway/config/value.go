@@ -168,3 +168,21 @@ func show(v any) string {
 	}
 	return fmt.Sprint(v)
 }
+
+// ParseDuration reads a duration as the settings take it, such as "10s" or "7d".
+func ParseDuration(s string) (time.Duration, error) {
+	v, err := parseDuration(s)
+	d, _ := v.(time.Duration)
+	return d, err
+}
+
+// ParseBytes reads a number of bytes as the settings take it, such as "64KiB" or
+// "4096".
+func ParseBytes(s string) (int64, error) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return n, nil
+	}
+	v, err := parseSize(reflect.TypeFor[int64](), s)
+	n, _ := v.(int64)
+	return n, err
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// entries is a kind of entries of the registry: all of them are managed alike.
+type entries struct {
+	command, noun string
+	article       string
+	args          string // the names of an entry on a command line
+	example       string // an entry's names
+	inArgs        string // the names of what the entries are in; empty: nothing
+	inExample     string
+	path          func(args []string) string // of an entry, or of all with inArgs
+	settings      []setting
+	options       string // an example of options
+	columns       []column
+}
+
+func applications() *entries {
+	return &entries{
+		command: "app", noun: "application", article: "an", args: "<application>", example: "plant",
+		path: func(args []string) string { return apiPath(append([]string{"applications"}, args...)...) },
+		settings: []setting{
+			{"anonymous", "anonymous", yesNo, "let programs on the gateway's machine in without credentials"},
+			{"messaging", "messaging", yesNo, "devices get what others publish"},
+			{"retention-age", "retentionSeconds", duration, "`age` at which events leave the log; 0s: never"},
+			{"retention-bytes", "retentionBytes", bytesize, "`size` at which the oldest events leave the log; 0: never"},
+			{"message-rate", "messageRate", number, "`messages` per second of all devices; 0: any number"},
+			{"byte-rate", "byteRate", bytesize, "`bytes` per second of all devices; 0: any number"},
+		},
+		options: "--retention-age 30d --messaging",
+		columns: []column{
+			member("APPLICATION", "name"), member("DEVICES", "devices"), member("ANONYMOUS", "anonymous"), member("MESSAGING", "messaging"),
+			{"RETENTION", func(e object) string { return days(e["retentionSeconds"]) }}, {"BYTES", func(e object) string { return size(e["retentionBytes"]) }}, fromColumn(),
+		},
+	}
+}
+
+func devices() *entries {
+	return &entries{
+		command: "device", noun: "device", article: "a", args: "<application> <device>", example: "plant pump-1", inArgs: "<application>", inExample: "plant",
+		path: func(args []string) string {
+			return apiPath(append([]string{"applications", args[0], "devices"}, args[1:]...)...)
+		},
+		settings: []setting{
+			{"alias", "aliases", many, "another `name` by which it logs in; may be repeated"},
+			{"gateway-for", "gatewayFor", many, "devices that it may speak for, a `pattern` with *; may be repeated"},
+			{"publish", "publish", many, "topic `filter` that it may publish to; may be repeated (default #)"},
+			{"subscribe", "subscribe", many, "topic `filter` that it may subscribe to; may be repeated (default #)"},
+			{"message-rate", "messageRate", number, "`messages` per second; 0: any number"},
+			{"byte-rate", "byteRate", bytesize, "`bytes` per second; 0: any number"},
+			{"disabled", "disabled", yesNo, "refuse its connections"},
+		},
+		options: "--alias A0000007 --publish {device}/#",
+		columns: []column{
+			member("DEVICE", "name"), member("DISABLED", "disabled"), member("CREDENTIALS", "credentials"), member("ALIASES", "aliases"), member("GATEWAY FOR", "gatewayFor"), fromColumn(),
+		},
+	}
+}
+
+func users() *entries {
+	return &entries{
+		command: "user", noun: "user", article: "a", args: "<user>", example: "alice",
+		path: func(args []string) string { return apiPath(append([]string{"users"}, args...)...) },
+		settings: []setting{
+			{"read", "read", many, "`application` whose log it may read; * at the end: any rest; may be repeated"},
+			{"write", "write", many, "`application` whose devices it may command; may be repeated"},
+			{"disabled", "disabled", yesNo, "refuse its connections"},
+		},
+		options: "--read plant",
+		columns: []column{
+			member("USER", "name"), member("DISABLED", "disabled"), member("READ", "read"), member("WRITE", "write"), member("CREDENTIALS", "credentials"), fromColumn(),
+		},
+	}
+}
+
+func fromColumn() column {
+	return column{"FROM", func(e object) string {
+		if e["fromFile"] == true {
+			return "gateway.toml"
+		}
+		return ""
+	}}
+}
+
+// days writes seconds as days where that is whole.
+func days(v any) string {
+	seconds, _ := v.(float64)
+	switch d := time.Duration(seconds) * time.Second; {
+	case d == 0:
+		return "ever"
+	case d%(24*time.Hour) == 0:
+		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
+	default:
+		return d.String()
+	}
+}
+
+// size writes bytes with a unit where that is whole.
+func size(v any) string {
+	n, _ := v.(float64)
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for n >= 1024 && float64(int64(n/1024))*1024 == n && i < len(units)-1 {
+		n, i = n/1024, i+1
+	}
+	if n == 0 {
+		return "any"
+	}
+	return fmt.Sprintf("%.0f%s", n, units[i])
+}
+
+// commands returns the commands that manage these entries.
+func (e *entries) commands() []command {
+	list := []command{e.create(), e.list(), e.show(), e.set()}
+	if e.command != "app" {
+		list = append(list, e.able("disable", "refuse its connections, and end those that are open", true), e.able("enable", "let it connect again", false))
+	}
+	return append(list, e.delete())
+}
+
+func (e *entries) one() string { return e.article + " " + e.noun }
+
+func (e *entries) name(args []string) string { return printable(args[len(args)-1]) }
+
+func (e *entries) create() command {
+	help := fmt.Sprintf("\nMakes %s in the registry of a running gateway, and fails where there is one of\nthat name.\n\nExamples:\n  tributary %s create %s\n  tributary %s create %s %s\n",
+		e.one(), e.command, e.example, e.command, e.example, e.options)
+	return apiCommand(e.command+" create", e.args, "make "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		given := declare(fs, e.settings)
+		return func(ctx context.Context, c *client, args []string) error {
+			var now object
+			if _, err := c.call(ctx, http.MethodPut, e.path(args), given(), &now, "If-None-Match", "*"); err != nil {
+				return err
+			}
+			return c.done(now, "%s %s is there", e.noun, e.name(args))
+		}
+	})
+}
+
+func (e *entries) list() command {
+	help := fmt.Sprintf("\nLists the %ss of a running gateway.\n\nExamples:\n  tributary %s list %s\n  tributary %s list %s --output json\n", e.noun, e.command, e.inExample, e.command, e.inExample)
+	return apiCommand(e.command+" list", e.inArgs, "list "+e.noun+"s", help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		head := ""
+		if e.command != "app" {
+			fs.StringVar(&head, "prefix", "", "only names that begin with this `text`")
+		}
+		return func(ctx context.Context, c *client, args []string) error {
+			query := url.Values{"limit": {"1000"}}
+			if head != "" {
+				query.Set("prefix", head)
+			}
+			all, err := c.all(ctx, e.path(args), query)
+			if err != nil {
+				return err
+			}
+			return c.list(all, e.columns...)
+		}
+	})
+}
+
+func (e *entries) show() command {
+	help := fmt.Sprintf("\nShows %s with all its settings.\n\nExamples:\n  tributary %s show %s\n", e.one(), e.command, e.example)
+	return apiCommand(e.command+" show", e.args, "show "+e.one(), help, func(*flag.FlagSet) func(context.Context, *client, []string) error {
+		return func(ctx context.Context, c *client, args []string) error {
+			var now object
+			if _, err := c.call(ctx, http.MethodGet, e.path(args), nil, &now); err != nil {
+				return err
+			}
+			return c.show(now)
+		}
+	})
+}
+
+func (e *entries) set() command {
+	help := fmt.Sprintf("\nChanges what the options name and leaves the rest. A list is replaced by what is\ngiven; --option= makes it empty.\n\nExamples:\n  tributary %s set %s %s\n", e.command, e.example, e.options)
+	return apiCommand(e.command+" set", e.args, "change "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		given := declare(fs, e.settings)
+		return func(ctx context.Context, c *client, args []string) error {
+			if err := needSettings(given(), e.settings); err != nil {
+				return err
+			}
+			now, err := c.edit(ctx, e.path(args), given())
+			if err != nil {
+				return err
+			}
+			return c.done(now, "%s %s is changed", e.noun, e.name(args))
+		}
+	})
+}
+
+func (e *entries) able(verb, what string, disabled bool) command {
+	help := fmt.Sprintf("\nFrom now on: %s.\n\nExamples:\n  tributary %s %s %s\n", what, e.command, verb, e.example)
+	return apiCommand(e.command+" "+verb, e.args, what, help, func(*flag.FlagSet) func(context.Context, *client, []string) error {
+		return func(ctx context.Context, c *client, args []string) error {
+			now, err := c.edit(ctx, e.path(args), object{"disabled": disabled})
+			if err != nil {
+				return err
+			}
+			return c.done(now, "%s %s is %sd", e.noun, e.name(args), verb)
+		}
+	})
+}
+
+func (e *entries) delete() command {
+	help := fmt.Sprintf("\nDeletes %s with all that belongs to it.\n", e.one())
+	if e.command == "app" {
+		help += "Its devices go with it. Its log and quarantine stay as long as their retention\nsays, unless --purge is given.\n"
+	}
+	help += fmt.Sprintf("\nExamples:\n  tributary %s delete %s\n", e.command, e.example)
+	return apiCommand(e.command+" delete", e.args, "delete "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		purge := false
+		if e.command == "app" {
+			fs.BoolVar(&purge, "purge", false, "also delete its log, quarantine, state and groups")
+		}
+		return func(ctx context.Context, c *client, args []string) error {
+			query := ""
+			if purge {
+				query = "?purge=true"
+			}
+			if _, err := c.call(ctx, http.MethodDelete, e.path(args)+query, nil, nil); err != nil {
+				return err
+			}
+			return c.done(nil, "%s %s is deleted", e.noun, e.name(args))
+		}
+	})
+}
