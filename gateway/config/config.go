@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"tributary.io/gateway/admin"
 	"tributary.io/gateway/auth"
@@ -49,6 +50,7 @@ type Listeners struct {
 // MQTT is the MQTT listener: where it listens, and what clients may do.
 type MQTT struct {
 	Address string      `koanf:"address"` // "host:port" of plain TCP
+	Auth    []string    `koanf:"auth"`    // methods of authentication, in order
 	Config  mqtt.Config `koanf:",squash"`
 	Limits  mqtt.Limits `koanf:",squash"`
 }
@@ -71,7 +73,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Log:       Log{Level: "info", Format: "text"},
-		Listeners: Listeners{MQTT: MQTT{Address: "127.0.0.1:1883", Config: mqtt.Default(), Limits: mqtt.DefaultLimits()}},
+		Listeners: Listeners{MQTT: MQTT{Address: "127.0.0.1:1883", Auth: defaultAuth(), Config: mqtt.Default(), Limits: mqtt.DefaultLimits()}},
 		Admin:     admin.Default(),
 		Store:     pebble.Default(),
 		Router:    router.Default(),
@@ -81,6 +83,11 @@ func Default() Config {
 		Auth:      auth.Default(),
 		Registry:  registry.Default(),
 	}
+}
+
+// defaultAuth is what the registry alone can judge.
+func defaultAuth() []string {
+	return []string{"certificate", "apikey", "password", "scram", "anonymous"}
 }
 
 // Logger makes the logger that Log describes. The settings must be valid.
@@ -133,6 +140,7 @@ func (c *Config) validate() []finding {
 	check("wasm", c.WASM.Validate())
 	check("outbound", c.Outbound.Validate())
 	check("auth", c.Auth.Validate())
+	check("listeners.mqtt", c.validMethods(c.Listeners.MQTT.Auth))
 	check("", c.Registry.Validate())
 	for _, name := range slices.Sorted(maps.Keys(c.Plugins)) {
 		p, key := c.Plugins[name], join("plugins", name)
@@ -141,6 +149,23 @@ func (c *Config) validate() []finding {
 	}
 	check("", c.crossCheck())
 	return found
+}
+
+// validMethods checks the auth list of a listener.
+func (c *Config) validMethods(list []string) error {
+	there := c.Auth.Methods()
+	if len(list) == 0 {
+		return fmt.Errorf("auth is empty, so nobody could connect; there are %s", strings.Join(there, ", "))
+	}
+	for i, m := range list {
+		if !slices.Contains(there, m) {
+			return fmt.Errorf("auth has no method %q%s; there are %s", m, didYouMean(m, there), strings.Join(there, ", "))
+		}
+		if slices.Contains(list[:i], m) {
+			return fmt.Errorf("auth names %q twice", m)
+		}
+	}
+	return nil
 }
 
 // crossCheck finds references to what is not there.

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/admin"
+	"tributary.io/gateway/auth"
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/consumer"
 	"tributary.io/gateway/listener/mqtt"
@@ -151,10 +152,19 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g.door = &mqtt.Listener{Name: "mqtt", Auth: passwords{reg}, Limits: cfg.Listeners.MQTT.Limits}
+	identity, err := auth.New(cfg.Auth, reg, rt, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("preparing authentication: %w", err)
+	}
+	reg.Watch(identity.Changed) // before those who renew their grants
+	chain, err := identity.Chain(cfg.Listeners.MQTT.Auth)
+	if err != nil {
+		return nil, fmt.Errorf("listeners.mqtt: %w", err)
+	}
+	g.door = &mqtt.Listener{Name: "mqtt", Auth: chain, Limits: cfg.Listeners.MQTT.Limits}
 	s.leaveToken(reg)
 	g.serve(listeners, admin.New(cfg.Admin, admin.Parts{
-		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics},
+		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics},
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    purger{reg, st, s.log},
 		Connections: unlisted{},
