@@ -171,7 +171,7 @@ func (p *pending) conclude() {
 
 // publish sends the message to its receivers.
 func (p *pending) publish(now time.Time) (matched bool) {
-	sp := p.from.session.space
+	sp := p.from.space
 	if h := p.hits; h != nil {
 		p.hits = nil
 		defer sp.giveBack(h)

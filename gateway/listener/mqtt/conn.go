@@ -6,22 +6,31 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
 
-// sender is in whose name something is said: an authenticated client. It is not
-// changed once the connection is established, and outlives it in a will.
+// sender is in whose name something is said: an authenticated client. Only its
+// grant changes once the connection is established. It outlives the connection in
+// a will, and in the session that it left behind.
 type sender struct {
-	grant    *stage.Grant
+	server   *Server
+	current  atomic.Pointer[stage.Grant] // see granted
 	session  *session
+	space    *space // that it publishes to
 	source   string // CloudEvents source of its events
 	clientID string
 	username string
 	peer     string
-	limits   *Limits
+	version  byte // of the protocol
+	via      *Listener
+	// Where each message carries credentials of its own: spoken says that this is
+	// in whose name one goes, and previous who that was for the one before.
+	spoken   bool
+	previous *sender
 }
 
 // conn is one network connection. Its reader goroutine runs handshake, then
@@ -41,6 +50,7 @@ type conn struct {
 	aliasMax  uint16        // topic aliases that the client takes
 	quiet     bool          // it wants no reason strings and user properties on acks
 	expiry0   bool          // it asked for no session expiry in CONNECT
+	enhanced  *enhanced     // nil unless CONNECT named an authentication method
 
 	input   input
 	now     time.Time // of the last read
@@ -60,6 +70,7 @@ type conn struct {
 	topicAlias uint16
 	unwritten  []receipt // records of QoS 0 in out
 	aliasesOut map[string]uint16
+	expiring   *time.Timer // when the grant expires; nil if it does not
 
 	acks // inbound messages that await their acknowledgement
 }
@@ -71,7 +82,6 @@ var (
 	errClosing      = errors.New("the server closes the connection")
 	errHalted       = errors.New("the gateway is stopping")
 	errIdle         = &packet.Error{Code: packet.CodeKeepAliveTimeout, Reason: "nothing came for one and a half keep-alives"}
-	errExpired      = &packet.Error{Code: packet.CodeNotAuthorized, Reason: "the credentials have expired; connect again"}
 )
 
 func newConn(s *Server, l *Listener, nc net.Conn) *conn {
@@ -86,6 +96,7 @@ func (c *conn) serve() {
 	c.server.announce(c.session.device)
 	c.rejoin()
 	err := c.readLoop()
+	c.enhanced.stop()
 	var fault *packet.Error
 	if errors.As(err, &fault) {
 		c.shut(fault.Code, fault.Reason)
@@ -139,7 +150,7 @@ func (c *conn) handle(first byte, body []byte) error {
 	case *packet.Disconnect:
 		return c.onDisconnect(p)
 	case *packet.Auth:
-		return &packet.Error{Code: packet.CodeProtocolError, Reason: "AUTH: no authentication method was agreed on in CONNECT"}
+		return c.onAuth(p)
 	default: // a second CONNECT [MQTT-3.1.0-2]
 		return &packet.Error{Code: packet.CodeProtocolError, Reason: t.String() + ": not expected here"}
 	}
@@ -212,6 +223,7 @@ func (c *conn) end() {
 // destroys what the client has not read yet.
 func (c *conn) finish() {
 	c.mu.Lock()
+	c.expireAt(time.Time{})
 	if !c.closing {
 		c.end()
 	}

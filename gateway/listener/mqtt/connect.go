@@ -1,12 +1,10 @@
 package mqtt
 
 import (
-	"context"
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"net/netip"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
@@ -51,6 +49,12 @@ func (c *conn) connect() error {
 		return err
 	}
 	p := decoded.(*packet.Connect)
+	if p.Props != nil && p.Props.AuthMethod != nil { // more packets are read before it is used
+		if decoded, err = packet.Decode(0, first, bytes.Clone(body)); err != nil {
+			return err
+		}
+		p = decoded.(*packet.Connect)
+	}
 	c.version = p.Version
 	refuse := func(code byte, reason string) error {
 		return &packet.Error{Code: code, Reason: reason, Version: p.Version}
@@ -65,12 +69,17 @@ func (c *conn) connect() error {
 	switch {
 	case len(p.ClientID) > c.listener.Limits.MaxClientIDBytes:
 		return refuse(packet.CodeClientIDNotValid, "the client identifier is too long")
-	case props.AuthMethod != nil:
-		return refuse(packet.CodeBadAuthenticationMethod, "no authentication method is supported")
 	case len(props.User) > c.listener.Limits.MaxUserProperties:
 		return refuse(packet.CodeQuotaExceeded, "too many user properties")
 	}
-	grant, err := c.authenticate(p)
+	if props.MaximumPacketSize != nil {
+		c.maxPacket = int(min(*props.MaximumPacketSize, packet.MaxSize+5))
+	}
+	changes := c.server.changes.Load()
+	grant, answer, err := c.authenticate(p)
+	if fault := (*packet.Error)(nil); errors.As(err, &fault) || errors.Is(err, errDisconnected) {
+		return err
+	}
 	if err != nil {
 		code, reason, known := refusal(err)
 		if !known {
@@ -78,24 +87,31 @@ func (c *conn) connect() error {
 		}
 		return refuse(connackCode(code), reason)
 	}
-	from := &sender{grant: grant, clientID: p.ClientID, username: p.Username, peer: c.nc.RemoteAddr().String(),
-		source: stage.Source(grant.Application, grant.Device), limits: &c.listener.Limits}
 	ack := &packet.Connack{Props: new(packet.Properties)}
-	if p.ClientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16]
-		from.clientID = assignedID()
-		ack.Props.AssignedClientID = &from.clientID
+	if c.enhanced != nil {
+		ack.Props = c.enhanced.packet(packet.CodeSuccess, answer).Props
 	}
+	clientID := p.ClientID
+	if clientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16]
+		clientID = assignedID()
+		ack.Props.AssignedClientID = &clientID
+	}
+	from := c.server.newSender(grant, clientID, p.Username, c.nc.RemoteAddr().String(), p.Version, c.listener)
 	c.agree(p, props, ack.Props, grant)
 	var w *will
 	if p.Will != nil {
-		if code, reason := c.server.willAllowed(p.Will, from); code != 0 {
+		w = newWill(p.Will, from)
+		if code, reason := w.allowed(); code != 0 {
 			return refuse(code, reason)
 		}
-		w = newWill(p.Will, from)
 	}
-	if fault := c.server.attach(c, p, from, w, ack); fault != nil {
+	denied := c.server.sessionOf(from).denied(from, grant)
+	if fault := c.server.attach(c, p, from, w, ack, denied); fault != nil {
 		fault.Version = p.Version
 		return fault
+	}
+	if c.server.changes.Load() != changes {
+		c.session.reconsider(&stage.Change{}, true)
 	}
 	return nil
 }
@@ -107,22 +123,6 @@ func plainly(err error) error {
 		return errors.New(e.Reason)
 	}
 	return err
-}
-
-// authenticate asks who the client is, without locks and within the time for it.
-func (c *conn) authenticate(p *packet.Connect) (*stage.Grant, error) {
-	ctx, cancel := context.WithTimeout(c.server.ctx, c.listener.Limits.ConnectTimeout)
-	defer cancel()
-	peer, _ := netip.ParseAddrPort(c.nc.RemoteAddr().String()) // zero where it is no IP connection
-	grant, err := c.listener.Auth.Connect(ctx, &stage.Credentials{
-		Listener: c.listener.Name, Protocol: "mqtt", ClientID: p.ClientID,
-		Username: p.Username, Password: p.Password, HasUsername: p.HasUsername, HasPassword: p.HasPassword,
-		Peer: peer,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("judging the credentials of a CONNECT: %w", err)
-	}
-	return grant, nil
 }
 
 // agree settles the limits of both sides, sections 3.1.2.11 and 3.2.2.3.

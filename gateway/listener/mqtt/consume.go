@@ -95,7 +95,7 @@ func parseLogFilter(filter string) (f logFilter, is bool) {
 // pure refuses what a client without a device may not subscribe to: all but logs
 // and the filters that its grant names.
 func (x *subscribing) pure(f *packet.Filter) (stage.Code, string) {
-	if maySubscribe(x.conn.grant, f.Topic) {
+	if x.conn.maySubscribe(f.Topic) {
 		return stage.Success, ""
 	}
 	if strings.ContainsAny(f.Topic, "+#") {
@@ -161,7 +161,7 @@ func (x *subscribing) join(i int, f logFilter) {
 	case f.bad != 0:
 		x.refuse(i, f.bad, f.reason)
 		return
-	case f.application == "" || !c.grant.MayRead(f.application):
+	case f.application == "" || !c.granted().MayRead(f.application):
 		x.refuse(i, stage.NotAuthorized, "no such application, or no right to read its events")
 		return
 	}

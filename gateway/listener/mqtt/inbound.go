@@ -14,7 +14,7 @@ import (
 
 // inbound begins an event of this sender.
 func (from *sender) inbound(typ, subject string, now time.Time) event.Inbound {
-	g := from.grant
+	g := from.granted()
 	return event.Inbound{
 		Event: event.Event{
 			ID: from.session.server.ids.next(now), Source: from.source, Type: typ, Subject: subject, Time: now.UTC(),

@@ -9,10 +9,11 @@ import (
 // attach gives a connection its session, new or kept, and queues the CONNACK as
 // its first packet, sections 3.1.2.4 and 4.1. A connection that had the session
 // before is told 0x8E. All of it happens under the session's lock, so that no
-// message falls between the two connections.
-func (s *Server) attach(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack) *packet.Error {
+// message falls between the two connections. denied are the filters of subscriptions
+// that a kept session loses.
+func (s *Server) attach(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool) *packet.Error {
 	stored := make(chan error, 1)
-	after, fault := s.claim(c, p, from, w, ack, stored)
+	after, fault := s.claim(c, p, from, w, ack, denied, stored)
 	for _, f := range after {
 		f()
 	}
@@ -40,15 +41,18 @@ func (s *Server) welcome(c *conn, ack *packet.Connack) error {
 		return err
 	}
 	ses.mu.Lock()
-	defer ses.mu.Unlock()
 	if ses.conn != c {
+		ses.mu.Unlock()
 		return nil // taken over meanwhile, and told so
 	}
 	for _, seq := range ses.outbox.unshelve(entries) {
 		s.log.Error("a queued message is damaged or missing in the store, and lost", "client", ses.key.clientID, "number", ses.number, "entry", seq)
 	}
+	adopt := ses.withdraw() // before anything is sent: its rights may be fewer than they were
 	ses.outbox.grounded()
 	ses.greet(c, ack)
+	ses.mu.Unlock()
+	adopt()
 	return nil
 }
 
@@ -73,15 +77,15 @@ func (c *conn) welcomed() bool {
 // claim does what attach does under locks, and returns what is to be done without.
 // A session that the store has, or gets now, is greeted when stored says that it
 // is durable; any other one at once.
-func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, stored chan<- error) (after []func(), fault *packet.Error) {
+func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool, stored chan<- error) (after []func(), fault *packet.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := sessionKey{from.grant.Namespace, from.clientID}
+	key := sessionKey{from.granted().Namespace, from.clientID}
 	ses := s.sessions[key]
 	switch {
 	case s.stopping:
 		return nil, &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the gateway is stopping"}
-	case ses != nil && ses.principal != from.grant.Principal: // section 5.4.2
+	case ses != nil && ses.principal != from.granted().Principal: // section 5.4.2
 		return nil, &packet.Error{Code: packet.CodeClientIDNotValid, Reason: "the client identifier is in use by somebody else"}
 	case ses == nil && len(s.sessions) >= s.cfg.MaxSessions:
 		return nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the gateway has too many sessions"}
@@ -101,9 +105,13 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	after = append(after, ses.takeOver(true)...)
-	ses.prune(from)
+	after = append(after, ses.prune(from, denied)...)
 	from.session = ses
-	ses.conn, ses.will, ses.welcomed = c, w, false
+	if w != nil {
+		w.from.session = ses
+	}
+	ses.conn, ses.from, ses.will, ses.welcomed = c, from, w, false
+	ses.since = time.Now()
 	ses.visits++
 	ses.expiry = s.expiry(c.wantedExpiry(p))
 	ses.outbox.grounded()
@@ -111,6 +119,7 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	ses.device.connected(+1)
 	c.mu.Lock()
 	c.sender = from
+	c.expireAt(from.granted().Expires)
 	c.mu.Unlock()
 	if s.journal == nil || !ses.keeps.Load() && !ses.persistent() {
 		ses.greet(c, ack)
@@ -124,9 +133,10 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 // newSession makes a session. The caller holds Server.mu.
 func (s *Server) newSession(key sessionKey, from *sender) *session {
 	s.numbers++
-	ses := &session{server: s, key: key, principal: from.grant.Principal, application: from.grant.Application, number: s.numbers}
-	ses.space = s.space(from.grant)
-	ses.device = s.devices.enter(from.grant, ses)
+	g := from.granted()
+	ses := &session{server: s, key: key, principal: g.Principal, application: g.Application, number: s.numbers}
+	ses.space = s.space(g)
+	ses.device = s.devices.enter(g, ses)
 	s.sessions[key] = ses
 	return ses
 }
@@ -168,7 +178,7 @@ func (s *session) store() {
 // it has one. The caller holds the lock.
 func (s *session) record(left time.Time) {
 	r := sessionRecord{namespace: s.key.namespace, clientID: s.key.clientID, principal: s.principal,
-		application: s.application, expiry: s.expiry, left: left}
+		application: s.application, expiry: s.expiry, left: left, from: s.from}
 	if s.device != nil {
 		r.device = s.device.name
 	}
@@ -184,13 +194,13 @@ func (s *session) recordSubscriptions() {
 // belongs says whether the session is of the same device. A principal whose
 // device changed gets a new one.
 func (s *session) belongs(from *sender) bool {
-	if s.space != s.server.space(from.grant) {
+	if s.space != s.server.space(from.granted()) {
 		return false
 	}
 	if s.device == nil {
-		return from.grant.Device == ""
+		return from.granted().Device == ""
 	}
-	return s.device.application == from.grant.Application && s.device.name == from.grant.Device
+	return s.device.application == from.granted().Application && s.device.name == from.granted().Device
 }
 
 // takeOver detaches the connection that the session has, and ends what waited for
@@ -222,6 +232,7 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 // unplug takes the connection away from the session. The caller holds the lock.
 func (s *session) unplug() (after func()) {
 	s.conn, s.welcomed = nil, false
+	s.since = time.Now()
 	s.online.Store(false)
 	s.device.connected(-1)
 	var gone []*reader
@@ -233,28 +244,6 @@ func (s *session) unplug() (after func()) {
 		}
 	}
 	return func() { leaveAll(gone) }
-}
-
-// prune drops the subscriptions of a resumed session that its present grant no
-// longer allows. The caller holds the lock.
-func (s *session) prune(from *sender) {
-	before := len(s.subs) + len(s.readers)
-	defer func() {
-		if s.keeps.Load() && len(s.subs)+len(s.readers) != before {
-			s.recordSubscriptions()
-		}
-	}()
-	for topic, sub := range s.subs {
-		if !sub.byPlugin && !maySubscribe(from.grant, topic) {
-			delete(s.subs, topic)
-			s.space.unsubscribe(sub)
-		}
-	}
-	for topic, r := range s.readers {
-		if !from.grant.MayRead(r.log.Application) {
-			delete(s.readers, topic)
-		}
-	}
 }
 
 // detach takes a connection away from its session after it ended. It does

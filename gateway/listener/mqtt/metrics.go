@@ -10,6 +10,7 @@ import (
 // counters are what the server counts.
 type counters struct {
 	connects, refusedConnects, rejected, takeovers, wills atomic.Uint64
+	expired, revoked, kicked, reauthenticated             atomic.Uint64
 	receivedBytes, sentBytes                              atomic.Uint64
 	receivedMessages, sentMessages                        [3]atomic.Uint64 // by QoS
 	refusedPublishes, refusedByClient, retainedRefused    atomic.Uint64
@@ -25,9 +26,10 @@ const (
 	dropExpired           // message expiry
 	dropTooLarge          // above the client's maximum packet size
 	dropUnreadable        // a record that is no event
+	dropRevoked           // the right to read it went
 )
 
-var dropReasons = [...]string{"offline", "slow", "queue_full", "expired", "too_large", "unreadable"}
+var dropReasons = [...]string{"offline", "slow", "queue_full", "expired", "too_large", "unreadable", "revoked"}
 
 // Metrics returns the server's counters and gauges as of now.
 func (s *Server) Metrics() []stage.Metric {
@@ -52,6 +54,10 @@ func (s *Server) Metrics() []stage.Metric {
 	count("refused_connects_total", "Connections that failed before that.", &n.refusedConnects)
 	count("rejected_connections_total", "Connections above max_connections.", &n.rejected)
 	count("takeovers_total", "Sessions taken over by a new connection.", &n.takeovers)
+	count("expired_grants_total", "Connections that ended because their credentials expired.", &n.expired)
+	count("revoked_grants_total", "Clients, connected or away, whose rights were revoked.", &n.revoked)
+	count("kicked_total", "Connections and sessions ended by an operator.", &n.kicked)
+	count("reauthentications_total", "Connections that authenticated again.", &n.reauthenticated)
 	count("wills_total", "Will messages sent.", &n.wills)
 	count("received_bytes_total", "Bytes from clients.", &n.receivedBytes)
 	count("sent_bytes_total", "Bytes to clients.", &n.sentBytes)

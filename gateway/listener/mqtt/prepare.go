@@ -191,9 +191,9 @@ func (x *pending) Prepare(b *store.Batch) {
 	s := x.from.session
 	now := time.Now()
 	if x.m != nil {
-		x.booked.prepare(s.space, x.m, b, now)
+		x.booked.prepare(x.from.space, x.m, b, now)
 		if x.m.retain {
-			x.unkept = !s.space.prepareRetained(x.m, b, now)
+			x.unkept = !x.from.space.prepareRetained(x.m, b, now)
 		}
 	}
 	if x.qos == 2 && x.conn != nil && !x.twin {
@@ -264,7 +264,7 @@ func (x *pending) committed() {
 	if x.m == nil || !x.m.retain || x.from.session.server.journal == nil {
 		return
 	}
-	sp := x.from.session.space
+	sp := x.from.space
 	x.hits = sp.lend()
 	keep := x.m
 	if x.unkept {

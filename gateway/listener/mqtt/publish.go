@@ -6,7 +6,6 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
-	"tributary.io/sdk-plugin/event"
 )
 
 // onPublish takes a PUBLISH of the client, section 3.3.4.
@@ -167,12 +166,19 @@ func (s *session) conclude(id uint16, x *pending, v verdict) {
 // is the same for a PUBLISH and for a will. Topic aliases are resolved.
 func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdict, route bool) {
 	s := from.session.server
-	if v := from.limits.improper(p); v.code.Refused() {
+	if v := from.via.Limits.improper(p); v.code.Refused() {
 		return nil, v, false
 	}
-	g := from.grant
+	g := from.granted()
+	if g.PerMessage && !from.spoken {
+		speaker, v := from.speaker(g, p)
+		if v.code.Refused() {
+			return nil, v, false
+		}
+		return speaker.judge(p, now)
+	}
 	to, isCommand := parseCommand(g, p.Topic)
-	v = from.rights(p, to)
+	v = from.mayPublish(g, p, to)
 	if isCommand {
 		x, v, route = from.command(p, to, v, now)
 		return x, v, route
@@ -204,17 +210,17 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 // otherwise.
 func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdict) {
 	s := from.session
-	if s.server.journal == nil || !from.grant.Messaging {
+	if s.server.journal == nil || !from.granted().Messaging {
 		return nil, v
 	}
-	if !p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !s.space.stores(p.Topic, p.QoS) {
+	if !p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !from.space.stores(p.Topic, p.QoS) {
 		return nil, v
 	}
 	m := newMessage(p, now, s)
 	switch {
 	case !p.Retain:
 		v.code = stage.NoMatchingSubscribers
-	case !s.space.retainable(m, now):
+	case !from.space.retainable(m, now):
 		return nil, verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
 	}
 	return &pending{from: from, id: p.ID, qos: p.QoS, m: m}, v
@@ -222,10 +228,10 @@ func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdi
 
 // direct sends a message straight to the subscribers: no route takes it.
 func (from *sender) direct(p *packet.Publish, now time.Time) verdict {
-	if !from.grant.Messaging {
+	if !from.granted().Messaging {
 		return verdict{code: stage.NoMatchingSubscribers}
 	}
-	matched, kept := from.session.space.publishPacket(p, from.session, now)
+	matched, kept := from.space.publishPacket(p, from.session, now)
 	switch {
 	case !kept:
 		return verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
@@ -278,33 +284,3 @@ func (l *Limits) improper(p *packet.Publish) (v verdict) {
 	}
 	return v
 }
-
-// rights says whether the sender may publish to the topic, be it a command's (to
-// is not nil) or any other.
-func (from *sender) rights(p *packet.Publish, to *target) (v verdict) {
-	switch g := from.grant; {
-	case to != nil:
-		return to.rights(g, p.Retain)
-	case !mayPublish(g, p.Topic):
-		return verdict{code: stage.NotAuthorized, reason: "no right to publish to this topic"}
-	case p.Retain && !retainAvailable(g):
-		return verdict{code: stage.RetainNotSupported, reason: "messages are not retained here"}
-	}
-	return v
-}
-
-// mayPublish says whether a grant has a filter for the topic. Here $ is a letter
-// like any other: # grants every topic, those of a dialect that begin with $
-// ($emqx/things/…) among them. Nothing of the gateway's own is published to.
-func mayPublish(g *stage.Grant, topic string) bool {
-	for _, filter := range g.Publish {
-		if event.Permits(filter, topic) {
-			return true
-		}
-	}
-	return false
-}
-
-// retainAvailable says what CONNACK announces: only devices and messaging
-// clients have topics that could retain anything.
-func retainAvailable(g *stage.Grant) bool { return g.Messaging || g.Device != "" }

@@ -129,9 +129,10 @@ func (c *conn) rest() error {
 		c.change.Wait()
 	}
 	c.mu.Unlock()
-	if c.input.handled {
+	if c.input.handled && c.sender != nil {
 		// Only whole packets are a sign of life; and whatever held the reader up
-		// since does not count against the client.
+		// since does not count against the client. Before the session is attached
+		// there is no more time for several packets than for one.
 		c.input.active, c.input.handled = time.Now(), false
 	}
 	return nil
@@ -145,9 +146,6 @@ func (c *conn) deadline() (at time.Time, err error) {
 	}
 	if c.keepAlive > 0 {
 		at, err = c.input.active.Add(c.keepAlive), errIdle // [MQTT-3.1.2-22]
-	}
-	if end := c.grant.Expires; !end.IsZero() && (at.IsZero() || end.Before(at)) {
-		at, err = end, errExpired
 	}
 	return at, err
 }

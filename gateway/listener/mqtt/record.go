@@ -109,7 +109,9 @@ func at(nanos uint64) time.Time {
 type sessionRecord struct {
 	namespace, clientID, principal, application, device string
 	expiry                                              time.Duration
-	left                                                time.Time // when its connection ended; zero: it has one
+	left                                                time.Time     // when its connection ended; zero: it has one
+	from                                                *sender       // to be written; nil: unknown
+	last                                                *senderRecord // as it was read; nil: unknown
 }
 
 func (r *sessionRecord) append(dst []byte) []byte {
@@ -120,7 +122,12 @@ func (r *sessionRecord) append(dst []byte) []byte {
 	dst = proto.AppendString(dst, 4, r.application)
 	dst = proto.AppendString(dst, 5, r.device)
 	dst = proto.AppendUint(dst, 6, uint64(r.expiry))
-	return proto.AppendUint(dst, 7, since(r.left))
+	dst = proto.AppendUint(dst, 7, since(r.left))
+	if r.from == nil {
+		return dst
+	}
+	dst, mark := proto.Open(dst, 8, 256)
+	return proto.Close(r.from.append(dst), mark)
 }
 
 func (r *sessionRecord) parse(b []byte) error {
@@ -144,6 +151,11 @@ func (r *sessionRecord) parse(b []byte) error {
 			r.expiry = time.Duration(min(f.Uint64(), math.MaxInt64))
 		case 7:
 			r.left = at(f.Uint64())
+		case 8:
+			r.last = new(senderRecord)
+			if err := r.last.parse(f.Bytes()); err != nil {
+				return err
+			}
 		}
 	}
 	return f.Err()
@@ -431,19 +443,16 @@ func (w *will) append(dst []byte) []byte {
 	dst = proto.AppendUint(dst, 2, uint64(w.publish.QoS))
 	dst = proto.AppendUint(dst, 3, uint64(w.delay))
 	dst = proto.AppendUint(dst, 4, since(w.due))
-	dst = proto.AppendString(dst, 5, w.from.clientID)
-	dst = proto.AppendString(dst, 6, w.from.username)
-	dst = proto.AppendString(dst, 7, w.from.peer)
-	dst, mark = proto.Open(dst, 8, 128)
-	return proto.Close(appendGrant(dst, w.from.grant), mark)
+	dst, mark = proto.Open(dst, 5, 256)
+	return proto.Close(w.from.append(dst), mark)
 }
 
-func (w *will) parse(b []byte) error {
+// parse reads a will, and who it is of.
+func (w *will) parse(b []byte, from *senderRecord) error {
 	f, err := fields(b)
 	if err != nil {
 		return err
 	}
-	w.from = &sender{grant: new(stage.Grant)}
 	for f.Next() {
 		switch f.Field() {
 		case 1:
@@ -459,22 +468,55 @@ func (w *will) parse(b []byte) error {
 		case 4:
 			w.due = at(f.Uint64())
 		case 5:
-			w.from.clientID = f.Text()
-		case 6:
-			w.from.username = f.Text()
-		case 7:
-			w.from.peer = f.Text()
-		case 8:
-			if err := parseGrant(f.Bytes(), w.from.grant); err != nil {
+			if err := from.parse(f.Bytes()); err != nil {
 				return err
 			}
 		}
 	}
-	w.from.source = stage.Source(w.from.grant.Application, w.from.grant.Device)
 	return f.Err()
 }
 
-// appendGrant writes what a will may still need of the grant that it was given under.
+// senderRecord is what is stored of a sender.
+type senderRecord struct {
+	clientID, username, peer, listener string
+	version                            byte
+	grant                              stage.Grant
+}
+
+func (from *sender) append(dst []byte) []byte {
+	dst = proto.AppendString(dst, 1, from.clientID)
+	dst = proto.AppendString(dst, 2, from.username)
+	dst = proto.AppendString(dst, 3, from.peer)
+	dst = proto.AppendString(dst, 4, from.via.Name)
+	dst = proto.AppendUint(dst, 5, uint64(from.version))
+	dst, mark := proto.Open(dst, 6, 128)
+	return proto.Close(appendGrant(dst, from.granted()), mark)
+}
+
+func (r *senderRecord) parse(b []byte) error {
+	f := proto.Read(b, 0)
+	for f.Next() {
+		switch f.Field() {
+		case 1:
+			r.clientID = f.Text()
+		case 2:
+			r.username = f.Text()
+		case 3:
+			r.peer = f.Text()
+		case 4:
+			r.listener = f.Text()
+		case 5:
+			r.version = byte(f.Uint(5))
+		case 6:
+			if err := parseGrant(f.Bytes(), &r.grant); err != nil {
+				return err
+			}
+		}
+	}
+	return f.Err()
+}
+
+// appendGrant writes what renews a grant.
 func appendGrant(dst []byte, g *stage.Grant) []byte {
 	for i, s := range []string{g.Principal, g.Namespace, g.Method, g.Credential, g.Application, g.Device} {
 		dst = proto.AppendString(dst, 1+i, s)
@@ -487,16 +529,22 @@ func appendGrant(dst []byte, g *stage.Grant) []byte {
 	dst = proto.AppendBool(dst, 11, g.Messaging)
 	dst = proto.AppendBool(dst, 12, g.PerMessage)
 	dst = proto.AppendBool(dst, 13, g.Ask)
-	return proto.AppendUint(dst, 14, since(g.Expires))
+	dst = proto.AppendUint(dst, 14, since(g.Expires))
+	dst = proto.AppendBool(dst, 15, g.Fixed)
+	for i, s := range []string{g.Names.Application, g.Names.Device, g.Names.ClientID, g.Names.Username} {
+		dst = proto.AppendString(dst, 16+i, s)
+	}
+	return dst
 }
 
 func parseGrant(b []byte, g *stage.Grant) error {
 	f := proto.Read(b, 0)
-	one := [...]*string{1: &g.Principal, 2: &g.Namespace, 3: &g.Method, 4: &g.Credential, 5: &g.Application, 6: &g.Device}
+	one := [...]*string{1: &g.Principal, 2: &g.Namespace, 3: &g.Method, 4: &g.Credential, 5: &g.Application, 6: &g.Device,
+		16: &g.Names.Application, 17: &g.Names.Device, 18: &g.Names.ClientID, 19: &g.Names.Username}
 	lists := [...]*[]string{7: &g.Publish, 8: &g.Subscribe, 9: &g.Read, 10: &g.Write}
 	for f.Next() {
 		switch n := f.Field(); n {
-		case 1, 2, 3, 4, 5, 6:
+		case 1, 2, 3, 4, 5, 6, 16, 17, 18, 19:
 			*one[n] = f.Text()
 		case 7, 8, 9, 10:
 			*lists[n] = append(*lists[n], f.Text())
@@ -508,6 +556,8 @@ func parseGrant(b []byte, g *stage.Grant) error {
 			g.Ask = f.Bool()
 		case 14:
 			g.Expires = at(f.Uint64())
+		case 15:
+			g.Fixed = f.Bool()
 		}
 	}
 	return f.Err()

@@ -134,14 +134,15 @@ func (s *Server) body(id uint64) (*message, error) {
 
 // restoring is what Restore has read so far, by the sessions' numbers.
 type restoring struct {
-	server   *Server
-	now      time.Time
-	sessions map[uint64]*session
-	left     map[uint64]time.Time
-	flights  map[uint64]map[uint64]*flight
-	wills    map[uint64][]*will
-	orphans  []orphan
-	last     uint64
+	server    *Server
+	listeners []*Listener
+	now       time.Time
+	sessions  map[uint64]*session
+	left      map[uint64]time.Time
+	flights   map[uint64]map[uint64]*flight
+	wills     map[uint64][]*will
+	orphans   []orphan
+	last      uint64
 }
 
 // orphan is an entry whose session is gone.
@@ -154,13 +155,14 @@ type orphan struct {
 // subscriptions and queues, retained messages and wills. What became due meanwhile,
 // the end of a session or a will, happens now; that of a session which was
 // connected when the gateway died counts from now. A damaged record is reported in the
-// log and counted, and everything else restored. It is to be called once, after the
+// log and counted, and everything else restored. Clients keep the rights that
+// their listener, one of these, grants them now. It is to be called once, after the
 // router runs and before Serve; without a store it does nothing.
-func (s *Server) Restore() error {
+func (s *Server) Restore(listeners ...*Listener) error {
 	if s.journal == nil {
 		return nil
 	}
-	r := &restoring{server: s, now: time.Now(), sessions: map[uint64]*session{}, left: map[uint64]time.Time{},
+	r := &restoring{server: s, listeners: listeners, now: time.Now(), sessions: map[uint64]*session{}, left: map[uint64]time.Time{},
 		flights: map[uint64]map[uint64]*flight{}, wills: map[uint64][]*will{}}
 	for _, step := range []struct {
 		kind   store.Kind
@@ -178,6 +180,9 @@ func (s *Server) Restore() error {
 	after := r.finish()
 	for _, f := range after {
 		f()
+	}
+	for _, ses := range s.allSessions() {
+		ses.reconsider(&stage.Change{}, false)
 	}
 	s.journal.commit(nil)
 	s.log.Info("MQTT sessions are restored", "sessions", len(s.sessions), "took", time.Since(r.now).Round(time.Millisecond))
@@ -220,6 +225,12 @@ func (r *restoring) session(name string, value []byte) error {
 	s.sessions[ses.key] = ses
 	r.sessions[number] = ses
 	r.left[number] = rec.left
+	if ses.since = rec.left; rec.left.IsZero() {
+		ses.since = r.now
+	}
+	if rec.last != nil {
+		ses.from = r.sender(rec.last, ses)
+	}
 	return nil
 }
 
@@ -264,21 +275,41 @@ func (r *restoring) incoming(name string, _ []byte) error {
 	return nil
 }
 
+// sender makes a sender as it was. One whose listener is no more has no rights.
+func (r *restoring) sender(rec *senderRecord, ses *session) *sender {
+	via := &Listener{Name: rec.listener}
+	for _, l := range r.listeners {
+		if l.Name == rec.listener {
+			via = l
+		}
+	}
+	g := &rec.grant
+	if via.Auth == nil {
+		g = powerless(g)
+	}
+	from := r.server.newSender(g, rec.clientID, rec.username, rec.peer, rec.version, via)
+	from.session = ses
+	return from
+}
+
 func (r *restoring) will(name string, value []byte) error {
 	number, seq, err := r.number(name)
 	if err != nil {
 		return err
 	}
 	w := &will{number: number, seq: seq}
-	if err := w.parse(value); err != nil {
+	var from senderRecord
+	if err := w.parse(value, &from); err != nil {
 		return err
 	}
 	s := r.server
 	ses := r.sessions[number]
 	if ses == nil { // it ended, and its will was on its way
-		ses = &session{server: s, number: number, ended: true, space: s.space(w.from.grant)}
+		ses = &session{server: s, number: number, ended: true, space: s.space(&from.grant)}
 	}
-	w.from.session, w.from.limits = ses, &Limits{MaxTopicBytes: math.MaxUint16, MaxTopicLevels: math.MaxUint16, MaxUserProperties: math.MaxUint16}
+	w.from = r.sender(&from, ses)
+	w.from.spoken = true
+	w.from.renew()
 	r.wills[number] = append(r.wills[number], w)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/stage"
@@ -93,6 +94,8 @@ type Server struct {
 	log    *slog.Logger
 	ids    *ids
 	count  counters
+	// changes counts the calls of Reconsider.
+	changes atomic.Uint64
 
 	journal *journal // nil without a store
 

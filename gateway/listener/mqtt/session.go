@@ -31,8 +31,10 @@ type session struct {
 	behind      atomic.Int32 // messages of the client that no route takes and that await their commit
 
 	mu       sync.Mutex
-	conn     *conn // nil while nobody is connected
-	welcomed bool  // conn has its CONNACK, so that messages may go to it
+	conn     *conn     // nil while nobody is connected
+	from     *sender   // of conn, or of the one before; nil: unknown
+	since    time.Time // of the connection, or of its end
+	welcomed bool      // conn has its CONNACK, so that messages may go to it
 	ended    bool
 
 	expiry    time.Duration

@@ -20,6 +20,7 @@ type subscribing struct {
 	ids     []uint32
 	options logOptions
 	codes   []byte // granted QoS or refusal, per filter
+	allowed []bool // the client's own rights grant it
 	plugin  []bool // a plugin granted it
 	readers []*reader
 	left    atomic.Int32
@@ -44,12 +45,12 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
 	}
 	n := len(p.Filters)
-	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), plugin: make([]bool, n), readers: make([]*reader, n)}
+	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), readers: make([]*reader, n)}
 	x.left.Store(1)
 	if p.Props != nil {
 		x.ids = p.Props.SubscriptionIDs
 	}
-	if isConsumer(c.grant) {
+	if isConsumer(c.granted()) {
 		var err error
 		if x.options, err = readOptions(p.Props); err != nil { // it spoils the whole packet
 			for i := range x.codes {
@@ -69,7 +70,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 // judge finds the code of one filter, or has a plugin find it.
 func (x *subscribing) judge(i int) {
 	c, f := x.conn, &x.packet.Filters[i]
-	g := c.grant
+	g := c.granted()
 	if c.listener.Limits.refuses(f.Topic) {
 		x.refuse(i, stage.UnspecifiedError, "")
 		return
@@ -90,7 +91,8 @@ func (x *subscribing) judge(i int) {
 			return
 		}
 	}
-	if g.Device == "" || !c.server.routes(g.Application) {
+	x.allowed[i] = c.maySubscribe(f.Topic) && c.authorized(g, stage.Subscribe, f.Topic, f.QoS, false)
+	if g.Device == "" || !c.server.routes(g.Application) || ownReplies(g, c.clientID, f.Topic) {
 		x.plain(i)
 		return
 	}
@@ -139,27 +141,11 @@ func reasonOf(o *stage.Outcome) string {
 
 // plain applies the rules of plain messaging to a filter.
 func (x *subscribing) plain(i int) {
-	f := &x.packet.Filters[i]
-	if !maySubscribe(x.conn.grant, f.Topic) {
+	if !x.allowed[i] {
 		x.refuse(i, stage.NotAuthorized, "no right to subscribe to this filter")
 		return
 	}
-	x.codes[i] = f.QoS
-}
-
-// maySubscribe says whether the grant, without a plugin's help, allows a filter.
-// A shared subscription is allowed where the plain one is.
-func maySubscribe(g *stage.Grant, filter string) bool {
-	if !g.Messaging {
-		return false
-	}
-	_, filter, _ = packet.SplitShare(filter)
-	for _, granted := range g.Subscribe {
-		if covers(granted, filter) {
-			return true
-		}
-	}
-	return false
+	x.codes[i] = x.packet.Filters[i].QoS
 }
 
 // done counts a filter as judged, and after the last one puts the subscriptions
@@ -229,6 +215,10 @@ func (x *subscribing) answer(replays [][]item) {
 // messages that it is to get. The caller holds the lock.
 func (s *session) subscribe(x *subscribing, i int) (replay []item) {
 	f := &x.packet.Filters[i]
+	if !x.plugin[i] && !x.conn.maySubscribe(f.Topic) { // a right that went while a plugin was asked
+		x.refuse(i, stage.NotAuthorized, "no right to subscribe to this filter")
+		return nil
+	}
 	old := s.subs[f.Topic]
 	if old == nil && len(s.subs)+len(s.readers) >= s.conn.listener.Limits.MaxSubscriptions {
 		x.refuse(i, stage.QuotaExceeded, "the session has too many subscriptions")

@@ -178,25 +178,3 @@ func (n *node) match(rest string, more, literal bool, into *matches) {
 		}
 	}
 }
-
-// covers says whether every topic that the filter matches is matched by the
-// granted filter too, so that a subscription to it stays within the grant.
-func covers(granted, filter string) bool {
-	if strings.HasPrefix(filter, "$") && (strings.HasPrefix(granted, "+") || strings.HasPrefix(granted, "#")) {
-		return false
-	}
-	for {
-		if granted == "#" {
-			return true
-		}
-		g, grest, gmore := strings.Cut(granted, "/")
-		f, frest, fmore := strings.Cut(filter, "/")
-		if f == "#" || g != "+" && g != f {
-			return false
-		}
-		if !gmore || !fmore {
-			return gmore == fmore || gmore && grest == "#"
-		}
-		granted, filter = grest, frest
-	}
-}

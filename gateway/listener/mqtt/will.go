@@ -52,14 +52,23 @@ func newWill(w *packet.Will, from *sender) *will {
 	return x
 }
 
-// willAllowed says with which code a CONNECT is refused for the sake of its will,
+// allowed says with which code a CONNECT is refused for the sake of its will,
 // which must be a message that the client could publish; 0 is none.
-func (s *Server) willAllowed(w *packet.Will, from *sender) (code byte, reason string) {
-	p := &packet.Publish{Topic: w.Topic, Retain: w.Retain, Props: w.Props}
-	v := from.limits.improper(p)
+//
+// A will with credentials of its own goes in the name that they stand for.
+func (w *will) allowed() (code byte, reason string) {
+	p := &w.publish
+	v := w.from.via.Limits.improper(p)
+	g := w.from.granted()
+	if !v.code.Refused() && g.PerMessage {
+		var speaker *sender
+		if speaker, v = w.from.speaker(g, p); speaker != nil {
+			w.from, g = speaker, speaker.granted()
+		}
+	}
 	if !v.code.Refused() {
-		to, _ := parseCommand(from.grant, p.Topic)
-		v = from.rights(p, to)
+		to, _ := parseCommand(g, p.Topic)
+		v = w.from.mayPublish(g, p, to)
 	}
 	if v.code.Refused() {
 		return connackCode(v.code), "will: " + v.reason
@@ -71,7 +80,7 @@ func (s *Server) willAllowed(w *packet.Will, from *sender) (code byte, reason st
 // and may block on the router. A server that stops sends none: those that are
 // stored go out after the restart.
 func (w *will) send() {
-	s := w.from.session.server
+	s := w.from.server
 	if s.ctx.Err() != nil {
 		return
 	}

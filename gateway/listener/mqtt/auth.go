@@ -1,0 +1,245 @@
+package mqtt
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"net/netip"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// maxSteps bounds the packets that a client may need to authenticate once. SCRAM
+// needs two, Kerberos three.
+const maxSteps = 8
+
+// enhanced is the enhanced authentication of a connection, section 4.12. It
+// belongs to the connection's reader.
+type enhanced struct {
+	method      string
+	credentials *stage.Credentials // those of CONNECT, but for the password
+
+	// Of the exchange that is under way, if one is.
+	exchange stage.Exchange
+	cancel   context.CancelFunc
+	steps    int
+	bytes    int    // that the client may still send
+	changes  uint64 // Server.changes when it began
+}
+
+// stop ends an exchange, done or not.
+func (e *enhanced) stop() {
+	if e != nil && e.exchange != nil {
+		e.cancel()
+		e.exchange, e.cancel = nil, nil
+	}
+}
+
+// begin starts an exchange. The connection ends where it is not over in time.
+func (c *conn) begin() error {
+	e := c.enhanced
+	ctx, cancel := context.WithTimeout(c.server.ctx, c.listener.Limits.ConnectTimeout)
+	x, err := c.listener.Auth.Begin(ctx, e.method, e.credentials)
+	if err != nil {
+		cancel()
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			c.shut(packet.CodeNotAuthorized, "the authentication took too long")
+		}
+	})
+	e.exchange, e.cancel = x, func() { stop(); cancel() }
+	e.steps, e.bytes = maxSteps, c.listener.Limits.MaxPacketBytesBeforeConnect
+	e.changes = c.server.changes.Load()
+	return nil
+}
+
+// step takes what the client said. g is nil while more is needed.
+func (e *enhanced) step(data []byte) (answer []byte, g *stage.Grant, err error) {
+	if e.steps, e.bytes = e.steps-1, e.bytes-len(data); e.steps < 0 || e.bytes < 0 {
+		return nil, nil, &stage.Error{Code: stage.NotAuthorized, Reason: "the authentication takes too many packets or bytes"}
+	}
+	return e.exchange.Next(bytes.Clone(data))
+}
+
+// packet makes the AUTH, or the properties of the CONNACK, for an answer
+// [MQTT-4.12.0-2], [MQTT-4.12.0-5].
+func (e *enhanced) packet(code byte, answer []byte) *packet.Auth {
+	method := e.method
+	return &packet.Auth{Code: code, Props: &packet.Properties{AuthMethod: &method, AuthData: answer}}
+}
+
+// credentials are those of a CONNECT.
+func (c *conn) credentials(p *packet.Connect) *stage.Credentials {
+	x := &stage.Credentials{
+		Listener: c.listener.Name, Protocol: "mqtt", ClientID: p.ClientID,
+		Username: p.Username, Password: p.Password, HasUsername: p.HasUsername, HasPassword: p.HasPassword,
+	}
+	x.Peer, _ = netip.ParseAddrPort(c.nc.RemoteAddr().String()) // zero where it is no IP connection
+	if t, ok := c.nc.(interface{ Secure() bool }); ok {
+		x.Secure = t.Secure()
+	}
+	if t, ok := c.nc.(interface{ Certificates() []*x509.Certificate }); ok {
+		x.Certificates = t.Certificates()
+	}
+	if p.Props != nil {
+		x.Properties = properties(p.Props.User)
+	}
+	return x
+}
+
+// authenticate asks who the client of a CONNECT is, without locks and within the
+// time for it. answer is the authentication data that CONNACK owes.
+func (c *conn) authenticate(p *packet.Connect) (g *stage.Grant, answer []byte, err error) {
+	credentials := c.credentials(p)
+	if p.Props != nil && p.Props.AuthMethod != nil {
+		c.enhanced = &enhanced{method: *p.Props.AuthMethod, credentials: credentials}
+		return c.converse(p.Props.AuthData)
+	}
+	ctx, cancel := context.WithTimeout(c.server.ctx, c.listener.Limits.ConnectTimeout)
+	defer cancel()
+	g, err = c.listener.Auth.Connect(ctx, credentials)
+	return g, nil, err
+}
+
+// converse does an exchange before CONNACK. The client may send nothing but AUTH
+// and DISCONNECT [MQTT-3.1.2-30].
+func (c *conn) converse(data []byte) (g *stage.Grant, answer []byte, err error) {
+	c.input.active = time.Now()
+	if err := c.begin(); err != nil {
+		return nil, nil, err
+	}
+	e := c.enhanced
+	defer e.stop()
+	for {
+		answer, g, err = e.step(data)
+		if g != nil || err != nil {
+			e.credentials.Password = nil
+			return g, answer, err
+		}
+		c.send(e.packet(packet.CodeContinueAuthentication, answer))
+		if data, err = c.reply(); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// reply reads the client's next AUTH of an exchange before CONNACK.
+func (c *conn) reply() ([]byte, error) {
+	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
+	if err == nil {
+		var p packet.Packet
+		if p, err = packet.Decode(c.version, first, body); err == nil {
+			switch p := p.(type) {
+			case *packet.Auth:
+				if p.Code == packet.CodeContinueAuthentication && *p.Props.AuthMethod == c.enhanced.method { // [MQTT-4.12.0-3]
+					return p.Props.AuthData, nil
+				}
+				err = protocolError("AUTH: it must continue the authentication with the method of CONNECT")
+			case *packet.Disconnect:
+				err = errDisconnected
+			default:
+				err = protocolError(packet.Type(first>>4).String() + ": sent before the authentication is over")
+			}
+		}
+	}
+	if fault := (*packet.Error)(nil); errors.As(err, &fault) {
+		fault.Version = c.version // it is answered with a CONNACK
+	}
+	return nil, err
+}
+
+func protocolError(reason string) *packet.Error {
+	return &packet.Error{Code: packet.CodeProtocolError, Reason: reason}
+}
+
+// onAuth takes an AUTH of a connection that is established: the client
+// authenticates again, section 4.12.1. Other packets may come in between; the old
+// grant holds until the new one is there.
+func (c *conn) onAuth(p *packet.Auth) error {
+	e := c.enhanced
+	switch {
+	case e == nil: // [MQTT-4.12.0-7]
+		return protocolError("AUTH: no authentication method was agreed on in CONNECT")
+	case p.Props == nil || *p.Props.AuthMethod != e.method: // [MQTT-4.12.1-1]
+		return protocolError("AUTH: the method is not that of CONNECT")
+	case p.Code == packet.CodeReauthenticate && e.exchange == nil:
+		if err := c.begin(); err != nil {
+			return c.unauthenticated(err)
+		}
+	case p.Code != packet.CodeContinueAuthentication || e.exchange == nil:
+		return protocolError("AUTH: not expected now")
+	}
+	answer, g, err := e.step(p.Props.AuthData)
+	switch {
+	case err != nil: // [MQTT-4.12.1-2]
+		return c.unauthenticated(err)
+	case g == nil:
+		return c.say(e.packet(packet.CodeContinueAuthentication, answer))
+	}
+	e.stop()
+	if err := c.session.reauthenticated(c, g); err != nil {
+		return c.unauthenticated(err)
+	}
+	c.server.count.reauthenticated.Add(1)
+	if err := c.say(e.packet(packet.CodeSuccess, answer)); err != nil {
+		return err
+	}
+	if c.server.changes.Load() != e.changes {
+		c.session.reconsider(&stage.Change{}, true)
+	}
+	return nil
+}
+
+// say sends an AUTH, which cannot be left out where the client does not take it.
+func (c *conn) say(p *packet.Auth) error {
+	if len(p.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.1.2-24]
+		return &packet.Error{Code: packet.CodeImplementationSpecific, Reason: "the authentication needs packets above the maximum packet size"}
+	}
+	c.send(p)
+	return nil
+}
+
+// unauthenticated is how a connection ends whose client fails to authenticate again.
+func (c *conn) unauthenticated(err error) error {
+	_, reason, known := refusal(err)
+	if !known {
+		c.server.log.Warn("authentication failed to decide", "client", c.clientID, "error", err)
+		return &packet.Error{Code: packet.CodeServerBusy, Reason: reason}
+	}
+	return &packet.Error{Code: packet.CodeNotAuthorized, Reason: reason}
+}
+
+// expireAt sets when the connection ends unless its grant is renewed; zero is
+// never. The caller holds mu.
+func (c *conn) expireAt(t time.Time) {
+	if c.expiring != nil {
+		c.expiring.Stop()
+		c.expiring = nil
+	}
+	if !t.IsZero() {
+		c.expiring = time.AfterFunc(time.Until(t), c.expire)
+	}
+}
+
+// expire ends the connection, if its grant has expired by the wall clock.
+func (c *conn) expire() {
+	end := c.granted().Expires
+	if end.IsZero() {
+		return
+	}
+	if time.Now().Before(end) { // the clock was set back, or the grant renewed just now
+		c.mu.Lock()
+		if !c.closing {
+			c.expireAt(end)
+		}
+		c.mu.Unlock()
+		return
+	}
+	c.server.count.expired.Add(1)
+	c.shut(packet.CodeNotAuthorized, "the credentials have expired; authenticate again before they do, or connect with new ones")
+}

@@ -1,0 +1,264 @@
+package mqtt
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// errOther is why a grant cannot take the place of another.
+var errOther = &stage.Error{Code: stage.NotAuthorized, Reason: "these are the credentials of somebody else"}
+
+// alike says whether one grant may take the place of another on a live session:
+// rights may differ, but not whose they are.
+func alike(a, b *stage.Grant) bool {
+	return a.Principal == b.Principal && a.Namespace == b.Namespace && a.Application == b.Application && a.Device == b.Device
+}
+
+// powerless is who holds a grant without what it grants.
+func powerless(g *stage.Grant) *stage.Grant {
+	return &stage.Grant{Principal: g.Principal, Namespace: g.Namespace, Method: g.Method, Credential: g.Credential,
+		Application: g.Application, Device: g.Device, Names: g.Names, Fixed: g.Fixed}
+}
+
+// Reconsider has every grant renewed that a change touches. Connections whose
+// grant is no more end (0x87), and with them the sessions of principals that are
+// gone; others lose the subscriptions, and what waits for them because of these,
+// that the new grant does not allow. Sessions whose client is away too. It returns
+// when all of this is in force. It may block on the authenticator, where that has
+// to ask about topics.
+func (s *Server) Reconsider(change stage.Change) {
+	s.changes.Add(1) // a client that is just being authenticated is reconsidered after
+	for _, ses := range s.allSessions() {
+		ses.reconsider(&change, true)
+	}
+}
+
+func (s *Server) allSessions() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions))
+	for _, ses := range s.sessions {
+		list = append(list, ses)
+	}
+	return list
+}
+
+// reconsider does for one session what Reconsider does for all. Without ask it
+// does not block, and leaves filters that another service decides about until the
+// client returns. It is called without locks.
+func (s *session) reconsider(change *stage.Change, ask bool) {
+	for done := false; !done; {
+		s.mu.Lock()
+		from, w := s.from, s.will
+		s.mu.Unlock()
+		if w != nil && w.from != from && change.Touches(w.from.granted()) {
+			w.from.renew()
+		}
+		if from == nil || from.via.Auth == nil || !change.Touches(from.granted()) {
+			return
+		}
+		old := from.granted()
+		g, err := from.via.Auth.Renew(old)
+		if err == nil && !alike(g, old) {
+			err = errOther
+		}
+		if err != nil {
+			done = s.revoke(from, old, err)
+			continue
+		}
+		done = g == old && !g.Ask || s.regrant(from, old, g, ask)
+	}
+}
+
+// renew renews the grant of the sender of a will.
+func (from *sender) renew() {
+	if from.via.Auth == nil {
+		return
+	}
+	old := from.granted()
+	g, err := from.via.Auth.Renew(old)
+	if err != nil {
+		g = powerless(old)
+	}
+	from.current.CompareAndSwap(old, g)
+}
+
+// revoke takes all rights from the sender, its will with them, and ends its
+// connection. It is false, and nothing happened, where the sender's grant is not
+// old any more.
+func (s *session) revoke(from *sender, old *stage.Grant, err error) bool {
+	_, reason, known := refusal(err)
+	if !known {
+		s.server.log.Warn("a grant could not be renewed and is revoked", "client", from.clientID, "error", err)
+	}
+	s.mu.Lock()
+	if s.from != from || !from.current.CompareAndSwap(old, powerless(old)) {
+		s.mu.Unlock()
+		return false
+	}
+	s.will.drop()
+	s.will = nil
+	if s.willTimer != nil {
+		s.willTimer.Stop()
+		s.willTimer = nil
+	}
+	c := s.conn
+	s.mu.Unlock()
+	s.server.count.revoked.Add(1)
+	if e := (*stage.Error)(nil); errors.As(err, &e) && e.Gone {
+		s.server.forget(s)
+	}
+	if c != nil {
+		c.shut(packet.CodeNotAuthorized, reason)
+	}
+	return true
+}
+
+// regrant puts a new grant in the place of the old one. It is false, and nothing
+// happened, where the sender's grant is not old any more.
+func (s *session) regrant(from *sender, old, g *stage.Grant, ask bool) bool {
+	var denied map[string]bool
+	if ask {
+		denied = s.denied(from, g)
+	}
+	s.mu.Lock()
+	if s.from != from || !from.current.CompareAndSwap(old, g) {
+		s.mu.Unlock()
+		return false
+	}
+	after := s.prune(from, denied)
+	if c := s.conn; c != nil {
+		c.mu.Lock()
+		if !c.closing {
+			c.expireAt(g.Expires)
+		}
+		c.mu.Unlock()
+	}
+	s.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+	return true
+}
+
+// reauthenticated takes the grant of a client that authenticated once more.
+func (s *session) reauthenticated(c *conn, g *stage.Grant) error {
+	for {
+		old := c.granted()
+		if !alike(old, g) {
+			return errOther
+		}
+		s.mu.Lock()
+		current := s.conn == c
+		s.mu.Unlock()
+		if !current || s.regrant(c.sender, old, g, true) {
+			return nil
+		}
+	}
+}
+
+// denied are the filters of the session's subscriptions that the authenticator,
+// asked anew, does not authorize. It may block, and is called without locks.
+func (s *session) denied(from *sender, g *stage.Grant) map[string]bool {
+	if s == nil || !g.Ask {
+		return nil
+	}
+	s.mu.Lock()
+	subs := make([]*subscription, 0, len(s.subs))
+	filters := make([]string, 0, len(s.subs))
+	for filter, sub := range s.subs {
+		if !sub.byPlugin {
+			subs, filters = append(subs, sub), append(filters, filter)
+		}
+	}
+	s.mu.Unlock()
+	denied := make(map[string]bool)
+	deadline := time.Now().Add(from.via.Limits.ConnectTimeout)
+	for i, filter := range filters {
+		if time.Now().After(deadline) || !from.authorized(g, stage.Subscribe, filter, subs[i].qos, false) {
+			denied[filter] = true
+		}
+	}
+	return denied
+}
+
+// prune drops the subscriptions that the sender's present grant does not allow, or
+// that are denied, and with them what waits only because of them. The caller
+// holds the lock, and calls what is returned after unlocking.
+func (s *session) prune(from *sender, denied map[string]bool) (after []func()) {
+	g := from.granted()
+	var left []*reader
+	before, subscribed := len(s.subs), len(s.subs)+len(s.readers)
+	for filter, sub := range s.subs {
+		if !sub.byPlugin && (denied[filter] || !from.maySubscribe(filter)) {
+			delete(s.subs, filter)
+			s.space.unsubscribe(sub)
+		}
+	}
+	for _, r := range s.readers {
+		if !g.MayRead(r.log.Application) {
+			left = append(left, s.remove(r))
+		}
+	}
+	if len(left) > 0 {
+		after = append(after, func() { leaveAll(left) })
+	}
+	if len(s.subs) < before {
+		after = append(after, s.withdraw())
+	}
+	if s.keeps.Load() && len(s.subs)+len(s.readers) < subscribed {
+		s.recordSubscriptions()
+		s.server.journal.commit(nil)
+	}
+	return after
+}
+
+// withdraw drops the messages, waiting or in flight, that no subscription of the
+// session wants any more; those that only the store has are looked at when the
+// client returns. What had come by a shared one goes to another member. The caller
+// holds the lock, and calls what is returned after unlocking.
+func (s *session) withdraw() (after func()) {
+	topics := map[string]bool{} // wanted or not
+	wanted := func(it *item) bool {
+		if it.m == nil {
+			return true
+		}
+		yes, known := topics[it.m.topic]
+		if !known {
+			for _, sub := range s.subs {
+				yes = yes || packet.Match(sub.filter, it.m.topic)
+			}
+			topics[it.m.topic] = yes
+		}
+		return yes
+	}
+	dropped := s.outbox.keep(wanted)
+	for i := range dropped {
+		s.discard(&dropped[i])
+	}
+	for _, f := range s.outbox.flights {
+		if wanted(&f.item) {
+			continue
+		}
+		dropped = append(dropped, f.item)
+		if f.sent && !f.held { // its identifier stays taken until the client acknowledges it
+			if f.seq != 0 {
+				s.server.journal.forget(s.number, &f.item, true)
+			}
+			f.item, f.void = item{qos: f.qos}, true
+			continue
+		}
+		f.held = false
+		s.land(f)
+	}
+	s.server.count.dropped[dropRevoked].Add(uint64(len(dropped)))
+	orphans := slices.DeleteFunc(dropped, func(it item) bool { return it.shared == nil || it.qos != 1 })
+	for i := range orphans {
+		orphans[i].seq, orphans[i].body = 0, 0
+	}
+	return func() { s.space.adopt(orphans) }
+}
