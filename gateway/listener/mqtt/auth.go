@@ -121,8 +121,13 @@ func (c *conn) converse(data []byte) (g *stage.Grant, answer []byte, err error) 
 			e.credentials.Password = nil
 			return g, answer, err
 		}
-		c.send(e.packet(packet.CodeContinueAuthentication, answer))
-		if data, err = c.reply(); err != nil {
+		if err = c.say(e.packet(packet.CodeContinueAuthentication, answer)); err == nil {
+			data, err = c.reply()
+		}
+		if fault := (*packet.Error)(nil); errors.As(err, &fault) {
+			fault.Version = c.version // it is answered with a CONNACK
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 	}
@@ -131,26 +136,23 @@ func (c *conn) converse(data []byte) (g *stage.Grant, answer []byte, err error) 
 // reply reads the client's next AUTH of an exchange before CONNACK.
 func (c *conn) reply() ([]byte, error) {
 	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
-	if err == nil {
-		var p packet.Packet
-		if p, err = packet.Decode(c.version, first, body); err == nil {
-			switch p := p.(type) {
-			case *packet.Auth:
-				if p.Code == packet.CodeContinueAuthentication && *p.Props.AuthMethod == c.enhanced.method { // [MQTT-4.12.0-3]
-					return p.Props.AuthData, nil
-				}
-				err = protocolError("AUTH: it must continue the authentication with the method of CONNECT")
-			case *packet.Disconnect:
-				err = errDisconnected
-			default:
-				err = protocolError(packet.Type(first>>4).String() + ": sent before the authentication is over")
-			}
+	if err != nil {
+		return nil, err
+	}
+	decoded, err := packet.Decode(c.version, first, body)
+	if err != nil {
+		return nil, err
+	}
+	switch p := decoded.(type) {
+	case *packet.Auth:
+		if p.Code != packet.CodeContinueAuthentication || *p.Props.AuthMethod != c.enhanced.method { // [MQTT-4.12.0-3]
+			return nil, protocolError("AUTH: it must continue the authentication with the method of CONNECT")
 		}
+		return p.Props.AuthData, nil
+	case *packet.Disconnect:
+		return nil, errDisconnected
 	}
-	if fault := (*packet.Error)(nil); errors.As(err, &fault) {
-		fault.Version = c.version // it is answered with a CONNACK
-	}
-	return nil, err
+	return nil, protocolError(packet.Type(first>>4).String() + ": sent before the authentication is over")
 }
 
 func protocolError(reason string) *packet.Error {

@@ -180,6 +180,7 @@ type fixture struct {
 	router *fakeRouter
 	logs   *fakeLogs
 	store  Store // set to nil for a server without one
+	auth   Authenticator // in the place of start's, if set
 }
 
 // settings is all of a server with one listener.
@@ -204,7 +205,11 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	}
 	f.server = New(cfg.Config, f.router, f.logs, f.store, slog.New(slog.DiscardHandler))
 	f.router.store = f.store
-	if err := f.server.Restore(); err != nil {
+	if f.auth == nil {
+		f.auth = auth
+	}
+	door := &Listener{Name: "mqtt", Auth: f.auth, Limits: cfg.Limits}
+	if err := f.server.Restore(door); err != nil {
 		t.Fatal(err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -214,7 +219,7 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	f.addr = ln.Addr().String()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- f.server.Serve(context.Background(), ln, &Listener{Name: "mqtt", Auth: auth, Limits: cfg.Limits})
+		ended <- f.server.Serve(context.Background(), ln, door)
 	}()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
