@@ -92,7 +92,7 @@ func TestEnhancedAuthenticationRefused(t *testing.T) {
 		"a wrong proof, early": {func(c *client) { c.send(authConnect("steps", "d1 guess")) }, packet.CodeBadUserNameOrPassword},
 		"nobody":               {func(c *client) { c.send(authConnect("steps", "nobody proof")) }, packet.CodeBadUserNameOrPassword},
 		"another method":       {challenge(auth(packet.CodeContinueAuthentication, "endless", "proof")), packet.CodeProtocolError}, // [MQTT-4.12.0-5]
-		"re-authentication":    {challenge(auth(packet.CodeReauthenticate, "steps", "proof")), packet.CodeProtocolError},          // [MQTT-4.12.0-3]
+		"re-authentication":    {challenge(auth(packet.CodeReauthenticate, "steps", "proof")), packet.CodeProtocolError},           // [MQTT-4.12.0-3]
 		"an empty AUTH":        {challenge(&packet.Auth{}), packet.CodeProtocolError},
 		"PINGREQ":              {challenge(&packet.Pingreq{}), packet.CodeProtocolError}, // [MQTT-3.1.2-30]
 		"PUBLISH":              {challenge(&packet.Publish{Topic: "t"}), packet.CodeProtocolError},
@@ -233,10 +233,13 @@ func TestReauthenticationRefused(t *testing.T) {
 			c.said(packet.CodeContinueAuthentication, "prove it")
 			c.send(auth(packet.CodeReauthenticate, "steps", "d1"))
 		}, packet.CodeProtocolError},
-		"a wrong proof":   {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d1 guess")) }, packet.CodeNotAuthorized}, // [MQTT-4.12.1-2]
-		"somebody else":   {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d2 proof")) }, packet.CodeNotAuthorized},
-		"another device":  {reassigned, packet.CodeNotAuthorized},
-		"revoked by then": {func(c *client, a *authority) { a.set("d1", disabled); c.send(auth(packet.CodeReauthenticate, "steps", "d1 proof")) }, packet.CodeNotAuthorized},
+		"a wrong proof":  {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d1 guess")) }, packet.CodeNotAuthorized}, // [MQTT-4.12.1-2]
+		"somebody else":  {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d2 proof")) }, packet.CodeNotAuthorized},
+		"another device": {reassigned, packet.CodeNotAuthorized},
+		"revoked by then": {func(c *client, a *authority) {
+			a.set("d1", disabled)
+			c.send(auth(packet.CodeReauthenticate, "steps", "d1 proof"))
+		}, packet.CodeNotAuthorized},
 		"too slow": {func(c *client, _ *authority) {
 			c.send(auth(packet.CodeReauthenticate, "steps", "d1"))
 			c.said(packet.CodeContinueAuthentication, "prove it")

@@ -75,7 +75,7 @@ func (s *session) describe() (x stage.Connection, ok bool) {
 	if s.ended {
 		return x, false
 	}
-	x = stage.Connection{ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
+	x = stage.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
 		Online: s.conn != nil, Subscriptions: len(s.subs) + len(s.readers),
 		Queued: s.outbox.waiting, QueuedBytes: s.outbox.bytes, InFlight: len(s.outbox.flights)}
 	if s.device != nil {

@@ -179,7 +179,7 @@ type fixture struct {
 	addr   string
 	router *fakeRouter
 	logs   *fakeLogs
-	store  Store // set to nil for a server without one
+	store  Store         // set to nil for a server without one
 	auth   Authenticator // in the place of start's, if set
 }
 
