@@ -15,11 +15,20 @@ type Config struct {
 	// what MQTT 3.1.1 sessions without clean session get. 0: no maximum.
 	SessionExpiryMax time.Duration `koanf:"session_expiry_max"`
 
+	MaxConnectionsTotal   int `koanf:"max_connections_total"`    // open connections of all listeners
+	MaxBytesBeforeConnect int `koanf:"max_bytes_before_connect"` // buffers for CONNECT packets, of all that are being read
+
 	MaxSessions      int `koanf:"max_sessions"`       // connected or kept
 	QueueMessages    int `koanf:"queue_messages"`     // waiting per session; above it new ones are dropped
-	QueueBytes       int `koanf:"queue_bytes"`        // same, payload and topic bytes
+	QueueBytes       int `koanf:"queue_bytes"`        // same, bytes of topic, payload and properties
+	QueueTotalBytes  int `koanf:"queue_total_bytes"`  // same, of all sessions of an application or user; those in flight count too
 	MaxRetained      int `koanf:"max_retained"`       // retained messages per application
-	MaxRetainedBytes int `koanf:"max_retained_bytes"` // same, payload and topic bytes
+	MaxRetainedBytes int `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
+
+	// Of one application, or one user: sessions, connected or kept, and their
+	// subscriptions together.
+	MaxSessionsPerApplication      int `koanf:"max_sessions_per_application"`
+	MaxSubscriptionsPerApplication int `koanf:"max_subscriptions_per_application"`
 }
 
 // Limits bounds what the clients of a listener may do. Sizes are bytes. A zero limit means what
@@ -28,24 +37,50 @@ type Limits struct {
 	// ConnectTimeout bounds the time from accepting a connection to its CONNECT,
 	// and once more the time that authentication may take.
 	ConnectTimeout time.Duration `koanf:"connect_timeout"`
-	// KeepAliveMax is the longest keep-alive a client may ask for; MQTT 5 clients
-	// that ask for more, or for none, are given it. 0: no maximum.
+	// KeepAliveMin and KeepAliveMax bound the keep-alive: MQTT 5 clients that ask for
+	// less, more, or for none, are given the nearer one. MQTT 3.1.1 has no words
+	// for that, so its clients keep theirs. 0: no bound.
+	KeepAliveMin time.Duration `koanf:"keep_alive_min"`
 	KeepAliveMax time.Duration `koanf:"keep_alive_max"`
 	// WriteTimeout closes a connection whose socket takes no bytes for so long.
 	WriteTimeout time.Duration `koanf:"write_timeout"`
 	// Linger is how long the server waits, after its last packet, for the client
 	// to close, so that the packet is not destroyed by a reset.
 	Linger time.Duration `koanf:"linger"`
+	// SlowConsumerTimeout disconnects a client whose queue has been full for so
+	// long. 0: never; messages are dropped as long as it is.
+	SlowConsumerTimeout time.Duration `koanf:"slow_consumer_timeout"`
 
-	MaxConnections              int `koanf:"max_connections"`                 // open connections, authenticated or not
+	MaxConnections           int `koanf:"max_connections"`             // open connections, authenticated or not
+	MaxConnectionsPerAddress int `koanf:"max_connections_per_address"` // of one peer address; 0: no bound
+	MaxConnecting            int `koanf:"max_connecting"`              // connections that have no CONNACK yet
+	MaxConnectingPerAddress  int `koanf:"max_connecting_per_address"`  // of one peer address; 0: no bound
+	ConnectRatePerAddress    int `koanf:"connect_rate_per_address"`    // connections per second from one peer address; 0: no bound
+
+	// LoginFailures is how many logins of one peer address may fail before further
+	// ones are judged one by one and ever more slowly, LoginDelayMax apart at most;
+	// one failure is forgotten in that time. 0: any number.
+	LoginFailures int           `koanf:"login_failures"`
+	LoginDelayMax time.Duration `koanf:"login_delay_max"`
+
+	// MessageRate and ByteRate bound what each device or user publishes per second,
+	// over all its connections, where its grant does not. 0: no bound.
+	MessageRate int `koanf:"message_rate"`
+	ByteRate    int `koanf:"byte_rate"`
+	// RateWaitMax is how long a message may wait for its rate before it is refused.
+	RateWaitMax time.Duration `koanf:"rate_wait_max"`
+
 	MaxPacketBytes              int `koanf:"max_packet_bytes"`                // a packet from a client
 	MaxPacketBytesBeforeConnect int `koanf:"max_packet_bytes_before_connect"` // its CONNECT
 	MaxClientIDBytes            int `koanf:"max_client_id_bytes"`
 	MaxTopicBytes               int `koanf:"max_topic_bytes"`     // topic name or filter
 	MaxTopicLevels              int `koanf:"max_topic_levels"`    // levels between slashes
 	MaxUserProperties           int `koanf:"max_user_properties"` // per packet
+	MaxWillBytes                int `koanf:"max_will_bytes"`      // payload of a will
 	MaxSubscriptions            int `koanf:"max_subscriptions"`   // per session
+	MaxFilters                  int `koanf:"max_filters"`         // per SUBSCRIBE or UNSUBSCRIBE
 	ReceiveMaximum              int `koanf:"receive_maximum"`     // QoS 1 and 2 messages from a client that await their ack
+	MaxUnreleased               int `koanf:"max_unreleased"`      // QoS 2 identifiers of a session without PUBREL
 	MaxInFlight                 int `koanf:"max_in_flight"`       // QoS 1 and 2 messages to a client that await its ack
 	TopicAliasMax               int `koanf:"topic_alias_max"`     // per connection and direction; 0: none
 	WriteBufferBytes            int `koanf:"write_buffer_bytes"`  // unsent bytes per connection; above it QoS 0 is dropped, QoS 1 and 2 wait in the queue
@@ -61,11 +96,19 @@ type Limits struct {
 func Default() Config {
 	return Config{
 		SessionExpiryMax: 7 * 24 * time.Hour,
+
+		MaxConnectionsTotal:   100_000,
+		MaxBytesBeforeConnect: 32 << 20,
+
 		MaxSessions:      200_000,
 		QueueMessages:    10_000,
 		QueueBytes:       8 << 20,
+		QueueTotalBytes:  256 << 20,
 		MaxRetained:      100_000,
 		MaxRetainedBytes: 64 << 20,
+
+		MaxSessionsPerApplication:      200_000,
+		MaxSubscriptionsPerApplication: 1_000_000,
 	}
 }
 
@@ -73,19 +116,34 @@ func Default() Config {
 func DefaultLimits() Limits {
 	return Limits{
 		ConnectTimeout: 10 * time.Second,
+		KeepAliveMin:   0,
 		KeepAliveMax:   0,
 		WriteTimeout:   20 * time.Second,
 		Linger:         time.Second,
 
-		MaxConnections:              100_000,
+		SlowConsumerTimeout: time.Minute,
+
+		MaxConnections:           100_000,
+		MaxConnectionsPerAddress: 0,
+		MaxConnecting:            5000,
+		MaxConnectingPerAddress:  500,
+		ConnectRatePerAddress:    0,
+
+		LoginFailures: 20,
+		LoginDelayMax: 5 * time.Second,
+		RateWaitMax:   5 * time.Second,
+
 		MaxPacketBytes:              1 << 20,
 		MaxPacketBytesBeforeConnect: 64 << 10,
 		MaxClientIDBytes:            256,
 		MaxTopicBytes:               1024,
 		MaxTopicLevels:              32,
 		MaxUserProperties:           64,
+		MaxWillBytes:                16 << 10,
 		MaxSubscriptions:            1000,
+		MaxFilters:                  100,
 		ReceiveMaximum:              1024,
+		MaxUnreleased:               4096,
 		MaxInFlight:                 1024,
 		TopicAliasMax:               32,
 		WriteBufferBytes:            256 << 10,
@@ -101,9 +159,14 @@ const (
 func (c *Config) Validate() error {
 	var b bounds
 	b.span("session_expiry_max", c.SessionExpiryMax, 0, 1<<32*time.Second)
+	b.within("max_connections_total", c.MaxConnectionsTotal, 1, many)
+	b.within("max_bytes_before_connect", c.MaxBytesBeforeConnect, 64<<10, many)
 	b.within("max_sessions", c.MaxSessions, 1, many)
+	b.within("max_sessions_per_application", c.MaxSessionsPerApplication, 1, many)
+	b.within("max_subscriptions_per_application", c.MaxSubscriptionsPerApplication, 1, many)
 	b.within("queue_messages", c.QueueMessages, 1, many)
 	b.within("queue_bytes", c.QueueBytes, 1, many)
+	b.within("queue_total_bytes", c.QueueTotalBytes, 1, 1<<40)
 	b.within("max_retained", c.MaxRetained, 0, many)
 	b.within("max_retained_bytes", c.MaxRetainedBytes, 0, many)
 	return errors.Join(b...)
@@ -113,20 +176,41 @@ func (c *Config) Validate() error {
 func (l *Limits) Validate() error {
 	var b bounds
 	b.span("connect_timeout", l.ConnectTimeout, 100*time.Millisecond, time.Hour)
-	b.span("keep_alive_max", l.KeepAliveMax, 0, 65535*time.Second)
-	if l.KeepAliveMax%time.Second != 0 {
-		b = append(b, fmt.Errorf("keep_alive_max is %v; MQTT counts it in whole seconds", l.KeepAliveMax))
+	for _, k := range []struct {
+		key string
+		d   time.Duration
+	}{{"keep_alive_min", l.KeepAliveMin}, {"keep_alive_max", l.KeepAliveMax}} {
+		b.span(k.key, k.d, 0, 65535*time.Second)
+		if k.d%time.Second != 0 {
+			b = append(b, fmt.Errorf("%s is %v; MQTT counts it in whole seconds", k.key, k.d))
+		}
+	}
+	if l.KeepAliveMax > 0 && l.KeepAliveMin > l.KeepAliveMax {
+		b = append(b, fmt.Errorf("keep_alive_min is %v, more than keep_alive_max, %v", l.KeepAliveMin, l.KeepAliveMax))
 	}
 	b.span("write_timeout", l.WriteTimeout, 100*time.Millisecond, time.Hour)
 	b.span("linger", l.Linger, 10*time.Millisecond, time.Minute)
+	b.span("slow_consumer_timeout", l.SlowConsumerTimeout, 0, 24*time.Hour)
 	b.within("max_connections", l.MaxConnections, 1, many)
+	b.within("max_connections_per_address", l.MaxConnectionsPerAddress, 0, many)
+	b.within("max_connecting", l.MaxConnecting, 1, many)
+	b.within("max_connecting_per_address", l.MaxConnectingPerAddress, 0, many)
+	b.within("connect_rate_per_address", l.ConnectRatePerAddress, 0, many)
+	b.within("login_failures", l.LoginFailures, 0, many)
+	b.span("login_delay_max", l.LoginDelayMax, 10*time.Millisecond, time.Hour)
+	b.within("message_rate", l.MessageRate, 0, many)
+	b.within("byte_rate", l.ByteRate, 0, many)
+	b.span("rate_wait_max", l.RateWaitMax, time.Millisecond, time.Hour)
 	b.within("max_packet_bytes", l.MaxPacketBytes, 256, largest)
 	b.within("max_packet_bytes_before_connect", l.MaxPacketBytesBeforeConnect, 256, largest)
 	b.within("max_client_id_bytes", l.MaxClientIDBytes, 23, 65535)
 	b.within("max_topic_bytes", l.MaxTopicBytes, 1, 65535)
 	b.within("max_topic_levels", l.MaxTopicLevels, 1, 65535)
 	b.within("max_user_properties", l.MaxUserProperties, 0, many)
+	b.within("max_will_bytes", l.MaxWillBytes, 0, 65535)
 	b.within("max_subscriptions", l.MaxSubscriptions, 1, many)
+	b.within("max_filters", l.MaxFilters, 1, many)
+	b.within("max_unreleased", l.MaxUnreleased, 1, 65535)
 	b.within("receive_maximum", l.ReceiveMaximum, 1, 65535)
 	b.within("max_in_flight", l.MaxInFlight, 1, 65535)
 	b.within("topic_alias_max", l.TopicAliasMax, 0, 65535)

@@ -52,7 +52,9 @@ type conn struct {
 	expiry0   bool          // it asked for no session expiry in CONNECT
 	enhanced  *enhanced     // nil unless CONNECT named an authentication method
 
+	visit   visit
 	input   input
+	meter   meter
 	now     time.Time // of the last read
 	in      packet.Publish
 	aliases []string // inbound topic aliases
@@ -233,14 +235,13 @@ func (c *conn) finish() {
 	c.mu.Unlock()
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.nc.SetReadDeadline(time.Now().Add(c.listener.Limits.Linger))
-		buf := c.server.buffers.get()
+		buf := c.input.small[:] // for strangers may be many
 		for left := 1 << 20; left > 0; {
-			n, err := c.nc.Read(buf.b[:cap(buf.b)])
+			n, err := c.nc.Read(buf)
 			if left -= n; err != nil {
 				break
 			}
 		}
-		c.server.buffers.put(buf)
 	}
 	c.nc.Close()
 }
@@ -263,6 +264,7 @@ func (c *conn) halt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.halted = true
+	c.change.Broadcast()
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 

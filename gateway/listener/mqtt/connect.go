@@ -18,7 +18,12 @@ var errSilent = errors.New("no CONNECT within the time for it")
 // session and starts serve. It is the first thing that runs for a connection.
 func (c *conn) handshake() {
 	c.input.active = time.Now()
-	if err := c.connect(); err != nil {
+	err := c.visit.arrive(c.nc.RemoteAddr(), c.input.active)
+	if err == nil {
+		err = c.connect()
+	}
+	c.server.strangers.give(&c.input)
+	if err != nil {
 		var fault *packet.Error
 		if errors.As(err, &fault) {
 			c.refuse(fault)
@@ -29,6 +34,7 @@ func (c *conn) handshake() {
 		c.server.release(c)
 		return
 	}
+	c.visit.through()
 	c.server.count.connects.Add(1)
 	// A goroutine of its own begins with a small stack: authentication may have
 	// grown this one.
@@ -66,17 +72,32 @@ func (c *conn) connect() error {
 	if props.MaximumPacketSize != nil { // it holds for a refusal already
 		c.maxPacket = int(min(*props.MaximumPacketSize, packet.MaxSize+5))
 	}
+	limits := &c.listener.Limits
 	switch {
-	case len(p.ClientID) > c.listener.Limits.MaxClientIDBytes:
+	case c.visit.turned != nil:
+		return refuse(c.visit.turned.Code, c.visit.turned.Reason)
+	case len(p.ClientID) > limits.MaxClientIDBytes:
+		c.server.limited(limitClientID)
 		return refuse(packet.CodeClientIDNotValid, "the client identifier is too long")
-	case len(props.User) > c.listener.Limits.MaxUserProperties:
+	case len(props.User) > limits.MaxUserProperties:
+		c.server.limited(limitUserProperties)
 		return refuse(packet.CodeQuotaExceeded, "too many user properties")
+	case p.Will != nil && len(p.Will.Payload) > limits.MaxWillBytes:
+		c.server.limited(limitWillBytes)
+		return refuse(packet.CodeQuotaExceeded, "the will is too large")
 	}
-	if props.MaximumPacketSize != nil {
-		c.maxPacket = int(min(*props.MaximumPacketSize, packet.MaxSize+5))
+	wait, fault := c.visit.login(time.Now())
+	if fault != nil {
+		return refuse(fault.Code, fault.Reason)
+	}
+	if wait > 0 {
+		if c.pause(wait); c.over() != nil {
+			return c.over()
+		}
 	}
 	changes := c.server.changes.Load()
 	grant, answer, err := c.authenticate(p)
+	c.visit.judged(err, time.Now())
 	if fault := (*packet.Error)(nil); errors.As(err, &fault) || errors.Is(err, errDisconnected) {
 		return err
 	}
@@ -130,9 +151,11 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage
 	cfg := &c.listener.Limits
 	c.window = cfg.MaxInFlight
 	alive := p.KeepAlive
-	if most := uint16(cfg.KeepAliveMax / time.Second); most > 0 && p.Version == packet.V5 && (alive == 0 || alive > most) {
-		alive = most // [MQTT-3.2.2-21]
-		out.ServerKeepAlive = &alive
+	if p.Version == packet.V5 {
+		if alive = cfg.keepAlive(alive); alive != p.KeepAlive { // [MQTT-3.2.2-21]
+			c.server.limited(limitKeepAlive)
+			out.ServerKeepAlive = &alive
+		}
 	}
 	c.keepAlive = time.Duration(alive) * time.Second * 3 / 2
 	c.expiry0 = in.SessionExpiry == nil || *in.SessionExpiry == 0

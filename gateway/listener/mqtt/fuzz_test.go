@@ -44,7 +44,7 @@ func FuzzConnection(f *testing.F) {
 		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: stage.NoMatchingSubscribers} }}
 		s := New(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, nil, slog.New(slog.DiscardHandler))
 		ours, theirs := net.Pipe()
-		s.accept(l, theirs)
+		s.accept(l, newDoor(s, &l.Limits), theirs)
 		go func() {
 			ours.Write(input)
 			ours.Write((&packet.Disconnect{}).Append(nil, packet.V5)) // lets a healthy connection end

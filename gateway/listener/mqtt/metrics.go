@@ -16,6 +16,7 @@ type counters struct {
 	refusedPublishes, refusedByClient, retainedRefused    atomic.Uint64
 	dropped                                               [len(dropReasons)]atomic.Uint64
 	damaged                                               atomic.Uint64
+	limited                                               [limitCount]atomic.Uint64
 }
 
 // The reasons why a message did not reach a client.
@@ -52,7 +53,7 @@ func (s *Server) Metrics() []stage.Metric {
 	add(stage.GaugeMetric, "retained_bytes", "Bytes of retained messages.", float64(size))
 	count("connects_total", "Connections that were accepted with a CONNACK.", &n.connects)
 	count("refused_connects_total", "Connections that failed before that.", &n.refusedConnects)
-	count("rejected_connections_total", "Connections above max_connections.", &n.rejected)
+	count("rejected_connections_total", "Connections that the limits on connections did not let in.", &n.rejected)
 	count("takeovers_total", "Sessions taken over by a new connection.", &n.takeovers)
 	count("expired_grants_total", "Connections that ended because their credentials expired.", &n.expired)
 	count("revoked_grants_total", "Clients, connected or away, whose rights were revoked.", &n.revoked)
@@ -73,7 +74,7 @@ func (s *Server) Metrics() []stage.Metric {
 	for i := range n.dropped {
 		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i], stage.Label{Name: "reason", Value: dropReasons[i]})
 	}
-	return list
+	return append(list, s.limitMetrics()...)
 }
 
 // sizes adds up what the spaces hold.

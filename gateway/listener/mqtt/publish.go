@@ -39,7 +39,15 @@ func (c *conn) onPublish(first byte, body []byte) error {
 // dispatch has a message judged and answers or routes it. claim is its place
 // among the session's QoS 2 identifiers.
 func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
-	x, v, route := c.judge(p, c.now)
+	v, err := c.withinRate(p)
+	if err != nil {
+		return err
+	}
+	var x *pending
+	route := false
+	if !v.code.Refused() {
+		x, v, route = c.judge(p, c.now)
+	}
 	if v.code == stage.RetainNotSupported && c.version == packet.V5 {
 		// PUBACK has no such code; section 3.2.2.3.5 prescribes DISCONNECT.
 		return &packet.Error{Code: packet.CodeRetainNotSupported, Reason: v.reason}

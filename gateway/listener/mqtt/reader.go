@@ -35,7 +35,7 @@ func (p *buffers) get() *buffer {
 // put takes a buffer back, unless it has grown so much that keeping it would
 // hold memory for one exceptional packet.
 func (p *buffers) put(b *buffer) {
-	if cap(b.b) <= 8*bigBuffer {
+	if cap(b.b) >= bigBuffer && cap(b.b) <= 8*bigBuffer {
 		b.b = b.b[:0]
 		p.pool.Put(b)
 	}
@@ -49,6 +49,7 @@ type input struct {
 	small      [smallBuffer]byte
 	busy       bool      // the last read filled small
 	handled    bool      // packets were since the last read
+	borrowed   int       // bytes of the strangers' budget
 	active     time.Time // when the client last was known to be alive
 }
 
@@ -83,7 +84,11 @@ func (c *conn) fill() error {
 		return err
 	}
 	in := &c.input
-	in.makeRoom(&c.server.buffers)
+	if c.sender != nil {
+		in.makeRoom(&c.server.buffers)
+	} else if err := c.roomForStranger(); err != nil {
+		return err
+	}
 	n, before := 0, c.now
 	for n == 0 {
 		deadline, onTimeout := c.deadline()
@@ -161,14 +166,14 @@ func (in *input) makeRoom(pool *buffers) {
 	switch {
 	case len(rest) == 0 && !(in.busy && in.big == nil):
 		in.start, in.end = 0, 0
-		if in.big != nil && len(in.buf) > 8*bigBuffer { // it grew for one packet
+		if in.big != nil && (len(in.buf) > 8*bigBuffer || len(in.buf) < bigBuffer) { // it grew for one packet
 			in.shrink(pool)
 		}
 		return
 	case in.big == nil && !in.busy:
 		in.start, in.end = 0, copy(in.buf, rest)
 		return
-	case in.big == nil:
+	case in.big == nil || len(in.buf) < bigBuffer: // the latter was for a CONNECT
 		in.big = pool.get()
 	case len(rest) > len(in.buf)*3/4:
 		in.big = &buffer{make([]byte, 2*len(in.buf))}

@@ -99,8 +99,10 @@ type Server struct {
 
 	journal *journal // nil without a store
 
-	buffers buffers
-	hits    sync.Pool // of *hits
+	buffers   buffers
+	rates     rateTable
+	strangers budget    // of buffers for CONNECT packets
+	hits      sync.Pool // of *hits
 
 	ctx    context.Context // ends with the server; for authentication
 	cancel context.CancelFunc
@@ -126,6 +128,8 @@ func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Serv
 		sessions: make(map[sessionKey]*session), conns: make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}), spaces: make(map[string]*space)}
 	s.devices.devices = make(map[deviceKey]*device)
+	s.rates = rateTable{start: time.Now(), entries: make(map[string]*buckets)}
+	s.strangers.max = int64(cfg.MaxBytesBeforeConnect)
 	if st != nil {
 		s.journal = newJournal(st, log)
 	}
@@ -150,12 +154,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, l *Listener) error 
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	var pause time.Duration
+	d := newDoor(s, &l.Limits)
 	for {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			s.accept(l, nc)
+			s.accept(l, d, nc)
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case temporary(err): // out of file descriptors, most of the time
@@ -192,17 +197,16 @@ func (s *Server) listen(ln net.Listener, add bool) bool {
 }
 
 // accept starts a connection, unless there are too many.
-func (s *Server) accept(l *Listener, nc net.Conn) {
+func (s *Server) accept(l *Listener, d *door, nc net.Conn) {
 	c := newConn(s, l, nc)
 	s.mu.Lock()
-	full := s.stopping || len(s.conns) >= l.Limits.MaxConnections
-	if !full {
+	in := !s.stopping && d.enter(&c.visit, len(s.conns) >= s.cfg.MaxConnectionsTotal)
+	if in {
 		s.conns[c] = struct{}{}
 		s.running.Add(1)
 	}
 	s.mu.Unlock()
-	if full {
-		s.count.rejected.Add(1)
+	if !in {
 		nc.Close()
 		return
 	}
@@ -211,6 +215,8 @@ func (s *Server) accept(l *Listener, nc net.Conn) {
 
 // release forgets a connection that is over.
 func (s *Server) release(c *conn) {
+	c.meter.close(&s.rates)
+	c.visit.leave()
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()

@@ -1,0 +1,265 @@
+package mqtt
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// originsMax bounds the addresses that a door remembers without a connection of
+// theirs. Beyond it any of them is forgotten.
+const originsMax = 1 << 16
+
+// door counts who comes through one listener. A connection passes it in four
+// steps: enter when it is accepted, arrive when its address is known, through when
+// it has its CONNACK, leave when it ends.
+//
+// Before CONNECT a server may not say anything, and what it spends on reading one
+// is what strangers can make it spend. So the bounds on what has not come through
+// CONNECT close without a word; every other one lets the CONNECT in, judges no
+// credentials, and answers with the reason: 0x89 where the gateway is full, so that
+// the client tries again, 0x97 where its address has its share, and 0x9F
+// where it connects too often.
+type door struct {
+	server *Server
+	limits *Limits
+
+	mu         sync.Mutex
+	open       int // connections but those that are to be turned away
+	connecting int // of all, those without CONNACK
+	origins    map[netip.Prefix]*origin
+}
+
+// origin is what a door knows of one address; of an IPv6 one, of its /64, which
+// is what one subscriber gets.
+type origin struct {
+	key              netip.Prefix
+	open, connecting int
+	paid             time.Time // when what was used of the connection rate is paid
+	failures         float64   // of logins; one is forgotten in each login_delay_max
+	counted          time.Time // when failures was so
+	next             time.Time // when the next login may be judged
+}
+
+// visit is a connection's way through its door. The door's lock guards it until
+// arrive has returned; then it is the reader's.
+type visit struct {
+	door       *door
+	origin     *origin
+	connecting bool
+	turned     *packet.Error // why it is to be turned away, once its CONNECT is there
+}
+
+func newDoor(s *Server, l *Limits) *door {
+	return &door{server: s, limits: l, origins: make(map[netip.Prefix]*origin)}
+}
+
+// reject notes that a connection is not let in.
+func (d *door) reject(l limit) {
+	d.server.count.rejected.Add(1)
+	d.server.limited(l)
+}
+
+// enter counts a connection that was accepted. It is false for one that is to be
+// closed at once. crowded says that the gateway has too many.
+func (d *door) enter(v *visit, crowded bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v.door = d
+	if d.connecting >= d.limits.MaxConnecting {
+		d.reject(limitConnecting)
+		return false
+	}
+	v.connecting = true
+	d.connecting++
+	d.open++
+	switch {
+	case crowded:
+		v.turn(limitConnectionsTotal, packet.CodeServerBusy, "the gateway has no room for more connections; try again later")
+	case d.open > d.limits.MaxConnections:
+		v.turn(limitConnections, packet.CodeServerBusy, "the listener has no room for more connections; try again later")
+	}
+	return true
+}
+
+// turn notes why a connection is to be turned away; it is no longer counted with
+// those that are let in.
+func (v *visit) turn(l limit, code byte, reason string) {
+	if v.turned == nil {
+		v.door.open--
+		v.door.reject(l)
+		v.turned = &packet.Error{Code: code, Reason: reason}
+	}
+}
+
+var (
+	errCrowd = errors.New("too many connections from this address that have not come through CONNECT")
+	errBytes = errors.New("too many bytes of CONNECT packets at once")
+)
+
+// arrive counts a connection to its address. An error says that it is to be closed
+// at once.
+func (v *visit) arrive(addr net.Addr, now time.Time) error {
+	d := v.door
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o := d.origin(addr, now)
+	if most := d.limits.MaxConnectingPerAddress; most > 0 && o.connecting >= most {
+		d.reject(limitConnectingPerAddress)
+		return errCrowd
+	}
+	if most := d.limits.MaxConnectionsPerAddress; most > 0 && o.open >= most {
+		v.turn(limitConnectionsPerAddress, packet.CodeQuotaExceeded, "the address has as many connections as it may have")
+	}
+	if rate := d.limits.ConnectRatePerAddress; rate > 0 {
+		if o.paid.Sub(now) >= rateWindow {
+			v.turn(limitConnectRate, packet.CodeConnectionRateExceeded, "too many connections a second from this address")
+		} else {
+			o.paid = later(o.paid, now).Add(time.Second / time.Duration(rate))
+		}
+	}
+	v.origin = o
+	o.connecting++
+	if v.turned == nil {
+		o.open++
+	}
+	return nil
+}
+
+// through notes that a connection has its CONNACK.
+func (v *visit) through() {
+	d := v.door
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v.pass()
+}
+
+func (v *visit) pass() {
+	if v.connecting {
+		v.connecting = false
+		v.door.connecting--
+		if v.origin != nil {
+			v.origin.connecting--
+		}
+	}
+}
+
+// leave forgets a connection.
+func (v *visit) leave() {
+	d := v.door
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v.pass()
+	if v.turned == nil {
+		d.open--
+	}
+	if o := v.origin; o != nil {
+		if v.turned == nil {
+			o.open--
+		}
+		d.forget(o, time.Now())
+	}
+}
+
+// origin finds or begins the entry of an address. The caller holds mu.
+func (d *door) origin(addr net.Addr, now time.Time) *origin {
+	key := prefix(addr)
+	o := d.origins[key]
+	if o == nil {
+		o = &origin{key: key}
+		d.origins[key] = o
+		n := 0
+		for _, other := range d.origins { // some at random: in the long run, all
+			if d.forget(other, now); n > 4 {
+				break
+			}
+			n++
+		}
+	}
+	return o
+}
+
+// forget drops an origin that has no connection and nothing to be remembered for,
+// or, where too many are remembered, any that has no connection. The caller holds mu.
+func (d *door) forget(o *origin, now time.Time) {
+	if o.open > 0 || o.connecting > 0 {
+		return
+	}
+	o.decay(now, d.limits.LoginDelayMax)
+	if !o.paid.After(now) && !o.next.After(now) && o.failures == 0 || len(d.origins) > originsMax {
+		delete(d.origins, o.key)
+	}
+}
+
+// prefix is the key of an address; addresses that are none of the internet share one.
+func prefix(addr net.Addr) netip.Prefix {
+	a, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	ip := a.Addr().Unmap().WithZone("")
+	if ip.Is4() {
+		return netip.PrefixFrom(ip, 32)
+	}
+	p, _ := ip.Prefix(64) // 64 is never too long for IPv6
+	return p
+}
+
+// firstDelay is how far apart logins are after the first failure too many; each
+// further one doubles it up to login_delay_max.
+const firstDelay = 100 * time.Millisecond
+
+// login says how long to wait before the credentials of a CONNECT are judged. From
+// an address with many failures they are judged one by one and ever more slowly;
+// what would wait longer than login_delay_max is not judged at all.
+func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
+	d, o := v.door, v.origin
+	l := d.limits
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o.decay(now, l.LoginDelayMax)
+	over := o.failures - float64(l.LoginFailures)
+	if l.LoginFailures == 0 || over < 0 {
+		return 0, nil
+	}
+	at := later(o.next, now)
+	if wait = at.Sub(now); wait > l.LoginDelayMax {
+		d.server.limited(limitLogins)
+		return 0, &packet.Error{Code: packet.CodeConnectionRateExceeded, Reason: "too many failed logins from this address; try again later"}
+	}
+	o.next = at.Add(min(firstDelay<<min(int(over), 20), l.LoginDelayMax))
+	return wait, nil
+}
+
+// judged counts a login that failed, if err says that the credentials did not do.
+func (v *visit) judged(err error, now time.Time) {
+	e := (*stage.Error)(nil)
+	if !errors.As(err, &e) || e.Code != stage.BadCredentials && e.Code != stage.NotAuthorized {
+		return
+	}
+	d, o := v.door, v.origin
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o.decay(now, d.limits.LoginDelayMax)
+	o.failures = min(o.failures+1, float64(d.limits.LoginFailures+20))
+}
+
+// decay forgets failures as time passes.
+func (o *origin) decay(now time.Time, each time.Duration) {
+	if o.failures > 0 && each > 0 {
+		o.failures = max(0, o.failures-float64(now.Sub(o.counted))/float64(each))
+	}
+	o.counted = now
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,249 @@
+package mqtt
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// rateWindow is what somebody may publish at once after a pause, as time at the
+// full rate: rates hold on average over it.
+const rateWindow = 2 * time.Second
+
+// bucket is what somebody has used of one rate, shared by all its connections: the
+// time (in nanoseconds of the table's clock) at which all of it is paid. It is a
+// leaky bucket in one word, so that a message costs one atomic change and no lock.
+type bucket struct{ paid atomic.Int64 }
+
+// debt is how long nothing more may be used.
+func (b *bucket) debt(now int64) time.Duration {
+	return time.Duration(b.paid.Load()-now) - rateWindow
+}
+
+// charge uses cost nanoseconds of the rate.
+func (b *bucket) charge(now, cost int64) {
+	for {
+		old := b.paid.Load()
+		if b.paid.CompareAndSwap(old, max(old, now)+cost) {
+			return
+		}
+	}
+}
+
+// buckets are those of one device, user or application.
+type buckets struct {
+	key             string
+	users           int  // meters that hold it; guarded by the table, as is expiring
+	expiring        bool // a timer runs that looks again
+	messages, bytes bucket
+}
+
+// rateTable has the buckets of whoever has a rate and is connected, or owes
+// something from before, so that a new connection is no way out. Only who is
+// authenticated gets into it.
+type rateTable struct {
+	start   time.Time // its clock's zero
+	mu      sync.Mutex
+	entries map[string]*buckets
+}
+
+func (t *rateTable) now() int64 { return int64(time.Since(t.start)) }
+
+func (t *rateTable) acquire(key string) *buckets {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.entries[key]
+	if b == nil {
+		b = &buckets{key: key}
+		t.entries[key] = b
+	}
+	b.users++
+	return b
+}
+
+func (t *rateTable) release(b *buckets) {
+	if b == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b.users--
+	t.expire(b)
+}
+
+// expire removes an entry that nobody needs, now or when it is paid. The caller
+// holds mu.
+func (t *rateTable) expire(b *buckets) {
+	if b.users > 0 || b.expiring {
+		return
+	}
+	now := t.now()
+	owed := max(b.messages.paid.Load(), b.bytes.paid.Load()) - now
+	if owed <= 0 { // a new one would be the same
+		delete(t.entries, b.key)
+		return
+	}
+	b.expiring = true
+	time.AfterFunc(time.Duration(owed)+time.Millisecond, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		b.expiring = false
+		t.expire(b)
+	})
+}
+
+// meter is a connection's way to the buckets of those in whose name it publishes.
+// It belongs to the connection's reader.
+type meter struct {
+	grant *stage.Grant // that it is for
+	parts []metered    // empty: nothing is bounded
+}
+
+// metered is one of them with the price of a message and a byte in nanoseconds,
+// 0 where there is no bound.
+type metered struct {
+	*buckets
+	message, byte float64
+	limit         limit
+}
+
+// use makes the meter one for a grant. It is called for every message, and does
+// nothing while the grant is the same.
+func (m *meter) use(t *rateTable, g *stage.Grant, l *Limits) {
+	if m.grant == g {
+		return
+	}
+	old := m.parts
+	m.grant, m.parts = g, nil
+	device := g.Rates
+	if device.Messages == 0 {
+		device.Messages = float64(l.MessageRate)
+	}
+	if device.Bytes == 0 {
+		device.Bytes = float64(l.ByteRate)
+	}
+	name := "principal/" + g.Principal
+	if g.Device != "" {
+		name = "device/" + g.Application + "/" + g.Device
+	}
+	m.add(t, name, device, limitDeviceRate)
+	m.add(t, "application/"+g.Application, g.ApplicationRates, limitApplicationRate)
+	for i := range old { // after the new ones were acquired, so that what is in both stays
+		t.release(old[i].buckets)
+	}
+}
+
+func (m *meter) add(t *rateTable, key string, r stage.Rates, l limit) {
+	price := func(rate float64) float64 {
+		if rate <= 0 {
+			return 0
+		}
+		return float64(time.Second) / rate
+	}
+	if x := (metered{message: price(r.Messages), byte: price(r.Bytes), limit: l}); x.message > 0 || x.byte > 0 {
+		x.buckets = t.acquire(key)
+		m.parts = append(m.parts, x)
+	}
+}
+
+func (m *meter) close(t *rateTable) {
+	for i := range m.parts {
+		t.release(m.parts[i].buckets)
+	}
+	*m = meter{}
+}
+
+// take accounts for a message, unless somebody owes more than patience already;
+// over then says who, and nothing is accounted for. wait is how long no more
+// should be read.
+func (m *meter) take(now int64, size int, patience time.Duration) (wait time.Duration, over *metered) {
+	for i := range m.parts {
+		p := &m.parts[i]
+		if owed := p.debt(now); owed > patience {
+			wait, over = max(wait, owed), p
+		}
+	}
+	if over != nil {
+		return wait, over
+	}
+	for i := range m.parts {
+		p := &m.parts[i]
+		if p.message > 0 {
+			p.messages.charge(now, int64(p.message))
+		}
+		if p.byte > 0 {
+			p.bytes.charge(now, int64(p.byte*float64(size)))
+		}
+		wait = max(wait, p.debt(now))
+	}
+	return wait, nil
+}
+
+func (p *metered) debt(now int64) time.Duration {
+	return max(p.messages.debt(now), p.bytes.debt(now))
+}
+
+// withinRate holds a connection to the rates of its grant, if there are any; v is
+// why a message is refused. The caller is the reader.
+func (c *conn) withinRate(p *packet.Publish) (v verdict, err error) {
+	if c.meter.grant != c.grant {
+		c.meter.use(&c.server.rates, c.grant, &c.listener.Limits)
+	}
+	if len(c.meter.parts) == 0 {
+		return v, nil
+	}
+	return c.slowed(p)
+}
+
+// slowed does it. First the reader waits, which slows the client down and loses
+// nothing. The connections of a device or application can together owe more than
+// that makes up for: what comes while more than rate_wait_max is owed is refused
+// where the client can be told, dropped at QoS 0, and waits where it is a 3.1.1
+// client's of QoS 1 or 2, which nobody could tell that it was not taken.
+func (c *conn) slowed(p *packet.Publish) (v verdict, err error) {
+	t, patience := &c.server.rates, c.listener.Limits.RateWaitMax
+	for {
+		wait, over := c.meter.take(t.now(), len(p.Topic)+len(p.Payload), patience)
+		if over == nil {
+			if wait > 0 {
+				c.server.limited(limitRateWait)
+				c.pause(min(wait, patience))
+			}
+			return v, nil
+		}
+		c.server.limited(over.limit)
+		if c.pause(min(wait, patience)); c.over() != nil {
+			return v, c.over()
+		}
+		if p.QoS == 0 || c.version == packet.V5 {
+			return verdict{code: stage.QuotaExceeded, reason: "more messages or bytes than the rate of the " + over.who()}, nil
+		}
+	}
+}
+
+func (p *metered) who() string {
+	if p.limit == limitApplicationRate {
+		return "application"
+	}
+	return "device"
+}
+
+// pause has the reader wait, at most until the connection ends.
+func (c *conn) pause(d time.Duration) {
+	until := time.Now().Add(d)
+	wake := time.AfterFunc(d, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.change.Broadcast()
+	})
+	defer wake.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kick() // acknowledgements do not wait
+	for !c.closing && !c.halted && time.Now().Before(until) {
+		c.change.Wait()
+	}
+}
