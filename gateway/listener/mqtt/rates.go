@@ -189,8 +189,8 @@ func (p *metered) debt(now int64) time.Duration {
 // withinRate holds a connection to the rates of its grant, if there are any; v is
 // why a message is refused. The caller is the reader.
 func (c *conn) withinRate(p *packet.Publish) (v verdict, err error) {
-	if c.meter.grant != c.grant {
-		c.meter.use(&c.server.rates, c.grant, &c.listener.Limits)
+	if c.meter.grant != c.granted() {
+		c.meter.use(&c.server.rates, c.granted(), &c.listener.Limits)
 	}
 	if len(c.meter.parts) == 0 {
 		return v, nil
