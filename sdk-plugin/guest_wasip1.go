@@ -58,10 +58,17 @@ func (gateway) stateGet(key string, buf []byte) int64 {
 	return stateGet(key, unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
 }
 
+func (gateway) stateScan(prefix, after string, limit int32, buf []byte) int64 {
+	return stateScan(prefix, after, limit, unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+}
+
 func (gateway) log(level Level, message string) { log(int32(level), message) }
 
 //go:wasmimport tributary state_get
 func stateGet(key string, buf unsafe.Pointer, size int32) int64
+
+//go:wasmimport tributary state_scan
+func stateScan(prefix, after string, limit int32, buf unsafe.Pointer, size int32) int64
 
 //go:wasmimport tributary log
 func log(level int32, message string)

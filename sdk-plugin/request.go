@@ -1,8 +1,10 @@
 package sdk
 
 import (
+	"iter"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"tributary.io/sdk-plugin/event"
 	"tributary.io/sdk-plugin/event/wire"
@@ -41,10 +43,11 @@ const (
 // host is what the gateway offers to a plugin; see ABI.md, Imports.
 type host interface {
 	stateGet(key string, buf []byte) int64
+	stateScan(prefix, after string, limit int32, buf []byte) int64
 	log(level Level, message string)
 }
 
-// Answers of stateGet other than a length.
+// Answers of stateGet and stateScan other than a length.
 const (
 	stateAbsent  = -1
 	stateRefused = -2
@@ -95,6 +98,68 @@ func (r *Request) State(key string) (value []byte, ok bool) {
 	}
 }
 
+// Scan ranges over the keys of the plugin's state that begin with prefix and come
+// behind after, in the order of their bytes, as they are after what the handlers
+// before this one in the same event have put. An empty after begins with the first
+// key; the last key of one event makes the next go on from there. What was seen is
+// guarded like what State returns: a key that another event adds to it, changes or
+// removes meanwhile makes the gateway call the handler again. One event may see 4096
+// keys in scans.
+//
+//	for key, value := range r.Scan("jobs/", "") {
+func (r *Request) Scan(prefix, after string) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for {
+			page := r.page(prefix, after)
+			if len(page) == 0 {
+				return
+			}
+			for len(page) >= entryHeader {
+				keyLen, valueLen := le32(page), le32(page[4:])
+				end := entryHeader + keyLen + valueLen
+				key, value := page[entryHeader:entryHeader+keyLen], page[entryHeader+keyLen:end:end]
+				after = unsafe.String(unsafe.SliceData(key), keyLen)
+				if !yield(after, value) {
+					return
+				}
+				page = page[end:]
+			}
+		}
+	}
+}
+
+const (
+	entryHeader = 8  // of an entry of a scan: two lengths
+	pageKeys    = 64 // keys of one page: what is asked for counts as read
+	pageRoom    = 4 << 10
+)
+
+func le32(b []byte) int {
+	return int(uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24)
+}
+
+// page returns the next entries of a scan; none: there are no more.
+func (r *Request) page(prefix, after string) []byte {
+	need := pageRoom
+	for {
+		if cap(r.state)-len(r.state) < need {
+			r.state = make([]byte, 0, 2*need) // what was returned keeps the old memory
+		}
+		room := r.state[len(r.state):cap(r.state)]
+		n := int(r.host.stateScan(prefix, after, pageKeys, room))
+		switch {
+		case n < 0:
+			r.refused = &event.Failure{Code: 0x83, Message: "scanning the state keys " + strconv.Quote(prefix) +
+				" was refused: it takes the grant state_bytes in gateway.toml, and at most 4096 keys and 64 pages per event"}
+			return nil
+		case n <= len(room):
+			r.state = r.state[:len(r.state)+n]
+			return room[:n:n]
+		}
+		need = n
+	}
+}
+
 // Writer returns an empty Writer for the data of an event or a payload. There is
 // one for each request and asking again empties it: give what it wrote to an
 // effect first, or declare a Writer of your own.
@@ -106,8 +171,8 @@ func (r *Request) Log(level Level, message string) { r.host.log(level, message) 
 
 // Do adds an effect. It copies what the effect refers to. The effects of an
 // event are done in order, together or not at all; what the operator did not
-// grant fails the event. Emit, Pass, Publish, Put, Delete and Reply are short
-// for the effects of the same names.
+// grant fails the event. The methods below are short for the effects of the same
+// names.
 func (r *Request) Do(e event.Effect) { r.out = event.AppendEffect(r.out, e) }
 
 // Emit writes an event to the application's log. Type is required. The gateway
@@ -135,6 +200,41 @@ func (r *Request) Delete(key string) { r.Do(&event.Delete{Key: key}) }
 func (r *Request) Reply(code uint32, reason string) {
 	r.Do(&event.Reply{Code: code, Reason: reason})
 }
+
+// SetTimer asks for an event of type event.TypeTimer at a time, or at once when
+// that has passed: its subject is the key, its data is data, and application and
+// device are those of this event. A timer with the same key is replaced. It fires
+// once, also when the gateway was stopped at its time.
+func (r *Request) SetTimer(key string, at time.Time, data []byte) {
+	r.Do(&event.SetTimer{Key: key, At: at, Data: data})
+}
+
+// CancelTimer removes a timer; there need not be one.
+func (r *Request) CancelTimer(key string) { r.Do(&event.CancelTimer{Key: key}) }
+
+// Call makes an HTTP request after the event is committed, as often as it takes.
+// Its answer is an event of type event.TypeResponse with c.ID as its subject; see
+// Status. The server may get the request more than once, each time with the same
+// header Idempotency-Key, which is the plugin's own if it sets one.
+func (r *Request) Call(c event.Call) { r.Do(&c) }
+
+// Status reads the answer to a Call: the HTTP status, or 0 and why there was no
+// answer. The body is the event's data, the headers are r.Transport.Properties.
+func (r *Request) Status() (status int, problem string) {
+	text, _ := r.Event.Extension("status")
+	status, _ = strconv.Atoi(text)
+	problem, _ = r.Event.Extension("error")
+	return status, problem
+}
+
+// Allow lets in who showed the credentials of an event of type event.TypeConnect:
+// as a.Device of a.Application, which may be empty where the gateway asked about one
+// application. It is the only effect of the event.
+func (r *Request) Allow(a event.Allow) { r.Do(&a) }
+
+// Deny refuses the credentials. The reason is for the operator's log and must not
+// hold any of them.
+func (r *Request) Deny(reason string) { r.Do(&event.Deny{Reason: reason}) }
 
 // keep bounds the memory that is kept for the next event.
 const keep = 256 << 10

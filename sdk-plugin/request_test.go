@@ -2,7 +2,9 @@ package sdk
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -238,5 +240,71 @@ func BenchmarkJSON(b *testing.B) {
 		if _, ok := ParseJSON(data).Get("state", "reported", "temperature").Float(); !ok {
 			b.Fatal("no number")
 		}
+	}
+}
+
+func TestScan(t *testing.T) {
+	state := map[string][]byte{"a": nil, "j": nil, "j/": {}, "k": nil, "j/big": make([]byte, 20_000)}
+	for i := range 200 {
+		state[fmt.Sprintf("j/%03d", i)] = fmt.Append(nil, i)
+	}
+	var keys []string
+	var first []byte
+	res := Run(func(r *Request) error {
+		for key, value := range r.Scan("j/", "") {
+			if string(state[key]) != string(value) {
+				t.Errorf("%s: %d bytes", key, len(value))
+			}
+			if keys = append(keys, strings.Clone(key)); len(keys) == 2 {
+				first = value
+			}
+		}
+		if string(first) != "0" {
+			t.Errorf("a value did not stay: %q", first)
+		}
+		for key := range r.Scan("j/", "j/100") {
+			if key != "j/101" {
+				t.Errorf("after j/100: %s", key)
+			}
+			break
+		}
+		for key := range r.Scan("none", "") {
+			t.Errorf("none: %s", key)
+		}
+		return nil
+	}, event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypePublish}}, nil, state)
+	if res.Failure != nil || len(keys) != 202 || !slices.IsSorted(keys) || keys[0] != "j/" || keys[201] != "j/big" {
+		t.Errorf("%v, %d keys", res.Failure, len(keys))
+	}
+	res = Run(func(r *Request) error {
+		for range r.Scan("", "") {
+			t.Error("a key without state")
+		}
+		return nil
+	}, event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypePublish}}, nil, nil)
+	if res.Failure == nil || res.Failure.Code != 0x83 {
+		t.Errorf("without a grant: %+v", res)
+	}
+}
+
+// The short forms are the effects of the same names.
+func TestDeferredEffects(t *testing.T) {
+	at := time.Unix(1000, 0).UTC()
+	in := event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypeResponse, Extensions: []event.Attribute{{Name: "status", Kind: event.Integer, Value: "204"}}}}
+	res := Run(func(r *Request) error {
+		if status, problem := r.Status(); status != 204 || problem != "" {
+			t.Errorf("%d %q", status, problem)
+		}
+		r.SetTimer("k", at, []byte("data"))
+		r.CancelTimer("c")
+		r.Call(event.Call{ID: "1", Method: "GET", URL: "https://a/"})
+		r.Allow(event.Allow{Device: "d"})
+		r.Deny("why")
+		return nil
+	}, in, nil, nil)
+	want := []event.Effect{&event.SetTimer{Key: "k", At: at, Data: []byte("data")}, &event.CancelTimer{Key: "c"},
+		&event.Call{ID: "1", Method: "GET", URL: "https://a/"}, &event.Allow{Device: "d"}, &event.Deny{Reason: "why"}}
+	if res.Failure != nil || !reflect.DeepEqual(res.Effects, want) {
+		t.Errorf("%v %+v", res.Failure, res.Effects)
 	}
 }

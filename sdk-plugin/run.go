@@ -1,6 +1,13 @@
 package sdk
 
-import "tributary.io/sdk-plugin/event"
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+
+	"tributary.io/sdk-plugin/event"
+)
 
 // Run calls a handler once as the gateway does, encoding and decoding included,
 // on any platform. config is what gateway.toml would set; state holds the
@@ -42,6 +49,31 @@ func (f fake) stateGet(key string, buf []byte) int64 {
 		copy(buf, value)
 	}
 	return int64(len(value))
+}
+
+func (f fake) stateScan(prefix, after string, limit int32, buf []byte) int64 {
+	if f.state == nil {
+		return stateRefused
+	}
+	n := 0
+	for _, key := range slices.Sorted(maps.Keys(f.state)) {
+		if !strings.HasPrefix(key, prefix) || after != "" && key <= after {
+			continue
+		}
+		size := entryHeader + len(key) + len(f.state[key])
+		if limit == 0 || size > len(buf)-n {
+			if n == 0 {
+				return int64(size)
+			}
+			break
+		}
+		entry := binary.LittleEndian.AppendUint32(buf[n:n], uint32(len(key)))
+		entry = binary.LittleEndian.AppendUint32(entry, uint32(len(f.state[key])))
+		_ = append(append(entry, key...), f.state[key]...)
+		n += size
+		limit--
+	}
+	return int64(n)
 }
 
 func (fake) log(level Level, message string) { println("plugin log, level", level, message) }

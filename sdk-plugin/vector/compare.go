@@ -90,10 +90,15 @@ func list(items []string) []any {
 }
 
 // diff collects differences, one line each.
-type diff []string
+type diff struct {
+	lines []string
+	exact bool              // everything that is there must be expected
+	now   time.Time         // of the event
+	names map[string]string // what {{id:name}} stands for
+}
 
 func (d *diff) add(path, format string, args ...any) {
-	*d = append(*d, path+": "+fmt.Sprintf(format, args...))
+	d.lines = append(d.lines, path+": "+fmt.Sprintf(format, args...))
 }
 
 // compare checks that got has everything that want says.
@@ -113,6 +118,10 @@ func (d *diff) compare(path string, want, got any) {
 		}
 		for i := range want {
 			d.compare(fmt.Sprintf("%s[%d]", path, i), want[i], items[i])
+		}
+	case string:
+		if !d.matches(want, got) {
+			d.add(path, "want %s, got %s", show(want), show(got))
 		}
 	default:
 		if want != got {
@@ -144,12 +153,22 @@ func (d *diff) compareObject(path string, want map[string]any, got any) {
 			d.compare(at, want[name], value)
 		}
 	}
+	if !d.exact {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		_, expected := want[name]
+		_, encoded := want[name+"_base64"]
+		if !expected && !encoded && !isEmpty(members[name]) && name != "specversion" {
+			d.add(path+"."+name, "is not expected, got %s", show(members[name]))
+		}
+	}
 }
 
 // compareRaw takes an expected string as text and anything else as JSON.
 func (d *diff) compareRaw(path string, want any, got raw) {
 	if s, ok := want.(string); ok {
-		if s != string(got) {
+		if !d.matches(s, string(got)) {
 			d.add(path, "want %q, got %q", s, got)
 		}
 		return

@@ -26,6 +26,8 @@ type Case struct {
 
 	effects []any
 	failure any
+	after   map[string]any // of the state; nil: not looked at
+	exact   bool
 }
 
 // file is the JSON of a case.
@@ -39,6 +41,8 @@ type file struct {
 	Transport transport         `json:"transport"`
 	Effects   []any             `json:"effects"`
 	Failure   any               `json:"failure"`
+	After     map[string]any    `json:"state_after"`
+	Exact     bool              `json:"exact"`
 }
 
 type transport struct {
@@ -88,7 +92,13 @@ func (f *file) read() (c Case, err error) {
 	if f.Name == "" || (f.Effects == nil) == (f.Failure == nil) {
 		return c, errors.New("give it a name, and either effects or a failure to expect")
 	}
-	c = Case{Name: f.Name, Config: f.Config, effects: f.Effects, failure: f.Failure}
+	if bad := badPlaceholder([]any{f.Effects, f.Failure, f.After}); bad != "" {
+		return c, fmt.Errorf("%q is no placeholder: there are {{any}}, {{time}}, {{now}}, {{now+30s}}, {{id}} and {{id:name}}", bad)
+	}
+	if f.After != nil && f.Failure != nil {
+		return c, errors.New("a failure changes no state: leave out state_after")
+	}
+	c = Case{Name: f.Name, Config: f.Config, effects: f.Effects, failure: f.Failure, after: f.After, exact: f.Exact}
 	if c.Inbound.Event, err = f.event(); err != nil {
 		return c, fmt.Errorf("event: %w", err)
 	}
@@ -153,7 +163,7 @@ func toBytes(value any) ([]byte, error) {
 // Check compares a plugin's answer with what is expected. It returns a line for
 // each difference.
 func (c *Case) Check(got event.Result) []string {
-	var d diff
+	d := diff{exact: c.exact, now: c.Inbound.Event.Time}
 	switch {
 	case c.failure != nil && got.Failure == nil:
 		d.add("failure", "the plugin answered with effects: %s", show(effectTrees(got.Effects)))
@@ -164,8 +174,28 @@ func (c *Case) Check(got event.Result) []string {
 		d.add("effects", "the plugin failed: %s", got.Failure.Message)
 	default:
 		d.compare("effects", c.effects, effectTrees(got.Effects))
+		if c.after != nil {
+			d.compareObject("state_after", c.after, c.stateAfter(got.Effects))
+		}
 	}
-	return d
+	return d.lines
+}
+
+// stateAfter is the state with the writes of the effects done.
+func (c *Case) stateAfter(effects []event.Effect) map[string]any {
+	state := map[string]any{}
+	for key, value := range c.State {
+		state[key] = raw(value)
+	}
+	for _, e := range effects {
+		switch e := e.(type) {
+		case *event.Put:
+			state[e.Key] = raw(e.Value)
+		case *event.Delete:
+			delete(state, e.Key)
+		}
+	}
+	return state
 }
 
 // Test runs a plugin on every vector of the files that match the pattern.

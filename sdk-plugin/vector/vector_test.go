@@ -48,6 +48,66 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// at is the time of the events in TestPlaceholders.
+var at = time.Date(2026, 1, 1, 0, 0, 0, 123000000, time.UTC)
+
+func TestPlaceholders(t *testing.T) {
+	got := event.Result{Effects: []event.Effect{
+		&event.SetTimer{Key: "cmd/e7", At: at.Add(30 * time.Second), Data: []byte("e7")},
+		&event.Publish{Topics: []string{"$emqx/commands/things/t1/executions/e7/request"}, Payload: []byte(`{"id":"e7","ts":1767225600,"ms":1767225600123,"text":"2026-01-01T00:00:00.123Z","n":5}`)},
+		&event.Call{ID: "e7", Method: "POST", URL: "https://a.example/e7", Headers: []event.Property{{Name: "A", Value: "b"}}, Timeout: 5 * time.Second},
+		&event.Put{Key: "n", Value: []byte(`{"version":2}`)}, &event.Delete{Key: "gone"},
+		&event.Allow{Device: "d", Publish: []string{"d/#"}, Expires: at.Add(time.Hour)}, &event.Deny{Reason: "no"}, &event.CancelTimer{Key: "x"},
+	}}
+	const rest = `{},{},{},{},{},{}`
+	for _, c := range []struct{ want, problem string }{
+		{`[{"set_timer":{"key":"cmd/{{id:e}}","at":"{{now+30s}}","data":"{{id:e}}"}},{"publish":{"topics":["$emqx/commands/things/t1/executions/{{id:e}}/request"],"payload":{"id":"{{id:e}}","ts":"{{now}}","ms":"{{now}}","text":"{{now}}","n":"{{any}}"}}},{"call":{"id":"{{id:e}}","url":"https://a.example/{{id}}"}},{},{},{"allow":{"expires":"{{now+1h}}","publish":["d/#"]}},{"deny":{"reason":"no"}},{"cancel_timer":{"key":"x"}}]`, ""},
+		{`[{"set_timer":{"at":"{{now+31s}}"}},{},` + rest + `]`, "effects[0].set_timer.at"},
+		{`[{"set_timer":{"at":"{{time}}"}},{"publish":{"payload":{"ts":"{{time}}","id":"{{time}}"}}},` + rest + `]`, "payload.id"},
+		{`[{"set_timer":{"key":"cmd/{{id:e}}","data":"{{id:f}}"}},{"publish":{"payload":{"id":"{{id:e}}","n":"{{id:e}}"}}},` + rest + `]`, "payload.n"},
+		{`[{"set_timer":{"key":"x/{{id}}"}},{},` + rest + `]`, "set_timer.key"},
+		{`[{},{"publish":{"payload":{"ts":"{{now+1s}}"}}},` + rest + `]`, "payload.ts"},
+	} {
+		loaded := load(t, fmt.Sprintf(`[{"name":"x","event":{"type":"t","time":%q},"effects":%s}]`, at.Format(time.RFC3339Nano), c.want))
+		lines := strings.Join(loaded[0].Check(got), "\n")
+		if c.problem == "" && lines != "" || !strings.Contains(lines, c.problem) {
+			t.Errorf("%s\ngot  %q\nwant %q", c.want, lines, c.problem)
+		}
+	}
+	for _, c := range []struct{ members, problem string }{
+		{`"state_after":{"n":{"version":2}}`, ""},
+		{`"state_after":{"n":{"version":2},"kept":"1","gone":null},"exact":false`, ""},
+		{`"state_after":{"n":{"version":3}}`, "state_after.n.version"},
+		{`"state_after":{"gone":"1"}`, "state_after.gone: is absent"},
+		{`"state_after":{"kept":null}`, "state_after.kept"},
+	} {
+		loaded := load(t, `[{"name":"x","event":{"type":"t"},"state":{"kept":"1","gone":"1"},"effects":[{},{},`+rest+`],`+c.members+`}]`)
+		lines := strings.Join(loaded[0].Check(got), "\n")
+		if c.problem == "" && lines != "" || !strings.Contains(lines, c.problem) {
+			t.Errorf("%s\ngot  %q\nwant %q", c.members, lines, c.problem)
+		}
+	}
+}
+
+func TestExact(t *testing.T) {
+	got := event.Result{Effects: []event.Effect{&event.Put{Key: "k", Value: []byte(`{"a":1,"b":2}`)}}}
+	for want, problem := range map[string]string{
+		`"effects":[{"put":{"key":"k","value":{"a":1,"b":2}}}]`:                                               "",
+		`"effects":[{"put":{"key":"k","value":{"a":1}}}]`:                                                     "effects[0].put.value.b: is not expected",
+		`"effects":[{"put":{"key":"k"}}]`:                                                                     "effects[0].put.value: is not expected",
+		`"effects":[{}]`:                                                                                      "effects[0].put: is not expected",
+		`"effects":[{"put":{"key":"k","value_base64":"eyJhIjoxLCJiIjoyfQ=="}}]`:                               "",
+		`"effects":[{"put":{"key":"k","value":{"a":1,"b":2}}}],"state_after":{"k":{"a":1,"b":2}}`:             "state_after.old: is not expected",
+		`"effects":[{"put":{"key":"k","value":{"a":1,"b":2}}}],"state_after":{"k":"{{any}}","old":"{{any}}"}`: "",
+	} {
+		c := load(t, `[{"name":"x","event":{"type":"t"},"state":{"old":"1"},"exact":true,`+want+`}]`)[0]
+		lines := strings.Join(c.Check(got), "\n")
+		if problem == "" && lines != "" || !strings.Contains(lines, problem) {
+			t.Errorf("%s\ngot  %q\nwant %q", want, lines, problem)
+		}
+	}
+}
+
 func TestCheckFailure(t *testing.T) {
 	failed := event.Result{Failure: &event.Failure{Code: 0x83, Message: "m"}}
 	expects := load(t, `[{"name":"x","event":{"type":"t"},"failure":{"retryable":false,"code":131}},{"name":"y","event":{"type":"t"},"failure":{"retryable":true}},{"name":"z","event":{"type":"t"},"effects":[]}]`)
@@ -80,6 +140,8 @@ func TestLoad(t *testing.T) {
 	for _, bad := range []string{
 		`{}`, `[{"name":"x"}]`, `[{"event":{"type":"t"},"effects":[]}]`, `[{"name":"x","event":{"type":"t"},"effect":[]}]`,
 		`[{"name":"x","event":{"type":"t"},"effects":[],"failure":{}}]`, `[{"name":"x","event":{"type":"t"},"payload_base64":"?","effects":[]}]`,
+		`[{"name":"x","event":{"type":"t"},"effects":[{"put":{"key":"{{when}}"}}]}]`, `[{"name":"x","event":{"type":"t"},"effects":[],"state_after":{"k":"{{now+x}}"}}]`,
+		`[{"name":"x","event":{"type":"t"},"failure":{},"state_after":{}}]`,
 		`[{"name":"x","event":{"TYPE":"t"},"effects":[]}]`, `[{"name":"x","event":{"type":"t"},"transport":{"Topics":"t"},"effects":[]}]`,
 	} {
 		path := filepath.Join(t.TempDir(), "bad.json")
