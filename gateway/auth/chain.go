@@ -217,14 +217,12 @@ func (ch *Chain) Authorize(ctx context.Context, g *stage.Grant, act stage.Action
 }
 
 // Renew returns what g is now that the registry changed: g itself, another grant,
-// or a *stage.Error when it is over.
+// or a *stage.Error when it is over. That its time is over ends a connection, and
+// not the session that waits for its device to return with newer credentials.
 func (ch *Chain) Renew(g *stage.Grant) (*stage.Grant, error) {
 	l := ch.link(g.Method)
 	if l.method == nil {
 		return nil, notAuthorized("this listener does not accept these credentials any more")
-	}
-	if !g.Expires.IsZero() && !ch.auth.now().Before(g.Expires) {
-		return nil, notAuthorized("the credentials have expired")
 	}
 	if strings.HasPrefix(g.Principal, l.name+"/") {
 		return g, nil // it is not the registry's to change

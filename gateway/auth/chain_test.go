@@ -142,10 +142,11 @@ func TestRenew(t *testing.T) {
 	if _, err := w.chain("apikey").Renew(g); code(err) != stage.NotAuthorized {
 		t.Errorf("a chain without the method: %v", err)
 	}
-	expiring := *g
-	expiring.Expires = w.clock.now()
-	if _, err := chain.Renew(&expiring); code(err) != stage.NotAuthorized {
-		t.Errorf("an expired grant: %v", err)
+	w.dir.devices["demo/d1"] = false
+	expired := *g
+	expired.Expires, expired.Credential = w.clock.now(), ""
+	if kept, err := chain.Renew(&expired); err != nil || !kept.Expires.Equal(expired.Expires) {
+		t.Errorf("a session whose credentials expired: %+v, %v", kept, err)
 	}
 }
 

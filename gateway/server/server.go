@@ -142,9 +142,20 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		return nil, err
 	}
 	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, rt, g.consumer, st, s.log)
+	identity, err := auth.New(cfg.Auth, reg, rt, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("preparing authentication: %w", err)
+	}
+	reg.Watch(identity.Changed) // before those who renew their grants
+	reg.Watch(g.mqtt.Reconsider)
+	chain, err := identity.Chain(cfg.Listeners.MQTT.Auth)
+	if err != nil {
+		return nil, fmt.Errorf("listeners.mqtt: %w", err)
+	}
+	g.door = &mqtt.Listener{Name: "mqtt", Auth: chain, Limits: cfg.Listeners.MQTT.Limits}
 	rt.Start(g.mqtt)
 	undo = append(undo, func() { rt.Close(context.Background()) })
-	if err := g.mqtt.Restore(); err != nil {
+	if err := g.mqtt.Restore(g.door); err != nil {
 		return nil, err
 	}
 
@@ -152,16 +163,6 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if err != nil {
 		return nil, err
 	}
-	identity, err := auth.New(cfg.Auth, reg, rt, s.log)
-	if err != nil {
-		return nil, fmt.Errorf("preparing authentication: %w", err)
-	}
-	reg.Watch(identity.Changed) // before those who renew their grants
-	chain, err := identity.Chain(cfg.Listeners.MQTT.Auth)
-	if err != nil {
-		return nil, fmt.Errorf("listeners.mqtt: %w", err)
-	}
-	g.door = &mqtt.Listener{Name: "mqtt", Auth: chain, Limits: cfg.Listeners.MQTT.Limits}
 	s.leaveToken(reg)
 	g.serve(listeners, admin.New(cfg.Admin, admin.Parts{
 		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics},
