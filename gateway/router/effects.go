@@ -79,12 +79,19 @@ func (s *shard) reply(p *plan, origin *event.Inbound, e *event.Reply) error {
 }
 
 // identify sets whose event it is from the authenticated identity. The plugin's
-// word counts for one thing only: which device a trusted gateway speaks for.
+// word counts for two things only: which device a trusted gateway speaks for, and
+// which of its devices an application's own event is about.
 func (s *shard) identify(origin *event.Inbound, e *event.Event) error {
 	o := &origin.Event
 	e.Application, e.Sender = o.Application, o.Sender
 	if e.Device == "" || e.Device == o.Device {
 		e.Device = o.Device
+		return nil
+	}
+	if o.Device == "" && o.Sender == "" { // nobody's but the application's own, such as a user's request
+		if known, _ := s.r.registry.Device(o.Application, e.Device); !known {
+			return &stage.Error{Code: stage.NotAuthorized, Reason: fmt.Sprintf("the application has no device %q", e.Device)}
+		}
 		return nil
 	}
 	if o.Type == event.TypeCommand || !s.r.registry.Trusts(o.Application, o.Sender, e.Device) {

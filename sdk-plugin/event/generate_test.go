@@ -101,7 +101,7 @@ func genEffect(t *rapid.T) Effect {
 		return &Publish{Topics: genStrings(t, "topics"), Device: s("device"), Payload: genBytes(t, "payload"),
 			QoS: rapid.ByteMax(2).Draw(t, "qos"), Retain: rapid.Bool().Draw(t, "retain"), ContentType: s("content type"),
 			ResponseTopic: s("response topic"), Correlation: genBytes(t, "correlation"),
-			Properties: genProperties(t, "properties"), Expiry: genDuration(t, "expiry")}
+			Properties: genProperties(t, "properties"), Expiry: genDuration(t, "expiry"), Answer: rapid.Bool().Draw(t, "answer")}
 	case effectPut:
 		return &Put{Key: s("key"), Value: genBytes(t, "value"), TTL: genDuration(t, "ttl")}
 	case effectDelete:

@@ -167,7 +167,8 @@ func appendPublish(dst []byte, p *Publish) []byte {
 	dst = wire.AppendString(dst, 7, p.ResponseTopic)
 	dst = wire.AppendBytes(dst, 8, p.Correlation)
 	dst = appendProperties(dst, 9, p.Properties)
-	return wire.AppendDuration(dst, 10, p.Expiry)
+	dst = wire.AppendDuration(dst, 10, p.Expiry)
+	return wire.AppendBool(dst, 11, p.Answer)
 }
 
 func appendCall(dst []byte, c *Call) []byte {

@@ -203,7 +203,7 @@ func parseText(b []byte) (s string, err error) {
 
 func parsePublish(b []byte) (*Publish, error) {
 	p := new(Publish)
-	r := wire.Read(b, fields(10, 1, 9))
+	r := wire.Read(b, fields(11, 1, 9))
 	for r.Next() {
 		switch r.Field() {
 		case 1:
@@ -226,6 +226,8 @@ func parsePublish(b []byte) (*Publish, error) {
 			p.Properties = addProperty(&r, p.Properties)
 		case 10:
 			p.Expiry = r.Duration()
+		case 11:
+			p.Answer = r.Bool()
 		default:
 			r.Fail(errUnknown)
 		}

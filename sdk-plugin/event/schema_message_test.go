@@ -151,7 +151,7 @@ func (m message) effect(e Effect) {
 		m.sub("emit").sub("event").event(&e.Event)
 	case *Publish:
 		m = m.sub("publish").set("device", e.Device).set("payload", e.Payload).set("qos", uint32(e.QoS)).set("retain", e.Retain).
-			set("content_type", e.ContentType).set("response_topic", e.ResponseTopic).set("correlation", e.Correlation)
+			set("content_type", e.ContentType).set("response_topic", e.ResponseTopic).set("correlation", e.Correlation).set("answer", e.Answer)
 		m.strings("topics", e.Topics)
 		m.properties("properties", e.Properties)
 		m.duration("expiry", e.Expiry)

@@ -84,7 +84,26 @@ func (d *delivery) Deliver() (best stage.Delivery) {
 		best = max(best, got)
 		return wanted && got != stage.NoDevice
 	})
+	if best == stage.NoDevice && p.Answer {
+		m := pluginMessage(p, p.Topics[0], now)
+		for _, ses := range s.devices.find(d.application, p.Device) {
+			if best = ses.answer(m, now); best != stage.NoDevice {
+				break
+			}
+		}
+	}
 	return best
+}
+
+// answer delivers a message to this session's connection, if there is one, whatever
+// it subscribed to.
+func (s *session) answer(m *message, now time.Time) stage.Delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil || s.ended {
+		return stage.NoDevice
+	}
+	return s.accept(item{m: m, qos: m.qos}, now)
 }
 
 // Withdraw implements stage.Prepared.

@@ -1,0 +1,145 @@
+// Command fleets is the plugin for devices of EMQX Fleets: shadow, events,
+// commands and jobs over MQTT, and the REST interface that back ends and HTTP
+// devices use. README.md describes it.
+package main
+
+import (
+	"strings"
+
+	sdk "tributary.io/sdk-plugin"
+	"tributary.io/sdk-plugin/event"
+)
+
+var _ = sdk.Handle(handle)
+
+func main() {}
+
+// Reason codes of MQTT 5.0 section 2.4.
+const (
+	implementationError = 0x83
+	notAuthorized       = 0x87
+	topicNameInvalid    = 0x90
+)
+
+// call is the event in hand. State shows what was there before it, so what the
+// handler itself stored and reads again is kept here.
+type call struct {
+	*sdk.Request
+	queues map[string]queue
+}
+
+func handle(r *sdk.Request) error { return dispatch(&call{Request: r, queues: map[string]queue{}}) }
+
+func dispatch(r *call) error {
+	switch r.Event.Type {
+	case event.TypePublish:
+		return publish(r)
+	case event.TypeSubscribe:
+		return subscribe(r)
+	case event.TypeConnection:
+		return connection(r)
+	case event.TypeRequest:
+		return request(r)
+	case event.TypeTimer:
+		return timer(r)
+	case event.TypeCommand:
+		return command(r)
+	}
+	return sdk.Permanent("the fleets plugin does not handle events of type " + r.Event.Type + ": route it by type")
+}
+
+// The roots of the topics of a thing.
+const (
+	things   = "$emqx/things/"
+	commands = "$emqx/commands/things/"
+)
+
+// publish handles what a device says.
+func publish(r *call) error {
+	topic := r.Transport.Topic
+	if rest, ok := strings.CutPrefix(topic, commands); ok {
+		thing, rest, _ := strings.Cut(rest, "/")
+		if thing != r.Event.Device {
+			return foreign(r)
+		}
+		if id, ok := strings.CutPrefix(rest, "executions/"); ok {
+			if id, ok = strings.CutSuffix(id, "/response"); ok && id != "" && !strings.Contains(id, "/") {
+				return commandResponse(r, thing, id)
+			}
+		}
+		return strange(r)
+	}
+	rest, ok := strings.CutPrefix(topic, things)
+	if !ok {
+		return strange(r)
+	}
+	thing, rest, _ := strings.Cut(rest, "/")
+	if thing != r.Event.Device {
+		return foreign(r)
+	}
+	area, rest, _ := strings.Cut(rest, "/")
+	switch {
+	case area == "shadow":
+		return shadowTopic(r, thing, rest)
+	case area == "events" && rest != "" && !strings.Contains(rest, "/"):
+		return deviceEvent(r, thing, rest)
+	case area == "jobs":
+		return jobsTopic(r, thing, rest)
+	}
+	return strange(r)
+}
+
+// foreign refuses a topic of another thing.
+func foreign(r *call) error {
+	r.Reply(notAuthorized, "a device may use only the topics of its own thing, "+r.Event.Device)
+	return nil
+}
+
+// strange refuses a topic that Fleets does not have.
+func strange(r *call) error {
+	r.Reply(topicNameInvalid, "Fleets has no such topic for devices to publish to")
+	return nil
+}
+
+// subscribe grants filters below a thing's own topics.
+func subscribe(r *call) error {
+	filter := r.Transport.Topic
+	for _, root := range [...]string{things, commands} {
+		if rest, ok := strings.CutPrefix(filter, root); ok && strings.HasPrefix(rest, r.Event.Device+"/") {
+			r.Reply(uint32(r.Transport.QoS), "")
+			return subscribed(r, strings.TrimPrefix(filter, root+r.Event.Device+"/"))
+		}
+	}
+	return foreign(r)
+}
+
+// subscribed notes what a device wants to hear, where making it costs something.
+func subscribed(r *call, filter string) error {
+	if event.MatchTopic(filter, "shadow/update/documents") {
+		if _, ok := r.State(documentsKey(r.Event.Device)); !ok {
+			r.Put(documentsKey(r.Event.Device), []byte("1"), 0)
+		}
+	}
+	return nil
+}
+
+// send publishes to the thing's device, or into its persistent session.
+func send(r *call, thing, topic string, payload []byte) {
+	r.Publish(event.Publish{Topics: []string{things + thing + "/" + topic}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json"})
+}
+
+// reply answers what the thing's device published, whether it subscribed or not.
+func reply(r *call, thing, topic string, payload []byte) {
+	r.Publish(event.Publish{Topics: []string{things + thing + "/" + topic}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json", Answer: true})
+}
+
+// emit writes an event of the plugin's own to the application's log. Its schema
+// is schemas/<type>.json.
+func emit(r *call, thing, typ, subject string, data []byte) {
+	typ = "io.tributary.fleets." + typ
+	r.Emit(event.Event{Type: typ, Subject: subject, Device: thing, DataContentType: "application/json",
+		DataSchema: "https://tributary.io/schemas/" + typ + ".json", Data: data})
+}
+
+// seconds is the time of the call as Fleets counts it.
+func seconds(r *call) int64 { return r.Now.Unix() }
