@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 type memStore struct {
 	mu      sync.Mutex
 	keys    map[store.Key]store.Put
+	base    map[store.Key]store.Put // keys before the first of commits
 	commits []store.Batch
 	waiting []func(error)
 	running bool
@@ -123,9 +125,11 @@ func (m *memStore) cut(n int) *memStore {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	left := newMemStore()
+	maps.Copy(left.keys, m.base)
 	for i := range m.commits[:n] {
 		left.apply(&m.commits[i])
 	}
+	left.base = maps.Clone(left.keys)
 	return left
 }
 
@@ -137,8 +141,8 @@ func (m *memStore) crash() *memStore {
 	return m.cut(n)
 }
 
-// count is how many keys of a kind have a prefix.
-func (m *memStore) count(kind store.Kind, prefix string) (n int) {
-	m.Scan(kind, prefix, func(string, []byte, store.Revision) bool { n++; return true })
-	return n
+// names are the keys of a kind that have a prefix.
+func (m *memStore) names(kind store.Kind, prefix string) (list []string) {
+	m.Scan(kind, prefix, func(name string, _ []byte, _ store.Revision) bool { list = append(list, name); return true })
+	return list
 }
