@@ -83,14 +83,6 @@ func (p purger) deleteRange(r store.Range) error {
 	}
 }
 
-// unlisted stands for listeners whose connections cannot be listed.
-type unlisted struct{}
-
-func (unlisted) Connections(func(*stage.Connection) bool, string, string, int) []stage.Connection {
-	return nil
-}
-func (unlisted) Kick(string, string, bool) bool { return false }
-
 // leaveToken writes an admin token into a file that only the owner can read, for
 // the command line on this machine. Without it the gateway still works.
 func (s *Server) leaveToken(reg *registry.Registry) {

@@ -168,7 +168,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics},
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    purger{reg, st, s.log},
-		Connections: unlisted{},
+		Connections: g.mqtt,
 		Groups:      g.consumer,
 	}, s.log))
 	return g, nil

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -195,8 +194,8 @@ func (f *fixture) until(what string, cond func() bool) {
 }
 
 func (f *fixture) connection(clientID string) (found stage.Connection, ok bool) {
-	all := map[string]stage.Connection{}
-	f.server.Connections(func(c stage.Connection) bool { all[c.ClientID] = c; return true })
-	found, ok = all[clientID]
-	return found, ok && len(slices.Collect(maps.Keys(all))) > 0
+	for _, c := range f.server.Connections(func(c *stage.Connection) bool { return c.ClientID == clientID }, "", "", 10) {
+		return c, true
+	}
+	return found, false
 }

@@ -1,44 +1,60 @@
 package mqtt
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
 
-// Connections calls fn for every connection and every session that is kept for a
-// client that is away, in no order, until fn says false. fn may call the server.
-func (s *Server) Connections(fn func(stage.Connection) bool) {
-	for _, ses := range s.allSessions() {
-		if x, ok := ses.describe(); ok && !fn(x) {
-			return
+// Connections returns the connections, and the sessions kept for clients that are
+// away, that match, in the order of namespace and client id: at most limit of
+// those behind the given one. match may call the server.
+func (s *Server) Connections(match func(*stage.Connection) bool, afterNamespace, afterClientID string, limit int) (list []stage.Connection) {
+	after := sessionKey{afterNamespace, afterClientID}
+	all := slices.DeleteFunc(s.allSessions(), func(ses *session) bool { return ses.key.compare(after) <= 0 })
+	slices.SortFunc(all, func(a, b *session) int { return a.key.compare(b.key) })
+	for _, ses := range all {
+		if len(list) >= limit {
+			break
+		}
+		if x, ok := ses.describe(); ok && match(&x) {
+			list = append(list, x)
 		}
 	}
+	return list
 }
 
-// Kick ends the connections that match, with 0x98 (administrative action), and,
-// if they are to be forgotten, their sessions and kept ones that match. Wills are
-// sent. It returns how many ended. match may call the server.
-func (s *Server) Kick(match func(*stage.Connection) bool, forget bool) (ended int) {
-	for _, ses := range s.allSessions() {
-		x, ok := ses.describe()
-		if !ok || !x.Online && !forget || !match(&x) {
-			continue
-		}
-		ses.mu.Lock()
-		c := ses.conn
-		ses.mu.Unlock()
-		if forget {
-			s.forget(ses)
-		}
-		if c != nil {
-			c.shut(packet.CodeAdministrativeAction, "an operator ended the connection")
-		}
-		s.count.kicked.Add(1)
-		ended++
+func (k sessionKey) compare(other sessionKey) int {
+	return cmp.Or(cmp.Compare(k.namespace, other.namespace), cmp.Compare(k.clientID, other.clientID))
+}
+
+// Kick ends the connection of a client with 0x98 (administrative action), and, if
+// it is to be forgotten, its session, also that of a client that is away. Its will
+// is sent. It is false where there is nothing to end.
+func (s *Server) Kick(namespace, clientID string, forget bool) bool {
+	s.mu.Lock()
+	ses := s.sessions[sessionKey{namespace, clientID}]
+	s.mu.Unlock()
+	if ses == nil {
+		return false
 	}
-	return ended
+	ses.mu.Lock()
+	c := ses.conn
+	ses.mu.Unlock()
+	if c == nil && !forget {
+		return false
+	}
+	if forget {
+		s.forget(ses)
+	}
+	if c != nil {
+		c.shut(packet.CodeAdministrativeAction, "an operator ended the connection")
+	}
+	s.count.kicked.Add(1)
+	return true
 }
 
 // forget ends a session, whether or not its client is connected. It is called

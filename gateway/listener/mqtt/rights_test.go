@@ -434,31 +434,51 @@ func TestConnectionsAndKick(t *testing.T) {
 	if x, _ = f.connection("d3"); x.Protocol != "mqtt/3.1.1" {
 		t.Errorf("old: %+v", x)
 	}
-	named := func(id string) func(*stage.Connection) bool {
-		return func(c *stage.Connection) bool { return c.ClientID == id }
-	}
-	if n := f.server.Kick(named("d2"), false); n != 0 {
-		t.Errorf("%d kicked that are away", n)
-	}
-	if n := f.server.Kick(named("d1"), false); n != 1 {
-		t.Errorf("%d kicked", n)
+	for _, known := range []struct {
+		id     string
+		forget bool
+		want   bool
+	}{{"nobody", true, false}, {"d2", false, false}, {"d1", false, true}, {"d3", false, true}} {
+		if got := f.server.Kick("n", known.id, known.forget); got != known.want {
+			t.Errorf("Kick %s, %v: %v", known.id, known.forget, got)
+		}
 	}
 	live.ended(packet.CodeAdministrativeAction)
-	if n := f.server.Kick(named("d3"), false); n != 1 {
-		t.Errorf("%d kicked", n)
-	}
 	old.ended(0)
 	f.until("d1 is away", func() bool { x, ok := f.connection("d1"); return ok && !x.Online })
-	if n := f.server.Kick(func(*stage.Connection) bool { return true }, true); n != 2 {
-		t.Errorf("%d forgotten", n)
+	if !f.server.Kick("n", "d1", true) || !f.server.Kick("n", "d2", true) {
+		t.Error("a kept session was not forgotten")
 	}
-	if _, ok := f.connection("d1"); ok || f.counted("sessions") != 0 || f.counted("kicked_total") != 4 {
-		t.Errorf("%d sessions are left", f.counted("sessions"))
+	f.until("no session is left", func() bool { return f.counted("sessions") == 0 })
+	if n := f.counted("kicked_total"); n != 4 {
+		t.Errorf("%d kicked", n)
 	}
 	live, _ = f.kept("d1", nil)
-	f.server.Kick(named("d1"), true)
+	f.server.Kick("n", "d1", true)
 	live.ended(packet.CodeAdministrativeAction)
 	if _, ack := f.kept("d1", nil); ack.SessionPresent {
 		t.Error("the session was not forgotten")
+	}
+}
+
+// Connections come in order, a page at a time.
+func TestConnectionPages(t *testing.T) {
+	f, _ := govern(t, nil, "d1", "d2", "d3", "d4")
+	for _, id := range []string{"d3", "d1", "bob", "d4", "d2"} {
+		f.kept(id, nil)
+	}
+	var seen []string
+	var last stage.Connection
+	for {
+		page := f.server.Connections(func(c *stage.Connection) bool { return c.ClientID != "d3" }, last.Namespace, last.ClientID, 2)
+		if len(page) == 0 {
+			break
+		}
+		for _, last = range page {
+			seen = append(seen, last.Namespace+"/"+last.ClientID)
+		}
+	}
+	if want := []string{"bob/bob", "n/d1", "n/d2", "n/d4"}; !slices.Equal(seen, want) {
+		t.Errorf("%q, want %q", seen, want)
 	}
 }
