@@ -181,7 +181,7 @@ func TestParseResponseRefuses(t *testing.T) {
 		"unknown in effects":   {nest(1, nest(1, nest(2))), "does not know"},
 		"unknown effect":       {effect(nest(12)), "effect 0: kind 12: there is a field that this gateway does not know"},
 		"unknown in emit":      {effect(nest(1, event, text(2, "x"))), "effect 0: emit: there is a field"},
-		"unknown in publish":   {effect(nest(2, text(11, "x"))), "publish: there is a field"},
+		"unknown in publish":   {effect(nest(2, text(12, "x"))), "publish: there is a field"},
 		"unknown in put":       {effect(nest(3, text(4, "x"))), "put: there is a field"},
 		"unknown in delete":    {effect(nest(4, text(2, "x"))), "delete: there is a field"},
 		"unknown in timer":     {effect(nest(5, text(4, "x"))), "set_timer: there is a field"},

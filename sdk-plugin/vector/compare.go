@@ -38,7 +38,7 @@ func effectTree(e event.Effect) map[string]any {
 		return map[string]any{"publish": map[string]any{
 			"topics": list(e.Topics), "device": e.Device, "payload": raw(e.Payload), "qos": float64(e.QoS), "retain": e.Retain,
 			"content_type": e.ContentType, "response_topic": e.ResponseTopic, "correlation": raw(e.Correlation),
-			"properties": properties(e.Properties), "expiry": e.Expiry.String()}}
+			"properties": properties(e.Properties), "expiry": e.Expiry.String(), "answer": e.Answer}}
 	case *event.Put:
 		return map[string]any{"put": map[string]any{"key": e.Key, "value": raw(e.Value), "ttl": e.TTL.String()}}
 	case *event.Delete:
