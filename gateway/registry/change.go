@@ -146,6 +146,7 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 	if err := checkApplication(&a).err(); err != nil {
 		return a, false, err
 	}
+	var next *application
 	err = r.change(func() (*stage.Change, error) {
 		old := r.view.Load().apps[a.Name]
 		if err := permit(old.meta(), pre, "application "+a.Name); err != nil {
@@ -154,6 +155,7 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 		a.Devices = 0
 		if old != nil {
 			if a.Entry = old.Entry; same(a, old.Application) {
+				next = old
 				return nil, nil
 			}
 		}
@@ -163,7 +165,7 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 			store.Batch{Deletes: []store.Key{{Kind: store.Meta, Name: retiredKey + a.Name}}}); err != nil {
 			return nil, err
 		}
-		next := &application{a, &members{}}
+		next = &application{a, &members{}}
 		if old != nil {
 			next.members = old.members
 		}
@@ -176,7 +178,7 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 	if err != nil {
 		return a, false, err
 	}
-	return r.view.Load().apps[a.Name].show(), created, nil
+	return next.show(), created, nil
 }
 
 // deleteChunk is how many devices one commit deletes.

@@ -48,6 +48,9 @@ func checkDevice(d *stage.Device) (f faults) {
 		if !validAlias(alias) {
 			f.add("aliases", "%q cannot be an alias: use 1 to 256 bytes of text", alias)
 		}
+		if alias == d.Name {
+			f.add("aliases", "%q is the device's own name", alias)
+		}
 	}
 	f.list("aliases", len(d.Aliases), 16)
 	f.list("gatewayFor", len(d.GatewayFor), 256)

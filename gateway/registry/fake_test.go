@@ -90,9 +90,11 @@ func open(t testing.TB, cfg Config, st *memory) *Registry {
 	if st == nil {
 		st = &memory{}
 	}
-	r, err := New(cfg, st, slog.New(slog.DiscardHandler))
+	r, err := New(cfg, st, discard())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

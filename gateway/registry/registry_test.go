@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
@@ -388,7 +387,7 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	if n := strings.Count(err.Error(), "\n") + 1; n != 20 {
 		t.Errorf("%d problems, want 20:\n%v", n, err)
 	}
-	if _, err := New(cfg, &memory{}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := New(cfg, &memory{}, discard()); err == nil {
 		t.Error("New accepts it")
 	}
 }
