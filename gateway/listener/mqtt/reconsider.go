@@ -218,7 +218,8 @@ func (s *session) prune(from *sender, denied map[string]bool) (after []func()) {
 }
 
 // withdraw drops the messages, waiting or in flight, that no subscription of the
-// session wants any more; those that only the store has are looked at when the
+// session wants any more and that it has no right to either: what was on its way
+// when the client unsubscribed is still delivered [MQTT-3.10.4-3]. Those that only the store has are looked at when the
 // client returns. What had come by a shared one goes to another member. The caller
 // holds the lock, and calls what is returned after unlocking.
 func (s *session) withdraw() (after func()) {
@@ -229,6 +230,7 @@ func (s *session) withdraw() (after func()) {
 		}
 		yes, known := topics[it.m.topic]
 		if !known {
+			yes = s.from != nil && !s.from.granted().Ask && s.from.maySubscribe(it.m.topic)
 			for _, sub := range s.subs {
 				yes = yes || packet.Match(sub.filter, it.m.topic)
 			}

@@ -229,13 +229,13 @@ func messageExpires(r *run) {
 	b := r.client("b")
 	b.say(message{topic: topic, payload: "short", qos: 1, props: props{{messageExpiry, uint32(1)}}})
 	b.say(message{topic: topic, payload: "long", qos: 2, props: props{{messageExpiry, uint32(100)}}})
-	b.say(message{topic: topic, payload: "ever", qos: 1})
+	b.say(message{topic: topic, payload: "ever", qos: 2})
 	time.Sleep(1500 * time.Millisecond)
 	a = r.connect(login{id: r.id("a"), keep: true})
 	if left, ok := a.hear(topic, "long", 2).get(messageExpiry).(uint32); !ok || left >= 100 || left < 60 {
 		r.Fatalf("message expiry %d", left)
 	}
-	if left := a.hear(topic, "ever", 1).get(messageExpiry); left != nil {
+	if left := a.hear(topic, "ever", 2).get(messageExpiry); left != nil {
 		r.Fatalf("message expiry %v", left)
 	}
 	a.quiet()

@@ -42,14 +42,19 @@ func deviations() []deviation {
 				return ok && c.Will != nil && c.Will.Props != nil
 			}},
 		{V5, "3.14.2.1", "does not read a DISCONNECT without reason code",
-			func(p Packet, frame []byte) bool { _, ok := p.(*Disconnect); return ok && len(frame) < 4 }},
+			func(p Packet, frame []byte) bool { _, ok := p.(*Disconnect); return ok && bodyOf(frame) < 2 }},
 		{V5, "3.15.2.1", "does not read an AUTH without reason code",
-			func(p Packet, frame []byte) bool { _, ok := p.(*Auth); return ok && len(frame) < 4 }},
+			func(p Packet, frame []byte) bool { _, ok := p.(*Auth); return ok && bodyOf(frame) < 2 }},
 		{V5, "3.1", "takes a CONNECT of MQTT 3.1.1 for one of 5.0",
 			func(p Packet, _ []byte) bool { c, ok := p.(*Connect); return ok && c.Version != V5 }},
 		{V311, "3.1", "takes a CONNECT of MQTT 5.0 for one of 3.1.1",
 			func(p Packet, _ []byte) bool { c, ok := p.(*Connect); return ok && c.Version != V311 }},
 	}
+}
+
+func bodyOf(frame []byte) (size int) {
+	_, size, _, _ = Header(frame, MaxSize)
+	return size
 }
 
 // deviates names what makes the other codec's reading worthless.
