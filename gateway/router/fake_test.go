@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -21,13 +22,14 @@ type handlerFunc struct {
 	name  string
 	fn    func(in *event.Inbound, get func(key string) []byte) (event.Result, error)
 	state func(in *event.Inbound, st plugin.StateReader) (event.Result, error)
+	bytes int64 // of state; 0: 20
 }
 
 func (h *handlerFunc) Name() string   { return h.name }
 func (h *handlerFunc) Digest() string { return "sha256:" + h.name }
 
 func (h *handlerFunc) Limits() plugin.Limits {
-	return plugin.Limits{StateBytes: 20, Timers: 2, Judges: []string{"demo"}}
+	return plugin.Limits{StateBytes: cmp.Or(h.bytes, 20), Timers: 2, Judges: []string{"demo"}}
 }
 
 func (h *handlerFunc) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, st plugin.StateReader) (event.Result, error) {
@@ -102,7 +104,9 @@ func (f *fakeStore) Commit(b *store.Batch, done func(error)) error {
 		return nil
 	}
 	f.mu.Unlock()
-	done(nil)
+	if done != nil {
+		done(nil)
+	}
 	return nil
 }
 
