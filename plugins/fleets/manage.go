@@ -63,7 +63,7 @@ func addThing(r *call) error {
 	if _, exists := r.State(thingKey(name)); exists {
 		return fail(r, 409, "there is a thing of this name already")
 	}
-	t := thing{name: name, id: uuid(), client: name, added: r.Event.Time.UnixMilli()}
+	t := thing{name: name, id: uuid(), added: r.Event.Time.UnixMilli()}
 	if p := t.set(r, v); p != nil {
 		return fail(r, p.code, p.message)
 	}
@@ -120,10 +120,13 @@ func (t *thing) set(r *call, v sdk.Value) *problem {
 			return &problem{422, "there is no thing type " + t.typ}
 		}
 	}
-	if holder, taken := r.State(clientKey(t.client)); t.client == "" || taken && string(holder) != t.name {
-		return &problem{409, "mqttClientId belongs to another thing, or is empty"}
+	if t.client == "" {
+		t.client = t.name
 	}
-	if before.client != t.client {
+	if holder, taken := r.State(clientKey(t.client)); taken && string(holder) != t.name {
+		return &problem{409, "mqttClientId belongs to another thing"}
+	}
+	if before.client != "" && before.client != t.client {
 		r.Delete(clientKey(before.client))
 	}
 	r.Put(clientKey(t.client), []byte(t.name), 0)
