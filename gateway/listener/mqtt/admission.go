@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -117,10 +118,11 @@ func (v *visit) arrive(addr net.Addr, now time.Time) error {
 		v.turn(limitConnectionsPerAddress, packet.CodeQuotaExceeded, "the address has as many connections as it may have")
 	}
 	if rate := d.limits.ConnectRatePerAddress; rate > 0 {
-		if o.paid.Sub(now) >= rateWindow {
+		paid := later(o.paid, now).Add(time.Second / time.Duration(rate))
+		if paid.Sub(now) > rateWindow {
 			v.turn(limitConnectRate, packet.CodeConnectionRateExceeded, "too many connections a second from this address")
 		} else {
-			o.paid = later(o.paid, now).Add(time.Second / time.Duration(rate))
+			o.paid = paid
 		}
 	}
 	v.origin = o
@@ -171,15 +173,15 @@ func (d *door) origin(addr net.Addr, now time.Time) *origin {
 	key := prefix(addr)
 	o := d.origins[key]
 	if o == nil {
-		o = &origin{key: key}
-		d.origins[key] = o
 		n := 0
 		for _, other := range d.origins { // some at random: in the long run, all
-			if d.forget(other, now); n > 4 {
+			if d.forget(other, now); n == 4 {
 				break
 			}
 			n++
 		}
+		o = &origin{key: key}
+		d.origins[key] = o
 	}
 	return o
 }
@@ -223,7 +225,7 @@ func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	o.decay(now, l.LoginDelayMax)
-	over := o.failures - float64(l.LoginFailures)
+	over := int(math.Ceil(o.failures)) - l.LoginFailures
 	if l.LoginFailures == 0 || over < 0 {
 		return 0, nil
 	}
@@ -232,7 +234,7 @@ func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
 		d.server.limited(limitLogins)
 		return 0, &packet.Error{Code: packet.CodeConnectionRateExceeded, Reason: "too many failed logins from this address; try again later"}
 	}
-	o.next = at.Add(min(firstDelay<<min(int(over), 20), l.LoginDelayMax))
+	o.next = at.Add(min(firstDelay<<min(over, 20), l.LoginDelayMax))
 	return wait, nil
 }
 

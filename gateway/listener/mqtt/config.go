@@ -78,7 +78,7 @@ type Limits struct {
 	MaxUserProperties           int `koanf:"max_user_properties"` // per packet
 	MaxWillBytes                int `koanf:"max_will_bytes"`      // payload of a will
 	MaxSubscriptions            int `koanf:"max_subscriptions"`   // per session
-	MaxFilters                  int `koanf:"max_filters"`         // per SUBSCRIBE or UNSUBSCRIBE
+	MaxFilters                  int `koanf:"max_filters"`         // per SUBSCRIBE
 	ReceiveMaximum              int `koanf:"receive_maximum"`     // QoS 1 and 2 messages from a client that await their ack
 	MaxUnreleased               int `koanf:"max_unreleased"`      // QoS 2 identifiers of a session without PUBREL
 	MaxInFlight                 int `koanf:"max_in_flight"`       // QoS 1 and 2 messages to a client that await its ack

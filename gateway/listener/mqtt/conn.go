@@ -101,6 +101,7 @@ func (c *conn) serve() {
 	c.enhanced.stop()
 	var fault *packet.Error
 	if errors.As(err, &fault) {
+		c.server.overstepped(fault.Code)
 		c.shut(fault.Code, fault.Reason)
 		c.server.log.Debug("mqtt connection failed", "client", c.clientID, "peer", c.peer, "code", fault.Code, "reason", fault.Reason)
 	}

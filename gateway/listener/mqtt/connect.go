@@ -45,6 +45,11 @@ func (c *conn) handshake() {
 func (c *conn) connect() error {
 	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
 	if err != nil {
+		if e := (*packet.Error)(nil); errors.As(err, &e) {
+			c.server.overstepped(e.Code)
+		} else if errors.Is(err, errSilent) {
+			c.server.limited(limitConnectTimeout)
+		}
 		return plainly(err)
 	}
 	if packet.Type(first>>4) != packet.CONNECT { // [MQTT-3.1.0-1]

@@ -88,7 +88,11 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	case ses != nil && ses.principal != from.granted().Principal: // section 5.4.2
 		return nil, &packet.Error{Code: packet.CodeClientIDNotValid, Reason: "the client identifier is in use by somebody else"}
 	case ses == nil && len(s.sessions) >= s.cfg.MaxSessions:
+		s.limited(limitSessions)
 		return nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the gateway has too many sessions"}
+	case ses == nil && from.space.sessions >= s.cfg.MaxSessionsPerApplication:
+		s.limited(limitSessionsOfApplication)
+		return nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
 	}
 	if ses != nil && (p.CleanStart || !ses.belongs(from)) { // [MQTT-3.1.2-4]
 		ses.mu.Lock()
@@ -113,6 +117,7 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	ses.conn, ses.from, ses.will, ses.welcomed = c, from, w, false
 	ses.since = time.Now()
 	ses.visits++
+	ses.stuck = time.Time{}
 	ses.expiry = s.expiry(c.wantedExpiry(p))
 	ses.outbox.grounded()
 	ses.online.Store(true)
@@ -136,6 +141,7 @@ func (s *Server) newSession(key sessionKey, from *sender) *session {
 	g := from.granted()
 	ses := &session{server: s, key: key, principal: g.Principal, application: g.Application, number: s.numbers}
 	ses.space = s.space(g)
+	ses.space.sessions++
 	ses.device = s.devices.enter(g, ses)
 	s.sessions[key] = ses
 	return ses
@@ -359,7 +365,9 @@ func (s *Server) end(ses *session) (after []func()) {
 	} else if orphans := ses.outbox.orphans(); len(orphans) > 0 {
 		after = append(after, func() { ses.space.adopt(orphans) })
 	}
+	ses.space.sessions--
 	ses.outbox, ses.subs, ses.readers, ses.incoming = outbox{}, nil, nil, nil
+	ses.account()
 	return after
 }
 

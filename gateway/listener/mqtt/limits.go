@@ -1,9 +1,11 @@
 package mqtt
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
 
@@ -43,6 +45,8 @@ const (
 	limitSlowConsumer
 	limitKeepAlive
 	limitCount
+
+	limitNone limit = -1
 )
 
 var limitNames = [limitCount]string{
@@ -109,13 +113,14 @@ type budget struct {
 	used atomic.Int64
 }
 
-// take lends n bytes, or none.
+// take lends n bytes in place of what a connection has borrowed, or changes nothing.
 func (b *budget) take(in *input, n int) bool {
-	if b.used.Add(int64(n)) > b.max {
-		b.used.Add(-int64(n))
+	more := int64(n - in.borrowed)
+	if b.used.Add(more) > b.max {
+		b.used.Add(-more)
 		return false
 	}
-	in.borrowed += n
+	in.borrowed = n
 	return true
 }
 
@@ -145,4 +150,96 @@ func (c *conn) roomForStranger() error {
 	in.start, in.end = 0, copy(b, in.buf[in.start:in.end])
 	in.big, in.buf = &buffer{b}, b
 	return nil
+}
+
+// overstepped counts the limits that a client breaks with one packet and that end
+// its connection.
+func (s *Server) overstepped(code byte) {
+	switch code {
+	case packet.CodePacketTooLarge:
+		s.limited(limitPacketBytes)
+	case packet.CodeReceiveMaximumExceeded:
+		s.limited(limitReceiveMaximum)
+	}
+}
+
+// improper checks the limits on a message that a decoder does not know.
+func (s *Server) improper(l *Limits, p *packet.Publish) (v verdict) {
+	switch {
+	case len(p.Topic) > l.MaxTopicBytes:
+		s.limited(limitTopic)
+		return verdict{code: stage.TopicNameInvalid, reason: "the topic is too long"}
+	case strings.Count(p.Topic, "/") >= l.MaxTopicLevels:
+		s.limited(limitTopic)
+		return verdict{code: stage.TopicNameInvalid, reason: "the topic has too many levels"}
+	case p.Props != nil && len(p.Props.User) > l.MaxUserProperties:
+		s.limited(limitUserProperties)
+		return verdict{code: stage.QuotaExceeded, reason: "too many user properties"}
+	}
+	return v
+}
+
+// propertyBytes is what the properties of a message take in memory, about.
+func propertyBytes(x *packet.Properties) (n int) {
+	if x.ContentType != nil {
+		n += len(*x.ContentType)
+	}
+	if x.ResponseTopic != nil {
+		n += len(*x.ResponseTopic)
+	}
+	n += len(x.CorrelationData)
+	for i := range x.User {
+		n += len(x.User[i].Name) + len(x.User[i].Value) + 32 // two strings
+	}
+	return n
+}
+
+// over says which bound the queue of a session has reached. The caller holds the lock.
+func (s *session) over() limit {
+	cfg, o := &s.server.cfg, &s.outbox
+	switch {
+	case o.waiting+o.reserved >= cfg.QueueMessages, o.bytes+o.reservedBytes >= cfg.QueueBytes:
+		return limitQueue
+	case s.space.queued.Load() >= int64(cfg.QueueTotalBytes):
+		return limitQueueTotal
+	}
+	return limitNone
+}
+
+// slack is by how much the count of a space may be off for each session: a client
+// that takes its messages as they come changes nothing that others share.
+const slack = 1024
+
+// account tells the space what the session has by now. The caller holds the lock.
+func (s *session) account() {
+	n := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
+	if d := n - s.counted; d >= slack || d <= -slack || n == 0 && d != 0 {
+		s.counted = n
+		s.space.queued.Add(int64(d))
+	}
+}
+
+// tooSlow disconnects a client whose queue is full for too long. The caller holds
+// the lock.
+func (s *session) tooSlow(now time.Time) {
+	c := s.conn
+	if c == nil {
+		return
+	}
+	switch most := c.listener.Limits.SlowConsumerTimeout; {
+	case most == 0:
+	case s.stuck.IsZero():
+		s.stuck = now
+	case now.Sub(s.stuck) >= most:
+		s.stuck = time.Time{}
+		s.server.limited(limitSlowConsumer)
+		c.shut(packet.CodeQuotaExceeded, "messages come faster than the client takes them")
+	}
+}
+
+// takesSubscriptions says whether the application may have one more.
+func (sp *space) takesSubscriptions() bool {
+	sp.mu.RLock()
+	defer sp.mu.RUnlock()
+	return sp.trie.count < sp.server.cfg.MaxSubscriptionsPerApplication
 }

@@ -67,7 +67,13 @@ func pluginMessage(p *event.Publish, topic string, now time.Time) *message {
 }
 
 // size is what the message counts against a bound of bytes.
-func (m *message) size() int { return len(m.topic) + len(m.payload) }
+func (m *message) size() int {
+	n := len(m.topic) + len(m.payload)
+	if m.props != nil {
+		n += propertyBytes(m.props)
+	}
+	return n
+}
 
 func (m *message) expired(now time.Time) bool {
 	return !m.expires.IsZero() && !now.Before(m.expires)

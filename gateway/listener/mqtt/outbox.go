@@ -34,6 +34,7 @@ type flight struct {
 	bound    bool   // restored: its entry was found
 	held     bool   // it goes out when its identifier is durable
 	void     bool   // nothing is left to send again
+	size     int    // bytes that it counts as flying
 }
 
 // outbox is what a session has to send: a queue of items that were not sent yet,
@@ -56,6 +57,7 @@ type outbox struct {
 	flights map[uint16]*flight
 	again   []*flight // to be sent again on this connection, in order, before the queue
 	out     int       // flights that were sent on this connection
+	flying  int       // bytes of messages in flight
 	lastID  uint16
 	number  uint64
 	free    *flight // one to use again
@@ -257,6 +259,10 @@ func (o *outbox) takeOff(it item) *flight {
 	o.free = nil
 	o.number++
 	*f = flight{item: it, id: o.lastID, number: o.number, sent: true, tried: true}
+	if it.m != nil {
+		f.size = it.m.size()
+		o.flying += f.size
+	}
 	o.flights[f.id] = f
 	o.out++
 	return f
@@ -265,6 +271,7 @@ func (o *outbox) takeOff(it item) *flight {
 // land ends a flight. The flight may be used again from the next takeOff on.
 func (o *outbox) land(f *flight) {
 	delete(o.flights, f.id)
+	o.lighten(f)
 	f.held = false
 	if f.sent {
 		o.out--
@@ -272,6 +279,12 @@ func (o *outbox) land(f *flight) {
 		return
 	}
 	o.again = slices.DeleteFunc(o.again, func(g *flight) bool { return g == f })
+}
+
+// lighten takes the message of a flight off what flies.
+func (o *outbox) lighten(f *flight) {
+	o.flying -= f.size
+	f.size = 0
 }
 
 // grounded prepares for a new connection: whatever is in flight has to be sent

@@ -68,6 +68,7 @@ func (s *session) reserve(size int, now time.Time) bool {
 	}
 	s.outbox.reserved++
 	s.outbox.reservedBytes += size
+	s.account()
 	return true
 }
 

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"strings"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
@@ -39,14 +38,9 @@ func (c *conn) onPublish(first byte, body []byte) error {
 // dispatch has a message judged and answers or routes it. claim is its place
 // among the session's QoS 2 identifiers.
 func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
-	v, err := c.withinRate(p)
+	x, v, route, err := c.admit(p)
 	if err != nil {
 		return err
-	}
-	var x *pending
-	route := false
-	if !v.code.Refused() {
-		x, v, route = c.judge(p, c.now)
 	}
 	if v.code == stage.RetainNotSupported && c.version == packet.V5 {
 		// PUBACK has no such code; section 3.2.2.3.5 prescribes DISCONNECT.
@@ -74,6 +68,25 @@ func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
 		x.settleAlone(v)
 	}
 	return nil
+}
+
+// admit has a message judged that is within the rates of whoever speaks.
+func (c *conn) admit(p *packet.Publish) (x *pending, v verdict, route bool, err error) {
+	who, g := c.sender, c.granted()
+	if g.PerMessage {
+		if v = c.server.improper(&c.listener.Limits, p); !v.code.Refused() {
+			who, v = c.speaker(g, p)
+		}
+		if v.code.Refused() {
+			return nil, v, false, nil
+		}
+		g = who.granted()
+	}
+	if v, err = c.withinRate(g, p); v.code.Refused() || err != nil {
+		return nil, v, false, err
+	}
+	x, v, route = who.judge(p, c.now)
+	return x, v, route, nil
 }
 
 // resolveAlias replaces a topic alias by the topic, section 3.3.2.3.4.
@@ -107,6 +120,15 @@ func (c *conn) claim(id uint16) (*pending, error) {
 	s := c.session
 	s.mu.Lock()
 	original, known := s.incoming[id]
+	if !known && len(s.incoming) >= c.listener.Limits.MaxUnreleased {
+		s.mu.Unlock()
+		c.server.limited(limitUnreleased)
+		v := verdict{code: stage.QuotaExceeded, reason: "too many messages of QoS 2 without PUBREL"}
+		if c.version != packet.V5 { // its PUBREC could not tell
+			return nil, &packet.Error{Code: byte(v.code), Reason: v.reason}
+		}
+		return nil, c.answer(2, id, v)
+	}
 	if !known {
 		x := &pending{}
 		if s.incoming == nil {
@@ -174,7 +196,7 @@ func (s *session) conclude(id uint16, x *pending, v verdict) {
 // is the same for a PUBLISH and for a will. Topic aliases are resolved.
 func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdict, route bool) {
 	s := from.session.server
-	if v := from.via.Limits.improper(p); v.code.Refused() {
+	if v := s.improper(&from.via.Limits, p); v.code.Refused() {
 		return nil, v, false
 	}
 	g := from.granted()
@@ -278,17 +300,4 @@ func (from *sender) refused(topic string, v *verdict) {
 	s := from.session.server
 	s.count.refusedPublishes.Add(1)
 	s.log.Debug("message refused", "client", from.clientID, "topic", topic, "code", byte(v.code), "reason", v.reason)
-}
-
-// improper checks the limits that a decoder does not know.
-func (l *Limits) improper(p *packet.Publish) (v verdict) {
-	switch {
-	case len(p.Topic) > l.MaxTopicBytes:
-		return verdict{code: stage.TopicNameInvalid, reason: "the topic is too long"}
-	case strings.Count(p.Topic, "/") >= l.MaxTopicLevels:
-		return verdict{code: stage.TopicNameInvalid, reason: "the topic has too many levels"}
-	case p.Props != nil && len(p.Props.User) > l.MaxUserProperties:
-		return verdict{code: stage.QuotaExceeded, reason: "too many user properties"}
-	}
-	return v
 }

@@ -110,12 +110,8 @@ type metered struct {
 	limit         limit
 }
 
-// use makes the meter one for a grant. It is called for every message, and does
-// nothing while the grant is the same.
+// use makes the meter one for a grant.
 func (m *meter) use(t *rateTable, g *stage.Grant, l *Limits) {
-	if m.grant == g {
-		return
-	}
 	old := m.parts
 	m.grant, m.parts = g, nil
 	device := g.Rates
@@ -186,11 +182,11 @@ func (p *metered) debt(now int64) time.Duration {
 	return max(p.messages.debt(now), p.bytes.debt(now))
 }
 
-// withinRate holds a connection to the rates of its grant, if there are any; v is
-// why a message is refused. The caller is the reader.
-func (c *conn) withinRate(p *packet.Publish) (v verdict, err error) {
-	if c.meter.grant != c.granted() {
-		c.meter.use(&c.server.rates, c.granted(), &c.listener.Limits)
+// withinRate holds a message to the rates of the grant that it goes by, if there
+// are any; v is why it is refused. The caller is the reader.
+func (c *conn) withinRate(g *stage.Grant, p *packet.Publish) (v verdict, err error) {
+	if c.meter.grant != g {
+		c.meter.use(&c.server.rates, g, &c.listener.Limits)
 	}
 	if len(c.meter.parts) == 0 {
 		return v, nil

@@ -217,6 +217,7 @@ func (r *restoring) session(name string, value []byte) error {
 		application: rec.application, number: number, expiry: rec.expiry}
 	ses.space = s.space(g)
 	ses.space.keepers.Add(1)
+	ses.space.sessions++
 	ses.keeps.Store(true)
 	if other := s.sessions[ses.key]; other != nil { // it cannot be; the newer one counts
 		s.log.Error("two sessions of one client are stored", "client", rec.clientID)
@@ -426,6 +427,7 @@ func (o *outbox) restore(f *flight) {
 func (r *restoring) resume(ses *session) (after []func()) {
 	s := r.server
 	left := r.left[ses.number]
+	ses.account()
 	lived := left.IsZero() // connected when the gateway died
 	if lived {
 		left = r.now

@@ -39,6 +39,8 @@ type session struct {
 
 	expiry    time.Duration
 	visits    int         // connections that it has had
+	stuck     time.Time   // since when the queue is full; zero: it is not
+	counted   int         // bytes of the outbox that its space counts
 	timer     *time.Timer // ends the session
 	will      *will       // of the connection, or waiting for its delay
 	willTimer *time.Timer
@@ -96,6 +98,7 @@ func (s *session) accept(it item, now time.Time) stage.Delivery {
 // shelf for one that is not. A message of a stored session that the store does
 // not have yet gets there. The caller holds mu.
 func (s *session) enqueue(it item) {
+	defer s.account()
 	if !s.keeps.Load() || it.m == nil {
 		s.outbox.push(it)
 		return
@@ -114,29 +117,32 @@ func (s *session) enqueue(it item) {
 // full says whether the queue takes no more messages: the newest is dropped, so
 // that what a client was promised first still comes in order.
 func (s *session) full(now time.Time) bool {
-	cfg, o := &s.server.cfg, &s.outbox
-	over := func() bool {
-		return o.waiting+o.reserved >= cfg.QueueMessages || o.bytes+o.reservedBytes >= cfg.QueueBytes
-	}
-	if !over() {
+	if s.over() == limitNone {
+		s.stuck = time.Time{}
 		return false
 	}
-	for _, it := range o.purge(now) {
+	for _, it := range s.outbox.purge(now) {
 		s.server.count.dropped[dropExpired].Add(1)
 		s.discard(&it)
 	}
-	return over()
+	over := s.over()
+	if over == limitNone {
+		return false
+	}
+	s.server.limited(over)
+	s.tooSlow(now)
+	return true
 }
 
 // pump moves items from the outbox to the connection as far as its window and its
 // write buffer allow. The caller holds mu.
 func (s *session) pump(now time.Time) {
-	if s.conn == nil || !s.welcomed || s.outbox.empty() {
-		return
+	if s.conn != nil && s.welcomed && !s.outbox.empty() {
+		if held := s.fill(s.conn, now); len(held) > 0 {
+			s.launch(s.conn, held)
+		}
 	}
-	if held := s.fill(s.conn, now); len(held) > 0 {
-		s.launch(s.conn, held)
-	}
+	s.account()
 }
 
 // fill does what pump does, but for the flights that it returns: those have to be
@@ -163,7 +169,7 @@ func (s *session) fill(c *conn, now time.Time) (held []*flight) {
 			continue
 		}
 		it := o.peek()
-		if it.qos > 0 && o.out >= c.window { // [MQTT-3.3.4-9]
+		if it.qos > 0 && (o.out >= c.window || o.flying >= s.server.cfg.QueueBytes) { // [MQTT-3.3.4-9]
 			return held
 		}
 		if it.m != nil && it.m.expired(now) {
@@ -320,6 +326,7 @@ func (s *session) received(c *conn, f *flight) (now *packet.Ack) {
 	answer := &packet.Ack{Type: packet.PUBREL, ID: f.id}
 	again := f.released
 	f.released, f.held = true, false
+	s.outbox.lighten(f)
 	f.m, f.ids, f.shared = nil, nil, nil // the client has it
 	if f.seq == 0 {
 		return answer

@@ -17,6 +17,9 @@ type space struct {
 	name    string
 	keepers atomic.Int64 // stored sessions; without any, no message has to be prepared
 
+	sessions int          // Server.mu guards it
+	queued   atomic.Int64 // bytes that wait or fly in its sessions, nearly
+
 	mu       sync.RWMutex
 	trie     trie
 	retained retained
@@ -154,6 +157,7 @@ func (sp *space) retainable(m *message, now time.Time) bool {
 		sp.retained.purge(now)
 		if !sp.retained.room(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
 			sp.server.count.retainedRefused.Add(1)
+			sp.server.limited(limitRetained)
 			return false
 		}
 	}
@@ -172,6 +176,7 @@ func (sp *space) retain(m *message, now time.Time) bool {
 		return true
 	}
 	sp.server.count.retainedRefused.Add(1)
+	sp.server.limited(limitRetained)
 	if j := sp.server.journal; j != nil { // others used up the room since it was prepared
 		j.delete(retainedKey(sp.name, m.topic))
 	}

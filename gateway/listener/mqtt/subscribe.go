@@ -42,6 +42,7 @@ func (x *subscribing) refuse(i int, code stage.Code, reason string) {
 // onSubscribe takes a SUBSCRIBE, section 3.8.
 func (c *conn) onSubscribe(p *packet.Subscribe) error {
 	if p.Props != nil && len(p.Props.User) > c.listener.Limits.MaxUserProperties {
+		c.server.limited(limitUserProperties)
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
 	}
 	n := len(p.Filters)
@@ -75,7 +76,13 @@ func (x *subscribing) judge(i int) {
 		x.refuse(i, stage.UnspecifiedError, "")
 		return
 	}
+	if i >= c.listener.Limits.MaxFilters {
+		c.server.limited(limitFilters)
+		x.refuse(i, stage.QuotaExceeded, "too many filters in one packet")
+		return
+	}
 	if len(f.Topic) > c.listener.Limits.MaxTopicBytes || strings.Count(f.Topic, "/") >= c.listener.Limits.MaxTopicLevels {
+		c.server.limited(limitTopic)
 		x.refuse(i, stage.TopicFilterInvalid, "the filter is too long or has too many levels")
 		return
 	}
@@ -220,8 +227,15 @@ func (s *session) subscribe(x *subscribing, i int) (replay []item) {
 		return nil
 	}
 	old := s.subs[f.Topic]
-	if old == nil && len(s.subs)+len(s.readers) >= s.conn.listener.Limits.MaxSubscriptions {
+	switch {
+	case old != nil:
+	case len(s.subs)+len(s.readers) >= s.conn.listener.Limits.MaxSubscriptions:
+		s.server.limited(limitSubscriptions)
 		x.refuse(i, stage.QuotaExceeded, "the session has too many subscriptions")
+		return nil
+	case !s.space.takesSubscriptions():
+		s.server.limited(limitSubscriptionsOfApplication)
+		x.refuse(i, stage.QuotaExceeded, "the application has too many subscriptions")
 		return nil
 	}
 	group, filter, _ := packet.SplitShare(f.Topic)
@@ -282,6 +296,7 @@ func (s *session) replay(items []item) {
 // onUnsubscribe takes an UNSUBSCRIBE, section 3.10.
 func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 	if p.Props != nil && len(p.Props.User) > c.listener.Limits.MaxUserProperties {
+		c.server.limited(limitUserProperties)
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "UNSUBSCRIBE: too many user properties"}
 	}
 	s := c.session

@@ -58,7 +58,7 @@ func newWill(w *packet.Will, from *sender) *will {
 // A will with credentials of its own goes in the name that they stand for.
 func (w *will) allowed() (code byte, reason string) {
 	p := &w.publish
-	v := w.from.via.Limits.improper(p)
+	v := w.from.server.improper(&w.from.via.Limits, p)
 	g := w.from.granted()
 	if !v.code.Refused() && g.PerMessage {
 		var speaker *sender

@@ -79,6 +79,9 @@ func (c *conn) flush() {
 		c.server.count.sentBytes.Add(uint64(n))
 		c.server.buffers.put(out)
 		if err != nil {
+			if isTimeout(err) {
+				c.server.limited(limitWriteTimeout)
+			}
 			c.broken()
 			return
 		}
