@@ -36,6 +36,9 @@ func grow(n int32) unsafe.Pointer {
 //go:wasmimport tributary state_get
 func stateGet(key string, buf unsafe.Pointer, size int32) int64
 
+//go:wasmimport tributary state_scan
+func stateScan(prefix, after string, limit int32, buf unsafe.Pointer, size int32) int64
+
 //go:wasmimport tributary log
 func hostLog(level int32, text string)
 
@@ -141,6 +144,22 @@ func respond(mode, arg string) []byte {
 				return emit("test.state", strconv.Itoa(i))
 			}
 		}
+	case "scan": // prefix, after, limit, size of the buffer
+		words := strings.Split(arg, " ")
+		limit, _ := strconv.Atoi(words[2])
+		size, _ := strconv.Atoi(words[3])
+		buf := make([]byte, size)
+		return emit("test.scan", scanState(words[0], words[1], limit, buf))
+	case "scans": // until it is refused
+		buf := make([]byte, 1<<20)
+		limit, _ := strconv.Atoi(arg)
+		for i := 0; ; i++ {
+			if got := scanState("many/", "", limit, buf); got == "-2" {
+				return emit("test.scan", strconv.Itoa(i))
+			}
+		}
+	case "raw": // an effect as it is encoded
+		return appendField(nil, 1, appendField(nil, 1, []byte(arg)))
 	case "config":
 		return emit("test.config", config)
 	case "emit":
@@ -177,6 +196,21 @@ func readState(key string) string {
 		return strconv.Itoa(int(n))
 	}
 	return "value " + string(buf[:n])
+}
+
+// scanState returns what one scan finds, or the result as text.
+func scanState(prefix, after string, limit int, buf []byte) string {
+	n := stateScan(prefix, after, int32(limit), unsafe.Pointer(unsafe.SliceData(buf)), int32(len(buf)))
+	if n < 0 || int(n) > len(buf) {
+		return strconv.Itoa(int(n))
+	}
+	var list []string
+	for page := buf[:n]; len(page) > 0; {
+		key, value := binary.LittleEndian.Uint32(page), binary.LittleEndian.Uint32(page[4:])
+		list = append(list, string(page[8:8+key])+"="+string(page[8+key:8+key+value]))
+		page = page[8+key+value:]
+	}
+	return strings.Join(list, " ")
 }
 
 //go:noinline
