@@ -16,23 +16,6 @@ import (
 // The registry judges credentials for authentication, which declares what it
 // needs as a Directory; each method is described there.
 
-// Connect judges the credentials of a connection in the way that needs no
-// configuration: a password or key with a user name, else anonymous.
-func (r *Registry) Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error) {
-	_, named := strings.CutPrefix(c.Username, "@")
-	switch {
-	case c.HasPassword && c.HasUsername && strings.HasPrefix(string(c.Password), keyPrefix):
-		return r.Key(ctx, c.Username, c.Password)
-	case c.HasPassword && c.HasUsername:
-		return r.Login(ctx, c.Username, c.Password)
-	case c.HasPassword:
-		return r.judged(nil, refuse(stage.BadCredentials, "a password needs a user name: <device>@<application> or a user's name"))
-	case c.HasUsername && c.Username != "" && !named:
-		return r.judged(nil, refuse(stage.BadCredentials, "this user name needs a password"))
-	}
-	return r.Anonymous(c)
-}
-
 // holder is a device or user as authentication sees it. The zero value is nobody.
 type holder struct {
 	owner       stage.Owner

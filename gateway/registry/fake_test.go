@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 )
 
@@ -98,3 +100,15 @@ func open(t testing.TB, cfg Config, st *memory) *Registry {
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// judge asks the registry about a connection as a chain of passwords and
+// anonymous does.
+func judge(ctx context.Context, r *Registry, c *stage.Credentials) (*stage.Grant, error) {
+	switch {
+	case c.HasPassword && c.HasUsername:
+		return r.Login(ctx, c.Username, c.Password)
+	case c.HasPassword || c.HasUsername && !strings.HasPrefix(c.Username, "@"):
+		return nil, refuse(stage.BadCredentials, "a user name and a password belong together")
+	}
+	return r.Anonymous(c)
+}

@@ -74,7 +74,7 @@ func connect(r *Registry, peer, client string, userAndPassword ...string) (*stag
 	if len(userAndPassword) > 1 {
 		c.Password, c.HasPassword = []byte(userAndPassword[1]), true
 	}
-	return r.Connect(context.Background(), c)
+	return judge(context.Background(), r, c)
 }
 
 const near, far = "127.0.0.1:5000", "192.0.2.7:5000"
@@ -236,7 +236,7 @@ func TestConnectGivesUpWaiting(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := r.Connect(ctx, &stage.Credentials{Username: "alice", HasUsername: true, Password: []byte("key"), HasPassword: true})
+	_, err := judge(ctx, r, &stage.Credentials{Username: "alice", HasUsername: true, Password: []byte("key"), HasPassword: true})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
@@ -461,7 +461,7 @@ func BenchmarkConnectRemembered(b *testing.B) {
 	c := &stage.Credentials{Username: "gw@plant", HasUsername: true, Password: []byte("gw-pw"), HasPassword: true}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := r.Connect(context.Background(), c); err != nil {
+		if _, err := judge(context.Background(), r, c); err != nil {
 			b.Fatal(err)
 		}
 	}
