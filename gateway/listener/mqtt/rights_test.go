@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -481,4 +482,53 @@ func TestConnectionPages(t *testing.T) {
 	if want := []string{"bob/bob", "n/d1", "n/d2", "n/d4"}; !slices.Equal(seen, want) {
 		t.Errorf("%q, want %q", seen, want)
 	}
+}
+
+// Rights that went while the gateway was down are gone when it is back: for what
+// waits, for wills, and for whom operators see.
+func TestRightsAfterRestart(t *testing.T) {
+	f, _ := govern(t, nil, "d1", "d2", "d3", "pub")
+	withWill := func(p *packet.Connect) {
+		p.Will = &packet.Will{Topic: "wills/" + p.ClientID, Payload: []byte("x"), QoS: 1, Props: &packet.Properties{WillDelay: ptr(uint32(3))}}
+	}
+	for _, id := range []string{"d1", "d2", "d3"} {
+		c, _ := f.kept(id, withWill)
+		c.subscribe(1, "old/#", "new/#")
+		c.nc.Close()
+		f.until("it is away", func() bool { x, _ := f.connection(id); return !x.Online })
+	}
+	pub := f.v5("pub")
+	pub.publish("old/1", "x")
+	pub.publish("new/1", "x")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := f.server.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	a := &authority{grants: map[string]*stage.Grant{}, denied: map[string]bool{}}
+	for _, name := range []string{"d1", "d2", "watch"} { // d3 was deleted
+		g := messaging(name)
+		g.Principal = name
+		a.grants[name] = g
+	}
+	a.set("d1", only("new/#"))
+	again := start(t, nil, func(_ *settings, next *fixture) { next.store, next.auth = f.store, a })
+	if x, ok := again.connection("d1"); !ok || x.Listener != "mqtt" || x.Protocol != "mqtt/5" || x.Online || x.Subscriptions != 1 {
+		t.Errorf("the session is %+v", x)
+	}
+	if _, ok := again.connection("d3"); ok {
+		t.Error("the session of a deleted device is back")
+	}
+	watch := again.v5("watch")
+	watch.subscribe(1, "wills/#")
+	if m := expect[*packet.Publish](watch); m.Topic != "wills/d2" {
+		t.Errorf("the will %s was sent", m.Topic)
+	}
+	again.until("the will of d1 is refused", func() bool { return again.counted("refused_publishes_total") == 1 })
+	watch.quiet()
+	c, ack := again.kept("d1", nil)
+	if m := expect[*packet.Publish](c); !ack.SessionPresent || m.Topic != "new/1" {
+		t.Errorf("got %s", m.Topic)
+	}
+	c.quiet()
 }
