@@ -118,11 +118,17 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 	if e.Application == "" {
 		e.Application = in.Event.Application
 	}
-	if !anyCovers(g.Judge.Applications, e.Application, nameCovers) {
-		return &violation{fmt.Sprintf("let somebody into application %q", e.Application), "judge.applications"}
+	name := e.Device
+	if name == "" {
+		name = e.Identity
 	}
-	if e.Application == "" || e.Device == "" || len(e.Device) > 256 || strings.IndexFunc(e.Device, unicode.IsControl) >= 0 {
-		return &violation{"let somebody in without an application, or without a device's name of 1 to 256 bytes", ""}
+	switch {
+	case !anyCovers(g.Judge.Applications, e.Application, nameCovers):
+		return &violation{fmt.Sprintf("let somebody into application %q", e.Application), "judge.applications"}
+	case name == "" || len(name) > 256 || strings.IndexFunc(name, unicode.IsControl) >= 0 || e.Device != "" && e.Application == "":
+		return &violation{"let somebody in without a name of 1 to 256 bytes, or a device without its application", ""}
+	case e.Device == "" && len(e.Publish)+len(e.Subscribe) > 0:
+		return &violation{"gave topics to somebody who is no device", ""}
 	}
 	at := stage.Placeholders{Application: e.Application, Device: e.Device, ClientID: in.Transport.ClientID, Username: in.Transport.Username}
 	for _, l := range []struct {

@@ -47,7 +47,8 @@ type Put struct {
 // Delete removes a key of the plugin's state; an absent key is no error.
 type Delete struct{ Key string }
 
-// SetTimer asks for a timer event at a time; the same key replaces an earlier one.
+// SetTimer asks for a timer event at a time, which comes once; the same key
+// replaces an earlier timer of the plugin in the application.
 type SetTimer struct {
 	Key  string
 	At   time.Time
@@ -67,27 +68,33 @@ type Reply struct {
 	Payload []byte
 }
 
-// Allow accepts the credentials of a connect event.
+// Allow accepts the credentials of a connect event, within what the operator
+// granted the plugin. It is the only effect of the event.
 type Allow struct {
-	Identity    string
-	Application string
+	Identity    string // who authenticated; required without a device
+	Application string // empty: the event's
 	Device      string
-	Publish     []string // topic filters that the device may publish to
-	Subscribe   []string
-	Expires     time.Time // zero: never
+	// Publish and Subscribe are the topic filters that the device may use. With
+	// none in either it may what it otherwise may.
+	Publish   []string
+	Subscribe []string
+	Expires   time.Time // zero: never
 }
 
-// Deny refuses the credentials of a connect event.
+// Deny refuses the credentials of a connect event. The reason must hold nothing
+// of them.
 type Deny struct{ Reason string }
 
-// Call is an outbound HTTP request whose answer returns as a response event.
+// Call is an outbound HTTP request whose answer returns as a response event,
+// once. The server may see the request more than once, with the same
+// Idempotency-Key.
 type Call struct {
-	ID      string // returned with the answer
+	ID      string // the subject of the answer
 	Method  string
 	URL     string
 	Headers []Property
 	Body    []byte
-	Timeout time.Duration
+	Timeout time.Duration // of one attempt; 0: the gateway's
 }
 
 // Pass hands an event on to the next matching route. At most 8 hops.
