@@ -9,7 +9,7 @@ PACKAGES ?= ./...
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build gateway plugins run test format vet unit fuzz smoke bench clean help
+.PHONY: build gateway plugins run test format vet unit vectors fuzz smoke bench clean help
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,7 +35,7 @@ run: build ## build everything and start the gateway with gateway.toml
 	@echo
 	@exec bin/tributary run
 
-test: format vet plugins unit fuzz smoke ## everything that CI does
+test: format vet plugins vectors unit fuzz smoke ## everything that CI does
 	@cat build/summary
 
 format: ## check the formatting
@@ -45,6 +45,11 @@ format: ## check the formatting
 vet: ## check the code, also as plugins are built
 	@$(GO) vet $(PACKAGES)
 	@GOOS=wasip1 GOARCH=wasm $(GO) vet ./sdk-plugin ./plugins/... ./examples/...
+
+vectors: plugins ## run the bundled plugins' test vectors against their modules
+	@for p in $(patsubst build/plugins/%.wasm,%,$(PLUGINS)); do \
+		bin/tributary plugin test plugins/$$p --module build/plugins/$$p.wasm --emit 'com.acme.*' || exit 1; \
+	done
 
 # The log of all tests is in build/test.log. What is shown: a line for each
 # package, what was left out and why, and everything about failures. A package that

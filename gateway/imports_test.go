@@ -26,11 +26,11 @@ type rule struct {
 // here after thinking about who may know whom (design, section 2).
 func rules() map[string]rule {
 	return map[string]rule{
-		"gateway": {ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/plugin gateway/registry gateway/server"},
-		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/mqtt gateway/outbound gateway/plugin gateway/registry " +
+		"gateway": {ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/plugin gateway/registry gateway/server sdk-plugin/event sdk-plugin/vector"},
+		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry " +
 			"gateway/router gateway/stage gateway/store gateway/store/pebble gateway/timer"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
-			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/mqtt gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble"},
+			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble"},
 
 		// The stages know the words that pass between them, and not each other.
 		"gateway/admin":                     {ours: "gateway/stage", theirs: "github.com/prometheus/client_golang"},
@@ -42,6 +42,7 @@ func rules() map[string]rule {
 		"gateway/listener/mqtt":             {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event"},
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
+		"gateway/listener/transport":        {theirs: "github.com/pires/go-proxyproto"},
 		"gateway/plugin":                    {ours: "gateway/plugin/meter gateway/stage sdk-plugin/event sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},
 		"gateway/plugin/meter":              {},
 		"gateway/registry":                  {ours: "gateway/stage gateway/store sdk-plugin/event", theirs: "golang.org/x/crypto"},
@@ -68,7 +69,7 @@ func rules() map[string]rule {
 
 // testModules may be imported by any test, beside what its package may import.
 const testModules = "github.com/google/go-cmp pgregory.net/rapid github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang github.com/cloudevents/sdk-go " +
-	"google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync"
+	"google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync github.com/go-jose/go-jose github.com/xdg-go/scram"
 
 // goFile is one parsed file of the module.
 type goFile struct {

@@ -21,7 +21,7 @@ func commands() []command {
 		keyCommands(),
 		tokenCommands(),
 		liveCommands(),
-		[]command{hashPasswordCommand(), pluginBuildCommand(), benchCommand(), versionCommand()},
+		[]command{hashPasswordCommand(), pluginBuildCommand(), pluginTestCommand(), benchCommand(), versionCommand()},
 	)
 }
 
