@@ -473,6 +473,9 @@ func (w *will) parse(b []byte, from *senderRecord) error {
 			}
 		}
 	}
+	if f.Err() == nil && w.publish.Topic == "" {
+		return errRecord
+	}
 	return f.Err()
 }
 

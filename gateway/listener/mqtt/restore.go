@@ -442,7 +442,9 @@ func (r *restoring) resume(ses *session) (after []func()) {
 			continue
 		case w.due.IsZero():
 			w.due = r.now.Add(min(w.delay, ses.expiry))
-			w.store(ses)
+			if w.due.After(r.now) {
+				w.store(ses)
+			}
 		}
 		if delay := w.due.Sub(r.now); delay > 0 {
 			ses.will = w
