@@ -29,6 +29,7 @@ import (
 
 // Store is what calls need of a store.
 type Store interface {
+	Commit(b *store.Batch, done func(error)) error
 	Get(k store.Key) ([]byte, store.Revision, error)
 	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
 }
@@ -188,6 +189,49 @@ func parse(value []byte) (event.Event, *event.Call, error) {
 		}
 	}
 	return event.Event{}, nil, errRecord
+}
+
+// purgeChunk is how many calls one commit removes.
+const purgeChunk = 500
+
+// Purge removes the calls of an application that was deleted. The answer to one
+// under way is then dropped.
+func (c *Calls) Purge(application string) error {
+	for {
+		b := &store.Batch{}
+		gone := map[string]int{}
+		err := c.store.Scan(store.Call, application+"\x00", func(name string, _ []byte, rev store.Revision) bool {
+			key := store.Key{Kind: store.Call, Name: name}
+			b.Expect = append(b.Expect, store.Expect{Key: key, Revision: rev})
+			b.Deletes = append(b.Deletes, key)
+			owner, _ := ownerOf(name)
+			gone[owner]++
+			return len(b.Deletes) < purgeChunk
+		})
+		if err == nil && len(b.Deletes) > 0 {
+			err = c.store.Commit(b, nil)
+		}
+		switch {
+		case errors.Is(err, store.ErrConflict): // one was answered: look again
+			continue
+		case err != nil:
+			return fmt.Errorf("removing the HTTP calls of application %s: %w", application, err)
+		case len(b.Deletes) == 0:
+			return nil
+		}
+		c.mu.Lock()
+		for owner, n := range gone {
+			c.subtract(owner, n)
+		}
+		c.mu.Unlock()
+	}
+}
+
+// subtract takes calls from an owner's count. Under the lock.
+func (c *Calls) subtract(owner string, n int) {
+	if c.pending[owner] -= n; c.pending[owner] == 0 {
+		delete(c.pending, owner)
+	}
 }
 
 // stats counts what was done.

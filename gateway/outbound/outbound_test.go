@@ -461,6 +461,30 @@ func TestRestart(t *testing.T) {
 	g.settled()
 }
 
+// The calls of an application that was deleted go with it.
+func TestPurge(t *testing.T) {
+	var n atomic.Int32
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		w.WriteHeader(503)
+	})
+	cfg := quick()
+	cfg.Attempts, cfg.Backoff, cfg.BackoffMax = 1000, time.Millisecond, time.Millisecond
+	g := start(t, cfg, local(s))
+	var calls []event.Effect
+	for i := range purgeChunk + 10 {
+		calls = append(calls, &event.Call{ID: fmt.Sprint(i), Method: "GET", URL: s.URL})
+	}
+	g.do(calls...)
+	if err := g.calls.Purge("demo"); err != nil {
+		t.Fatal(err)
+	}
+	g.settled()
+	if len(g.answers) > 0 {
+		t.Errorf("%d answers", len(g.answers))
+	}
+}
+
 func TestBounds(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		for i := range 100 {

@@ -199,9 +199,7 @@ func (c *Calls) settle(x *call, o stage.Outcome) {
 	owner, _ := ownerOf(x.name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pending[owner]--; c.pending[owner] == 0 {
-		delete(c.pending, owner)
-	}
+	c.subtract(owner, 1)
 }
 
 // backoff is the wait after the given number of attempts.

@@ -29,6 +29,7 @@ import (
 
 // Store is what timers need of a store.
 type Store interface {
+	Commit(b *store.Batch, done func(error)) error
 	Get(k store.Key) ([]byte, store.Revision, error)
 	ScanRange(r store.Range, fn func(name string, value []byte, rev store.Revision) bool) error
 }
@@ -213,4 +214,41 @@ func (t *Timers) countLocked(owner string, by int) int {
 		}
 	}
 	return n
+}
+
+// purgeChunk is how many timers one commit removes.
+const purgeChunk = 500
+
+// Purge removes the timers of an application that was deleted.
+func (t *Timers) Purge(application string) error {
+	r := store.Prefix(store.Timer, nameSpace+application+"\x00")
+	for {
+		b := &store.Batch{}
+		gone := map[string]int{}
+		err := t.store.ScanRange(r, func(key string, value []byte, rev store.Revision) bool {
+			name := key[len(nameSpace):]
+			b.Expect = append(b.Expect, store.Expect{Key: nameKey(name), Revision: rev})
+			b.Deletes = append(b.Deletes, nameKey(name))
+			if len(value) >= 8 {
+				b.Deletes = append(b.Deletes, dueKey(int64(binary.BigEndian.Uint64(value)), name))
+			}
+			owner, _ := ownerOf(name)
+			gone[owner]--
+			return len(b.Expect) < purgeChunk
+		})
+		if err == nil && len(b.Deletes) > 0 {
+			err = t.store.Commit(b, nil)
+		}
+		switch {
+		case errors.Is(err, store.ErrConflict): // one fired or was set: look again
+			continue
+		case err != nil:
+			return fmt.Errorf("removing the timers of application %s: %w", application, err)
+		case len(b.Deletes) == 0:
+			return nil
+		}
+		for owner, n := range gone {
+			t.count(owner, n)
+		}
+	}
 }

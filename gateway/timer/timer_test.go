@@ -116,7 +116,7 @@ func (g *gateway) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Tim
 
 func (g *gateway) Name() string          { return "p" }
 func (g *gateway) Digest() string        { return "sha256:p" }
-func (g *gateway) Limits() plugin.Limits { return plugin.Limits{Timers: 20_000} }
+func (g *gateway) Limits() plugin.Limits { return plugin.Limits{Timers: 9_000} }
 
 // nobody is a registry and a downlink without devices.
 type nobody struct{}
@@ -242,7 +242,7 @@ func TestQuarantined(t *testing.T) {
 func TestQuota(t *testing.T) {
 	g := start(t)
 	var commands strings.Builder
-	for i := range 20_000 {
+	for i := range 9_000 {
 		fmt.Fprintf(&commands, "set t%d 3600000 x\n", i)
 	}
 	all := strings.SplitAfter(commands.String(), "\n")
@@ -253,7 +253,7 @@ func TestQuota(t *testing.T) {
 		}
 		all = all[n:]
 	}
-	g.left(20_000)
+	g.left(9_000)
 	if o := g.do("d", "set more 1 x"); o.Code != stage.QuotaExceeded || !strings.Contains(o.Reason, "plugins.p.grant.timers") {
 		t.Errorf("%+v", o)
 	}
@@ -267,13 +267,13 @@ func TestQuota(t *testing.T) {
 		t.Errorf("%d timers are in memory", held)
 	}
 	g.reopen()
-	g.left(20_000)
+	g.left(9_000)
 }
 
 // A start with many late timers fires all of them, each once and in the order of
 // their times for each device, while devices get through.
 func TestLateAfterRestart(t *testing.T) {
-	const late = 15_000
+	const late = 6_000
 	g := start(t)
 	g.stop()
 	g.seed(late)
@@ -335,6 +335,33 @@ func (g *gateway) seed(n int) {
 	if err := st.Close(); err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+// The timers of an application that was deleted go with it.
+func TestPurge(t *testing.T) {
+	g := start(t)
+	var b strings.Builder
+	for i := range purgeChunk + 10 {
+		fmt.Fprintf(&b, "set k%d 3600000 x\n", i)
+	}
+	g.do("d", b.String())
+	o := &stage.Origin{Plugin: "p", Application: "demo2", Timers: 10}
+	other := &store.Batch{}
+	kept, err := g.timers.Keep(other, o, []event.Effect{&event.SetTimer{Key: "a", At: time.Now().Add(time.Hour)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.store.Commit(other, func(error) { kept() }); err != nil {
+		t.Fatal(err)
+	}
+	g.left(purgeChunk + 11)
+	if err := g.timers.Purge("demo"); err != nil {
+		t.Fatal(err)
+	}
+	g.left(1)
+	g.do("d", "set again 1 x")
+	g.wait(1)
+	g.left(1)
 }
 
 // Timers of a plugin that is not there wait for it.
