@@ -24,13 +24,15 @@ func (c *conn) handshake() {
 	}
 	c.server.strangers.give(&c.input)
 	if err != nil {
-		var fault *packet.Error
-		if errors.As(err, &fault) {
-			c.refuse(fault)
-		}
+		c.input.big, c.input.buf = nil, nil // who lingers keeps no memory
 		c.server.count.refusedConnects.Add(1)
 		c.server.log.Debug("mqtt connection refused", "peer", c.nc.RemoteAddr(), "error", err)
-		c.finish()
+		if fault := (*packet.Error)(nil); errors.As(err, &fault) {
+			c.refuse(fault)
+			c.finish()
+		} else {
+			c.broken() // the client got no answer that could be lost
+		}
 		c.server.release(c)
 		return
 	}

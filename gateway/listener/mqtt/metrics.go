@@ -47,10 +47,11 @@ func (s *Server) Metrics() []stage.Metric {
 	}
 	add(stage.GaugeMetric, "connections", "Open connections.", float64(conns))
 	add(stage.GaugeMetric, "sessions", "Sessions, connected or kept.", float64(sessions))
-	subscriptions, kept, size := s.sizes()
+	subscriptions, kept, size, queued := s.sizes()
 	add(stage.GaugeMetric, "subscriptions", "Subscriptions to topics.", float64(subscriptions))
 	add(stage.GaugeMetric, "retained_messages", "Retained messages.", float64(kept))
 	add(stage.GaugeMetric, "retained_bytes", "Bytes of retained messages.", float64(size))
+	add(stage.GaugeMetric, "queued_bytes", "Bytes of messages that wait for clients or for their acknowledgement, nearly.", float64(queued))
 	count("connects_total", "Connections that were accepted with a CONNACK.", &n.connects)
 	count("refused_connects_total", "Connections that failed before that.", &n.refusedConnects)
 	count("rejected_connections_total", "Connections that the limits on connections did not let in.", &n.rejected)
@@ -78,7 +79,7 @@ func (s *Server) Metrics() []stage.Metric {
 }
 
 // sizes adds up what the spaces hold.
-func (s *Server) sizes() (subscriptions, retained, bytes int) {
+func (s *Server) sizes() (subscriptions, retained, bytes, queued int) {
 	s.spacesMu.Lock()
 	defer s.spacesMu.Unlock()
 	for _, sp := range s.spaces {
@@ -87,6 +88,7 @@ func (s *Server) sizes() (subscriptions, retained, bytes int) {
 		retained += sp.retained.count
 		bytes += sp.retained.bytes
 		sp.mu.RUnlock()
+		queued += int(sp.queued.Load())
 	}
-	return subscriptions, retained, bytes
+	return subscriptions, retained, bytes, queued
 }
