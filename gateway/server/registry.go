@@ -37,11 +37,15 @@ func retain(reg *registry.Registry, st *pebble.Store) error {
 }
 
 // purger also deletes what the other stages keep of an application that is
-// purged: the state of plugins and the positions of groups.
+// purged: the state of plugins, their timers and HTTP calls, and the positions of
+// groups.
 type purger struct {
 	*registry.Registry
 	store *pebble.Store
 	log   *slog.Logger
+	later []interface {
+		Purge(application string) error
+	}
 }
 
 func (p purger) DeleteApplication(name string, purge bool, pre stage.Precondition) error {
@@ -55,6 +59,11 @@ func (p purger) DeleteApplication(name string, purge bool, pre stage.Preconditio
 	} {
 		if err := p.deleteRange(r); err != nil {
 			// The application is gone; what is left over does no harm but take room.
+			p.log.Error("not everything of a deleted application could be purged", "application", name, "error", err)
+		}
+	}
+	for _, l := range p.later {
+		if err := l.Purge(name); err != nil {
 			p.log.Error("not everything of a deleted application could be purged", "application", name, "error", err)
 		}
 	}
