@@ -90,8 +90,8 @@ func stamp(w *sdk.Writer, v sdk.Value, now int64) {
 	w.Object()
 	leaf := true
 	for name, member := range v.Fields() {
-		leaf = false
 		if member.Kind() != sdk.Null && same(member, v.Get(name)) {
+			leaf = false
 			stamp(w.Key(name), member, now)
 		}
 	}
