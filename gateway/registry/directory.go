@@ -292,7 +292,7 @@ func (r *Registry) Renew(g *stage.Grant) (*stage.Grant, error) {
 		h = r.userHolder(name)
 	}
 	if h.owner.Principal() != g.Principal {
-		return nil, refuse(stage.NotAuthorized, "the device or user does not exist any more")
+		return nil, &stage.Error{Code: stage.NotAuthorized, Reason: "the device or user does not exist any more", Gone: true}
 	}
 	if id, ok := strings.CutPrefix(g.Credential, credentialPrefix); ok {
 		for _, c := range h.credentials {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 // maxSteps bounds the packets that a client may need to authenticate once. SCRAM
 // needs two, Kerberos three.
 const maxSteps = 8
+
+// errAbandoned ends a connection whose client does not go on with an exchange.
+var errAbandoned = errors.New("the client ended the authentication before it was over")
 
 // enhanced is the enhanced authentication of a connection, section 4.12. It
 // belongs to the connection's reader.
@@ -137,7 +141,7 @@ func (c *conn) converse(data []byte) (g *stage.Grant, answer []byte, err error) 
 func (c *conn) reply() ([]byte, error) {
 	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errAbandoned, err)
 	}
 	decoded, err := packet.Decode(c.version, first, body)
 	if err != nil {
@@ -150,7 +154,7 @@ func (c *conn) reply() ([]byte, error) {
 		}
 		return p.Props.AuthData, nil
 	case *packet.Disconnect:
-		return nil, errDisconnected
+		return nil, errAbandoned
 	}
 	return nil, protocolError(packet.Type(first>>4).String() + ": sent before the authentication is over")
 }

@@ -148,7 +148,9 @@ func TestEnhancedAuthenticationTakesTooLong(t *testing.T) {
 	c.send(authConnect("steps", "d1"))
 	c.said(packet.CodeContinueAuthentication, "prove it")
 	c.ended(0)
+	a.mu.Lock()
 	a.hold = make(chan struct{})
+	a.mu.Unlock()
 	c = f.dial(packet.V5)
 	c.send(authConnect("held", "d1"))
 	if ack, ok := c.recv().(*packet.Connack); ok { // the exchange noticed first

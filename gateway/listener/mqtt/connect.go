@@ -105,7 +105,7 @@ func (c *conn) connect() error {
 	changes := c.server.changes.Load()
 	grant, answer, err := c.authenticate(p)
 	c.visit.judged(err, time.Now())
-	if fault := (*packet.Error)(nil); errors.As(err, &fault) || errors.Is(err, errDisconnected) {
+	if fault := (*packet.Error)(nil); errors.As(err, &fault) || errors.Is(err, errAbandoned) {
 		return err
 	}
 	if err != nil {

@@ -181,7 +181,7 @@ func (sp *space) prepareRetained(m *message, b *store.Batch, now time.Time) bool
 	if len(m.payload) == 0 {
 		b.Deletes = append(b.Deletes, k)
 	} else {
-		b.Puts = append(b.Puts, store.Put{Key: k, Value: m.append(nil), Expires: m.expires})
+		b.Puts = append(b.Puts, store.Put{Key: k, Value: m.appendRetained(nil), Expires: m.expires})
 	}
 	return true
 }

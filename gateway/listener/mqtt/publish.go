@@ -230,7 +230,7 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 		return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
 	}
 	if g.Messaging {
-		x.m = newMessage(p, now, from.session)
+		x.m = newMessage(p, now, from)
 	}
 	return x, v, true
 }
@@ -246,7 +246,7 @@ func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdi
 	if !p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !from.space.stores(p.Topic, p.QoS) {
 		return nil, v
 	}
-	m := newMessage(p, now, s)
+	m := newMessage(p, now, from)
 	switch {
 	case !p.Retain:
 		v.code = stage.NoMatchingSubscribers
@@ -261,7 +261,7 @@ func (from *sender) direct(p *packet.Publish, now time.Time) verdict {
 	if !from.granted().Messaging {
 		return verdict{code: stage.NoMatchingSubscribers}
 	}
-	matched, kept := from.space.publishPacket(p, from.session, now)
+	matched, kept := from.space.publishPacket(p, from, now)
 	switch {
 	case !kept:
 		return verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,7 +28,8 @@ func powerless(g *stage.Grant) *stage.Grant {
 // Reconsider has every grant renewed that a change touches. Connections whose
 // grant is no more end (0x87), and with them the sessions of principals that are
 // gone; others lose the subscriptions, and what waits for them because of these,
-// that the new grant does not allow. Sessions whose client is away too. It returns
+// that the new grant does not allow. Sessions whose client is away too; and messages
+// that somebody retained who may not publish them any more. It returns
 // when all of this is in force. It may block on the authenticator, where that has
 // to ask about topics.
 func (s *Server) Reconsider(change stage.Change) {
@@ -35,6 +37,77 @@ func (s *Server) Reconsider(change stage.Change) {
 	for _, ses := range s.allSessions() {
 		ses.reconsider(&change, true)
 	}
+	s.reconsiderRetained(&change)
+}
+
+// reconsiderRetained deletes the retained messages whose publisher has no right to
+// their topic any more, whatever it authenticates with.
+func (s *Server) reconsiderRetained(change *stage.Change) {
+	anyhow := *change
+	anyhow.Credential = ""
+	s.spacesMu.Lock()
+	spaces := slices.Collect(maps.Values(s.spaces))
+	s.spacesMu.Unlock()
+	now := map[*stage.Grant]*stage.Grant{} // what became of the publishers' grants
+	for _, sp := range spaces {
+		var touched []*message
+		sp.mu.RLock()
+		sp.retained.root.each(func(m *message) {
+			if m.from != nil && m.from.via.Auth != nil && anyhow.Touches(m.from.granted()) {
+				touched = append(touched, m)
+			}
+		})
+		sp.mu.RUnlock()
+		for _, m := range touched {
+			old := m.from.granted()
+			if now[old] == nil {
+				now[old] = m.from.entitled(old)
+			}
+			if !permits(now[old], m.topic) {
+				sp.drop(m)
+			}
+		}
+	}
+}
+
+// entitled is what a sender may do by whatever it authenticates with. Where that
+// cannot be decided it is what it was.
+func (from *sender) entitled(old *stage.Grant) *stage.Grant {
+	g := *old
+	g.Credential, g.Expires = "", time.Time{}
+	now, err := from.via.Auth.Renew(&g)
+	if err == nil {
+		return now
+	}
+	if _, _, known := refusal(err); known {
+		return powerless(old)
+	}
+	return old
+}
+
+// drop deletes a retained message, unless another one has taken its place.
+func (sp *space) drop(m *message) {
+	sp.mu.Lock()
+	current := sp.retained.get(m.topic) == m
+	if current {
+		sp.retained.delete(m)
+	}
+	sp.mu.Unlock()
+	j := sp.server.journal
+	if !current || j == nil {
+		return
+	}
+	key := retainedKey(sp.name, m.topic)
+	j.delete(key)
+	j.commit(func(error) {
+		sp.mu.RLock()
+		newer := sp.retained.get(m.topic)
+		sp.mu.RUnlock()
+		if newer != nil { // it may have been committed before the deletion
+			j.note(key, change{value: newer.appendRetained(nil), expires: newer.expires})
+			j.commit(nil)
+		}
+	})
 }
 
 func (s *Server) allSessions() []*session {

@@ -375,7 +375,19 @@ func (m *message) append(dst []byte) []byte {
 	return proto.Close(m.packet(dst), mark)
 }
 
-func (m *message) parse(b []byte) error {
+// appendRetained adds who published the message, whose right to it counts.
+func (m *message) appendRetained(dst []byte) []byte {
+	dst = m.append(dst)
+	if m.from == nil {
+		return dst
+	}
+	dst, mark := proto.Open(dst, 4, 256)
+	return proto.Close(m.from.append(dst), mark)
+}
+
+// parse reads a message, and who published it where by is not nil and that is
+// known.
+func (m *message) parse(b []byte, by *senderRecord) error {
 	f, err := fields(b)
 	if err != nil {
 		return err
@@ -391,6 +403,13 @@ func (m *message) parse(b []byte) error {
 			expires = at(f.Uint64())
 		case 3:
 			body = f.Bytes()
+		case 4:
+			if by == nil {
+				continue
+			}
+			if err := by.parse(f.Bytes()); err != nil {
+				return err
+			}
 		}
 	}
 	if f.Err() != nil {

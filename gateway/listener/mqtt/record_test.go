@@ -115,7 +115,7 @@ func readBack(name string, b []byte) (again []byte, err error) {
 		return appendEntry(nil, &e.item), nil
 	case "body":
 		m := new(message)
-		if err := m.parse(b); err != nil {
+		if err := m.parse(b, nil); err != nil {
 			return nil, err
 		}
 		return m.append(nil), nil

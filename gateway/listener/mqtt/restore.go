@@ -126,7 +126,7 @@ func (s *Server) body(id uint64) (*message, error) {
 		return nil, fmt.Errorf("reading the body of a message: %w", err)
 	}
 	m := new(message)
-	if err := m.parse(value); err != nil {
+	if err := m.parse(value, nil); err != nil {
 		return nil, fmt.Errorf("reading the body %d of a message: %w", id, err)
 	}
 	return m, nil
@@ -184,6 +184,7 @@ func (s *Server) Restore(listeners ...*Listener) error {
 	for _, ses := range s.allSessions() {
 		ses.reconsider(&stage.Change{}, false)
 	}
+	s.reconsiderRetained(&stage.Change{})
 	s.journal.commit(nil)
 	s.log.Info("MQTT sessions are restored", "sessions", len(s.sessions), "took", time.Since(r.now).Round(time.Millisecond))
 	return nil
@@ -321,8 +322,12 @@ func (r *restoring) retained(name string, value []byte) error {
 		return errRecord
 	}
 	m := new(message)
-	if err := m.parse(value); err != nil {
+	var by senderRecord
+	if err := m.parse(value, &by); err != nil {
 		return err
+	}
+	if by.clientID != "" {
+		m.from = r.sender(&by, nil)
 	}
 	m.retain = true
 	if !m.expired(r.now) {

@@ -532,3 +532,52 @@ func TestRightsAfterRestart(t *testing.T) {
 	}
 	c.quiet()
 }
+
+// CVE-2018-12546: a retained message is not handed on when its publisher has lost
+// the right to its topic, by a change at run time or while the gateway was down;
+// that a credential was replaced is no such loss.
+func TestRetainedNeedsTheRightOfItsPublisher(t *testing.T) {
+	f, a := govern(t, nil, "d1", "d2", "watch")
+	for _, id := range []string{"d1", "d2"} {
+		c := f.v5(id)
+		for _, topic := range []string{"old/", "new/"} {
+			c.send(&packet.Publish{Topic: topic + id, QoS: 1, ID: 1, Retain: true, Payload: []byte("x")})
+			expect[*packet.Ack](c)
+		}
+		c.send(&packet.Disconnect{})
+		c.ended(0)
+	}
+	retained := func(f *fixture) (topics []string) {
+		c := f.v5("watch")
+		c.subscribe(0, "#")
+		c.send(&packet.Pingreq{})
+		for {
+			m, ok := c.recv().(*packet.Publish)
+			if !ok {
+				slices.Sort(topics)
+				return topics
+			}
+			topics = append(topics, m.Topic)
+		}
+	}
+	f.server.Reconsider(stage.Change{Principal: "d1", Credential: "k1"})
+	if got := retained(f); len(got) != 4 {
+		t.Errorf("retained: %q", got)
+	}
+	a.set("d1", only("new/#"))
+	f.server.Reconsider(stage.Change{Application: "demo", Device: "d1"})
+	want := []string{"new/d1", "new/d2", "old/d2"}
+	if got := retained(f); !slices.Equal(got, want) {
+		t.Errorf("retained: %q, want %q", got, want)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := f.server.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	a.set("d2", nil)
+	again := start(t, nil, func(_ *settings, next *fixture) { next.store, next.auth = f.store, a })
+	if got := retained(again); !slices.Equal(got, want[:1]) {
+		t.Errorf("retained after a restart: %q", got)
+	}
+}

@@ -68,7 +68,7 @@ func (sp *space) publish(m *message, booked *bookings, now time.Time) (best stag
 // message of it only if somebody wants it, so that a publish that nobody reads
 // costs no copy. Where the message cannot be retained (kept is false) it is not
 // sent either.
-func (sp *space) publishPacket(p *packet.Publish, from *session, now time.Time) (matched, kept bool) {
+func (sp *space) publishPacket(p *packet.Publish, from *sender, now time.Time) (matched, kept bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var m *message
@@ -233,7 +233,7 @@ func (h *hits) each(m *message, fn func(s *session, it item)) {
 		it := item{m: m}
 		wanted := false
 		for ; i < len(h.subs) && h.subs[i].session == sub.session; i++ {
-			if s := h.subs[i]; !s.noLocal || s.session != m.from { // [MQTT-3.8.3-3]
+			if s := h.subs[i]; !s.noLocal || m.from == nil || s.session != m.from.session { // [MQTT-3.8.3-3]
 				wanted = true
 				it.merge(s)
 			}
