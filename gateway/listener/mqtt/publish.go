@@ -119,6 +119,10 @@ func (c *conn) resolveAlias(p *packet.Publish) error {
 func (c *conn) claim(id uint16) (*pending, error) {
 	s := c.session
 	s.mu.Lock()
+	if s.conn != c { // the client has said it again on its new connection, and may be done with it
+		s.mu.Unlock()
+		return nil, errClosing
+	}
 	original, known := s.incoming[id]
 	if !known && len(s.incoming) >= c.listener.Limits.MaxUnreleased {
 		s.mu.Unlock()

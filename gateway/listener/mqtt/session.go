@@ -347,6 +347,9 @@ func (s *session) release(c *conn, id uint16) {
 	answer := &packet.Ack{Type: packet.PUBCOMP, ID: id}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.conn != c {
+		return
+	}
 	p, known := s.incoming[id]
 	if !known || p != nil {
 		answer.Code = packet.CodePacketIDNotFound

@@ -207,8 +207,12 @@ func (x *subscribing) answer(replays [][]item) {
 		}
 		c.mu.Lock()
 		c.appendPacket(p)
-		c.kick()
 		c.mu.Unlock()
+		defer func() { // together with what follows at once
+			c.mu.Lock()
+			c.kick()
+			c.mu.Unlock()
+		}()
 	}
 	for i := range replays {
 		s.replay(replays[i])
@@ -303,6 +307,10 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 	codes := make([]byte, len(p.Topics))
 	var gone []*reader
 	s.mu.Lock()
+	if s.conn != c {
+		s.mu.Unlock()
+		return errClosing
+	}
 	for i, topic := range p.Topics {
 		codes[i] = packet.CodeNoSubscriptionExisted
 		if sub := s.subs[topic]; sub != nil {
