@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,7 +21,9 @@ import (
 // target is the server that is looked at.
 type target struct {
 	address string
-	foreign bool // not a gateway with the settings below
+	foreign bool   // not a gateway with the settings below
+	admin   string // URL of its admin API
+	token   string // for that
 }
 
 // password is that of the users below.
@@ -30,16 +33,20 @@ const password = "correct horse"
 // device with few rights, any@things one with more than anonymous ones have, and
 // reader a user who has no topics at all.
 const settings = `
-[listeners.mqtt]
+[listeners.mqtt.tcp]
 address = "127.0.0.1:0"
 topic_alias_max = 5
 receive_maximum = 20
 refuse_filters = ["refused"]
 linger = "200ms"
+connect_timeout = "3s"
 [admin]
-address = ""
+address = "127.0.0.1:0"
+token_file = "DIR/admin.token"
+[wasm]
+cache_dir = ""
 [store]
-dir = "DIR"
+dir = "DIR/store"
 [applications.testing]
 anonymous = true
 messaging = true
@@ -69,7 +76,7 @@ func serve(t *testing.T) *target {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "gateway.toml")
-	if err := os.WriteFile(file, []byte(strings.NewReplacer("DIR", filepath.ToSlash(dir)+"/store", "HASH", hash).Replace(settings)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.NewReplacer("DIR", filepath.ToSlash(dir), "HASH", hash).Replace(settings)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg, err := config.Load(config.Sources{File: file})
@@ -86,10 +93,17 @@ func serve(t *testing.T) *target {
 			t.Errorf("the gateway: %v", err)
 		}
 	})
-	pattern := regexp.MustCompile(`msg=listening listener=mqtt address=(\S+)`)
+	pattern := regexp.MustCompile(`msg=listening listener=(\S+) address=(\S+)`)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if m := pattern.FindStringSubmatch(out.String()); m != nil {
-			return &target{address: m[1]}
+		at := map[string]string{}
+		for _, m := range pattern.FindAllStringSubmatch(out.String(), -1) {
+			at[m[1]] = m[2]
+		}
+		token, err := os.ReadFile(filepath.Join(dir, "admin.token"))
+		if at["mqtt.tcp"] != "" && at["admin"] != "" && err == nil {
+			s := &target{address: at["mqtt.tcp"], admin: "http://" + at["admin"] + "/api/v1", token: strings.TrimSpace(string(token))}
+			s.enrol(t)
+			return s
 		}
 		select {
 		case err := <-ended:
@@ -100,6 +114,32 @@ func serve(t *testing.T) *target {
 	}
 	t.Fatalf("the gateway does not listen:\n%s", out)
 	return nil
+}
+
+// enrol makes a device, prover@provers, that proves to know its password by
+// SCRAM-SHA-256. Such credentials are made while a gateway runs.
+func (s *target) enrol(t *testing.T) {
+	const device = "/applications/provers/devices/prover"
+	for _, step := range [][3]string{
+		{"PUT", "/applications/provers", `{"name":"provers","messaging":true}`},
+		{"PUT", device, `{"application":"provers","name":"prover","publish":["#"],"subscribe":["#"]}`},
+		{"POST", device + "/credentials", `{"kind":"scram-sha-256","password":"` + password + `"}`},
+	} {
+		req, err := http.NewRequest(step[0], s.admin+step[1], strings.NewReader(step[2]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+s.token)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode >= 300 {
+			t.Fatalf("%s %s: %s", step[0], step[1], resp.Status)
+		}
+	}
 }
 
 // logged is what the gateway logs.

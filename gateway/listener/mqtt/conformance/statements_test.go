@@ -28,7 +28,7 @@ func (c *check) numbers(version byte) []string {
 
 // checks is all of them.
 func checks() []check {
-	return slices.Concat(formatChecks(), connectChecks(), sessionChecks(), publishChecks(), retainChecks(), qosChecks(), subscribeChecks(), propertyChecks(), errorChecks())
+	return slices.Concat(formatChecks(), connectChecks(), sessionChecks(), publishChecks(), retainChecks(), qosChecks(), subscribeChecks(), propertyChecks(), authChecks())
 }
 
 func TestStatements(t *testing.T) {
