@@ -69,6 +69,7 @@ func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.
 	}
 	var unread []error
 	var found []*call
+	absent := map[string]int{}
 	err := st.Scan(store.Call, "", func(name string, value []byte, _ store.Revision) bool {
 		e, effect, err := parse(value)
 		if err != nil {
@@ -77,6 +78,9 @@ func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.
 		}
 		if next := c.remember(name, &e, effect); next != nil {
 			found = append(found, next)
+		} else {
+			_, plugin := ownerOf(name)
+			absent[plugin]++
 		}
 		return true
 	})
@@ -85,6 +89,9 @@ func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.
 	}
 	for _, e := range unread {
 		log.Error("an HTTP call in the store cannot be read and stays there", "error", e)
+	}
+	for plugin, n := range absent {
+		log.Warn("HTTP calls of a plugin that is not there wait until it is", "plugin", plugin, "calls", n)
 	}
 	slices.SortStableFunc(found, func(a, b *call) int { return a.created.Compare(b.created) })
 	for _, x := range found {
@@ -109,7 +116,6 @@ func (c *Calls) remember(name string, e *event.Event, effect *event.Call) *call 
 	owner, plugin := ownerOf(name)
 	c.pending[owner]++
 	if c.policies[plugin] == nil {
-		c.log.Warn("an HTTP call of a plugin that is not there waits until it is", "plugin", plugin)
 		return nil
 	}
 	return &call{name: name, host: hostOf(effect.URL), plugin: plugin, created: e.Time, next: e.Time}
