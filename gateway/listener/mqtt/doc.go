@@ -13,7 +13,8 @@
 // A session outlives its connections: subscriptions, the outbox (queue and
 // messages in flight) and the inbound QoS 2 ids. A space is the topic space of
 // one application: the trie of subscriptions, the shared groups, the retained
-// messages. A reader is one subscription to a log.
+// messages. A reader is one subscription to a log. The journal is what gets all of
+// it into the store.
 //
 // # Lock order
 //
@@ -35,6 +36,49 @@
 // in arrival order, fan-out before ack [MQTT-4.6.0-2]. Nothing of it depends on
 // the connection still being there: a message whose commit succeeded is fanned
 // out, and its device sends it again if it saw no ack.
+//
+// # The store
+//
+// A persistent session is in the store with its subscriptions, wills, inbound QoS 2
+// identifiers, queue and flights (record.go lists the keys); every retained message
+// is. Two ways lead there:
+//
+// What is to be durable together with the effects of an event is prepared for its
+// commit: entries in queues (bookings), a retained message, an inbound QoS 2
+// identifier, the end of a will. A message that no route takes has a commit of its own
+// if it needs one, and stays behind those before it.
+//
+// Everything else is noted in the journal, under the lock of the session that it
+// concerns, in the order in which it happens, and becomes durable in that order. What
+// a packet promises is committed at once, and the packet leaves from the commit's
+// callback; the rest follows within a moment. A commit of the store may be made
+// under any lock: it waits for the disk at worst, never for a callback. journal.mu
+// comes last in the lock order.
+//
+// Between a prepare and its commit's callback the world goes on:
+//
+//   - A session subscribes: it gets the message, and an entry of its own through the
+//     journal. Whoever had its SUBACK before the PUBLISH came was prepared for.
+//   - A session unsubscribes, ends, or is filled by others: its place was reserved,
+//     the message is not delivered, and its entry is taken back. After a crash in
+//     between, the session gets a message more that came before it unsubscribed; an
+//     entry without a session is dropped at the start.
+//   - A session becomes a stored one: it is not prepared for, as in the first case; its
+//     queue is noted when it becomes so.
+//   - A client disconnects or comes back: an entry belongs to the session, not to the
+//     connection. The shelf of a session that is away has its entries in the order of
+//     delivery; welcome fills them with the messages before anything is sent, and what
+//     arrives meanwhile queues behind.
+//   - The commit conflicts and is tried again: places and bodies are given back first.
+//   - Two messages are retained on one topic: they are retained in the callbacks, whose
+//     order is that of the commits, so that memory and store agree on the last.
+//   - The session is taken over: packets that the old connection still had unread are
+//     not acted on where that could undo what the client has done since (QoS 2,
+//     UNSUBSCRIBE); the client sends them again.
+//
+// A key is never written by one way after it was deleted by the other: entries are
+// numbered once for all, and an identifier is prepared again only after the deletion
+// of its last use was durable, which is before PUBCOMP.
 //
 // # MQTT 3.1.1
 //
