@@ -1,0 +1,225 @@
+package mqtt
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// Faults of other servers that became known as vulnerabilities, by their names. What
+// is about memory stands with the limits' tests.
+func TestKnownVulnerabilities(t *testing.T) {
+	tests := map[string]func(*testing.T){
+		"CVE-2021-34432 topic of length 0 (mosquitto)": func(t *testing.T) {
+			survives(t, []byte{0x30, 2, 0, 0}, []byte{0x30, 3, 0, 0, 0}, []byte{0x32, 4, 0, 0, 0, 1}, []byte{0x30, 0})
+		},
+		"mochi #501 truncated SUBSCRIBE ends the process": func(t *testing.T) {
+			frame := (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "abc", QoS: 1}}, Props: options("a", "b")}).Append(nil, packet.V5)
+			for cut := 2; cut < len(frame); cut++ {
+				survives(t, append([]byte{0x82, byte(cut - 2)}, frame[2:cut]...))
+			}
+		},
+		"moquette #958, vernemq #756 $share/group without a filter": func(t *testing.T) {
+			for _, filter := range []string{"$share/grp", "$share/grp/", "$share//", "$share/", "$share"} {
+				p := packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: filter}}}
+				survives(t, p.Append(nil, packet.V5), p.Append(nil, packet.V311))
+			}
+		},
+		"emqx #6978 unknown topic alias": func(t *testing.T) {
+			survives(t, (&packet.Publish{QoS: 1, ID: 1, Props: &packet.Properties{TopicAlias: ptr(uint16(7))}}).Append(nil, packet.V5))
+		},
+		"mochi #503, emqx #8978 will without the right to publish": func(t *testing.T) {
+			f := granted(t, func(g *stage.Grant) { g.Publish = []string{"own"} })
+			c := f.dial(packet.V5)
+			c.send(&packet.Connect{Version: packet.V5, ClientID: "d1", Will: &packet.Will{Topic: "foreign", Payload: []byte("x")}})
+			if ack := expect[*packet.Connack](c); ack.Code != packet.CodeNotAuthorized {
+				t.Errorf("%+v", ack)
+			}
+		},
+		"CVE-2018-12546 retained message outlives its publisher's right (mosquitto)": retainedAfterRevocation,
+		"CVE-2021-34434, mochi #504 subscription outlives the right (mosquitto)":     subscriptionAfterRevocation,
+		"emqx #10192, NATS 2026-26 what was queued outlives the right":               queueAfterRevocation,
+		"NATS 2026-18 $share passes the rights by":                                   sharePassesBy,
+		"CVE-2026-33217 topics of the server's own (NATS)":                           ownTopics,
+		"CVE-2026-33215, mosquitto #3551 #3553 client identifier of another":         foreignClientID,
+		"CVE-2017-7650, nanomq #2344 wildcards in names of rights":                   wildcardNames,
+		"CVE-2018-12550 no rights listed is no right (mosquitto)":                    noRights,
+		"CVE-2026-33249, mosquitto #3670 a name that a client claims":                claimedNames,
+		"CVE-2025-59946 race in the list of subscriptions (nanomq)":                  subscriptionRace,
+	}
+	for name, test := range tests {
+		t.Run(name, test)
+	}
+}
+
+// granted is a server with one device, d1, whose rights change makes.
+func granted(t *testing.T, change func(*stage.Grant)) *fixture {
+	t.Helper()
+	f, a := govern(t, nil, "d1")
+	a.set("d1", change)
+	return f
+}
+
+// survives sends each frame on a connection of its own and sees that a neighbour
+// notices nothing.
+func survives(t *testing.T, frames ...[]byte) {
+	t.Helper()
+	f := start(t, nil, nil)
+	witness := f.v5("witness")
+	for _, frame := range frames {
+		for _, version := range []byte{packet.V311, packet.V5} {
+			c, _ := f.connect(packet.Connect{Version: version, CleanStart: true, ClientID: "c"})
+			c.raw(frame)
+			c.raw((&packet.Disconnect{}).Append(nil, version))
+			for c.recv() != nil {
+			}
+			witness.quiet()
+		}
+	}
+}
+
+func retainedAfterRevocation(t *testing.T) {
+	f, a := govern(t, nil, "d1", "d2")
+	if ack := f.v5("d1").publishRetained("t", "x"); ack.Code >= 0x80 {
+		t.Fatalf("%+v", ack)
+	}
+	a.set("d1", func(g *stage.Grant) { g.Publish = nil })
+	f.server.Reconsider(everything)
+	c := f.v5("d2")
+	c.subscribe(1, "t")
+	c.quiet()
+}
+
+func (c *client) publishRetained(topic, payload string) *packet.Ack {
+	c.t.Helper()
+	c.send(&packet.Publish{Topic: topic, Payload: []byte(payload), QoS: 1, ID: 9, Retain: true})
+	return expect[*packet.Ack](c)
+}
+
+func subscriptionAfterRevocation(t *testing.T) {
+	f, a := govern(t, nil, "d1", "d2")
+	c := f.v5("d1")
+	c.subscribe(1, "t", "$share/g/t")
+	a.set("d1", func(g *stage.Grant) { g.Subscribe = []string{"other"} })
+	f.server.Reconsider(everything)
+	f.v5("d2").publish("t", "x")
+	c.quiet()
+}
+
+func queueAfterRevocation(t *testing.T) {
+	f, a := govern(t, nil, "d1", "d2")
+	c, _ := f.kept("d1", nil)
+	c.subscribe(1, "t")
+	c.send(&packet.Disconnect{})
+	c.ended(0)
+	f.v5("d2").publish("t", "x")
+	a.set("d1", func(g *stage.Grant) { g.Subscribe = []string{"other"} })
+	f.server.Reconsider(everything)
+	c, _ = f.kept("d1", nil)
+	c.quiet()
+}
+
+func sharePassesBy(t *testing.T) {
+	f := granted(t, func(g *stage.Grant) { g.Subscribe = []string{"own/#"} })
+	c := f.v5("d1")
+	if ack := c.subscribe(1, "$share/g/#", "$share/g/foreign", "$share/g/own/x", "foreign"); string(ack.Codes) != "\x87\x87\x01\x87" {
+		t.Errorf("% x", ack.Codes)
+	}
+}
+
+func ownTopics(t *testing.T) {
+	f := granted(t, func(g *stage.Grant) { g.Subscribe = []string{"#"} })
+	c := f.v5("d1")
+	if ack := c.subscribe(1, "$SYS/#", "$MQTT/#", "$share/g/$SYS/#"); string(ack.Codes) != "\x87\x87\x87" {
+		t.Errorf("% x", ack.Codes)
+	}
+}
+
+func foreignClientID(t *testing.T) {
+	f := start(t, func(c *stage.Credentials) (*stage.Grant, error) {
+		g := messaging(c.ClientID)
+		g.Principal = c.Username
+		return g, nil
+	}, nil)
+	owner, _ := f.kept("c", func(p *packet.Connect) { p.HasUsername, p.Username = true, "owner" })
+	thief := f.dial(packet.V5)
+	thief.send(&packet.Connect{Version: packet.V5, ClientID: "c", CleanStart: true, HasUsername: true, Username: "thief"})
+	if ack := expect[*packet.Connack](thief); ack.Code != packet.CodeClientIDNotValid {
+		t.Errorf("%+v", ack)
+	}
+	owner.quiet()
+}
+
+func wildcardNames(t *testing.T) {
+	for _, name := range []string{"+", "#", "a/b", "a+", ""} {
+		p := stage.Placeholders{Device: name, ClientID: name, Username: name, Application: name}
+		for _, filter := range []string{"devices/{device}/#", "{clientid}", "x/{username}", "{application}/x"} {
+			if got := p.Fill([]string{filter}); len(got) > 0 {
+				t.Errorf("%q with %q grants %q", filter, name, got)
+			}
+		}
+	}
+}
+
+func noRights(t *testing.T) {
+	f := granted(t, func(g *stage.Grant) { g.Publish, g.Subscribe = nil, nil })
+	c := f.v5("d1")
+	if ack := c.publish("t", "x"); ack.Code != packet.CodeNotAuthorized {
+		t.Errorf("%+v", ack)
+	}
+	if ack := c.subscribe(1, "t", "#"); string(ack.Codes) != "\x87\x87" {
+		t.Errorf("% x", ack.Codes)
+	}
+}
+
+// What a message says about its application, device and sender is not believed.
+func claimedNames(t *testing.T) {
+	f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
+	c := f.v5("honest")
+	props := &packet.Properties{}
+	for _, name := range []string{"application", "device", "sender", "plugin", "traceparent"} {
+		props.User = append(props.User, packet.UserProperty{Name: name, Value: "forged"})
+	}
+	c.send(&packet.Publish{Topic: "t", Payload: []byte("x"), QoS: 1, ID: 1, Props: props})
+	s := f.router.next(t, "io.tributary.publish.v1")
+	if e := s.in.Event; e.Application != "demo" || e.Device != "honest" || e.Sender != "honest" || strings.Contains(e.Source, "forged") {
+		t.Errorf("%+v", e)
+	}
+	s.done(stage.Outcome{})
+	expect[*packet.Ack](c)
+}
+
+func subscriptionRace(t *testing.T) {
+	f := start(t, nil, nil)
+	sender := f.v5("sender")
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for j := range 30 {
+				c, err := net.Dial("tcp", f.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var b []byte
+				b = (&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: fmt.Sprint("c", (i+j)%3)}).Append(b, packet.V5)
+				b = (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "t/#"}, {Topic: "$share/g/t/+"}}}).Append(b, packet.V5)
+				b = (&packet.Unsubscribe{ID: 2, Topics: []string{"t/#"}}).Append(b, packet.V5)
+				c.Write(b)
+				c.Close()
+			}
+		})
+	}
+	for range 100 {
+		if ack := sender.publish("t/x", "x"); ack.Code >= 0x80 {
+			t.Fatalf("%+v", ack)
+		}
+	}
+	all.Wait()
+	sender.quiet()
+}
