@@ -146,6 +146,10 @@ func TestAdminWalk(t *testing.T) {
 	if status, _, errs := g.cli("app", "show", "plant"); status != 3 || !strings.Contains(errs, "there is no application plant") {
 		t.Errorf("status %d: %s", status, errs)
 	}
+	eventually(t, "the log is purged", func() bool {
+		left, _ := g.metric(`tributary_store_log_records{log="e/plant"}`)
+		return left == 0
+	})
 	g.noSecrets(key, second, password)
 }
 

@@ -115,8 +115,8 @@ type Role string
 
 // The roles, in ascending order.
 const (
-	Reader   Role = "reader"   // see everything but payloads
-	Operator Role = "operator" // devices and their credentials, connections, groups, quarantine
+	Reader   Role = "reader"   // see everything but payloads, secrets and tokens
+	Operator Role = "operator" // devices and their credentials, connections, groups
 	Admin    Role = "admin"    // applications, users, tokens
 )
 
