@@ -63,7 +63,7 @@ func rules() map[string]rule {
 
 		// Each folder of these is a package of the same kind.
 		"plugins/*":  {ours: "sdk-plugin sdk-plugin/event"},
-		"examples/*": {ours: "sdk-plugin sdk-plugin/event"},
+		"examples/*": {ours: "sdk-plugin sdk-plugin/event", theirs: "github.com/eclipse/paho.golang"},
 	}
 }
 

@@ -54,6 +54,9 @@ func (s *Server) credentials(r *http.Request) (*stage.Credentials, error) {
 	}
 	c.Properties = headers(r)
 	if len(given) == 0 || given[0] == "" {
+		if s.cfg.Application != "" { // as an MQTT client says whose anonymous it is
+			c.Username, c.HasUsername = "@"+s.cfg.Application, true
+		}
 		return c, nil
 	}
 	if user, password, ok := r.BasicAuth(); ok {
