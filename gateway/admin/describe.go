@@ -41,7 +41,7 @@ func describe(typ, member string) string {
 		"label":        "A note of yours, up to 128 bytes.",
 		"items":        "The entries of this page.",
 		"next":         "Give it as after to get the next page; absent on the last one.",
-		"role":         "reader sees everything but payloads; operator also changes devices and their credentials, ends connections and deletes groups; admin does everything.",
+		"role":         "reader sees everything but payloads, secrets and tokens; operator also changes devices and their credentials, ends connections and deletes groups; admin does everything.",
 		"applications": "The applications that the token is for. Absent or empty: all of them, and what belongs to none, such as users and tokens.",
 	}
 	own := map[string]string{
