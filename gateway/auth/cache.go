@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,25 +15,36 @@ import (
 // process, so that memory that leaks tells nothing about them.
 type digest [sha256.Size]byte
 
-// digester makes digests.
-type digester struct{ secret [32]byte }
+// digester makes digests. It is safe for concurrent use.
+type digester struct{ states sync.Pool } // of *digestState
+
+type digestState struct {
+	mac hash.Hash
+	buf []byte
+}
 
 func newDigester() *digester {
+	var secret [32]byte
+	rand.Read(secret[:]) // never fails
 	d := new(digester)
-	rand.Read(d.secret[:]) // never fails
+	d.states.New = func() any { return &digestState{mac: hmac.New(sha256.New, secret[:])} }
 	return d
 }
 
 // sum returns the digest of a list; no two lists have the same.
 func (d *digester) sum(parts ...string) (out digest) {
-	mac := hmac.New(sha256.New, d.secret[:])
-	var length [4]byte
+	s := d.states.Get().(*digestState)
 	for _, p := range parts {
-		binary.BigEndian.PutUint32(length[:], uint32(len(p)))
-		mac.Write(length[:])
-		mac.Write([]byte(p))
+		s.buf = binary.BigEndian.AppendUint32(s.buf, uint32(len(p)))
+		s.buf = append(s.buf, p...)
 	}
-	mac.Sum(out[:0])
+	s.mac.Reset()
+	s.mac.Write(s.buf)
+	clear(s.buf) // of credentials
+	s.buf = s.mac.Sum(s.buf[:0])
+	copy(out[:], s.buf)
+	s.buf = s.buf[:0]
+	d.states.Put(s)
 	return out
 }
 
