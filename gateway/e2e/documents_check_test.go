@@ -70,12 +70,13 @@ var differing = []struct {
 	{regexp.MustCompile(`auto-[0-9A-Fa-f-]+`), "<client>"},
 	{regexp.MustCompile(`\$argon2id\$v=19\$m=19456,t=2,p=1\$\S+`), "<hash>"},
 	{regexp.MustCompile(`\d+\.\d MiB`), "<size>"},
+	{regexp.MustCompile(`\btr[ak]_[0-9A-Za-z]{32}\b`), "<secret>"},
 }
 
 // neutral replaces what may differ, and the addresses that this gateway has.
 func (p *page) neutral(text string) string {
 	if p.gateway != nil {
-		text = strings.NewReplacer(p.gateway.address["admin"], "127.0.0.1:8080", p.gateway.address["mqtt"], "127.0.0.1:1883").Replace(text)
+		text = strings.NewReplacer(p.gateway.address["admin"], "127.0.0.1:8080", p.gateway.address["mqtt.tcp"], "127.0.0.1:1883").Replace(text)
 	}
 	for _, d := range differing {
 		text = d.pattern.ReplaceAllString(text, d.neutral)
@@ -169,7 +170,7 @@ func (p *page) metrics() {
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (tributary_\w+)`).FindAllSubmatch(body, -1) {
 		there[string(m[1])] = true
 	}
-	named := regexp.MustCompile(`\btributary_(mqtt|registry|router|plugin|store|consumer)_\w+`).FindAllString(p.text, -1)
+	named := regexp.MustCompile(`\btributary_(mqtt|auth|registry|router|plugin|outbound|timers|store|consumer)_\w+`).FindAllString(p.text, -1)
 	for _, name := range named {
 		if !there[name] {
 			p.t.Errorf("there is no metric %s", name)
