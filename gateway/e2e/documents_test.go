@@ -220,15 +220,18 @@ func (p *page) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "TRIBUTARY_") || strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
 	})
+	if p.gateway != nil && p.gateway.address["admin"] != "" {
+		env = append(env, "TRIBUTARY_URL=http://"+p.gateway.address["admin"])
+	}
 	return append(env, "GO="+p.goTool(), "PATH="+filepath.Join(p.dir, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"),
-		"TRIBUTARY_LISTENERS__MQTT__ADDRESS=127.0.0.1:0", "TRIBUTARY_ADMIN__ADDRESS=127.0.0.1:0", "TRIBUTARY_WASM__CACHE_DIR="+artefacts.cache)
+		"TRIBUTARY_LISTENERS__MQTT__TCP__ADDRESS=127.0.0.1:0", "TRIBUTARY_ADMIN__ADDRESS=127.0.0.1:0", "TRIBUTARY_WASM__CACHE_DIR="+artefacts.cache)
 }
 
 // serve starts the gateway with a block, and waits until it is ready.
 func (p *page) serve(b *block) {
 	p.gateway, p.start = p.spawn(b, b.text), b.text
 	p.wait(b, p.gateway, "the gateway is ready", func(out string) bool { return strings.Contains(out, `msg="the gateway is ready"`) })
-	for _, m := range regexp.MustCompile(`msg=listening listener=(\w+) address=(\S+)`).FindAllStringSubmatch(p.gateway.String(), -1) {
+	for _, m := range regexp.MustCompile(`msg=listening listener=([\w.]+) address=(\S+)`).FindAllStringSubmatch(p.gateway.String(), -1) {
 		p.gateway.address[m[1]] = m[2]
 	}
 }
@@ -279,12 +282,12 @@ func (p *page) shell(b *block) *terminal {
 
 // adapt puts the addresses of this gateway into a script.
 func (p *page) adapt(script string) string {
-	host, port, err := net.SplitHostPort(p.gateway.address["mqtt"])
+	host, port, err := net.SplitHostPort(p.gateway.address["mqtt.tcp"])
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	script = regexp.MustCompile(`\bmosquitto_(sub|pub|rr) `).ReplaceAllString(script, "${0}-h "+host+" -p "+port+" ")
-	script = regexp.MustCompile(`\btributary (tail|bench)\b`).ReplaceAllString(script, "${0} --address "+p.gateway.address["mqtt"])
+	script = regexp.MustCompile(`\btributary (tail|bench)\b`).ReplaceAllString(script, "${0} --address "+p.gateway.address["mqtt.tcp"])
 	return strings.NewReplacer("127.0.0.1:8080", p.gateway.address["admin"], "localhost:8080", p.gateway.address["admin"]).Replace(script)
 }
 
