@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,23 +70,51 @@ func TestStalledSubscriber(t *testing.T) {
 	}
 	g := start(t, demo("", plain))
 	alone := g.flow(lasts, rate)
-	growth := g.peak()
+	// A clean session, and one that is stored: for its sake each message is on disk
+	// before anybody gets it.
+	var both []*client
 	for _, expiry := range []uint32{0, 3600} {
-		stalled, _ := g.login(packet.Connect{Version: packet.V5, ClientID: fmt.Sprint("stalled", expiry), Username: "@plain", HasUsername: true,
+		c, _ := g.login(packet.Connect{Version: packet.V5, ClientID: fmt.Sprint("other", expiry), Username: "@plain", HasUsername: true,
 			Props: &packet.Properties{SessionExpiry: ptr(expiry)}})
-		stalled.subscribe("flow/#") // and never reads again
+		c.subscribe("flow/#")
+		both = append(both, c)
 	}
-	beside := g.flow(lasts, rate)
+	healthy := g.flow(lasts, rate, both...)
+	growth := g.peak()
+	stalled := g.flow(lasts, rate) // now they read no more
 	g.bounded("two stalled subscribers", growth(), 64*mib)
-	t.Logf("p99 for %v at %d messages a second: %v alone, %v beside stalled ones", lasts, rate, alone, beside)
-	if beside > 20*alone+2*time.Second { // a bound for a loaded machine, not the aim
+	t.Logf("p99 for %v at %d messages a second: %v alone, %v beside two others that read, %v beside the same two stalled", lasts, rate, alone, healthy, stalled)
+	if stalled > 20*healthy+2*time.Second { // a bound for a loaded machine, not the aim
 		t.Error("the others wait for the stalled ones")
 	}
 }
 
+// follow receives and acknowledges n messages of flow.
+func (g *gateway) follow(c *client, n int, progress *atomic.Int64, each func(sent time.Time)) {
+	for i := range n {
+		p, err := c.read()
+		m, ok := p.(*packet.Publish)
+		if !ok || binary.BigEndian.Uint64(m.Payload[8:]) != uint64(i) {
+			g.t.Errorf("%T %v instead of message %d", p, err, i)
+			return
+		}
+		each(time.Unix(0, int64(binary.BigEndian.Uint64(m.Payload))))
+		progress.Store(int64(i + 1))
+		if err := c.write(&packet.Ack{Type: packet.PUBACK, ID: m.ID}); err != nil {
+			g.t.Error(err)
+			return
+		}
+	}
+}
+
+// lag is how many messages flow publishes before the slowest of those that read
+// has them: on a machine that is busy elsewhere the rate is missed, not a message.
+const lag = 4000
+
 // flow publishes at a rate to three subscribers that read and acknowledge, none of
-// which may miss a message, and returns the p99 of their latencies.
-func (g *gateway) flow(lasts time.Duration, rate int) time.Duration {
+// which may miss a message, and returns the p99 of their latencies. Others may read
+// beside them.
+func (g *gateway) flow(lasts time.Duration, rate int, others ...*client) time.Duration {
 	g.t.Helper()
 	const subscribers, size = 3, 200
 	total := int(lasts.Seconds() * float64(rate))
@@ -93,25 +122,24 @@ func (g *gateway) flow(lasts time.Duration, rate int) time.Duration {
 		return packet.Connect{Version: packet.V311, CleanStart: true, ClientID: id, Username: "@plain", HasUsername: true}
 	}
 	latencies := make([][]time.Duration, subscribers)
+	progress := make([]atomic.Int64, subscribers+len(others))
+	slowest := func() int {
+		least := progress[0].Load()
+		for i := range progress {
+			least = min(least, progress[i].Load())
+		}
+		return int(least)
+	}
 	var done sync.WaitGroup
+	for i, c := range others {
+		done.Go(func() { g.follow(c, total, &progress[subscribers+i], func(time.Time) {}) })
+	}
 	for i := range subscribers {
 		c, _ := g.login(user(fmt.Sprint("reader", i)))
 		c.subscribe("flow/#")
 		done.Go(func() {
-			for n := range total {
-				p, err := c.read()
-				m, ok := p.(*packet.Publish)
-				if !ok || binary.BigEndian.Uint64(m.Payload[8:]) != uint64(n) {
-					g.t.Errorf("subscriber %d: %T %v instead of message %d", i, p, err, n)
-					return
-				}
-				sent := time.Unix(0, int64(binary.BigEndian.Uint64(m.Payload)))
-				latencies[i] = append(latencies[i], time.Since(sent))
-				if err := c.write(&packet.Ack{Type: packet.PUBACK, ID: m.ID}); err != nil {
-					g.t.Errorf("subscriber %d: %v", i, err)
-					return
-				}
-			}
+			g.follow(c, total, &progress[i], func(sent time.Time) { latencies[i] = append(latencies[i], time.Since(sent)) })
+			c.nc.Close()
 		})
 	}
 	pub, _ := g.login(user("source"))
@@ -119,11 +147,14 @@ func (g *gateway) flow(lasts time.Duration, rate int) time.Duration {
 	begin := time.Now()
 	for n := 0; n < total; {
 		due := min(total, int(time.Since(begin).Seconds()*float64(rate))+1)
-		for ; n < due; n++ {
+		for ; n < due && n < slowest()+lag && !g.t.Failed(); n++ {
 			payload := make([]byte, size)
 			binary.BigEndian.PutUint64(payload, uint64(time.Now().UnixNano()))
 			binary.BigEndian.PutUint64(payload[8:], uint64(n))
 			pub.send(&packet.Publish{Topic: "flow/1", QoS: 1, ID: uint16(n%0xFFFF + 1), Payload: payload})
+		}
+		if g.t.Failed() {
+			break
 		}
 		time.Sleep(time.Millisecond) // the rate, not a synchronisation
 	}
