@@ -20,10 +20,11 @@ import (
 
 // target is the server that is looked at.
 type target struct {
-	address string
-	foreign bool   // not a gateway with the settings below
-	admin   string // URL of its admin API
-	token   string // for that
+	address   string
+	foreign   bool   // not a gateway with the settings below
+	webSocket string // address of a WebSocket listener; "": there is none
+	admin     string // URL of its admin API
+	token     string // for that
 }
 
 // password is that of the users below.
@@ -101,7 +102,7 @@ func serve(t *testing.T) *target {
 		}
 		token, err := os.ReadFile(filepath.Join(dir, "admin.token"))
 		if at["mqtt.tcp"] != "" && at["admin"] != "" && err == nil {
-			s := &target{address: at["mqtt.tcp"], admin: "http://" + at["admin"] + "/api/v1", token: strings.TrimSpace(string(token))}
+			s := &target{address: at["mqtt.tcp"], webSocket: at["mqtt.ws"], admin: "http://" + at["admin"] + "/api/v1", token: strings.TrimSpace(string(token))}
 			s.enrol(t)
 			return s
 		}
