@@ -39,7 +39,7 @@ func rules() map[string]rule {
 		"gateway/e2e":                       {},
 		"gateway/consumer":                  {ours: "gateway/stage gateway/store sdk-plugin/event"},
 		"gateway/listener/http":             {ours: "gateway/stage sdk-plugin/event"},
-		"gateway/listener/mqtt":             {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event"},
+		"gateway/listener/mqtt":             {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event sdk-plugin/event/wire"},
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
 		"gateway/listener/transport":        {theirs: "github.com/pires/go-proxyproto"},
