@@ -62,7 +62,7 @@ func TestCommandLines(t *testing.T) {
 		{line: "check --set log.format=json --config " + fine + " --set log.level=warn", out: `is fine`},
 		{line: "check --config " + bad, status: 1, err: `(?s)^tributary check: 2 problems with the settings:\n  \S+bad.toml:2: log.level is 5; .*\n  \S+bad.toml:3: log.levl is unknown; did you mean log.level\?\n$`},
 		{line: "check --config " + fine, env: []string{"TRIBUTARY_LOG__LEVEL=loud"}, status: 1, err: `^tributary check: TRIBUTARY_LOG__LEVEL: log.level is "loud"`},
-		{line: "check --config " + fine + " --listen nowhere", status: 1, err: `listeners.mqtt.address is "nowhere"`},
+		{line: "check --config " + fine + " --listen nowhere", status: 1, err: `listeners.mqtt.tcp.address is "nowhere"`},
 		{line: "check --config nope.toml", status: 1, err: `open nope.toml: .*; name the file with --config, or /dev/null for none`},
 		{line: "run --config nope.toml", status: 1, err: `^tributary run: .*nope.toml`},
 		{line: "check --config " + orphan, status: 1, err: `loading plugin "p" from nowhere/p.wasm: .*make plugins`},

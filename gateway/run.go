@@ -29,7 +29,7 @@ Examples:
   tributary run
   tributary run --config /etc/tributary/gateway.toml --data-dir /var/lib/tributary
   tributary run --set log.format=json --set applications.demo.messaging=true
-  TRIBUTARY_LISTENERS__MQTT__ADDRESS=0.0.0.0:1883 tributary run
+  TRIBUTARY_LISTENERS__MQTT__TCP__ADDRESS=0.0.0.0:1883 tributary run
 `,
 		setup: func(flags *flag.FlagSet) func(context.Context, *terminal, []string) error {
 			settings := settingOptions(flags)
@@ -60,7 +60,7 @@ func settingOptions(flags *flag.FlagSet) *settings {
 	}
 	flags.StringVar(&s.file, "config", "", "`file` with the settings (default $TRIBUTARY_CONFIG, else gateway.toml)")
 	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` for everything that is stored (store.dir, wasm.cache_dir,\nadmin.token_file)")
-	named("listen", "listeners.mqtt.address", "`address` of the MQTT listener, host:port")
+	named("listen", "listeners.mqtt.tcp.address", "`address` of the MQTT listener tcp, host:port")
 	named("admin", "admin.address", "`address` of metrics and health, host:port")
 	named("log-level", "log.level", "`level`: debug, info, warn or error")
 	flags.Var(&s.set, "set", "`key=value` for any key of gateway.toml; may be repeated")

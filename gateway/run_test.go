@@ -36,11 +36,11 @@ func startGateway(t *testing.T, options ...string) (mqtt, admin string, stop fun
 		return status
 	}
 	t.Cleanup(func() { stop() })
-	listening := regexp.MustCompile(`listener=(\w+) address=(\S+)`)
+	listening := regexp.MustCompile(`listener=([\w.]+) address=(\S+)`)
 	lines := bufio.NewScanner(logs)
 	for lines.Scan() {
 		t.Log(lines.Text())
-		if m := listening.FindStringSubmatch(lines.Text()); m != nil && m[1] == "mqtt" {
+		if m := listening.FindStringSubmatch(lines.Text()); m != nil && m[1] == "mqtt.tcp" {
 			mqtt = m[2]
 		} else if m != nil {
 			admin = m[2]

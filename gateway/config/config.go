@@ -19,6 +19,7 @@ import (
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/consumer"
 	"tributary.io/gateway/listener/mqtt"
+	"tributary.io/gateway/listener/transport"
 	"tributary.io/gateway/outbound"
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/registry"
@@ -29,6 +30,7 @@ import (
 // Config is everything that users set. gateway.toml documents each key.
 type Config struct {
 	Log       Log               `koanf:"log"`
+	MQTT      mqtt.Config       `koanf:"mqtt"` // of all MQTT listeners together
 	Listeners Listeners         `koanf:"listeners"`
 	Admin     admin.Config      `koanf:"admin"`
 	Store     pebble.Config     `koanf:"store"`
@@ -42,17 +44,29 @@ type Config struct {
 	Registry  registry.Config   `koanf:",squash"`
 }
 
-// Listeners are what accepts connections.
+// Listeners are what accepts connections, by name.
 type Listeners struct {
-	MQTT MQTT `koanf:"mqtt"`
+	MQTT map[string]MQTT `koanf:"mqtt"`
 }
 
-// MQTT is the MQTT listener: where it listens, and what clients may do.
+// MQTT is one MQTT listener: where it listens, what lies between TCP and MQTT, and
+// what clients may do.
 type MQTT struct {
-	Address string      `koanf:"address"` // "host:port" of plain TCP
-	Auth    []string    `koanf:"auth"`    // methods of authentication, in order
-	Config  mqtt.Config `koanf:",squash"`
-	Limits  mqtt.Limits `koanf:",squash"`
+	Address   string           `koanf:"address"` // "host:port"; "": it does not listen
+	Auth      []string         `koanf:"auth"`    // methods of authentication, in order
+	Transport transport.Config `koanf:",squash"`
+	Limits    mqtt.Limits      `koanf:",squash"`
+}
+
+// defaultMQTT is an MQTT listener of which nothing is set. The registry alone can
+// judge by its methods.
+func defaultMQTT() MQTT {
+	return MQTT{
+		Address:   "127.0.0.1:1883",
+		Auth:      []string{"certificate", "apikey", "password", "scram", "anonymous"},
+		Transport: transport.Default(),
+		Limits:    mqtt.DefaultLimits(),
+	}
 }
 
 // Plugin is one plugin: its module, what it may do, and its own settings.
@@ -69,11 +83,12 @@ type Log struct {
 }
 
 // Default returns the settings of an empty gateway.toml: no application, no
-// user, no plugin, no route.
+// user, no plugin, no route, and one listener.
 func Default() Config {
 	return Config{
 		Log:       Log{Level: "info", Format: "text"},
-		Listeners: Listeners{MQTT: MQTT{Address: "127.0.0.1:1883", Auth: defaultAuth(), Config: mqtt.Default(), Limits: mqtt.DefaultLimits()}},
+		MQTT:      mqtt.Default(),
+		Listeners: Listeners{MQTT: map[string]MQTT{"tcp": defaultMQTT()}},
 		Admin:     admin.Default(),
 		Store:     pebble.Default(),
 		Router:    router.Default(),
@@ -83,11 +98,6 @@ func Default() Config {
 		Auth:      auth.Default(),
 		Registry:  registry.Default(),
 	}
-}
-
-// defaultAuth is what the registry alone can judge.
-func defaultAuth() []string {
-	return []string{"certificate", "apikey", "password", "scram", "anonymous"}
 }
 
 // Logger makes the logger that Log describes. The settings must be valid.
@@ -130,9 +140,7 @@ func (c *Config) validate() []finding {
 		}
 	}
 	check("log", c.Log.validate())
-	check("listeners.mqtt", validAddress(c.Listeners.MQTT.Address))
-	check("listeners.mqtt", c.Listeners.MQTT.Config.Validate())
-	check("listeners.mqtt", c.Listeners.MQTT.Limits.Validate())
+	check("mqtt", c.MQTT.Validate())
 	check("admin", c.Admin.Validate())
 	check("store", c.Store.Validate())
 	check("router", c.Router.Validate())
@@ -140,7 +148,15 @@ func (c *Config) validate() []finding {
 	check("wasm", c.WASM.Validate())
 	check("outbound", c.Outbound.Validate())
 	check("auth", c.Auth.Validate())
-	check("listeners.mqtt", c.validMethods(c.Listeners.MQTT.Auth))
+	for _, name := range slices.Sorted(maps.Keys(c.Listeners.MQTT)) {
+		l, key := c.Listeners.MQTT[name], join("listeners.mqtt", name)
+		check(key, validName("listener", name))
+		check(key, validAddress(l.Address))
+		check(key, c.validMethods(l.Auth))
+		check(key, l.Transport.Validate())
+		check(key, l.Limits.Validate())
+	}
+	check("", c.sameAddress())
 	check("", c.Registry.Validate())
 	for _, name := range slices.Sorted(maps.Keys(c.Plugins)) {
 		p, key := c.Plugins[name], join("plugins", name)
@@ -193,14 +209,43 @@ func (c *Config) crossCheck() error {
 	return errors.Join(errs...)
 }
 
-func validPlugin(name string, p Plugin) error {
+// sameAddress finds listeners that would take each other's port.
+func (c *Config) sameAddress() error {
 	var errs []error
+	taken := map[string]string{}
+	listen := func(key, address string) {
+		_, port, _ := net.SplitHostPort(address)
+		if address == "" || port == "0" {
+			return
+		}
+		if other := taken[address]; other != "" {
+			errs = append(errs, fmt.Errorf("%s is %q, which %s is, too", key, address, other))
+		}
+		taken[address] = key
+	}
+	listen("admin.address", c.Admin.Address)
+	for _, name := range slices.Sorted(maps.Keys(c.Listeners.MQTT)) {
+		listen(join("listeners.mqtt", name)+".address", c.Listeners.MQTT[name].Address)
+	}
+	return errors.Join(errs...)
+}
+
+// validName checks a name that stands in settings, logs and metrics.
+func validName(what, name string) error {
 	ok := name != "" && len(name) <= 64
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
 	}
 	if !ok {
-		errs = append(errs, errors.New("a plugin's name is 1 to 64 of a-z, 0-9 and -"))
+		return fmt.Errorf("a %s's name is 1 to 64 of a-z, 0-9 and -", what)
+	}
+	return nil
+}
+
+func validPlugin(name string, p Plugin) error {
+	var errs []error
+	if err := validName("plugin", name); err != nil {
+		errs = append(errs, err)
 	}
 	if p.Path == "" {
 		errs = append(errs, errors.New("path is empty; it must name the plugin's .wasm file"))
@@ -209,6 +254,9 @@ func validPlugin(name string, p Plugin) error {
 }
 
 func validAddress(address string) error {
+	if address == "" {
+		return nil
+	}
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/knadh/koanf/parsers/toml/v2"
 
+	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/registry"
 )
 
@@ -55,7 +57,7 @@ func TestReferenceIsTheDefault(t *testing.T) {
 		t.Errorf("the demo differs from a default application in more than anonymous (-want +got):\n%s", d)
 	}
 	cfg.Plugins, cfg.Routes, cfg.Router.Routes, cfg.Registry.Applications = nil, nil, nil, nil
-	if d := cmp.Diff(Default(), *cfg); d != "" {
+	if d := cmp.Diff(Default(), *cfg, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("gateway.toml against Default() (-default +file):\n%s", d)
 	}
 }
@@ -169,8 +171,8 @@ disabled = true
 		{name: "environment over file", env: []string{"TRIBUTARY_LOG__LEVEL=error"}, check: func(c *Config) any { return c.Log.Level }, want: "error"},
 		{name: "option over environment", env: []string{"TRIBUTARY_LOG__LEVEL=error"}, set: []string{"log.level=debug"}, check: func(c *Config) any { return c.Log.Level }, want: "debug"},
 		{name: "the last option wins", set: []string{"log.level=debug", "log.level=error"}, check: func(c *Config) any { return c.Log.Level }, want: "error"},
-		{name: "key with underscores", env: []string{"TRIBUTARY_LISTENERS__MQTT__MAX_PACKET_BYTES=2MiB"}, check: func(c *Config) any { return c.Listeners.MQTT.Limits.MaxPacketBytes }, want: 2 << 20},
-		{name: "number of bytes", env: []string{"TRIBUTARY_LISTENERS__MQTT__MAX_PACKET_BYTES=4096"}, check: func(c *Config) any { return c.Listeners.MQTT.Limits.MaxPacketBytes }, want: 4096},
+		{name: "key with underscores", env: []string{"TRIBUTARY_LISTENERS__MQTT__TCP__MAX_PACKET_BYTES=2MiB"}, check: func(c *Config) any { return c.Listeners.MQTT["tcp"].Limits.MaxPacketBytes }, want: 2 << 20},
+		{name: "number of bytes", env: []string{"TRIBUTARY_LISTENERS__MQTT__TCP__MAX_PACKET_BYTES=4096"}, check: func(c *Config) any { return c.Listeners.MQTT["tcp"].Limits.MaxPacketBytes }, want: 4096},
 		{name: "duration", set: []string{"consumer.group_expiry=3d"}, check: func(c *Config) any { return c.Consumer.GroupExpiry }, want: 72 * time.Hour},
 		{name: "boolean", set: []string{"admin.pprof=true"}, check: func(c *Config) any { return c.Admin.Pprof }, want: true},
 		{name: "text that looks like a number", set: []string{"plugins.p.path=5", "plugins.p.settings.limit=007"}, check: func(c *Config) any { return c.Plugins["p"].Settings["limit"] }, want: "007"},
@@ -183,17 +185,20 @@ disabled = true
 		{name: "the file's other keys stay", set: []string{"applications.plant.anonymous=true"}, check: func(c *Config) any { return c.Registry.Applications["plant"].Messaging }, want: true},
 		{name: "defaults of a named application", set: []string{"applications.new.messaging=true"}, check: func(c *Config) any { return c.Registry.Applications["new"].RetentionAge }, want: 168 * time.Hour},
 		{name: "defaults of a named device", check: func(c *Config) any { return c.Registry.Applications["plant"].Devices["dev.1 x"].Subscribe }, want: []string{"#"}},
+		{name: "defaults of a named listener", set: []string{"listeners.mqtt.x.address=127.0.0.1:2"}, check: func(c *Config) any { return c.Listeners.MQTT["x"].Limits }, want: mqtt.DefaultLimits()},
+		{name: "the first listener stays", set: []string{"listeners.mqtt.x.address=127.0.0.1:2"}, check: func(c *Config) any { return c.Listeners.MQTT["tcp"] }, want: defaultMQTT()},
+		{name: "an empty address", set: []string{"listeners.mqtt.tcp.address="}, check: func(c *Config) any { return c.Listeners.MQTT["tcp"].Address }, want: ""},
 		{name: "the name of the file", env: []string{"TRIBUTARY_CONFIG=x"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 		{name: "Kubernetes", env: []string{"TRIBUTARY_SERVICE_HOST=10.0.0.1", "TRIBUTARY_SERVICE_PORT_MQTT=1883", "TRIBUTARY_PORT=tcp://x", "TRIBUTARY_PORT_1883_TCP=tcp://x"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 		{name: "other programs", env: []string{"PATH=/bin", "TRIBUTARYX=1"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 
 		{name: "unknown variable", env: []string{"TRIBUTARY_LOG__LEVL=x"}, problem: "TRIBUTARY_LOG__LEVL: log.levl is unknown; did you mean TRIBUTARY_LOG__LEVEL?"},
-		{name: "single underscores", env: []string{"TRIBUTARY_LISTENERS_MQTT_ADDRESS=x"}, problem: "TRIBUTARY_LISTENERS_MQTT_ADDRESS: listeners_mqtt_address is unknown; did you mean TRIBUTARY_LISTENERS__MQTT__ADDRESS?"},
-		{name: "nothing like it", env: []string{"TRIBUTARY_X=1"}, problem: "TRIBUTARY_X: x is unknown; two underscores stand for each dot of a key, as in TRIBUTARY_LISTENERS__MQTT__ADDRESS"},
+		{name: "single underscores", env: []string{"TRIBUTARY_LISTENERS_MQTT_TCP_ADDRESS=x"}, problem: "TRIBUTARY_LISTENERS_MQTT_TCP_ADDRESS: listeners_mqtt_tcp_address is unknown; did you mean TRIBUTARY_LISTENERS__MQTT__TCP__ADDRESS?"},
+		{name: "nothing like it", env: []string{"TRIBUTARY_X=1"}, problem: "TRIBUTARY_X: x is unknown; two underscores stand for each dot of a key, as in TRIBUTARY_ADMIN__ADDRESS"},
 		{name: "list in the environment", env: []string{"TRIBUTARY_ROUTES__0__PLUGIN=x"}, problem: "TRIBUTARY_ROUTES__0__PLUGIN: routes is a list of tables, which only the file can hold"},
 		{name: "value for a table", set: []string{"log=x"}, problem: "--set log: log is a table, which takes no value"},
-		{name: "option without a value", set: []string{"log.level"}, problem: "--set log.level: give a key and a value, such as --set listeners.mqtt.address=127.0.0.1:1884"},
-		{name: "option without a key", set: []string{"=x"}, problem: "--set =x: give a key and a value, such as --set listeners.mqtt.address=127.0.0.1:1884"},
+		{name: "option without a value", set: []string{"log.level"}, problem: "--set log.level: give a key and a value, such as --set listeners.mqtt.tcp.address=127.0.0.1:1884"},
+		{name: "option without a key", set: []string{"=x"}, problem: "--set =x: give a key and a value, such as --set listeners.mqtt.tcp.address=127.0.0.1:1884"},
 		{name: "key below a value", set: []string{"log.level.x=1"}, problem: "--set log.level.x: log.level.x is unknown"},
 		{name: "unknown option", set: []string{"store.dri=x"}, problem: "--set store.dri: store.dri is unknown; did you mean store.dir?"},
 		{name: "no duration", set: []string{"router.retry_delay=5"}, problem: `--set router.retry_delay: router.retry_delay is "5"; it must be a duration, such as "10s", "5m" or "7d"`},
@@ -203,6 +208,9 @@ disabled = true
 		{name: "no size", set: []string{"store.cache_bytes=1XB"}, problem: `--set store.cache_bytes: store.cache_bytes is "1XB"; it must be a number of bytes with B, kB, KiB, MB, MiB, GB, GiB, TB or TiB, such as "64KiB"`},
 		{name: "size above all bounds", set: []string{"store.cache_bytes=9999999999TiB"}, problem: `--set store.cache_bytes: store.cache_bytes is "9999999999TiB"; it must be a number of bytes with B, kB, KiB, MB, MiB, GB, GiB, TB or TiB, such as "64KiB"`},
 		{name: "broken list", set: []string{"plugins.p.path=x", "plugins.p.grant.emit=[1]"}, problem: `--set plugins.p.grant.emit: plugins.p.grant.emit is a list; it must be a list of texts, such as ["a", "b"]`},
+		{name: "key of a listener", set: []string{"listeners.mqtt.tcp.adress=x"}, problem: "--set listeners.mqtt.tcp.adress: listeners.mqtt.tcp.adress is unknown; did you mean listeners.mqtt.tcp.address?"},
+		{name: "listener without a name", set: []string{"listeners.mqtt.address=x"}, problem: "--set listeners.mqtt.address: listeners.mqtt.address is a table, which takes no value"},
+		{name: "two listeners at one address", set: []string{"listeners.mqtt.other.max_connections=5"}, problem: `--set listeners.mqtt.other.max_connections: listeners.mqtt.tcp.address is "127.0.0.1:1883", which listeners.mqtt.other.address is, too`},
 		{name: "impossible value", env: []string{"TRIBUTARY_LOG__LEVEL=loud"}, problem: `TRIBUTARY_LOG__LEVEL: log.level is "loud"; use debug, info, warn or error`},
 	}
 	for _, tt := range tests {

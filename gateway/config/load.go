@@ -44,7 +44,7 @@ func (p *Problem) Error() string {
 // everything that is wrong, a line each, in errors.Join's way.
 //
 // A variable is named TRIBUTARY_ and the key in capitals with two underscores
-// for each dot: TRIBUTARY_LISTENERS__MQTT__ADDRESS. Values of variables and
+// for each dot: TRIBUTARY_ADMIN__ADDRESS. Values of variables and
 // options are text: true, 5, 64KiB, 10s, a,b.
 func Load(s Sources) (*Config, error) {
 	l := newLoader()
@@ -171,7 +171,7 @@ func (l *loader) option(option string) {
 	parts, rest := splitKey(option)
 	value, ok := strings.CutPrefix(rest, "=")
 	if parts == nil || !ok {
-		l.problem("--set "+option, "give a key and a value, such as --set listeners.mqtt.address=127.0.0.1:1884")
+		l.problem("--set "+option, "give a key and a value, such as --set listeners.mqtt.tcp.address=127.0.0.1:1884")
 		return
 	}
 	l.text("--set "+joinAll("", parts), parts, value)
@@ -210,6 +210,7 @@ func (l *loader) suggestText(origin string, parts []string, at *node, i int) str
 	}
 	var names []string
 	l.schema.leaves("", func(path string, _ *node) {
+		path = strings.ReplaceAll(path, "listeners.mqtt.*", "listeners.mqtt.tcp") // the usual one
 		names = append(names, envPrefix+strings.ToUpper(strings.ReplaceAll(path, ".", "__")))
 	})
 	for _, name := range names { // one underscore in place of two is the likeliest mistake
@@ -220,7 +221,7 @@ func (l *loader) suggestText(origin string, parts []string, at *node, i int) str
 	if near := nearest(origin, names); near != "" {
 		return "; did you mean " + near + "?"
 	}
-	return "; two underscores stand for each dot of a key, as in TRIBUTARY_LISTENERS__MQTT__ADDRESS"
+	return "; two underscores stand for each dot of a key, as in TRIBUTARY_ADMIN__ADDRESS"
 }
 
 // load checks a source against the schema and lays what is sound over the rest.
@@ -308,6 +309,10 @@ func elementDefaults(user map[string]any) map[string]any {
 			maps.Copy(into, toMap(reflect.ValueOf(registry.DefaultDevice())))
 		})
 	})
+	listeners, _ := user["listeners"].(map[string]any)
+	ways := map[string]any{}
+	each(listeners, "mqtt", ways, func(_, into map[string]any) { maps.Copy(into, toMap(reflect.ValueOf(defaultMQTT()))) })
+	defaults["listeners"] = ways
 	providers, _ := user["auth"].(map[string]any)
 	into := map[string]any{}
 	for kind, standard := range map[string]any{

@@ -91,6 +91,12 @@ func toMap(v reflect.Value) map[string]any {
 			}
 		case kind == reflect.Struct:
 			m[f.key] = toMap(value)
+		case kind == reflect.Map && value.Type().Elem().Kind() == reflect.Struct && value.Len() > 0:
+			entries := map[string]any{}
+			for name, entry := range value.Seq2() {
+				entries[name.String()] = toMap(entry)
+			}
+			m[f.key] = entries
 		case (kind == reflect.Map || kind == reflect.Slice) && value.Len() == 0:
 		default:
 			m[f.key] = value.Interface()

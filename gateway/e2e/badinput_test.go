@@ -88,7 +88,7 @@ func TestMalformedPackets(t *testing.T) {
 
 // What is no CONNECT is closed; a bad CONNECT is answered where MQTT has words.
 func TestMalformedConnects(t *testing.T) {
-	g := start(t, demo("", ""), "--set", "listeners.mqtt.connect_timeout=300ms")
+	g := start(t, demo("", ""), "--set", "listeners.mqtt.tcp.connect_timeout=300ms")
 	bystander := g.v5("bystander")
 	for _, c := range []struct {
 		name, hex string

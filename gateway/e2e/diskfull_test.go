@@ -40,7 +40,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := startIn(t, dir, demo("", ""), "--set", "store.memtable_bytes=1MiB", "--set", "store.max_pending_bytes=256KiB",
-		"--set", "listeners.mqtt.linger=100ms")
+		"--set", "listeners.mqtt.tcp.linger=100ms")
 	f := newFleet(4, 16)
 	for _, p := range f {
 		p.extra = 8 << 10

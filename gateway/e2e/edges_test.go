@@ -151,7 +151,7 @@ func TestTakeOver(t *testing.T) {
 // Connections that say nothing, and those that never end a packet, cost others
 // nothing and end by themselves.
 func TestSilentConnections(t *testing.T) {
-	g := start(t, demo("", ""), "--set", "listeners.mqtt.connect_timeout=1s")
+	g := start(t, demo("", ""), "--set", "listeners.mqtt.tcp.connect_timeout=1s")
 	for n := range 300 {
 		c := g.dial(packet.V5)
 		if n%2 == 0 {

@@ -102,7 +102,7 @@ func (g *gateway) try() error {
 	}
 	select {
 	case <-g.out.ready:
-		g.mqtt, g.admin = g.out.address("mqtt"), g.out.address("admin")
+		g.mqtt, g.admin = g.out.address("mqtt.tcp"), g.out.address("admin")
 		return nil
 	case err := <-g.ended:
 		g.ended <- err

@@ -58,6 +58,9 @@ func Check(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer host.Close(ctx)
+	if _, err = auth.New(cfg.Auth, nil, nil, log); err != nil {
+		return fmt.Errorf("preparing authentication: %w", err)
+	}
 	_, err = router.New(cfg.Router, handlers, nil, nil, log)
 	return err
 }
@@ -96,7 +99,7 @@ type gateway struct {
 	calls     *outbound.Calls
 	consumer  *consumer.Consumer
 	mqtt      *mqtt.Server
-	door      *mqtt.Listener
+	doors     []door     // of the MQTT listeners
 	failed    chan error // the first failure of a part that should run for ever
 	parts     sync.WaitGroup
 	stopServe context.CancelFunc // listeners stop accepting
@@ -141,30 +144,32 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if g.timers, g.calls, err = later(cfg, st, rt, s.log); err != nil {
 		return nil, err
 	}
-	g.mqtt = mqtt.New(cfg.Listeners.MQTT.Config, rt, g.consumer, st, s.log)
+	g.mqtt = mqtt.New(cfg.MQTT, rt, g.consumer, st, s.log)
 	identity, err := auth.New(cfg.Auth, reg, rt, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("preparing authentication: %w", err)
 	}
 	reg.Watch(identity.Changed) // before those who renew their grants
 	reg.Watch(g.mqtt.Reconsider)
-	chain, err := identity.Chain(cfg.Listeners.MQTT.Auth)
-	if err != nil {
-		return nil, fmt.Errorf("listeners.mqtt: %w", err)
+	if g.doors, err = doors(cfg.Listeners, identity); err != nil {
+		return nil, err
 	}
-	g.door = &mqtt.Listener{Name: "mqtt", Auth: chain, Limits: cfg.Listeners.MQTT.Limits}
 	rt.Start(g.mqtt)
 	undo = append(undo, func() { rt.Close(context.Background()) })
-	if err := g.mqtt.Restore(g.door); err != nil {
+	rules := make([]*mqtt.Listener, len(g.doors))
+	for i := range g.doors {
+		rules[i] = g.doors[i].rules
+	}
+	if err := g.mqtt.Restore(rules...); err != nil {
 		return nil, err
 	}
 
-	listeners, err := s.listen(map[string]string{"mqtt": cfg.Listeners.MQTT.Address, "admin": cfg.Admin.Address})
+	outside, err := s.listen(g.doors)
 	if err != nil {
 		return nil, err
 	}
 	s.leaveToken(reg)
-	g.serve(listeners, admin.New(cfg.Admin, admin.Parts{
+	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
 		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics},
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    purger{reg, st, s.log, []interface{ Purge(string) error }{g.timers, g.calls}},
@@ -176,7 +181,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 
 // serve starts the parts that run until the stop. Contexts do not derive from
 // Run's: each part is told to stop when its turn comes.
-func (g *gateway) serve(listeners map[string]net.Listener, adm *admin.Server) {
+func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
 	var serve, read, admin context.Context
 	serve, g.stopServe = context.WithCancel(context.Background())
 	read, g.stopRead = context.WithCancel(context.Background())
@@ -196,9 +201,11 @@ func (g *gateway) serve(listeners map[string]net.Listener, adm *admin.Server) {
 	start("timers", serve, func() error { return g.timers.Run(serve) })
 	start("HTTP calls of plugins", serve, func() error { return g.calls.Run(serve) })
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })
-	start("MQTT listener", serve, func() error { return g.mqtt.Serve(serve, listeners["mqtt"], g.door) })
-	if ln := listeners["admin"]; ln != nil {
-		start("admin listener", admin, func() error { return adm.Serve(admin, ln) })
+	for _, d := range g.doors {
+		start("listener "+d.rules.Name, serve, func() error { return g.mqtt.Serve(serve, d.ln, d.rules) })
+	}
+	if outside != nil {
+		start("admin listener", admin, func() error { return adm.Serve(admin, outside) })
 	}
 }
 
@@ -213,7 +220,7 @@ func (g *gateway) stop() error {
 		}
 	}
 	g.stopServe()
-	step("the MQTT listener", g.mqtt.Shutdown(ctx))
+	step("the MQTT listeners", g.mqtt.Shutdown(ctx))
 	step("the router", g.router.Close(ctx))
 	g.stopRead()
 	g.stopAdmin()
@@ -221,27 +228,6 @@ func (g *gateway) stop() error {
 	step("the store", g.store.Close())
 	step("the plugins", g.host.Close(ctx))
 	return errors.Join(errs...)
-}
-
-// listen opens the listeners by name; an empty address leaves one out.
-func (s *Server) listen(addresses map[string]string) (_ map[string]net.Listener, err error) {
-	open := map[string]net.Listener{}
-	for _, name := range slices.Sorted(maps.Keys(addresses)) {
-		if addresses[name] == "" {
-			continue
-		}
-		ln, err := net.Listen("tcp", addresses[name])
-		if err != nil {
-			for _, l := range open {
-				l.Close()
-			}
-			key := map[string]string{"mqtt": "listeners.mqtt.address", "admin": "admin.address"}[name]
-			return nil, fmt.Errorf("listening for %s: %w; is another gateway running? Else set %s to another address", name, err, key)
-		}
-		open[name] = ln
-		s.log.Info("listening", "listener", name, "address", ln.Addr().String())
-	}
-	return open, nil
 }
 
 // unready says why the gateway should get no traffic.
