@@ -42,7 +42,7 @@ func rules() map[string]rule {
 		"gateway/listener/mqtt":             {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event sdk-plugin/event/wire"},
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
-		"gateway/listener/transport":        {theirs: "github.com/pires/go-proxyproto"},
+		"gateway/listener/transport":        {ours: "gateway/stage", theirs: "github.com/pires/go-proxyproto"},
 		"gateway/plugin":                    {ours: "gateway/plugin/meter gateway/stage sdk-plugin/event sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},
 		"gateway/plugin/meter":              {},
 		"gateway/registry":                  {ours: "gateway/stage gateway/store sdk-plugin/event", theirs: "golang.org/x/crypto"},

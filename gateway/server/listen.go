@@ -9,6 +9,8 @@ import (
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/listener/mqtt"
+	"tributary.io/gateway/listener/transport"
+	"tributary.io/gateway/stage"
 )
 
 // door is one way in for MQTT clients.
@@ -64,9 +66,26 @@ func (s *Server) listen(doors []door) (outside net.Listener, err error) {
 		if d.ln, err = bind(d.rules.Name, d.key+".address", d.of.Address); err != nil {
 			return nil, err
 		}
+		l := &d.of.Limits
+		d.ln, err = transport.Wrap(d.ln, d.of.Transport, transport.Options{Name: d.rules.Name, Timeout: l.ConnectTimeout,
+			Pending: l.MaxConnecting, PendingPerAddress: l.MaxConnectingPerAddress}, s.log)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", d.key, err)
+		}
 	}
 	if address := s.cfg.Admin.Address; address != "" {
 		return bind("admin", "admin.address", address)
 	}
 	return nil, nil
+}
+
+// transportMetrics are the metrics of the listeners that are more than plain TCP.
+func transportMetrics(doors []door) []stage.Metric {
+	var all []stage.Metric
+	for i := range doors {
+		if l, ok := doors[i].ln.(*transport.Listener); ok {
+			all = append(all, l.Metrics()...)
+		}
+	}
+	return all
 }

@@ -1,0 +1,375 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"tributary.io/gateway/stage"
+)
+
+// Options are what a listener has to know of the protocol above it.
+type Options struct {
+	Name string // of the listener, for logs and metrics
+	// Timeout bounds the time from accepting a connection until it is ready.
+	Timeout time.Duration
+	// Pending is how many connections may be on their way to being ready, and
+	// PendingPerAddress how many of one peer address; 0: no bound. While there are
+	// too many, further ones wait in the kernel; one address's are closed.
+	Pending, PendingPerAddress int
+	// ALPN is the protocol that TLS clients may ask for (RFC 7301); empty: none.
+	ALPN []string
+}
+
+// Listener is a net.Listener whose connections are ready for their protocol. Each
+// gets ready on a goroutine of its own, so that one that stalls holds up nobody.
+// It is safe for concurrent use.
+type Listener struct {
+	inner   net.Listener
+	cfg     Config
+	opts    Options
+	log     *slog.Logger
+	trusted []netip.Prefix
+	certs   *certificates // nil: no TLS
+	upgrade *upgrader     // nil: no WebSocket
+
+	ready   chan net.Conn
+	closed  chan struct{}
+	close   sync.Once
+	failure error // of the inner listener; read after closed
+	slots   chan struct{}
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	pending map[net.Conn]netip.Addr
+	perPeer map[netip.Addr]int
+
+	refusedProxy, refusedTLS, refusedAddress atomic.Uint64
+}
+
+// Wrap puts around ln what cfg says, which must be valid. It reads the files of
+// certificates, and starts to accept. Where cfg says nothing it returns ln itself.
+func Wrap(ln net.Listener, cfg Config, opts Options, log *slog.Logger) (net.Listener, error) {
+	if cfg.TLS.Certificate == "" && !cfg.WebSocket.Enabled && len(cfg.Proxy.Trusted) == 0 {
+		return ln, nil
+	}
+	l := &Listener{inner: ln, cfg: cfg, opts: opts, log: log, ready: make(chan net.Conn), closed: make(chan struct{}),
+		pending: map[net.Conn]netip.Addr{}, perPeer: map[netip.Addr]int{}}
+	if opts.Pending > 0 {
+		l.slots = make(chan struct{}, opts.Pending)
+	}
+	var err error
+	if l.trusted, err = cfg.Proxy.ranges(); err != nil {
+		return nil, err
+	}
+	if cfg.TLS.Certificate != "" {
+		if l.certs, err = loadCertificates(cfg.TLS, opts.ALPN, log); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.WebSocket.Enabled {
+		l.upgrade = newUpgrader(l)
+	}
+	l.running.Add(1)
+	go l.run()
+	return l, nil
+}
+
+// Accept returns the next connection that is ready.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.closed:
+		if l.failure != nil {
+			return nil, l.failure
+		}
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr is the address of the inner listener.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// Close stops accepting and ends the connections that are not ready yet.
+func (l *Listener) Close() error {
+	err := l.inner.Close()
+	l.stop(nil)
+	if l.upgrade != nil {
+		l.upgrade.close()
+	}
+	l.mu.Lock()
+	for c := range l.pending {
+		c.Close()
+	}
+	l.mu.Unlock()
+	l.running.Wait()
+	return err
+}
+
+func (l *Listener) stop(failure error) {
+	l.close.Do(func() {
+		l.failure = failure
+		close(l.closed)
+	})
+}
+
+// run accepts until the listener is closed.
+func (l *Listener) run() {
+	defer l.running.Done()
+	for {
+		if l.slots != nil {
+			select {
+			case l.slots <- struct{}{}:
+			case <-l.closed:
+				return
+			}
+		}
+		nc, err := l.inner.Accept()
+		if err != nil {
+			l.free()
+			if l.transient(err) {
+				continue
+			}
+			l.stop(err)
+			return
+		}
+		if !l.enter(nc) {
+			l.refusedAddress.Add(1)
+			nc.Close()
+			l.free()
+			continue
+		}
+		l.running.Add(1)
+		go func() {
+			defer l.running.Done()
+			l.prepare(nc)
+		}()
+	}
+}
+
+func (l *Listener) free() {
+	if l.slots != nil {
+		<-l.slots
+	}
+}
+
+// transient pauses after an error that will pass, such as too many open files.
+func (l *Listener) transient(err error) bool {
+	var ne interface{ Temporary() bool }
+	if !errors.As(err, &ne) || !ne.Temporary() {
+		return false
+	}
+	l.log.Warn("cannot accept connections for a moment", "listener", l.opts.Name, "error", err)
+	select {
+	case <-l.closed:
+	case <-time.After(100 * time.Millisecond):
+	}
+	return true
+}
+
+// enter notes a connection that is not ready yet, unless its address has too many.
+// Behind a proxy all have one address, so there is no such bound.
+func (l *Listener) enter(nc net.Conn) bool {
+	addr := addrOf(nc.RemoteAddr())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if most := l.opts.PendingPerAddress; most > 0 && len(l.trusted) == 0 && l.perPeer[addr] >= most {
+		return false
+	}
+	select {
+	case <-l.closed:
+		return false
+	default:
+	}
+	l.pending[nc] = addr
+	l.perPeer[addr]++
+	return true
+}
+
+// leave is the end of enter.
+func (l *Listener) leave(nc net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	addr, ok := l.pending[nc]
+	if !ok {
+		return
+	}
+	delete(l.pending, nc)
+	if l.perPeer[addr]--; l.perPeer[addr] == 0 {
+		delete(l.perPeer, addr)
+	}
+	l.free()
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	p, _ := netip.ParseAddrPort(a.String()) // zero where it is no IP connection
+	return p.Addr().Unmap()
+}
+
+// prepare takes a connection through PROXY and TLS and hands it on.
+func (l *Listener) prepare(nc net.Conn) {
+	nc.SetDeadline(time.Now().Add(l.opts.Timeout))
+	c, err := l.announced(nc)
+	if err != nil {
+		l.refusedProxy.Add(1)
+		l.refuse(nc, "PROXY protocol", err)
+		return
+	}
+	if l.certs != nil {
+		if c, err = l.encrypted(c); err != nil {
+			l.refusedTLS.Add(1)
+			l.refuse(nc, "TLS", err)
+			return
+		}
+	}
+	if l.upgrade != nil { // it is ready when it is upgraded
+		l.upgrade.take(&pendingConn{Conn: c, leave: func() { l.leave(nc) }})
+		return
+	}
+	nc.SetDeadline(time.Time{})
+	l.leave(nc)
+	l.deliver(c)
+}
+
+func (l *Listener) refuse(nc net.Conn, what string, err error) {
+	nc.Close()
+	l.leave(nc)
+	l.log.Debug("connection refused", "listener", l.opts.Name, "peer", nc.RemoteAddr(), "by", what, "error", err)
+}
+
+// deliver gives a ready connection to Accept.
+func (l *Listener) deliver(c net.Conn) {
+	select {
+	case l.ready <- c:
+	case <-l.closed:
+		c.Close()
+	}
+}
+
+// Conn is a connection with what its transport knows of the client.
+type Conn struct {
+	net.Conn
+	remote net.Addr
+	secure bool
+	chain  []*x509.Certificate
+	early  *bufio.Reader // bytes that were read already; nil: none are left
+}
+
+// RemoteAddr is the client's address, also behind a proxy.
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// Secure says whether the connection is encrypted.
+func (c *Conn) Secure() bool { return c.secure }
+
+// Certificates is the client's verified certificate with its chain, its own first.
+func (c *Conn) Certificates() []*x509.Certificate { return c.chain }
+
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.early == nil {
+		return c.Conn.Read(b)
+	}
+	n, err := c.early.Read(b)
+	if c.early.Buffered() == 0 {
+		c.early = nil
+	}
+	return n, err
+}
+
+// CloseWrite tells the peer that nothing more comes.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// maxProxyHeader bounds an announcement: version 2 has at most 16 bytes and 64 KiB,
+// of which addresses and the usual fields need a fraction.
+const maxProxyHeader = 4 << 10
+
+// announced reads the announcement of a trusted proxy.
+func (l *Listener) announced(nc net.Conn) (*Conn, error) {
+	c := &Conn{Conn: nc, remote: nc.RemoteAddr()}
+	if len(l.trusted) == 0 {
+		return c, nil
+	}
+	addr, trusted := addrOf(c.remote), false
+	for _, r := range l.trusted {
+		trusted = trusted || r.Contains(addr)
+	}
+	if !trusted {
+		if l.cfg.Proxy.Required {
+			return nil, fmt.Errorf("%v is not in proxy.trusted", addr)
+		}
+		return c, nil // an announcement of a stranger is no MQTT, which ends it
+	}
+	c.early = bufio.NewReaderSize(nc, maxProxyHeader)
+	header, err := proxyproto.Read(c.early)
+	switch {
+	case errors.Is(err, proxyproto.ErrNoProxyProtocol) && !l.cfg.Proxy.Required:
+	case err != nil:
+		return nil, fmt.Errorf("reading the announcement: %w", err)
+	case header.Command.IsLocal(): // the proxy's own, such as a health check
+	case header.SourceAddr == nil:
+		return nil, errors.New("the announcement names no address")
+	default:
+		c.remote = header.SourceAddr
+	}
+	if c.early.Buffered() == 0 {
+		c.early = nil
+	}
+	return c, nil
+}
+
+// encrypted does the TLS handshake.
+func (l *Listener) encrypted(c *Conn) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.opts.Timeout)
+	defer cancel()
+	t := tls.Server(c, l.certs.config())
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	out := &Conn{Conn: t, remote: c.remote, secure: true}
+	if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 {
+		out.chain = chains[0]
+	}
+	return out, nil
+}
+
+// Metrics returns the listener's counters.
+func (l *Listener) Metrics() []stage.Metric {
+	l.mu.Lock()
+	waiting := len(l.pending)
+	l.mu.Unlock()
+	own := stage.Label{Name: "listener", Value: l.opts.Name}
+	m := []stage.Metric{{Name: "tributary_transport_pending_connections", Help: "Connections whose PROXY announcement, TLS handshake or WebSocket upgrade is under way.",
+		Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(waiting)}}
+	refused := func(by string, n uint64) {
+		m = append(m, stage.Metric{Name: "tributary_transport_refused_connections_total", Help: "Connections that were ended before their protocol began, by what refused them.",
+			Kind: stage.CounterMetric, Labels: []stage.Label{own, {Name: "by", Value: by}}, Value: float64(n)})
+	}
+	refused("address", l.refusedAddress.Load())
+	refused("proxy", l.refusedProxy.Load())
+	refused("tls", l.refusedTLS.Load())
+	if l.upgrade != nil {
+		refused("websocket", l.upgrade.refused.Load())
+	}
+	if l.certs != nil {
+		m = append(m, stage.Metric{Name: "tributary_transport_certificate_expiry_seconds", Help: "When the server's certificate expires, in seconds since 1970.",
+			Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(l.certs.expires().Unix())})
+	}
+	return m
+}

@@ -1,0 +1,172 @@
+package transport
+
+import (
+	"crypto/sha1"
+	"encoding/base64"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// subprotocol is what MQTT clients ask for [MQTT-6.0.0-3].
+const subprotocol = "mqtt"
+
+// upgrader makes WebSocket connections of HTTP requests (RFC 6455 section 4.2).
+type upgrader struct {
+	l       *Listener
+	http    *http.Server
+	in      chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+	refused atomic.Uint64
+}
+
+func newUpgrader(l *Listener) *upgrader {
+	u := &upgrader{l: l, in: make(chan net.Conn), closed: make(chan struct{})}
+	u.http = &http.Server{
+		Handler:           http.HandlerFunc(u.serve),
+		ReadHeaderTimeout: l.opts.Timeout,
+		ReadTimeout:       l.opts.Timeout,
+		WriteTimeout:      l.opts.Timeout,
+		IdleTimeout:       l.opts.Timeout,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+	}
+	l.running.Add(1)
+	go func() {
+		defer l.running.Done()
+		u.http.Serve(u) // ends with the upgrader
+	}()
+	return u
+}
+
+// take gives a connection to the HTTP server.
+func (u *upgrader) take(c net.Conn) {
+	select {
+	case u.in <- c:
+	case <-u.closed:
+		c.Close()
+	}
+}
+
+// Accept, Addr and Close make the upgrader the HTTP server's listener.
+func (u *upgrader) Accept() (net.Conn, error) {
+	select {
+	case c := <-u.in:
+		return c, nil
+	case <-u.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (u *upgrader) Addr() net.Addr { return u.l.Addr() }
+
+func (u *upgrader) Close() error {
+	u.once.Do(func() { close(u.closed) })
+	return nil
+}
+
+func (u *upgrader) close() {
+	u.Close()
+	u.http.Close()
+}
+
+// pendingConn is a connection that is not ready until it is upgraded or closed.
+type pendingConn struct {
+	net.Conn
+	leave func()
+	once  sync.Once
+}
+
+func (c *pendingConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(c.leave)
+	return err
+}
+
+func (u *upgrader) serve(w http.ResponseWriter, r *http.Request) {
+	if status, why := u.improper(r); status != 0 {
+		u.refused.Add(1)
+		h := w.Header()
+		h.Set("Connection", "close")
+		h.Set("Sec-WebSocket-Version", "13")
+		http.Error(w, why, status)
+		return
+	}
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		u.refused.Add(1)
+		http.Error(w, "this connection cannot become a WebSocket", http.StatusInternalServerError)
+		return
+	}
+	pending := nc.(*pendingConn)
+	_, err = nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\nSec-WebSocket-Protocol: " + subprotocol + "\r\n\r\n"))
+	if err != nil {
+		u.refused.Add(1)
+		nc.Close()
+		return
+	}
+	nc.SetDeadline(time.Time{})
+	pending.once.Do(pending.leave)
+	early := make([]byte, buffered.Reader.Buffered())
+	buffered.Reader.Read(early) // from its buffer, so whole and without an error
+	u.l.deliver(newWebSocket(pending.Conn.(*Conn), early))
+}
+
+// improper says why a request is no upgrade to MQTT.
+func (u *upgrader) improper(r *http.Request) (status int, why string) {
+	h := r.Header
+	key, err := base64.StdEncoding.DecodeString(h.Get("Sec-WebSocket-Key"))
+	switch {
+	case r.URL.Path != u.l.cfg.WebSocket.Path:
+		return http.StatusNotFound, "MQTT over WebSocket is at " + u.l.cfg.WebSocket.Path
+	case r.Method != http.MethodGet || r.ProtoMajor != 1 || r.ContentLength > 0 || len(r.TransferEncoding) > 0:
+		return http.StatusMethodNotAllowed, "a WebSocket begins with GET of HTTP/1.1"
+	case !has(h, "Connection", "upgrade") || !has(h, "Upgrade", "websocket"):
+		return http.StatusUpgradeRequired, "this is MQTT over WebSocket: connect with an MQTT client"
+	case h.Get("Sec-WebSocket-Version") != "13":
+		return http.StatusUpgradeRequired, "the version of WebSocket must be 13"
+	case err != nil || len(key) != 16:
+		return http.StatusBadRequest, "Sec-WebSocket-Key must be 16 bytes in base64"
+	case !has(h, "Sec-WebSocket-Protocol", subprotocol): // [MQTT-6.0.0-3]
+		return http.StatusBadRequest, "the subprotocol must be mqtt"
+	case !u.originAllowed(r):
+		return http.StatusForbidden, "web pages of this origin may not connect; see websocket.origins of the listener"
+	}
+	return 0, ""
+}
+
+// has says whether a header has an element of a comma-separated list.
+func has(h http.Header, name, want string) bool {
+	for _, line := range h.Values(name) {
+		for element := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(element), want) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// originAllowed keeps web pages of other hosts from using their readers'
+// connections (RFC 6455 section 10.2). Programs that are no browsers send no origin.
+func (u *upgrader) originAllowed(r *http.Request) bool {
+	given := r.Header.Values("Origin")
+	if len(given) == 0 {
+		return true
+	}
+	allowed := u.l.cfg.WebSocket.Origins
+	if slices.Contains(allowed, "*") || slices.ContainsFunc(allowed, func(o string) bool { return strings.EqualFold(o, given[0]) }) {
+		return true
+	}
+	origin, err := url.Parse(given[0])
+	return err == nil && len(given) == 1 && origin.Host != "" && strings.EqualFold(origin.Host, r.Host)
+}
