@@ -27,10 +27,10 @@ type rule struct {
 func rules() map[string]rule {
 	return map[string]rule{
 		"gateway": {ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/plugin gateway/registry gateway/server sdk-plugin/event sdk-plugin/vector"},
-		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry " +
-			"gateway/router gateway/stage gateway/store gateway/store/pebble gateway/timer"},
+		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry " +
+			"gateway/router gateway/stage gateway/store gateway/store/pebble gateway/timer sdk-plugin/event"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
-			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble"},
+			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble"},
 
 		// The stages know the words that pass between them, and not each other.
 		"gateway/admin":                     {ours: "gateway/stage", theirs: "github.com/prometheus/client_golang"},

@@ -18,6 +18,7 @@ import (
 	"tributary.io/gateway/admin"
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/consumer"
+	"tributary.io/gateway/listener/http"
 	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/listener/transport"
 	"tributary.io/gateway/outbound"
@@ -47,6 +48,7 @@ type Config struct {
 // Listeners are what accepts connections, by name.
 type Listeners struct {
 	MQTT map[string]MQTT `koanf:"mqtt"`
+	HTTP map[string]HTTP `koanf:"http"`
 }
 
 // MQTT is one MQTT listener: where it listens, what lies between TCP and MQTT, and
@@ -67,6 +69,29 @@ func defaultMQTT() MQTT {
 		Transport: transport.Default(),
 		Limits:    mqtt.DefaultLimits(),
 	}
+}
+
+// HTTP is one HTTP listener: where it listens, what lies between TCP and HTTP, and
+// what clients may do.
+type HTTP struct {
+	Address string          `koanf:"address"` // "host:port"; "": it does not listen
+	Auth    []string        `koanf:"auth"`    // methods of authentication, in order
+	TLS     transport.TLS   `koanf:"tls"`
+	Proxy   transport.Proxy `koanf:"proxy"`
+	Limits  http.Config     `koanf:",squash"`
+}
+
+// Transport is what lies between TCP and HTTP.
+func (h *HTTP) Transport() transport.Config {
+	c := transport.Default()
+	c.TLS, c.Proxy = h.TLS, h.Proxy
+	return c
+}
+
+// defaultHTTP is an HTTP listener of which nothing is set.
+func defaultHTTP() HTTP {
+	c := transport.Default()
+	return HTTP{Address: "127.0.0.1:8090", Auth: []string{"certificate", "apikey", "password", "anonymous"}, TLS: c.TLS, Proxy: c.Proxy, Limits: http.Default()}
 }
 
 // Plugin is one plugin: its module, what it may do, and its own settings.
@@ -156,6 +181,15 @@ func (c *Config) validate() []finding {
 		check(key, l.Transport.Validate())
 		check(key, l.Limits.Validate())
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Listeners.HTTP)) {
+		l, key := c.Listeners.HTTP[name], join("listeners.http", name)
+		check(key, validName("listener", name))
+		check(key, validAddress(l.Address))
+		check(key, c.validMethods(l.Auth))
+		between := l.Transport()
+		check(key, between.Validate())
+		check(key, l.Limits.Validate())
+	}
 	check("", c.sameAddress())
 	check("", c.Registry.Validate())
 	for _, name := range slices.Sorted(maps.Keys(c.Plugins)) {
@@ -226,6 +260,9 @@ func (c *Config) sameAddress() error {
 	listen("admin.address", c.Admin.Address)
 	for _, name := range slices.Sorted(maps.Keys(c.Listeners.MQTT)) {
 		listen(join("listeners.mqtt", name)+".address", c.Listeners.MQTT[name].Address)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Listeners.HTTP)) {
+		listen(join("listeners.http", name)+".address", c.Listeners.HTTP[name].Address)
 	}
 	return errors.Join(errs...)
 }

@@ -312,6 +312,7 @@ func elementDefaults(user map[string]any) map[string]any {
 	listeners, _ := user["listeners"].(map[string]any)
 	ways := map[string]any{}
 	each(listeners, "mqtt", ways, func(_, into map[string]any) { maps.Copy(into, toMap(reflect.ValueOf(defaultMQTT()))) })
+	each(listeners, "http", ways, func(_, into map[string]any) { maps.Copy(into, toMap(reflect.ValueOf(defaultHTTP()))) })
 	defaults["listeners"] = ways
 	providers, _ := user["auth"].(map[string]any)
 	into := map[string]any{}

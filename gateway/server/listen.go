@@ -2,15 +2,19 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"slices"
 
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/config"
+	"tributary.io/gateway/listener/http"
 	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/listener/transport"
+	"tributary.io/gateway/router"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // door is one way in for MQTT clients.
@@ -41,9 +45,44 @@ func doors(listeners config.Listeners, identity *auth.Auth) ([]door, error) {
 	return list, nil
 }
 
-// listen opens every door, and the listener of the admin endpoint, if it has an
+// web is one HTTP listener.
+type web struct {
+	key    string // of its table in the settings
+	of     config.HTTP
+	name   string
+	server *http.Server
+	ln     net.Listener // once it is open
+}
+
+// webs makes every HTTP listener that has an address, in the order of their names.
+func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, log *slog.Logger) ([]web, error) {
+	var list []web
+	for _, name := range slices.Sorted(maps.Keys(listeners.HTTP)) {
+		of := listeners.HTTP[name]
+		if of.Address == "" {
+			continue
+		}
+		name = "http." + name
+		key := "listeners." + name
+		chain, err := identity.Chain(of.Auth)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		list = append(list, web{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, log)})
+	}
+	return list, nil
+}
+
+// requests is the router for HTTP requests, along with which nothing is committed.
+type requests struct{ *router.Router }
+
+func (r requests) Submit(in *event.Inbound, done func(stage.Outcome)) {
+	r.Router.Submit(in, nil, done)
+}
+
+// listen opens every door and web, and the listener of the admin endpoint, if it has an
 // address. On an error none stays open.
-func (s *Server) listen(doors []door) (outside net.Listener, err error) {
+func (s *Server) listen(doors []door, webs []web) (outside net.Listener, err error) {
 	var open []net.Listener
 	defer func() {
 		if err != nil {
@@ -73,15 +112,33 @@ func (s *Server) listen(doors []door) (outside net.Listener, err error) {
 			return nil, fmt.Errorf("%s: %w", d.key, err)
 		}
 	}
+	for i := range webs {
+		w := &webs[i]
+		if w.ln, err = bind(w.name, w.key+".address", w.of.Address); err != nil {
+			return nil, err
+		}
+		l := &w.of.Limits
+		w.ln, err = transport.Wrap(w.ln, w.of.Transport(), transport.Options{Name: w.name, Timeout: l.HeaderTimeout, Pending: l.MaxConnections, ALPN: []string{"http/1.1"}}, s.log)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w.key, err)
+		}
+	}
 	if address := s.cfg.Admin.Address; address != "" {
 		return bind("admin", "admin.address", address)
 	}
 	return nil, nil
 }
 
-// transportMetrics are the metrics of the listeners that are more than plain TCP.
-func transportMetrics(doors []door) []stage.Metric {
+// transportMetrics are the metrics of HTTP listeners, and of all that are more than
+// plain TCP.
+func transportMetrics(doors []door, webs []web) []stage.Metric {
 	var all []stage.Metric
+	for i := range webs {
+		all = append(all, webs[i].server.Metrics()...)
+		if l, ok := webs[i].ln.(*transport.Listener); ok {
+			all = append(all, l.Metrics()...)
+		}
+	}
 	for i := range doors {
 		if l, ok := doors[i].ln.(*transport.Listener); ok {
 			all = append(all, l.Metrics()...)

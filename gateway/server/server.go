@@ -100,6 +100,7 @@ type gateway struct {
 	consumer  *consumer.Consumer
 	mqtt      *mqtt.Server
 	doors     []door     // of the MQTT listeners
+	webs      []web      // of the HTTP listeners
 	failed    chan error // the first failure of a part that should run for ever
 	parts     sync.WaitGroup
 	stopServe context.CancelFunc // listeners stop accepting
@@ -154,6 +155,12 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if g.doors, err = doors(cfg.Listeners, identity); err != nil {
 		return nil, err
 	}
+	if g.webs, err = webs(cfg.Listeners, identity, requests{rt}, s.log); err != nil {
+		return nil, err
+	}
+	for _, w := range g.webs {
+		reg.Watch(w.server.Reconsider)
+	}
 	rt.Start(g.mqtt)
 	undo = append(undo, func() { rt.Close(context.Background()) })
 	rules := make([]*mqtt.Listener, len(g.doors))
@@ -164,13 +171,13 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		return nil, err
 	}
 
-	outside, err := s.listen(g.doors)
+	outside, err := s.listen(g.doors, g.webs)
 	if err != nil {
 		return nil, err
 	}
 	s.leaveToken(reg)
 	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
-		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics, func() []stage.Metric { return transportMetrics(g.doors) }},
+		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics, func() []stage.Metric { return transportMetrics(g.doors, g.webs) }},
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    purger{reg, st, s.log, []interface{ Purge(string) error }{g.timers, g.calls}},
 		Connections: g.mqtt,
@@ -204,6 +211,9 @@ func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
 	for _, d := range g.doors {
 		start("listener "+d.rules.Name, serve, func() error { return g.mqtt.Serve(serve, d.ln, d.rules) })
 	}
+	for _, w := range g.webs {
+		start("listener "+w.name, serve, func() error { return w.server.Serve(serve, w.ln) })
+	}
 	if outside != nil {
 		start("admin listener", admin, func() error { return adm.Serve(admin, outside) })
 	}
@@ -221,6 +231,9 @@ func (g *gateway) stop() error {
 	}
 	g.stopServe()
 	step("the MQTT listeners", g.mqtt.Shutdown(ctx))
+	for _, w := range g.webs {
+		step("the listener "+w.name, w.server.Shutdown(ctx))
+	}
 	step("the router", g.router.Close(ctx))
 	g.stopRead()
 	g.stopAdmin()
