@@ -86,6 +86,9 @@ func (p *page) neutral(text string) string {
 
 // matchText compares whole outputs, and looks for a part in one that goes on.
 func matchText(want, got string, ended bool) bool {
+	if got != "" && !strings.HasSuffix(got, "\n") {
+		got += "\n"
+	}
 	expr := &strings.Builder{}
 	for line := range strings.Lines(want) {
 		if line == "…\n" {

@@ -220,6 +220,9 @@ func (p *page) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "TRIBUTARY_") || strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
 	})
+	if text, err := os.ReadFile(filepath.Join(p.dir, "gateway.toml")); err == nil && bytes.Contains(text, []byte("\n[listeners.http.web]\n")) {
+		env = append(env, "TRIBUTARY_LISTENERS__HTTP__WEB__ADDRESS=127.0.0.1:0")
+	}
 	if p.gateway != nil && p.gateway.address["admin"] != "" {
 		env = append(env, "TRIBUTARY_URL=http://"+p.gateway.address["admin"])
 	}
@@ -288,7 +291,8 @@ func (p *page) adapt(script string) string {
 	}
 	script = regexp.MustCompile(`\bmosquitto_(sub|pub|rr) `).ReplaceAllString(script, "${0}-h "+host+" -p "+port+" ")
 	script = regexp.MustCompile(`\btributary (tail|bench)\b`).ReplaceAllString(script, "${0} --address "+p.gateway.address["mqtt.tcp"])
-	return strings.NewReplacer("127.0.0.1:8080", p.gateway.address["admin"], "localhost:8080", p.gateway.address["admin"]).Replace(script)
+	return strings.NewReplacer("127.0.0.1:8080", p.gateway.address["admin"], "localhost:8080", p.gateway.address["admin"],
+		"127.0.0.1:8090", p.gateway.address["http.web"], "mqtt://127.0.0.1:1883", "mqtt://"+p.gateway.address["mqtt.tcp"]).Replace(script)
 }
 
 // settings checks a block of TOML; where it says so it is also put into force.
