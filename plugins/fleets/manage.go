@@ -26,14 +26,15 @@ func thingsPath(r *call, parts []string) error {
 		return fail(r, 404, "there is nothing at this path")
 	}
 	t, ok := findThing(r, parts[0])
-	if !ok {
-		return fail(r, 404, "there is no thing "+parts[0])
-	}
 	switch {
 	case len(parts) == 2 && method != "GET":
 		return wrongMethod(r, "GET")
+	case len(parts) == 2 && !ok: // it may speak only HTTP, which registers nothing
+		return listEvents(r, parts[0])
 	case len(parts) == 2:
 		return listEvents(r, t.name)
+	case !ok:
+		return fail(r, 404, "there is no thing "+parts[0])
 	case method == "GET":
 		return showThing(r, 200, &t)
 	case method == "PUT", method == "PATCH":
