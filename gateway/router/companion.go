@@ -28,7 +28,7 @@ func (s *shard) prepare(j *job, p *plan) (due []stage.Prepared) {
 	}
 	due = make([]stage.Prepared, len(p.publishes))
 	for i, m := range p.publishes {
-		due[i] = s.r.down.Prepare(j.in.Event.Application, m, &s.batch)
+		due[i] = s.r.down.Prepare(j.in.Event.Application, j.in.Transport.ClientID, m, &s.batch)
 	}
 	return due
 }

@@ -188,7 +188,7 @@ type prepared struct {
 	p *event.Publish
 }
 
-func (d *fakeDownlink) Prepare(_ string, p *event.Publish, b *store.Batch) stage.Prepared {
+func (d *fakeDownlink) Prepare(_, _ string, p *event.Publish, b *store.Batch) stage.Prepared {
 	if p.Device != "" {
 		b.Puts = append(b.Puts, store.Put{Key: store.Key{Kind: store.Queue, Name: p.Device}, Value: p.Payload})
 	}

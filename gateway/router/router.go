@@ -65,8 +65,9 @@ type Registry interface {
 type Downlink interface {
 	// Prepare readies a message, and adds to the batch what has to be durable before
 	// anybody may rely on its delivery. After the commit, one of the methods of
-	// what it returns is called.
-	Prepare(application string, p *event.Publish, b *store.Batch) stage.Prepared
+	// what it returns is called. client is the identifier of whose event the plugin
+	// handled, empty where it came of no client: an answer is for that one.
+	Prepare(application, client string, p *event.Publish, b *store.Batch) stage.Prepared
 	Reach(application, device string) stage.Delivery
 }
 

@@ -31,9 +31,9 @@ type Publish struct {
 	Properties    []Property
 	// Expiry is the message expiry interval in whole seconds; 0 means none.
 	Expiry time.Duration
-	// Answer says that the message answers something that Device said: where none
-	// of its subscriptions match, a connection of it gets the message all the same,
-	// on the first topic. It is not kept for a device that is away.
+	// Answer says that the message answers something that Device said: it goes to the
+	// connection that said it, on the first topic where none of its subscriptions
+	// match. It is not kept for a device that is away.
 	Answer bool
 }
 

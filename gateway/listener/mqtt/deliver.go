@@ -12,6 +12,7 @@ import (
 type delivery struct {
 	server      *Server
 	application string
+	client      string // whose event the plugin handled
 	publish     *event.Publish
 	booked      bookings
 	unkept      bool // the limits do not allow to retain it
@@ -20,8 +21,8 @@ type delivery struct {
 // Prepare implements the router's downlink: it finds out which stored sessions the
 // message is for, and adds their entries to the batch. What Deliver does later
 // follows what is so then.
-func (s *Server) Prepare(application string, p *event.Publish, b *store.Batch) stage.Prepared {
-	d := &delivery{server: s, application: application, publish: p}
+func (s *Server) Prepare(application, client string, p *event.Publish, b *store.Batch) stage.Prepared {
+	d := &delivery{server: s, application: application, client: client, publish: p}
 	if s.journal == nil || len(p.Topics) == 0 {
 		return d
 	}
@@ -43,7 +44,7 @@ func (s *Server) Prepare(application string, p *event.Publish, b *store.Batch) s
 		return d
 	}
 	d.booked.server = s
-	s.candidates(application, p, now, func(ses *session, m *message) (done bool) {
+	d.candidates(now, func(ses *session, m *message) (done bool) {
 		it, wanted := ses.reserveFor(m, now)
 		if it.seq != 0 {
 			d.booked.entries = append(d.booked.entries, claimed{session: ses, item: it})
@@ -79,14 +80,14 @@ func (d *delivery) Deliver() (best stage.Delivery) {
 		sp.retain(pluginMessage(p, p.Topics[0], now), now)
 		sp.mu.Unlock()
 	}
-	s.candidates(d.application, p, now, func(ses *session, m *message) (done bool) {
+	d.candidates(now, func(ses *session, m *message) (done bool) {
 		got, wanted := ses.offer(m, &d.booked, now)
 		best = max(best, got)
 		return wanted && got != stage.NoDevice
 	})
 	if best == stage.NoDevice && p.Answer {
 		m := pluginMessage(p, p.Topics[0], now)
-		for _, ses := range s.devices.find(d.application, p.Device) {
+		for _, ses := range d.addressees() {
 			if best = ses.answer(m, now); best != stage.NoDevice {
 				break
 			}
@@ -111,8 +112,8 @@ func (d *delivery) Withdraw() { d.booked.withdraw() }
 
 // candidates calls fn for the sessions of the device that a message is for, those
 // that are connected first, and for each of its topics, until fn is done.
-func (s *Server) candidates(application string, p *event.Publish, now time.Time, fn func(*session, *message) (done bool)) {
-	sessions := s.devices.find(application, p.Device)
+func (d *delivery) candidates(now time.Time, fn func(*session, *message) (done bool)) {
+	sessions, p := d.addressees(), d.publish
 	for _, online := range []bool{true, false} {
 		for _, ses := range sessions {
 			if ses.online.Load() != online {
@@ -125,6 +126,20 @@ func (s *Server) candidates(application string, p *event.Publish, now time.Time,
 			}
 		}
 	}
+}
+
+// addressees are the sessions of the device that a message is for: of an answer only
+// that of who asked, while it is connected.
+func (d *delivery) addressees() []*session {
+	sessions := d.server.devices.find(d.application, d.publish.Device)
+	if d.publish.Answer && len(sessions) > 1 {
+		for i, ses := range sessions {
+			if ses.key.clientID == d.client && ses.online.Load() {
+				return sessions[i : i+1]
+			}
+		}
+	}
+	return sessions
 }
 
 // reserveFor takes a place for a message that is addressed to this session alone,

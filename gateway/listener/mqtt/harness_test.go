@@ -409,8 +409,13 @@ func effect(device string, qos byte, topics ...string) *event.Publish {
 
 // deliver sends a plugin's message as the router does.
 func (f *fixture) deliver(application string, p *event.Publish) stage.Delivery {
+	return f.answer(application, "", p)
+}
+
+// answer is deliver for a plugin that handles an event of a client.
+func (f *fixture) answer(application, client string, p *event.Publish) stage.Delivery {
 	var b store.Batch
-	x := f.server.Prepare(application, p, &b)
+	x := f.server.Prepare(application, client, p, &b)
 	if f.store != nil {
 		if err := f.store.Commit(&b, nil); err != nil {
 			x.Withdraw()
