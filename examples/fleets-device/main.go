@@ -138,6 +138,8 @@ func (d *device) handle(ctx context.Context, p *paho.Publish) error {
 		return d.work(ctx, p.Payload)
 	case isCommand:
 		return d.obey(ctx, commands, p.Payload)
+	case strings.HasSuffix(p.Topic, "/accepted"): // as it should be
+		return nil
 	}
 	d.log("%s %s", p.Topic, p.Payload)
 	return nil
