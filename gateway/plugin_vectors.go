@@ -84,7 +84,9 @@ func (v *vectorRun) run(ctx context.Context) error {
 	if err := v.read(ctx); err != nil {
 		return err
 	}
-	if v.host, err = plugin.New(plugin.Default(), 1, slog.New(slog.DiscardHandler)); err != nil {
+	limits := plugin.Default()
+	limits.CacheDir = cacheDir(v.t.env)
+	if v.host, err = plugin.New(limits, 1, slog.New(slog.DiscardHandler)); err != nil {
 		return fmt.Errorf("starting the plugin host: %w", err)
 	}
 	defer v.host.Close(ctx)
@@ -109,6 +111,19 @@ func (v *vectorRun) run(ctx context.Context) error {
 	}
 	fmt.Fprintf(v.t.out, "%s %s: %d vectors in %d files passed\n", v.manifest.Name, v.manifest.Version, v.ran, len(files))
 	return nil
+}
+
+// cacheDir is where the user keeps what programs can make again; "" when that is
+// not known.
+func cacheDir(env []string) string {
+	for _, from := range [...]struct{ variable, below string }{{"XDG_CACHE_HOME=", "tributary"}, {"HOME=", ".cache/tributary"}} {
+		for _, e := range env {
+			if dir, ok := strings.CutPrefix(e, from.variable); ok && filepath.IsAbs(dir) {
+				return filepath.Join(dir, from.below, "wasm")
+			}
+		}
+	}
+	return ""
 }
 
 // read finds the module, building it where it is a Go package, and what it wants.

@@ -57,7 +57,8 @@ func TestPluginTest(t *testing.T) {
 				}
 			}
 			var out, errs bytes.Buffer
-			status := run(context.Background(), append([]string{"plugin", "test", dir}, c.args...), &terminal{out: &out, err: &errs, env: os.Environ()})
+			env := append([]string{"XDG_CACHE_HOME=" + t.TempDir()}, os.Environ()...)
+			status := run(context.Background(), append([]string{"plugin", "test", dir}, c.args...), &terminal{out: &out, err: &errs, env: env})
 			if status != c.status {
 				t.Errorf("status %d, want %d", status, c.status)
 			}
