@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -127,6 +128,28 @@ func (s *Server) listen(doors []door, webs []web) (outside net.Listener, err err
 		return bind("admin", "admin.address", address)
 	}
 	return nil, nil
+}
+
+// checkTransports reads the files of every listener that has an address.
+func checkTransports(listeners config.Listeners, log *slog.Logger) error {
+	var errs []error
+	check := func(name, address string, c transport.Config) {
+		if address == "" {
+			return
+		}
+		if err := transport.Check(c, log); err != nil {
+			errs = append(errs, fmt.Errorf("listeners.%s: %w", name, err))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(listeners.MQTT)) {
+		l := listeners.MQTT[name]
+		check("mqtt."+name, l.Address, l.Transport)
+	}
+	for _, name := range slices.Sorted(maps.Keys(listeners.HTTP)) {
+		l := listeners.HTTP[name]
+		check("http."+name, l.Address, l.Transport())
+	}
+	return errors.Join(errs...)
 }
 
 // transportMetrics are the metrics of HTTP listeners, and of all that are more than

@@ -61,6 +61,9 @@ func Check(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if _, err = auth.New(cfg.Auth, nil, nil, log); err != nil {
 		return fmt.Errorf("preparing authentication: %w", err)
 	}
+	if err := checkTransports(cfg.Listeners, log); err != nil {
+		return err
+	}
 	_, err = router.New(cfg.Router, handlers, nil, nil, log)
 	return err
 }

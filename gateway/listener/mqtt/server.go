@@ -253,7 +253,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	for _, c := range conns {
-		c.broken()
+		go c.broken() // each at once: where TLS says goodbye to who does not read it takes a while
 	}
 	return fmt.Errorf("closing MQTT connections: %w", ctx.Err())
 }

@@ -37,7 +37,8 @@ type fileState struct {
 	size     int64
 }
 
-// lookEvery is how often files are looked at, at most; it happens with a handshake.
+// lookEvery is how often files are looked at, at most; it happens with handshakes,
+// and when metrics are asked for.
 const lookEvery = time.Second
 
 func loadCertificates(cfg TLS, alpn []string, log *slog.Logger) (*certificates, error) {
@@ -51,17 +52,15 @@ func loadCertificates(cfg TLS, alpn []string, log *slog.Logger) (*certificates, 
 	return c, nil
 }
 
-// config is the configuration for the next handshake.
-func (c *certificates) config() *tls.Config {
+// now is what the files say, unless they say nothing that can be used.
+func (c *certificates) now() *tlsState {
 	if now := time.Now().UnixNano(); now-c.looked.Load() > int64(lookEvery) && c.looking.TryLock() {
 		c.looked.Store(now)
 		c.reload()
 		c.looking.Unlock()
 	}
-	return c.current.Load().config
+	return c.current.Load()
 }
-
-func (c *certificates) expires() time.Time { return c.current.Load().expires }
 
 // reload reads the files again where one has changed. What cannot be used leaves
 // the former certificate in force: better an old one than none.
@@ -72,7 +71,7 @@ func (c *certificates) reload() {
 	}
 	s, err := c.load()
 	if err != nil {
-		c.log.Error("the changed TLS files cannot be used; the former ones stay in force", "error", err)
+		c.log.Error("the changed TLS files cannot be used; the former certificate stays in force", "error", err)
 		failed := *old
 		failed.seen = c.states() // told once, not with every handshake
 		c.current.Store(&failed)

@@ -2,7 +2,7 @@ package transport
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -22,11 +22,13 @@ import (
 // Options are what a listener has to know of the protocol above it.
 type Options struct {
 	Name string // of the listener, for logs and metrics
-	// Timeout bounds the time from accepting a connection until it is ready.
+	// Timeout bounds the time from accepting a connection until it is ready, all
+	// that it takes together.
 	Timeout time.Duration
 	// Pending is how many connections may be on their way to being ready, and
-	// PendingPerAddress how many of one peer address; 0: no bound. While there are
-	// too many, further ones wait in the kernel; one address's are closed.
+	// PendingPerAddress how many of one peer address (of an IPv6 one, of its /64);
+	// 0: no bound. While there are too many, further ones wait in the kernel; one
+	// address's are closed.
 	Pending, PendingPerAddress int
 	// ALPN is the protocol that TLS clients may ask for (RFC 7301); empty: none.
 	ALPN []string
@@ -52,8 +54,8 @@ type Listener struct {
 	running sync.WaitGroup
 
 	mu      sync.Mutex
-	pending map[net.Conn]netip.Addr
-	perPeer map[netip.Addr]int
+	pending map[net.Conn]netip.Prefix
+	perPeer map[netip.Prefix]int
 
 	refusedProxy, refusedTLS, refusedAddress atomic.Uint64
 }
@@ -65,7 +67,7 @@ func Wrap(ln net.Listener, cfg Config, opts Options, log *slog.Logger) (net.List
 		return ln, nil
 	}
 	l := &Listener{inner: ln, cfg: cfg, opts: opts, log: log, ready: make(chan net.Conn), closed: make(chan struct{}),
-		pending: map[net.Conn]netip.Addr{}, perPeer: map[netip.Addr]int{}}
+		pending: map[net.Conn]netip.Prefix{}, perPeer: map[netip.Prefix]int{}}
 	if opts.Pending > 0 {
 		l.slots = make(chan struct{}, opts.Pending)
 	}
@@ -84,6 +86,16 @@ func Wrap(ln net.Listener, cfg Config, opts Options, log *slog.Logger) (net.List
 	l.running.Add(1)
 	go l.run()
 	return l, nil
+}
+
+// Check reads the files that cfg, which must be valid, names, and says what is wrong
+// with them.
+func Check(cfg Config, log *slog.Logger) error {
+	if cfg.TLS.Certificate == "" {
+		return nil
+	}
+	_, err := loadCertificates(cfg.TLS, nil, log)
+	return err
 }
 
 // Accept returns the next connection that is ready.
@@ -182,10 +194,10 @@ func (l *Listener) transient(err error) bool {
 // enter notes a connection that is not ready yet, unless its address has too many.
 // Behind a proxy all have one address, so there is no such bound.
 func (l *Listener) enter(nc net.Conn) bool {
-	addr := addrOf(nc.RemoteAddr())
+	from := network(addrOf(nc.RemoteAddr()))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if most := l.opts.PendingPerAddress; most > 0 && len(l.trusted) == 0 && l.perPeer[addr] >= most {
+	if most := l.opts.PendingPerAddress; most > 0 && len(l.trusted) == 0 && l.perPeer[from] >= most {
 		return false
 	}
 	select {
@@ -193,8 +205,8 @@ func (l *Listener) enter(nc net.Conn) bool {
 		return false
 	default:
 	}
-	l.pending[nc] = addr
-	l.perPeer[addr]++
+	l.pending[nc] = from
+	l.perPeer[from]++
 	return true
 }
 
@@ -202,13 +214,13 @@ func (l *Listener) enter(nc net.Conn) bool {
 func (l *Listener) leave(nc net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	addr, ok := l.pending[nc]
+	from, ok := l.pending[nc]
 	if !ok {
 		return
 	}
 	delete(l.pending, nc)
-	if l.perPeer[addr]--; l.perPeer[addr] == 0 {
-		delete(l.perPeer, addr)
+	if l.perPeer[from]--; l.perPeer[from] == 0 {
+		delete(l.perPeer, from)
 	}
 	l.free()
 }
@@ -218,9 +230,20 @@ func addrOf(a net.Addr) netip.Addr {
 	return p.Addr().Unmap()
 }
 
+// network is what counts as one peer: an IPv4 address, or what one subscriber has
+// of IPv6.
+func network(a netip.Addr) netip.Prefix {
+	if a.Is6() {
+		p, _ := a.WithZone("").Prefix(64) // 64 is never too long
+		return p
+	}
+	return netip.PrefixFrom(a, a.BitLen())
+}
+
 // prepare takes a connection through PROXY and TLS and hands it on.
 func (l *Listener) prepare(nc net.Conn) {
-	nc.SetDeadline(time.Now().Add(l.opts.Timeout))
+	until := time.Now().Add(l.opts.Timeout)
+	nc.SetDeadline(until)
 	c, err := l.announced(nc)
 	if err != nil {
 		l.refusedProxy.Add(1)
@@ -235,7 +258,7 @@ func (l *Listener) prepare(nc net.Conn) {
 		}
 	}
 	if l.upgrade != nil { // it is ready when it is upgraded
-		l.upgrade.take(&pendingConn{Conn: c, leave: func() { l.leave(nc) }})
+		l.upgrade.take(&pendingConn{Conn: c, until: until, leave: func() { l.leave(nc) }})
 		return
 	}
 	nc.SetDeadline(time.Time{})
@@ -264,7 +287,7 @@ type Conn struct {
 	remote net.Addr
 	secure bool
 	chain  []*x509.Certificate
-	early  *bufio.Reader // bytes that were read already; nil: none are left
+	early  []byte // bytes that were read already
 }
 
 // RemoteAddr is the client's address, also behind a proxy.
@@ -278,14 +301,14 @@ func (c *Conn) Certificates() []*x509.Certificate { return c.chain }
 
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
-	if c.early == nil {
+	if len(c.early) == 0 {
 		return c.Conn.Read(b)
 	}
-	n, err := c.early.Read(b)
-	if c.early.Buffered() == 0 {
+	n := copy(b, c.early)
+	if c.early = c.early[n:]; len(c.early) == 0 {
 		c.early = nil
 	}
-	return n, err
+	return n, nil
 }
 
 // CloseWrite tells the peer that nothing more comes.
@@ -296,8 +319,8 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// maxProxyHeader bounds an announcement: version 2 has at most 16 bytes and 64 KiB,
-// of which addresses and the usual fields need a fraction.
+// maxProxyHeader bounds an announcement. Version 2 could have 64 KiB, of which
+// addresses and the usual fields need a fraction.
 const maxProxyHeader = 4 << 10
 
 // announced reads the announcement of a trusted proxy.
@@ -316,30 +339,27 @@ func (l *Listener) announced(nc net.Conn) (*Conn, error) {
 		}
 		return c, nil // an announcement of a stranger is no MQTT, which ends it
 	}
-	c.early = bufio.NewReaderSize(nc, maxProxyHeader)
-	header, err := proxyproto.Read(c.early)
+	in := bufio.NewReaderSize(nc, maxProxyHeader)
+	header, err := proxyproto.Read(in)
 	switch {
 	case errors.Is(err, proxyproto.ErrNoProxyProtocol) && !l.cfg.Proxy.Required:
 	case err != nil:
 		return nil, fmt.Errorf("reading the announcement: %w", err)
-	case header.Command.IsLocal(): // the proxy's own, such as a health check
-	case header.SourceAddr == nil:
+	case header.Command.IsLocal() && header.Version == 2: // the proxy's own, such as a health check
+	case header.SourceAddr == nil: // a client's all the same, who must not pass for the proxy
 		return nil, errors.New("the announcement names no address")
 	default:
 		c.remote = header.SourceAddr
 	}
-	if c.early.Buffered() == 0 {
-		c.early = nil
-	}
+	rest, _ := in.Peek(in.Buffered()) // what is there can be had
+	c.early = bytes.Clone(rest)
 	return c, nil
 }
 
 // encrypted does the TLS handshake.
 func (l *Listener) encrypted(c *Conn) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), l.opts.Timeout)
-	defer cancel()
-	t := tls.Server(c, l.certs.config())
-	if err := t.HandshakeContext(ctx); err != nil {
+	t := tls.Server(c, l.certs.now().config)
+	if err := t.Handshake(); err != nil {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	out := &Conn{Conn: t, remote: c.remote, secure: true}
@@ -369,7 +389,7 @@ func (l *Listener) Metrics() []stage.Metric {
 	}
 	if l.certs != nil {
 		m = append(m, stage.Metric{Name: "tributary_transport_certificate_expiry_seconds", Help: "When the server's certificate expires, in seconds since 1970.",
-			Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(l.certs.expires().Unix())})
+			Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(l.certs.now().expires.Unix())})
 	}
 	return m
 }

@@ -80,8 +80,22 @@ func (u *upgrader) close() {
 // pendingConn is a connection that is not ready until it is upgraded or closed.
 type pendingConn struct {
 	net.Conn
+	until time.Time // when it must be; whatever the HTTP server thinks
 	leave func()
 	once  sync.Once
+}
+
+func (c *pendingConn) SetDeadline(t time.Time) error     { return c.Conn.SetDeadline(c.within(t)) }
+func (c *pendingConn) SetReadDeadline(t time.Time) error { return c.Conn.SetReadDeadline(c.within(t)) }
+func (c *pendingConn) SetWriteDeadline(t time.Time) error {
+	return c.Conn.SetWriteDeadline(c.within(t))
+}
+
+func (c *pendingConn) within(t time.Time) time.Time {
+	if t.IsZero() || t.After(c.until) {
+		return c.until
+	}
+	return t
 }
 
 func (c *pendingConn) Close() error {
@@ -114,11 +128,12 @@ func (u *upgrader) serve(w http.ResponseWriter, r *http.Request) {
 		nc.Close()
 		return
 	}
-	nc.SetDeadline(time.Time{})
+	c := pending.Conn.(*Conn)
+	c.SetDeadline(time.Time{})
 	pending.once.Do(pending.leave)
-	early := make([]byte, buffered.Reader.Buffered())
-	buffered.Reader.Read(early) // from its buffer, so whole and without an error
-	u.l.deliver(newWebSocket(pending.Conn.(*Conn), early))
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered()) // of a client that talked before it was answered
+	c.early = slices.Concat(early, c.early)
+	u.l.deliver(&socket{Conn: c})
 }
 
 // improper says why a request is no upgrade to MQTT.

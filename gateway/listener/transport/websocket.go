@@ -45,34 +45,6 @@ const (
 	statusUnsupported = 1003
 )
 
-func newWebSocket(c *Conn, early []byte) net.Conn {
-	w := &socket{Conn: c}
-	if len(early) > len(w.buf) { // a client that talked before it was answered
-		w.Conn = &Conn{Conn: &prefixed{Conn: c, early: early}, remote: c.remote, secure: c.secure, chain: c.chain}
-		return w
-	}
-	w.to = copy(w.buf[:], early)
-	return w
-}
-
-// prefixed is a connection of which some bytes were read already.
-type prefixed struct {
-	net.Conn
-	early []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.early) == 0 {
-		return p.Conn.Read(b)
-	}
-	n := copy(b, p.early)
-	p.early = p.early[n:]
-	return n, nil
-}
-
-// CloseWrite implements the half close of the connection below.
-func (p *prefixed) CloseWrite() error { return p.Conn.(interface{ CloseWrite() error }).CloseWrite() }
-
 // Read returns bytes of binary messages. io.EOF is the peer's close frame.
 func (w *socket) Read(b []byte) (int, error) {
 	if len(b) == 0 {
@@ -238,7 +210,7 @@ func (w *socket) control(op byte, h []byte, n, length int) error {
 	w.from += n + length
 	switch op {
 	case opPing:
-		return w.send(opPong, payload)
+		return w.pong(payload)
 	case opPong:
 		return nil
 	case opClose:
@@ -249,17 +221,42 @@ func (w *socket) control(op byte, h []byte, n, length int) error {
 	return statusError{statusProtocol, fmt.Sprintf("the opcode %d is unknown", op)}
 }
 
+// pongTime bounds how long a client that pings may leave the answer unread.
+const pongTime = 5 * time.Second
+
+// pong answers a ping. The deadline is its own, for that of the last write may be
+// long over; a write that begins at the same time gets it, too. What fails is not
+// the deadline of a read, so it must not look like that.
+func (w *socket) pong(payload []byte) error {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	if w.ended {
+		return nil
+	}
+	w.Conn.SetWriteDeadline(time.Now().Add(pongTime))
+	if err := w.writeFrame(opPong, payload); err != nil {
+		w.broken = fmt.Errorf("answering a ping of WebSocket: %v", err)
+	}
+	return w.broken
+}
+
 // Write sends a binary message.
 func (w *socket) Write(b []byte) (int, error) {
-	if err := w.send(opBinary, b); err != nil {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	if w.ended {
+		return 0, net.ErrClosed
+	}
+	if err := w.writeFrame(opBinary, b); err != nil {
 		return 0, err
 	}
 	return len(b), nil
 }
 
-// send writes one frame. A frame that could not be written whole leaves the
-// connection unusable, as it is with any stream.
-func (w *socket) send(op byte, payload []byte) error {
+// writeFrame writes one frame in one go: one segment, one TLS record where it fits.
+// One that could not be written whole leaves the connection unusable, as it is with
+// any stream. The caller holds writing.
+func (w *socket) writeFrame(op byte, payload []byte) error {
 	header := make([]byte, 0, 10)
 	header = append(header, bitFin|op)
 	switch n := len(payload); {
@@ -270,17 +267,6 @@ func (w *socket) send(op byte, payload []byte) error {
 	default:
 		header = binary.BigEndian.AppendUint64(append(header, 127), uint64(n))
 	}
-	w.writing.Lock()
-	defer w.writing.Unlock()
-	if w.ended {
-		return net.ErrClosed
-	}
-	w.ended = op == opClose
-	return w.writeAll(header, payload)
-}
-
-// writeAll writes a frame in one go: one segment, one TLS record where it fits.
-func (w *socket) writeAll(header, payload []byte) error {
 	if tcp, plain := w.Conn.Conn.(*net.TCPConn); plain {
 		parts := net.Buffers{header, payload}
 		_, err := parts.WriteTo(tcp)
@@ -298,12 +284,19 @@ func (w *socket) writeAll(header, payload []byte) error {
 }
 
 // closeTime bounds how long a close frame may take on a connection that is full.
-const closeTime = time.Second
+const closeTime = 100 * time.Millisecond
 
-// close sends a close frame, once.
+// close sends a close frame, once, unless a write hangs that nothing can follow.
 func (w *socket) close(status uint16) {
-	w.Conn.SetWriteDeadline(time.Now().Add(closeTime)) // also ends a write that hangs
-	w.send(opClose, binary.BigEndian.AppendUint16(nil, status))
+	if !w.writing.TryLock() {
+		return
+	}
+	defer w.writing.Unlock()
+	if !w.ended {
+		w.ended = true
+		w.Conn.SetWriteDeadline(time.Now().Add(closeTime))
+		w.writeFrame(opClose, binary.BigEndian.AppendUint16(nil, status))
+	}
 }
 
 // CloseWrite tells the peer that nothing more comes.
