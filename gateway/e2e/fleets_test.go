@@ -59,7 +59,11 @@ auth = ["apikey", "password"]
 // rest is a request to the REST interface with the back end's credentials, or
 // others, or none ("-").
 func (g *gateway) rest(method, path string, body []byte, credentials ...string) (status int, answer []byte, err error) {
-	req, err := http.NewRequest(method, "http://"+g.out.address("http.rest")+path, bytes.NewReader(body))
+	return rest(g.out.address("http.rest"), method, path, body, credentials...)
+}
+
+func rest(address, method, path string, body []byte, credentials ...string) (status int, answer []byte, err error) {
+	req, err := http.NewRequest(method, "http://"+address+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}

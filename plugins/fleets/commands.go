@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"time"
 
 	sdk "tributary.io/sdk-plugin"
@@ -140,6 +141,9 @@ func commandResponse(r *call, thing, id string) error {
 	if result.Exists() && result.Kind() != sdk.Object {
 		return sdk.Permanent("result must be an object")
 	}
+	if x.answeredSo(status, result) {
+		return nil // the device says again what got no PUBACK
+	}
 	x.updated = r.Now.UnixMilli()
 	if x.status != statusSent {
 		var w sdk.Writer
@@ -152,6 +156,16 @@ func commandResponse(r *call, thing, id string) error {
 	x.store(r)
 	r.Do(&event.CancelTimer{Key: executionKey(id)})
 	return nil
+}
+
+// answeredSo says whether the device gave this answer before, as the answer or a
+// late one. TIMED_OUT and CANCELED can also have come without it.
+func (x *execution) answeredSo(status string, result sdk.Value) bool {
+	if status == x.status && status != statusTimedOut && status != statusCanceled {
+		return bytes.Equal(x.result.Raw(), result.Raw())
+	}
+	late, _ := x.late.Get("status").String()
+	return status == late && bytes.Equal(x.late.Get("result").Raw(), result.Raw())
 }
 
 // commandDue ends an execution that nobody answered.

@@ -313,9 +313,11 @@ func TestCommandModel(t *testing.T) {
 				id := known(t)
 				status := rapid.SampledFrom([]string{statusSucceeded, statusFailed, statusRejected, statusTimedOut, statusCanceled}).Draw(t, "status")
 				w.publish("t1", commands+"t1/executions/"+id+"/response", map[string]any{"status": status})
-				if x := all[id]; x.status == statusSent {
+				switch x := all[id]; {
+				case x.status == statusSent:
 					x.status = status
-				} else {
+				case x.status == status && status != statusTimedOut && status != statusCanceled: // the same again
+				default:
 					x.late = status
 				}
 			},
