@@ -145,7 +145,7 @@ func (nobody) Device(string, string) (bool, bool)                          { ret
 func (nobody) Trusts(string, string, string) bool                          { return false }
 func (nobody) Gateways(string, string) []string                            { return nil }
 func (nobody) Reach(string, string) stage.Delivery                         { return stage.NoDevice }
-func (nobody) Prepare(string, *event.Publish, *store.Batch) stage.Prepared { panic("no") }
+func (nobody) Prepare(string, string, *event.Publish, *store.Batch) stage.Prepared { panic("no") }
 
 // answer waits for the next answer.
 func (g *gateway) answer() event.Inbound {

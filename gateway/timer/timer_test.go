@@ -128,7 +128,7 @@ func (nobody) Device(string, string) (bool, bool)                          { ret
 func (nobody) Trusts(string, string, string) bool                          { return false }
 func (nobody) Gateways(string, string) []string                            { return nil }
 func (nobody) Reach(string, string) stage.Delivery                         { return stage.NoDevice }
-func (nobody) Prepare(string, *event.Publish, *store.Batch) stage.Prepared { panic("no") }
+func (nobody) Prepare(string, string, *event.Publish, *store.Batch) stage.Prepared { panic("no") }
 
 // do publishes commands about timers and waits until they are durable.
 func (g *gateway) do(device, commands string) stage.Outcome {
