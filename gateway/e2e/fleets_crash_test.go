@@ -316,7 +316,7 @@ func TestFleetsOverKills(t *testing.T) {
 		}
 	}
 	if status := g.stop(); status != 0 {
-		t.Errorf("exit status %d", status)
+		t.Errorf("exit status %d\n%s", status, g.out.tail())
 	}
 	if q := g.stored(store.Quarantine("fleet")); len(q) > 0 {
 		t.Errorf("%d events are in quarantine: %s", len(q), q[0].Data)

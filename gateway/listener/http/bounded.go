@@ -2,6 +2,7 @@ package http
 
 import (
 	"net"
+	"net/http"
 	"sync"
 )
 
@@ -33,4 +34,37 @@ func (c *slot) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() { <-c.free })
 	return err
+}
+
+// silent are the connections on which nothing came yet. net/http waits 5 s for those
+// when it shuts down.
+type silent struct {
+	mu    sync.Mutex
+	list  map[net.Conn]struct{}
+	ended bool // the next ones are closed at once
+}
+
+func (s *silent) connection(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(s.list, c)
+	case s.ended:
+		c.Close()
+	default:
+		if s.list == nil {
+			s.list = map[net.Conn]struct{}{}
+		}
+		s.list[c] = struct{}{}
+	}
+}
+
+func (s *silent) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for c := range s.list {
+		c.Close()
+	}
 }

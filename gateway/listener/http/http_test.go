@@ -382,3 +382,27 @@ func TestMetricsCount(t *testing.T) {
 		}
 	}
 }
+
+// A connection on which nothing came does not keep the listener from closing.
+func TestShutdownOfSilentConnections(t *testing.T) {
+	s, addr := start(t, users(), fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }), nil)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for end := time.Now().Add(patience); s.stats.open.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the connection was not accepted")
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // net/http alone takes 5 s
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("reading: %v", err)
+	}
+}

@@ -63,6 +63,7 @@ type Server struct {
 	http   *http.Server
 	slots  chan struct{} // one for each request that is handled
 	stats  stats
+	silent silent
 }
 
 // New returns a listener that serves nothing yet. name is how credentials name
@@ -81,7 +82,10 @@ func New(name string, cfg Config, auth Authenticator, router Router, log *slog.L
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c.(*slot).Conn)
 		},
-		ConnState: s.stats.connection,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			s.stats.connection(c, state)
+			s.silent.connection(c, state)
+		},
 		// A plugin answers "*" no better than the server does.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -107,6 +111,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // Shutdown lets the requests that run be answered and closes. When ctx ends first
 // the rest is closed at once and ctx's error returned.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.silent.end()
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
 		return fmt.Errorf("closing HTTP connections: %w", err)
