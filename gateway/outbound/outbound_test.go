@@ -141,10 +141,10 @@ func (g *gateway) Limits() plugin.Limits { return plugin.Limits{} }
 
 type nobody struct{}
 
-func (nobody) Device(string, string) (bool, bool)                          { return true, false }
-func (nobody) Trusts(string, string, string) bool                          { return false }
-func (nobody) Gateways(string, string) []string                            { return nil }
-func (nobody) Reach(string, string) stage.Delivery                         { return stage.NoDevice }
+func (nobody) Device(string, string) (bool, bool)                                  { return true, false }
+func (nobody) Trusts(string, string, string) bool                                  { return false }
+func (nobody) Gateways(string, string) []string                                    { return nil }
+func (nobody) Reach(string, string) stage.Delivery                                 { return stage.NoDevice }
 func (nobody) Prepare(string, string, *event.Publish, *store.Batch) stage.Prepared { panic("no") }
 
 // answer waits for the next answer.
