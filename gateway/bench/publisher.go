@@ -28,6 +28,7 @@ type publisher struct {
 	sent  []time.Time // by packet identifier; zero: not in use
 
 	scratch []byte
+	in      packet.Publish
 	latency histogram
 	refused map[byte]int
 	ended   time.Time // when the last message was sent
@@ -207,6 +208,24 @@ func (p *publisher) handle(first byte, body []byte, now time.Time) error {
 			p.count(&ack, now)
 		}
 		p.release(ack.ID)
+		return nil
+	case packet.PUBLISH: // what it published is answered
+		if err := packet.DecodePublish(p.version, first, body, &p.in); err != nil {
+			return err
+		}
+		switch p.in.QoS {
+		case 1:
+			p.out = (&packet.Ack{Type: packet.PUBACK, ID: p.in.ID}).Append(p.out, p.version)
+		case 2:
+			p.out = (&packet.Ack{Type: packet.PUBREC, ID: p.in.ID}).Append(p.out, p.version)
+		}
+		return nil
+	case packet.PUBREL:
+		var ack packet.Ack
+		if err := packet.DecodeAck(p.version, first, body, &ack); err != nil {
+			return err
+		}
+		p.out = (&packet.Ack{Type: packet.PUBCOMP, ID: ack.ID}).Append(p.out, p.version)
 		return nil
 	case packet.DISCONNECT:
 		return p.refuse(first, body)
