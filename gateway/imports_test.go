@@ -69,7 +69,7 @@ func rules() map[string]rule {
 
 // testModules may be imported by any test, beside what its package may import.
 const testModules = "github.com/google/go-cmp pgregory.net/rapid github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang github.com/cloudevents/sdk-go " +
-	"google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync github.com/santhosh-tekuri/jsonschema github.com/go-jose/go-jose github.com/xdg-go/scram"
+	"github.com/coder/websocket google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync github.com/santhosh-tekuri/jsonschema github.com/go-jose/go-jose github.com/xdg-go/scram"
 
 // goFile is one parsed file of the module.
 type goFile struct {

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -28,13 +29,23 @@ type certificates struct {
 type tlsState struct {
 	config  *tls.Config
 	expires time.Time
-	seen    [3]fileState
+	of      *content
 }
 
-// fileState tells whether a file changed.
-type fileState struct {
-	modified time.Time
-	size     int64
+// content is the files: certificate, key and authorities. What cannot be read is
+// its error instead, so that a change of it is one, too.
+type content [3]struct {
+	text []byte
+	err  string
+}
+
+func (c *content) equal(other *content) bool {
+	for i := range c {
+		if !bytes.Equal(c[i].text, other[i].text) || c[i].err != other[i].err {
+			return false
+		}
+	}
+	return true
 }
 
 // lookEvery is how often files are looked at, at most; it happens with handshakes,
@@ -43,7 +54,7 @@ const lookEvery = time.Second
 
 func loadCertificates(cfg TLS, alpn []string, log *slog.Logger) (*certificates, error) {
 	c := &certificates{cfg: cfg, alpn: alpn, log: log}
-	s, err := c.load()
+	s, err := c.make(c.read())
 	if err != nil {
 		return nil, err
 	}
@@ -62,18 +73,18 @@ func (c *certificates) now() *tlsState {
 	return c.current.Load()
 }
 
-// reload reads the files again where one has changed. What cannot be used leaves
+// reload makes a new state where a file has changed. What cannot be used leaves
 // the former certificate in force: better an old one than none.
 func (c *certificates) reload() {
-	old := c.current.Load()
-	if c.states() == old.seen {
+	old, files := c.current.Load(), c.read()
+	if files.equal(old.of) {
 		return
 	}
-	s, err := c.load()
+	s, err := c.make(files)
 	if err != nil {
 		c.log.Error("the changed TLS files cannot be used; the former certificate stays in force", "error", err)
 		failed := *old
-		failed.seen = c.states() // told once, not with every handshake
+		failed.of = files // told once, not with every handshake
 		c.current.Store(&failed)
 		return
 	}
@@ -81,23 +92,33 @@ func (c *certificates) reload() {
 	c.log.Info("TLS certificate reloaded", "file", c.cfg.Certificate, "expires", s.expires)
 }
 
-func (c *certificates) states() (s [3]fileState) {
+func (c *certificates) read() *content {
+	of := new(content)
 	for i, name := range []string{c.cfg.Certificate, c.cfg.Key, c.cfg.ClientCA} {
-		if info, err := os.Stat(name); name != "" && err == nil {
-			s[i] = fileState{info.ModTime(), info.Size()}
+		if name == "" {
+			continue
+		}
+		var err error
+		if of[i].text, err = os.ReadFile(name); err != nil {
+			of[i].err = err.Error()
 		}
 	}
-	return s
+	return of
 }
 
-func (c *certificates) load() (*tlsState, error) {
-	s := &tlsState{seen: c.states()}
-	pair, err := tls.LoadX509KeyPair(c.cfg.Certificate, c.cfg.Key)
+// make makes a TLS configuration of files.
+func (c *certificates) make(of *content) (*tlsState, error) {
+	s := &tlsState{of: of}
+	for i, key := range []string{"tls.certificate", "tls.key", "tls.client_ca"} {
+		if of[i].err != "" {
+			return nil, fmt.Errorf("reading %s: %s", key, of[i].err)
+		}
+	}
+	pair, err := tls.X509KeyPair(of[0].text, of[1].text)
 	if err != nil {
 		return nil, fmt.Errorf("reading tls.certificate %s and tls.key %s: %w", c.cfg.Certificate, c.cfg.Key, err)
 	}
-	leaf := pair.Leaf
-	s.expires = leaf.NotAfter
+	s.expires = pair.Leaf.NotAfter
 	if info, err := os.Stat(c.cfg.Key); err == nil && info.Mode().Perm()&0o077 != 0 {
 		c.log.Warn("others than its owner may read the private key; restrict it with: chmod 600", "file", c.cfg.Key)
 	}
@@ -111,12 +132,8 @@ func (c *certificates) load() (*tlsState, error) {
 	if c.cfg.ClientCertificate == None {
 		return s, nil
 	}
-	text, err := os.ReadFile(c.cfg.ClientCA)
-	if err != nil {
-		return nil, fmt.Errorf("reading tls.client_ca: %w", err)
-	}
 	s.config.ClientCAs = x509.NewCertPool()
-	if !s.config.ClientCAs.AppendCertsFromPEM(text) {
+	if !s.config.ClientCAs.AppendCertsFromPEM(of[2].text) {
 		return nil, errors.New("tls.client_ca " + c.cfg.ClientCA + " has no certificate in PEM")
 	}
 	s.config.ClientAuth = tls.RequireAndVerifyClientCert

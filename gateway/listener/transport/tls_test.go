@@ -134,7 +134,9 @@ func TestCertificatesAreReloaded(t *testing.T) {
 		t.Helper()
 		l.certs.looked.Store(0) // as if a while had passed
 		c := tls.Client(s.dial(), &tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1",
-			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &append(shown, tls.Certificate{})[0], nil }})
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return &append(shown, tls.Certificate{})[0], nil
+			}})
 		return c, works(c)
 	}
 	presented := func() string {
