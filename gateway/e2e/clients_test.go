@@ -88,6 +88,11 @@ func (g *gateway) paho(id string) *pahoClient {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	return g.pahoOver(nc, id)
+}
+
+func (g *gateway) pahoOver(nc net.Conn, id string) *pahoClient {
+	g.t.Helper()
 	c := &pahoClient{got: make(chan *paho.Publish, 1000)}
 	c.Client = paho.NewClient(paho.ClientConfig{
 		Conn: nc, ClientID: id, PacketTimeout: patience,
@@ -245,14 +250,20 @@ func TestMQTTjs(t *testing.T) {
 	if probe.Run() != nil {
 		without(t, "mqtt.js is not in NODE_PATH or TRIBUTARY_MQTTJS_DIR: npm install --prefix <directory> mqtt")
 	}
-	g := start(t, demo("", ""))
-	_, port, _ := net.SplitHostPort(g.mqtt)
-	for _, version := range []string{"5", "4"} {
-		t.Run("version "+version, func(t *testing.T) {
+	ca := newIssuer(t, "CA")
+	g := start(t, demo("", transports(ca)))
+	for _, x := range []struct{ url, version string }{
+		{"mqtt://" + g.mqtt, "5"}, {"mqtt://" + g.mqtt, "4"},
+		{"ws://" + g.out.address("mqtt.ws") + "/mqtt", "5"}, {"ws://" + g.out.address("mqtt.ws") + "/mqtt", "4"},
+		{"wss://" + g.out.address("mqtt.wss") + "/mqtt", "5"}, {"mqtts://" + g.out.address("mqtt.tls"), "4"},
+	} {
+		scheme, _, _ := strings.Cut(x.url, ":")
+		version := x.version
+		t.Run("version "+version+" "+scheme, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, node, "testdata/mqttjs/path.js", port, version)
-			cmd.Env = env
+			cmd := exec.CommandContext(ctx, node, "testdata/mqttjs/path.js", x.url, version)
+			cmd.Env = append(env, "NODE_EXTRA_CA_CERTS="+filepath.Join(ca.dir, "ca.pem"))
 			complaints := &bytes.Buffer{}
 			cmd.Stderr = complaints
 			out, err := cmd.Output()

@@ -1,13 +1,14 @@
 // The whole path with mqtt.js: a consumer group reads what a device publishes,
 // a command reaches the device, and its publisher learns what became of it.
-// usage: node path.js <port> <protocol version 4 or 5>; prints one JSON line.
+// usage: node path.js <URL> <protocol version 4 or 5>; prints one JSON line.
 const mqtt = require('mqtt');
 
-const [port, version] = process.argv.slice(2).map(Number);
+const url = process.argv[2];
+const version = Number(process.argv[3]);
 
 function connect(clientId, options = {}) {
   return new Promise((resolve, reject) => {
-    const client = mqtt.connect(`mqtt://127.0.0.1:${port}`, { clientId, protocolVersion: version, reconnectPeriod: 0, ...options });
+    const client = mqtt.connect(url, { clientId, protocolVersion: version, reconnectPeriod: 0, ...options });
     client.once('connect', () => resolve(client));
     client.once('error', reject);
   });
