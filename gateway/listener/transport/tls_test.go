@@ -304,6 +304,25 @@ func TestStalledHandshakes(t *testing.T) {
 	}
 }
 
+// A ClientHello is kept until it is whole; a stranger's may not be large.
+func TestLongHandshake(t *testing.T) {
+	cfg, _, _ := secured(t, None)
+	s := serve(t, cfg, Options{})
+	nc := s.dial()
+	record := append([]byte{0x16, 3, 1, 0x10, 0}, make([]byte, 0x1000)...)
+	copy(record[5:], []byte{1, 0, 0xFF, 0xFF}) // a ClientHello of 64 KiB
+	for sent := 0; ; sent += len(record) {
+		if _, err := nc.Write(record); err != nil {
+			break // it was ended
+		}
+		if sent > 64<<20 {
+			t.Fatal("it was never refused")
+		}
+		copy(record[5:], make([]byte, 4))
+	}
+	eventually(t, "the log", func() bool { return strings.Contains(s.log.String(), errTooMuch.Error()) })
+}
+
 func TestTimeout(t *testing.T) {
 	cfg, _, _ := secured(t, None)
 	cfg.WebSocket.Enabled = true

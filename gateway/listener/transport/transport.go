@@ -288,6 +288,7 @@ type Conn struct {
 	secure bool
 	chain  []*x509.Certificate
 	early  []byte // bytes that were read already
+	most   int    // bytes that may yet be read; below zero: any number
 }
 
 // RemoteAddr is the client's address, also behind a proxy.
@@ -301,6 +302,19 @@ func (c *Conn) Certificates() []*x509.Certificate { return c.chain }
 
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
+	if c.most >= 0 {
+		if c.most == 0 {
+			return 0, errTooMuch
+		}
+		b = b[:min(len(b), c.most)]
+		n, err := c.read(b)
+		c.most -= n
+		return n, err
+	}
+	return c.read(b)
+}
+
+func (c *Conn) read(b []byte) (int, error) {
 	if len(c.early) == 0 {
 		return c.Conn.Read(b)
 	}
@@ -325,7 +339,7 @@ const maxProxyHeader = 4 << 10
 
 // announced reads the announcement of a trusted proxy.
 func (l *Listener) announced(nc net.Conn) (*Conn, error) {
-	c := &Conn{Conn: nc, remote: nc.RemoteAddr()}
+	c := &Conn{Conn: nc, remote: nc.RemoteAddr(), most: -1}
 	if len(l.trusted) == 0 {
 		return c, nil
 	}
@@ -356,13 +370,27 @@ func (l *Listener) announced(nc net.Conn) (*Conn, error) {
 	return c, nil
 }
 
+// What a client may send until its handshake is done: crypto/tls would keep 64 KiB
+// of a ClientHello, and 256 KiB of certificates, for each of many strangers.
+const (
+	maxHandshake                = 16 << 10
+	maxHandshakeWithCertificate = 64 << 10
+)
+
+var errTooMuch = errors.New("the TLS handshake of the client is too long")
+
 // encrypted does the TLS handshake.
 func (l *Listener) encrypted(c *Conn) (*Conn, error) {
+	c.most = maxHandshake
+	if l.cfg.TLS.ClientCertificate != None {
+		c.most = maxHandshakeWithCertificate
+	}
 	t := tls.Server(c, l.certs.now().config)
 	if err := t.Handshake(); err != nil {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
-	out := &Conn{Conn: t, remote: c.remote, secure: true}
+	c.most = -1
+	out := &Conn{Conn: t, remote: c.remote, secure: true, most: -1}
 	if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 {
 		out.chain = chains[0]
 	}

@@ -139,7 +139,7 @@ func TestFrames(t *testing.T) {
 		for _, size := range []int{1, 2, 3, 7, 1 << 20} {
 			for _, pauses := range []bool{false, true} {
 				in := &played{pieces: slices.Collect(slices.Chunk([]byte(tt.in), size)), pauses: pauses}
-				w := &socket{Conn: &Conn{Conn: in}}
+				w := &socket{Conn: &Conn{most: -1, Conn: in}}
 				data, err := everything(w, 1+size%50)
 				if string(data) != tt.data || !strings.Contains(err.Error(), tt.err) || tt.err == "EOF" && err != io.EOF {
 					t.Errorf("%s, in pieces of %d: %q, %v", tt.name, size, data, err)
@@ -159,7 +159,7 @@ func TestFrames(t *testing.T) {
 // ping's.
 func TestPongAfterADeadline(t *testing.T) {
 	in := &played{pieces: [][]byte{[]byte(frame(0x89, "x") + frame(0x82, "a"))}, deadline: time.Unix(1, 0)}
-	w := &socket{Conn: &Conn{Conn: in}}
+	w := &socket{Conn: &Conn{most: -1, Conn: in}}
 	if data, err := everything(w, 10); string(data) != "a" || err != io.EOF || in.wrote.String() != "\x8A\x01x" {
 		t.Errorf("%q, %v, %q", data, err, in.wrote.String())
 	}
@@ -170,7 +170,7 @@ func TestPongAfterADeadline(t *testing.T) {
 func TestPongThatHangs(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
-	w := &socket{Conn: &Conn{Conn: &hurried{ours}}}
+	w := &socket{Conn: &Conn{most: -1, Conn: &hurried{ours}}}
 	go theirs.Write([]byte(frame(0x89, "x")))
 	if _, err := w.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("%v", err)
@@ -187,7 +187,7 @@ func (h *hurried) SetWriteDeadline(time.Time) error {
 func TestWrites(t *testing.T) {
 	for _, size := range []int{0, 1, 125, 126, 0xFFFF, 0x10000, 100_000} {
 		in := &played{}
-		w := &socket{Conn: &Conn{Conn: in}}
+		w := &socket{Conn: &Conn{most: -1, Conn: in}}
 		payload := strings.Repeat("z", size)
 		if n, err := w.Write([]byte(payload)); n != size || err != nil {
 			t.Errorf("%d, %v", n, err)
@@ -214,7 +214,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte("\x82\xFF\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x00\x00\x00\x00abc"), uint64(3))
 	f.Fuzz(func(t *testing.T, in []byte, seed uint64) {
 		whole := &played{pieces: [][]byte{bytes.Clone(in)}}
-		data, err := everything(&socket{Conn: &Conn{Conn: whole}}, 4096)
+		data, err := everything(&socket{Conn: &Conn{most: -1, Conn: whole}}, 4096)
 		if len(data) > len(in) || whole.wrote.Len() > len(in)+4 {
 			t.Fatalf("%d bytes became %d, and an answer of %d", len(in), len(data), whole.wrote.Len())
 		}
@@ -224,7 +224,7 @@ func FuzzFrames(f *testing.F) {
 			n := 1 + r.IntN(len(rest))
 			cut.pieces, rest = append(cut.pieces, rest[:n]), rest[n:]
 		}
-		again, err2 := everything(&socket{Conn: &Conn{Conn: cut}}, 1+r.IntN(300))
+		again, err2 := everything(&socket{Conn: &Conn{most: -1, Conn: cut}}, 1+r.IntN(300))
 		if !bytes.Equal(data, again) || err.Error() != err2.Error() || !bytes.Equal(whole.wrote.Bytes(), cut.wrote.Bytes()) {
 			t.Fatalf("whole: %q, %v, %x\nin pieces: %q, %v, %x", data, err, whole.wrote.Bytes(), again, err2, cut.wrote.Bytes())
 		}
