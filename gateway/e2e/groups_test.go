@@ -251,11 +251,6 @@ func TestResume(t *testing.T) {
 
 			clean = g.member("c", "app/demo", 100)
 			kept = persistent()
-			if c.name != "running" { // sessions live in memory, positions on disk
-				if code := kept.subscribe("app/demo"); code != 1 {
-					t.Fatalf("SUBACK %#x", code)
-				}
-			}
 			group = g.member("g", "$share/g/app/demo", 100, "stream-offset", "first") // for new groups only
 			resuming = g.member("r", "app/demo", 100, "stream-offset", "resume")
 			for n := 10; n < 20; n++ {
