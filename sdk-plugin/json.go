@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 	"unsafe"
 
+	"tributary.io/sdk-plugin/event/wire"
 	"tributary.io/sdk-plugin/jsonindex"
 )
 
@@ -102,13 +103,61 @@ func (v Value) Fields() iter.Seq2[string, Value] {
 		if v.Kind() != Object {
 			return
 		}
-		nodes, end := v.doc.nodes, v.node().Next
-		for key := v.at + 1; key < end; key = nodes[key+1].Next {
-			if !yield(unquote(v.doc.inside(&nodes[key])), Value{v.doc, key + 1}) {
+		for m := v.First(); m.Ok(); m = m.Next() {
+			if !yield(m.Name(), m.Value()) {
 				return
 			}
 		}
 	}
+}
+
+// Member is one member of an object, and the way to those behind it:
+//
+//	for m := v.First(); m.Ok(); m = m.Next() {
+//
+// It is what Fields does, for where it has to be cheap: members are met without
+// looking at their names.
+type Member struct {
+	doc      *document
+	key, end uint32
+}
+
+// First is the first member of an object. Of any other value there is none.
+func (v Value) First() Member {
+	if v.Kind() != Object {
+		return Member{}
+	}
+	return Member{v.doc, v.at + 1, v.node().Next}
+}
+
+// Ok says that there is such a member.
+func (m Member) Ok() bool { return m.key < m.end }
+
+// Next is the member behind it.
+func (m Member) Next() Member {
+	m.key = m.doc.nodes[m.key+1].Next
+	return m
+}
+
+// Name is its name.
+func (m Member) Name() string {
+	k := &m.doc.nodes[m.key]
+	if k.Next == 0 {
+		return view(m.doc.inside(k))
+	}
+	return unquote(m.doc.inside(k))
+}
+
+// Value is its value.
+func (m Member) Value() Value { return Value{m.doc, m.key + 1} }
+
+// SameName says whether two members have the same name.
+func (m Member) SameName(other Member) bool {
+	a, b := &m.doc.nodes[m.key], &other.doc.nodes[other.key]
+	if a.Next|b.Next != 0 {
+		return m.Name() == other.Name()
+	}
+	return a.End-a.Start == b.End-b.Start && wire.EqualShort(unsafe.Pointer(&m.doc.text[a.Start]), unsafe.Pointer(&other.doc.text[b.Start]), int(a.End-a.Start))
 }
 
 // Elements ranges over the elements of an array. Of any other value there are none.

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -62,6 +63,22 @@ func (w *Writer) Key(name string) *Writer {
 	w.comma()
 	w.more = false
 	w.buf = append(appendQuoted(w.buf, name), ':')
+	return w
+}
+
+// KeyOf writes the name of a member that was read; its value comes next.
+func (w *Writer) KeyOf(m Member) *Writer {
+	w.comma()
+	w.more = false
+	k := &m.doc.nodes[m.key]
+	w.buf = append(wire.AppendShort(w.buf, view(m.doc.text[k.Start:k.End])), ':')
+	return w
+}
+
+// Grow makes room for n more bytes, which spares a document of known size the
+// copies of growing.
+func (w *Writer) Grow(n int) *Writer {
+	w.buf = slices.Grow(w.buf, n)
 	return w
 }
 

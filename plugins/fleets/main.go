@@ -115,10 +115,11 @@ func subscribe(r *call) error {
 
 // subscribed notes what a device wants to hear, where making it costs something.
 func subscribed(r *call, filter string) error {
-	if event.MatchTopic(filter, "shadow/update/documents") {
-		if _, ok := r.State(documentsKey(r.Event.Device)); !ok {
-			r.Put(documentsKey(r.Event.Device), []byte("1"), 0)
-		}
+	thing := r.Event.Device
+	if s, _ := load(r, thing); event.MatchTopic(filter, "shadow/update/documents") && !s.documents {
+		var w sdk.Writer
+		w.Object().Key("version").Int(s.version).Field("reported", s.reported).Field("desired", s.desired).Field("times", s.times)
+		r.Put(shadowKey(thing), w.Key("documents").Bool(true).End().Bytes(), 0)
 	}
 	return nil
 }

@@ -151,7 +151,6 @@ func removeThing(r *call, t *thing) error {
 	r.Delete(idKey(t.id))
 	r.Delete(clientKey(t.client))
 	r.Delete(shadowKey(t.name))
-	r.Delete(documentsKey(t.name))
 	if t.group != "" {
 		r.Delete(memberKey(t.group, t.name))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"strconv"
 
 	sdk "tributary.io/sdk-plugin"
 )
@@ -9,44 +10,72 @@ import (
 // The rules of a shadow document: objects are merged, null removes a member,
 // arrays are taken whole.
 
-// merge writes what patch makes of base, both objects; a missing base is empty.
+// merge writes what patch makes of base, both objects; a missing base is empty. No
+// name comes twice in an object of patch.
 func merge(w *sdk.Writer, base, patch sdk.Value) {
 	w.Object()
-	for name, old := range base.Fields() {
-		value := patch.Get(name)
-		switch {
-		case !value.Exists():
-			w.Key(name).Raw(old.Raw())
-		case value.Kind() == sdk.Null:
-		case value.Kind() == sdk.Object && old.Kind() == sdk.Object:
-			merge(w.Key(name), old, value)
-		default:
-			strip(w.Key(name), value)
+	if aligned(base, patch) {
+		for old, m := base.First(), patch.First(); m.Ok(); old, m = old.Next(), m.Next() {
+			mergeMember(w, old, m.Value())
+		}
+		w.End()
+		return
+	}
+	for old := base.First(); old.Ok(); old = old.Next() {
+		if value := patch.Get(old.Name()); value.Exists() {
+			mergeMember(w, old, value)
+		} else {
+			w.KeyOf(old).Raw(old.Value().Raw())
 		}
 	}
-	for name, value := range added(base, patch) {
-		strip(w.Key(name), value)
+	for m := patch.First(); m.Ok(); m = m.Next() {
+		if adds(base, m) {
+			strip(w.KeyOf(m), m.Value())
+		}
 	}
 	w.End()
 }
 
-// added ranges over the members that patch adds to base.
-func added(base, patch sdk.Value) func(yield func(string, sdk.Value) bool) {
-	return func(yield func(string, sdk.Value) bool) {
-		for name, value := range patch.Fields() {
-			if value.Kind() == sdk.Null || base.Get(name).Exists() || !same(value, patch.Get(name)) {
-				continue
-			}
-			if !yield(name, value) {
-				return
-			}
-		}
+// mergeMember writes what a value of the patch makes of a member.
+func mergeMember(w *sdk.Writer, old sdk.Member, value sdk.Value) {
+	switch {
+	case value.Kind() == sdk.Null:
+	case value.Kind() == sdk.Object && old.Value().Kind() == sdk.Object:
+		merge(w.KeyOf(old), old.Value(), value)
+	default:
+		strip(w.KeyOf(old), value)
 	}
 }
 
-// same says that two values are one place of a text; of members with one name the
-// last counts.
-func same(a, b sdk.Value) bool { return &a.Raw()[0] == &b.Raw()[0] }
+// aligned says whether two objects have the same names in the same order, as the
+// reports of most devices have, whose members then need no search.
+func aligned(a, b sdk.Value) bool {
+	x, y := a.First(), b.First()
+	for x.Ok() && y.Ok() && x.SameName(y) {
+		x, y = x.Next(), y.Next()
+	}
+	return !x.Ok() && !y.Ok()
+}
+
+// adds says whether a member of a patch is new to base.
+func adds(base sdk.Value, m sdk.Member) bool {
+	return m.Value().Kind() != sdk.Null && !base.Get(m.Name()).Exists()
+}
+
+// doubled says whether a name comes twice in an object of a value.
+func doubled(v sdk.Value) bool {
+	for m := v.First(); m.Ok(); m = m.Next() {
+		for other := m.Next(); other.Ok(); other = other.Next() {
+			if m.SameName(other) {
+				return true
+			}
+		}
+		if doubled(m.Value()) {
+			return true
+		}
+	}
+	return false
+}
 
 // strip writes a value without the members that are null.
 func strip(w *sdk.Writer, v sdk.Value) {
@@ -55,50 +84,74 @@ func strip(w *sdk.Writer, v sdk.Value) {
 		return
 	}
 	w.Object()
-	for name, member := range v.Fields() {
-		if member.Kind() != sdk.Null && same(member, v.Get(name)) {
-			strip(w.Key(name), member)
+	for m := v.First(); m.Ok(); m = m.Next() {
+		if m.Value().Kind() != sdk.Null {
+			strip(w.KeyOf(m), m.Value())
 		}
 	}
 	w.End()
+}
+
+// leaf is the metadata of a leaf that is set at a time.
+func leaf(now int64) []byte {
+	return append(strconv.AppendInt([]byte(`{"timestamp":`), now, 10), '}')
 }
 
 // mergeTimes writes the metadata of merge(base, patch), whose leaves hold when
-// they were last set; times is that of base.
-func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, now int64) {
+// they were last set; times is that of base, and set that of a leaf set now.
+func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, set []byte) {
 	w.Object()
-	for name, old := range base.Fields() {
-		value := patch.Get(name)
-		switch {
-		case !value.Exists():
-			w.Field(name, times.Get(name))
-		case value.Kind() == sdk.Null:
-		case value.Kind() == sdk.Object && old.Kind() == sdk.Object:
-			mergeTimes(w.Key(name), times.Get(name), old, value, now)
-		default:
-			stamp(w.Key(name), value, now)
+	if aligned(base, patch) {
+		for old, m := base.First(), patch.First(); m.Ok(); old, m = old.Next(), m.Next() {
+			mergeTime(w, times, old, m.Value(), set)
+		}
+		w.End()
+		return
+	}
+	for old := base.First(); old.Ok(); old = old.Next() {
+		if value := patch.Get(old.Name()); value.Exists() {
+			mergeTime(w, times, old, value, set)
+		} else if time := times.Get(old.Name()); time.Exists() {
+			w.KeyOf(old).Raw(time.Raw())
 		}
 	}
-	for name, value := range added(base, patch) {
-		stamp(w.Key(name), value, now)
+	for m := patch.First(); m.Ok(); m = m.Next() {
+		if adds(base, m) {
+			stamp(w.KeyOf(m), m.Value(), set)
+		}
 	}
 	w.End()
 }
 
+// mergeTime is mergeMember for metadata.
+func mergeTime(w *sdk.Writer, times sdk.Value, old sdk.Member, value sdk.Value, set []byte) {
+	switch {
+	case value.Kind() == sdk.Null:
+	case value.Kind() == sdk.Object && old.Value().Kind() == sdk.Object:
+		mergeTimes(w.KeyOf(old), times.Get(old.Name()), old.Value(), value, set)
+	default:
+		stamp(w.KeyOf(old), value, set)
+	}
+}
+
 // stamp writes the metadata of a value whose leaves are set now.
-func stamp(w *sdk.Writer, v sdk.Value, now int64) {
-	w.Object()
-	leaf := true
-	for name, member := range v.Fields() {
-		if member.Kind() != sdk.Null && same(member, v.Get(name)) {
-			leaf = false
-			stamp(w.Key(name), member, now)
+func stamp(w *sdk.Writer, v sdk.Value, set []byte) {
+	empty := true
+	for m := v.First(); m.Ok(); m = m.Next() {
+		if m.Value().Kind() == sdk.Null {
+			continue
 		}
+		if empty {
+			w.Object()
+			empty = false
+		}
+		stamp(w.KeyOf(m), m.Value(), set)
 	}
-	if leaf {
-		w.Key("timestamp").Int(now)
+	if empty {
+		w.Raw(set)
+	} else {
+		w.End()
 	}
-	w.End()
 }
 
 // differs says whether any leaf of desired is not what reported has in its place.
@@ -106,8 +159,8 @@ func differs(desired, reported sdk.Value) bool {
 	if desired.Kind() != sdk.Object || reported.Exists() && reported.Kind() != sdk.Object {
 		return desired.Exists() && !equal(desired, reported)
 	}
-	for name, value := range desired.Fields() {
-		if differs(value, reported.Get(name)) {
+	for m := desired.First(); m.Ok(); m = m.Next() {
+		if differs(m.Value(), reported.Get(m.Name())) {
 			return true
 		}
 	}
@@ -186,8 +239,8 @@ func depth(v sdk.Value) int {
 	deepest := 0
 	switch v.Kind() {
 	case sdk.Object:
-		for _, member := range v.Fields() {
-			deepest = max(deepest, depth(member))
+		for m := v.First(); m.Ok(); m = m.Next() {
+			deepest = max(deepest, depth(m.Value()))
 		}
 	case sdk.Array:
 		for member := range v.Elements() {

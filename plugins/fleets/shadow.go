@@ -8,20 +8,18 @@ import (
 
 // A shadow is one key of the state:
 //
-//	{"version":4,"reported":{…},"desired":{…},"times":{"reported":{…},"desired":{…}}}
+//	{"version":4,"reported":{…},"desired":{…},"times":{"reported":{…},"desired":{…}},"documents":true}
 //
-// A deleted one keeps its version and has no other member.
+// A deleted one keeps its version. documents is there when the thing's device has
+// subscribed to shadow/update/documents, which no other device pays for.
 type shadow struct {
 	version           int64
+	documents         bool // its device has subscribed to shadow/update/documents
 	reported, desired sdk.Value
 	times             sdk.Value
 }
 
 func shadowKey(thing string) string { return "shadow/" + thing }
-
-// documentsKey is there when the thing's device has subscribed to
-// shadow/update/documents, which no other device pays for.
-func documentsKey(thing string) string { return "documents/" + thing }
 
 const (
 	maxDepth = 6       // levels of reported or desired, its own included
@@ -37,6 +35,7 @@ func load(r *call, thing string) (s shadow, ok bool) {
 	}
 	doc := sdk.ParseJSON(text)
 	s.version, _ = doc.Get("version").Int()
+	s.documents, _ = doc.Get("documents").Bool()
 	s.reported, s.desired, s.times = doc.Get("reported"), doc.Get("desired"), doc.Get("times")
 	return s, s.reported.Exists() || s.desired.Exists()
 }
@@ -127,14 +126,20 @@ func report(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 // change merges a patch into one side of a shadow, stores it and tells the
 // application. It returns the shadow as it is then.
 func change(r *call, thing, side string, patch, version, token sdk.Value) (shadow, *problem) {
-	if depth(patch) > maxDepth {
+	switch {
+	case depth(patch) > maxDepth:
 		return shadow{}, &problem{400, "JSON contains too many levels of nesting; maximum is 6"}
+	case len(patch.Raw()) > 2*maxState:
+		return shadow{}, tooLarge()
+	case doubled(patch):
+		return shadow{}, &problem{400, "Invalid JSON"}
 	}
 	old, _ := load(r, thing)
 	if p := checkVersion(version, old.version); p != nil {
 		return shadow{}, p
 	}
-	now, w := seconds(r), new(sdk.Writer)
+	set, w := leaf(seconds(r)), new(sdk.Writer)
+	w.Grow(4*len(patch.Raw()) + 2*len(old.reported.Raw()) + 2*len(old.desired.Raw()) + len(old.times.Raw()) + 100)
 	w.Object().Key("version").Int(old.version + 1)
 	sides := 0
 	for _, name := range [...]string{"reported", "desired"} {
@@ -147,25 +152,35 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (shado
 		sides += len(w.Bytes()) - from
 	}
 	if sides > maxState {
-		return shadow{}, &problem{413, "The payload exceeds the maximum size allowed: 8 KB of state"}
+		return shadow{}, tooLarge()
 	}
 	w.Key("times").Object()
 	for _, name := range [...]string{"reported", "desired"} {
 		if name == side {
-			mergeTimes(w.Key(name), old.times.Get(name), old.side(name), patch, now)
+			mergeTimes(w.Key(name), old.times.Get(name), old.side(name), patch, set)
 		} else {
 			w.Field(name, old.times.Get(name))
 		}
 	}
-	text := w.End().End().Bytes()
+	if w.End(); old.documents {
+		w.Key("documents").Bool(true)
+	}
+	text := w.End().Bytes()
 	r.Put(shadowKey(thing), text, 0)
-	doc := sdk.ParseJSON(text)
-	s := shadow{version: old.version + 1, reported: doc.Get("reported"), desired: doc.Get("desired"), times: doc.Get("times")}
-	if _, wanted := r.State(documentsKey(thing)); wanted {
+	s := shadow{version: old.version + 1}
+	if side == "desired" || old.desired.Exists() || old.documents { // else nobody asks for more
+		doc := sdk.ParseJSON(text)
+		s.reported, s.desired, s.times = doc.Get("reported"), doc.Get("desired"), doc.Get("times")
+	}
+	if old.documents {
 		sendDocuments(r, thing, &old, &s, token)
 	}
 	announce(r, thing, side, patch, s.version, token)
 	return s, nil
+}
+
+func tooLarge() *problem {
+	return &problem{413, "The payload exceeds the maximum size allowed: 8 KB of state"}
 }
 
 // pending says whether anything desired is not reported yet.
@@ -197,8 +212,8 @@ func checkVersion(wanted sdk.Value, current int64) *problem {
 // the times of its leaves.
 func acceptedUpdate(r *call, s *shadow, side string, patch, token sdk.Value) []byte {
 	var w sdk.Writer
-	w.Object().Key("state").Object().Key(side).Raw(patch.Raw()).End().Key("metadata").Object()
-	stamp(w.Key(side), patch, seconds(r))
+	w.Grow(4*len(patch.Raw()) + 200).Object().Key("state").Object().Key(side).Raw(patch.Raw()).End().Key("metadata").Object()
+	stamp(w.Key(side), patch, leaf(seconds(r)))
 	return w.End().Key("version").Int(s.version).Key("timestamp").Int(seconds(r)).Field("clientToken", token).End().Bytes()
 }
 
@@ -228,7 +243,7 @@ func sendDocuments(r *call, thing string, before, after *shadow, token sdk.Value
 // announce tells the application what changed.
 func announce(r *call, thing, side string, patch sdk.Value, version int64, token sdk.Value) {
 	var w sdk.Writer
-	w.Object().Key("thingName").String(thing).Key("version").Int(version).Key("state").Object().Key(side).Raw(patch.Raw()).End().
+	w.Grow(len(patch.Raw())+200).Object().Key("thingName").String(thing).Key("version").Int(version).Key("state").Object().Key(side).Raw(patch.Raw()).End().
 		Key("timestamp").Int(seconds(r)).Field("clientToken", token).End()
 	emit(r, thing, "shadow.v1", side, w.Bytes())
 }
@@ -259,7 +274,11 @@ func remove(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 	if !ok {
 		return nil, noShadow(thing)
 	}
-	r.Put(shadowKey(thing), []byte(`{"version":`+strconv.FormatInt(s.version, 10)+`}`), 0)
+	kept := `{"version":` + strconv.FormatInt(s.version, 10)
+	if s.documents {
+		kept += `,"documents":true`
+	}
+	r.Put(shadowKey(thing), []byte(kept+"}"), 0)
 	var w sdk.Writer
 	w.Object().Key("thingName").String(thing).Key("version").Int(s.version).Key("deleted").Bool(true).
 		Key("timestamp").Int(seconds(r)).Field("clientToken", token).End()
