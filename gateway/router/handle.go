@@ -153,7 +153,7 @@ func (s *shard) commit(j *job, p *plan) error {
 			out.Delivery = max(out.Delivery, m.Deliver())
 		}
 		if j.in.Event.Type == event.TypeCommand && out.Delivery == stage.NoDevice && !out.Code.Refused() {
-			out.Code, out.Reason = stage.NoMatchingSubscribers, "the device is not connected and has no persistent session"
+			out.Code, out.Reason = stage.NoMatchingSubscribers, "the device is not connected and nothing waits for it"
 		}
 		s.r.finish(j, out)
 	})
