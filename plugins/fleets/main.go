@@ -28,7 +28,7 @@ type call struct {
 	queues map[string]queue
 }
 
-func handle(r *sdk.Request) error { return dispatch(&call{Request: r, queues: map[string]queue{}}) }
+func handle(r *sdk.Request) error { return dispatch(&call{Request: r}) }
 
 func dispatch(r *call) error {
 	switch r.Event.Type {

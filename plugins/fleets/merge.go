@@ -10,6 +10,59 @@ import (
 // The rules of a shadow document: objects are merged, null removes a member,
 // arrays are taken whole.
 
+// shape is what has to be known of a patch before it is merged.
+type shape struct {
+	depth   int  // how deep its objects and arrays nest
+	doubled bool // a name comes twice in an object
+	nulls   bool // a member of an object is null
+}
+
+func shapeOf(v sdk.Value) (s shape) {
+	switch v.Kind() {
+	case sdk.Object:
+		for m := v.First(); m.Ok(); m = m.Next() {
+			for other := m.Next(); other.Ok(); other = other.Next() {
+				s.doubled = s.doubled || m.SameName(other)
+			}
+			value := m.Value()
+			s.nulls = s.nulls || value.Kind() == sdk.Null
+			s.include(value)
+		}
+	case sdk.Array:
+		for member := range v.Elements() {
+			s.include(member)
+		}
+	default:
+		return s
+	}
+	s.depth++
+	return s
+}
+
+// include adds a value within.
+func (s *shape) include(v sdk.Value) {
+	if kind := v.Kind(); kind != sdk.Object && kind != sdk.Array {
+		return
+	}
+	inner := shapeOf(v)
+	s.depth = max(s.depth, inner.depth)
+	s.doubled, s.nulls = s.doubled || inner.doubled, s.nulls || inner.nulls
+}
+
+// replaces says whether a patch without nulls says all of base anew, in the same
+// order, as the reports of most devices do: the result is then the patch itself.
+func replaces(base, patch sdk.Value) bool {
+	if !aligned(base, patch) {
+		return false
+	}
+	for old, m := base.First(), patch.First(); m.Ok(); old, m = old.Next(), m.Next() {
+		if before := old.Value(); before.Kind() == sdk.Object && m.Value().Kind() == sdk.Object && !replaces(before, m.Value()) {
+			return false
+		}
+	}
+	return true
+}
+
 // merge writes what patch makes of base, both objects; a missing base is empty. No
 // name comes twice in an object of patch.
 func merge(w *sdk.Writer, base, patch sdk.Value) {
@@ -60,21 +113,6 @@ func aligned(a, b sdk.Value) bool {
 // adds says whether a member of a patch is new to base.
 func adds(base sdk.Value, m sdk.Member) bool {
 	return m.Value().Kind() != sdk.Null && !base.Get(m.Name()).Exists()
-}
-
-// doubled says whether a name comes twice in an object of a value.
-func doubled(v sdk.Value) bool {
-	for m := v.First(); m.Ok(); m = m.Next() {
-		for other := m.Next(); other.Ok(); other = other.Next() {
-			if m.SameName(other) {
-				return true
-			}
-		}
-		if doubled(m.Value()) {
-			return true
-		}
-	}
-	return false
 }
 
 // strip writes a value without the members that are null.
@@ -132,6 +170,17 @@ func mergeTime(w *sdk.Writer, times sdk.Value, old sdk.Member, value sdk.Value, 
 	default:
 		stamp(w.KeyOf(old), value, set)
 	}
+}
+
+// stampMembers writes the metadata of a patch, all of whose leaves are set now.
+func stampMembers(w *sdk.Writer, patch sdk.Value, set []byte) {
+	w.Object()
+	for m := patch.First(); m.Ok(); m = m.Next() {
+		if m.Value().Kind() != sdk.Null {
+			stamp(w.KeyOf(m), m.Value(), set)
+		}
+	}
+	w.End()
 }
 
 // stamp writes the metadata of a value whose leaves are set now.
@@ -232,22 +281,4 @@ func contains(a, b sdk.Value) bool {
 		}
 	}
 	return true
-}
-
-// depth is how deep the objects and arrays of a value nest.
-func depth(v sdk.Value) int {
-	deepest := 0
-	switch v.Kind() {
-	case sdk.Object:
-		for m := v.First(); m.Ok(); m = m.Next() {
-			deepest = max(deepest, depth(m.Value()))
-		}
-	case sdk.Array:
-		for member := range v.Elements() {
-			deepest = max(deepest, depth(member))
-		}
-	default:
-		return 0
-	}
-	return deepest + 1
 }

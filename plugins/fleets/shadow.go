@@ -17,6 +17,7 @@ type shadow struct {
 	documents         bool // its device has subscribed to shadow/update/documents
 	reported, desired sdk.Value
 	times             sdk.Value
+	stamps            []byte // of a change: the metadata of what was set
 }
 
 func shadowKey(thing string) string { return "shadow/" + thing }
@@ -126,12 +127,14 @@ func report(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 // change merges a patch into one side of a shadow, stores it and tells the
 // application. It returns the shadow as it is then.
 func change(r *call, thing, side string, patch, version, token sdk.Value) (shadow, *problem) {
-	switch {
-	case depth(patch) > maxDepth:
-		return shadow{}, &problem{400, "JSON contains too many levels of nesting; maximum is 6"}
-	case len(patch.Raw()) > 2*maxState:
+	if len(patch.Raw()) > 2*maxState {
 		return shadow{}, tooLarge()
-	case doubled(patch):
+	}
+	looks := shapeOf(patch)
+	switch {
+	case looks.depth > maxDepth:
+		return shadow{}, &problem{400, "JSON contains too many levels of nesting; maximum is 6"}
+	case looks.doubled:
 		return shadow{}, &problem{400, "Invalid JSON"}
 	}
 	old, _ := load(r, thing)
@@ -139,15 +142,21 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (shado
 		return shadow{}, p
 	}
 	set, w := leaf(seconds(r)), new(sdk.Writer)
+	var stamps sdk.Writer
+	stampMembers(stamps.Grow(3*len(patch.Raw())+100), patch, set)
+	whole := !looks.nulls && (!old.side(side).Exists() || replaces(old.side(side), patch))
 	w.Grow(4*len(patch.Raw()) + 2*len(old.reported.Raw()) + 2*len(old.desired.Raw()) + len(old.times.Raw()) + 100)
 	w.Object().Key("version").Int(old.version + 1)
 	sides := 0
 	for _, name := range [...]string{"reported", "desired"} {
 		before, from := old.side(name), len(w.Bytes())
-		if name == side {
-			merge(w.Key(name), before, patch)
-		} else {
+		switch {
+		case name != side:
 			w.Field(name, before)
+		case whole:
+			w.Key(name).Raw(patch.Raw())
+		default:
+			merge(w.Key(name), before, patch)
 		}
 		sides += len(w.Bytes()) - from
 	}
@@ -156,10 +165,13 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (shado
 	}
 	w.Key("times").Object()
 	for _, name := range [...]string{"reported", "desired"} {
-		if name == side {
-			mergeTimes(w.Key(name), old.times.Get(name), old.side(name), patch, set)
-		} else {
+		switch {
+		case name != side:
 			w.Field(name, old.times.Get(name))
+		case whole:
+			w.Key(name).Raw(stamps.Bytes())
+		default:
+			mergeTimes(w.Key(name), old.times.Get(name), old.side(name), patch, set)
 		}
 	}
 	if w.End(); old.documents {
@@ -167,7 +179,7 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (shado
 	}
 	text := w.End().Bytes()
 	r.Put(shadowKey(thing), text, 0)
-	s := shadow{version: old.version + 1}
+	s := shadow{version: old.version + 1, stamps: stamps.Bytes()}
 	if side == "desired" || old.desired.Exists() || old.documents { // else nobody asks for more
 		doc := sdk.ParseJSON(text)
 		s.reported, s.desired, s.times = doc.Get("reported"), doc.Get("desired"), doc.Get("times")
@@ -211,10 +223,22 @@ func checkVersion(wanted sdk.Value, current int64) *problem {
 // acceptedUpdate is the payload of shadow/update/accepted: what was sent, with
 // the times of its leaves.
 func acceptedUpdate(r *call, s *shadow, side string, patch, token sdk.Value) []byte {
-	var w sdk.Writer
-	w.Grow(4*len(patch.Raw()) + 200).Object().Key("state").Object().Key(side).Raw(patch.Raw()).End().Key("metadata").Object()
-	stamp(w.Key(side), patch, leaf(seconds(r)))
-	return w.End().Key("version").Int(s.version).Key("timestamp").Int(seconds(r)).Field("clientToken", token).End().Bytes()
+	b := make([]byte, 0, len(patch.Raw())+len(s.stamps)+len(token.Raw())+120)
+	b = append(append(append(b, `{"state":{"`...), side...), `":`...)
+	b = append(append(b, patch.Raw()...), `},"metadata":{"`...)
+	b = append(append(append(b, side...), `":`...), s.stamps...)
+	return ended(append(b, '}'), s.version, seconds(r), token)
+}
+
+// ended ends an object with a version, a timestamp and a token. What every report
+// costs is written in few pieces.
+func ended(b []byte, version, timestamp int64, token sdk.Value) []byte {
+	b = strconv.AppendInt(append(b, `,"version":`...), version, 10)
+	b = strconv.AppendInt(append(b, `,"timestamp":`...), timestamp, 10)
+	if token.Exists() {
+		b = append(append(b, `,"clientToken":`...), token.Raw()...)
+	}
+	return append(b, '}')
 }
 
 // sendDelta tells the device what is desired of it and not yet so.
@@ -242,10 +266,13 @@ func sendDocuments(r *call, thing string, before, after *shadow, token sdk.Value
 
 // announce tells the application what changed.
 func announce(r *call, thing, side string, patch sdk.Value, version int64, token sdk.Value) {
-	var w sdk.Writer
-	w.Grow(len(patch.Raw())+200).Object().Key("thingName").String(thing).Key("version").Int(version).Key("state").Object().Key(side).Raw(patch.Raw()).End().
-		Key("timestamp").Int(seconds(r)).Field("clientToken", token).End()
-	emit(r, thing, "shadow.v1", side, w.Bytes())
+	var name sdk.Writer
+	name.Grow(len(thing) + 20).String(thing)
+	b := make([]byte, 0, len(patch.Raw())+len(name.Bytes())+len(token.Raw())+120)
+	b = append(append(b, `{"thingName":`...), name.Bytes()...)
+	b = append(append(append(b, `,"state":{"`...), side...), `":`...)
+	b = append(append(b, patch.Raw()...), '}')
+	emit(r, thing, "shadow.v1", side, ended(b, version, seconds(r), token))
 }
 
 // read is the payload of shadow/get/accepted.

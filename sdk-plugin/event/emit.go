@@ -20,7 +20,7 @@ const (
 // shortSize is how long a short event is on the wire; 0 for any other.
 func shortSize(e *Event) int {
 	if len(e.Type) > shortText || len(e.Subject) > shortText || len(e.DataContentType) > shortText || len(e.Data) >= shortData ||
-		e.Type == "" || e.ID != "" || e.Source != "" || e.DataSchema != "" || e.Device != "" || e.Application != "" || e.Sender != "" ||
+		e.Type == "" || e.ID != "" || e.Source != "" || len(e.DataSchema) > shortText || len(e.Device) > shortText || e.Application != "" || e.Sender != "" ||
 		e.Extensions != nil || e.Text || e.Data == nil || !e.Time.IsZero() {
 		return 0
 	}
@@ -30,6 +30,12 @@ func shortSize(e *Event) int {
 	}
 	if e.DataContentType != "" {
 		n += entryFixed + len("datacontenttype") + len(e.DataContentType)
+	}
+	if e.DataSchema != "" {
+		n += entryFixed + len("dataschema") + len(e.DataSchema)
+	}
+	if e.Device != "" {
+		n += entryFixed + len("device") + len(e.Device)
 	}
 	return n
 }
@@ -44,19 +50,20 @@ func appendShort(dst []byte, e *Event, n int) []byte {
 	dst = appendLength(append(dst, tag1), n)
 	dst = append(dst, ceSpecVersion<<3|2, 3, '1', '.', '0', ceType<<3|2, byte(len(e.Type)))
 	dst = wire.AppendShort(dst, e.Type)
-	dst = appendEntry(appendEntry(dst, "subject", e.Subject), "datacontenttype", e.DataContentType)
+	dst = appendEntry(appendEntry(dst, "subject", ceString, e.Subject), "datacontenttype", ceString, e.DataContentType)
+	dst = appendEntry(appendEntry(dst, "dataschema", ceURI, e.DataSchema), "device", ceString, e.Device)
 	dst = appendLength(append(dst, ceBinary<<3|2), len(e.Data))
 	return append(dst, e.Data...)
 }
 
 // appendEntry writes a short attribute.
-func appendEntry(dst []byte, name, s string) []byte {
+func appendEntry(dst []byte, name string, kind byte, s string) []byte {
 	if s == "" {
 		return dst
 	}
 	dst = append(dst, ceAttributes<<3|2, byte(len(name)+len(s)+6), tag1, byte(len(name)))
 	dst = wire.AppendShort(dst, name)
-	return wire.AppendShort(append(dst, tag2, byte(len(s)+2), ceString<<3|2, byte(len(s))), s)
+	return wire.AppendShort(append(dst, tag2, byte(len(s)+2), kind<<3|2, byte(len(s))), s)
 }
 
 // lengthSize is how many bytes a length of less than 2^21 takes.

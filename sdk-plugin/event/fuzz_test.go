@@ -187,7 +187,7 @@ func TestNoIndex(t *testing.T) {
 func TestAppendShort(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 127, 128, 150, 16_000} {
 		for _, text := range []int{0, 1, 3, 4, 7, 8, 9, 63, 64, 65, 80, 81} {
-			e := Event{Type: "t" + strings.Repeat("y", text), Subject: strings.Repeat("s", text), DataContentType: strings.Repeat("c", text), Data: make([]byte, size)}
+			e := Event{Type: "t" + strings.Repeat("y", text), Subject: strings.Repeat("s", text), DataContentType: strings.Repeat("c", text), DataSchema: strings.Repeat("u", text), Device: strings.Repeat("d", text), Data: make([]byte, size)}
 			want := &Emit{e}
 			b := AppendEmit(make([]byte, 0, 64), &e)
 			got, err := ParseResponse(wrap(wrap(b)))
