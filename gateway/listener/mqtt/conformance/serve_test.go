@@ -41,6 +41,9 @@ receive_maximum = 20
 refuse_filters = ["refused"]
 linger = "200ms"
 connect_timeout = "3s"
+[listeners.mqtt.ws]
+address = "127.0.0.1:0"
+websocket = { enabled = true }
 [admin]
 address = "127.0.0.1:0"
 token_file = "DIR/admin.token"
