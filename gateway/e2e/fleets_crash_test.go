@@ -291,7 +291,7 @@ func TestFleetsOverKills(t *testing.T) {
 		select {
 		case <-done:
 			busy = false
-		case <-time.After(time.Duration(20+rand.IntN(120)) * time.Millisecond): // the random moment
+		case <-time.After(time.Duration(20+rand.IntN(120)+4*kills) * time.Millisecond): // the random moment; ever later, so that a slow machine gets on, too
 			g.restart()
 			move()
 			kills++
