@@ -4,12 +4,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
 	"slices"
 
 	"tributary.io/gateway/stage"
 )
+
+// commonNameType is CN, X.520.
+var commonNameType = asn1.ObjectIdentifier{2, 5, 4, 3}
 
 // certificateMethod makes devices of verified client certificates by a name in them.
 type certificateMethod struct {
@@ -83,7 +87,15 @@ func (m *certificateMethod) names(leaf *x509.Certificate) (map[string]string, bo
 	var values []string
 	switch m.cfg.Field {
 	case "cn":
-		values = []string{leaf.Subject.CommonName}
+		// Of several common names each reader takes another one.
+		for _, a := range leaf.Subject.Names {
+			if name, ok := a.Value.(string); ok && a.Type.Equal(commonNameType) {
+				values = append(values, name)
+			}
+		}
+		if len(values) > 1 {
+			return nil, false
+		}
 	case "dns":
 		values = leaf.DNSNames
 	case "email":

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"math/big"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +84,17 @@ func commonName(name string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.Subject.CommonName = name }
 }
 
+// subject makes attributes of a subject, in their order.
+func subject(attributes ...string) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		for _, a := range attributes {
+			name, value, _ := strings.Cut(a, "=")
+			oid := map[string]asn1.ObjectIdentifier{"CN": commonNameType, "O": {2, 5, 4, 10}}[name]
+			c.Subject.ExtraNames = append(c.Subject.ExtraNames, pkix.AttributeTypeAndValue{Type: oid, Value: value})
+		}
+	}
+}
+
 func fleet(change func(*Certificate)) Config {
 	c := DefaultCertificate()
 	c.Applications = []string{"demo"}
@@ -133,6 +146,10 @@ func TestCertificates(t *testing.T) {
 		{"name that widens: +", func(*Certificate) {}, commonName("d+"), stage.NotAuthorized},
 		{"name that widens: /", func(*Certificate) {}, commonName("d1/x"), stage.NotAuthorized},
 		{"no name", func(*Certificate) {}, commonName(""), stage.NotAuthorized},
+		{"CVE-2026-33248 several common names, last", func(*Certificate) {}, subject("CN=other", "CN=d1"), stage.NotAuthorized},
+		{"CVE-2026-33248 several common names, first", func(*Certificate) {}, subject("CN=d1", "CN=other"), stage.NotAuthorized},
+		{"CVE-2026-33248 a common name in another attribute", func(*Certificate) {}, subject("O=d1", "O=CN=d1"), stage.NotAuthorized},
+		{"CVE-2026-33248 a common name among others", func(*Certificate) {}, subject("O=other", "CN=d1", "O=more"), stage.Success},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, fleet(tt.change), nil)

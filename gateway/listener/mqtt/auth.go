@@ -77,11 +77,15 @@ func (e *enhanced) packet(code byte, answer []byte) *packet.Auth {
 	return &packet.Auth{Code: code, Props: &packet.Properties{AuthMethod: &method, AuthData: answer}}
 }
 
-// credentials are those of a CONNECT.
+// credentials are those of a CONNECT. An assigned client identifier names a session
+// and nobody else: who comes back with it is who came without one.
 func (c *conn) credentials(p *packet.Connect) *stage.Credentials {
 	x := &stage.Credentials{
 		Listener: c.listener.Name, Protocol: "mqtt", ClientID: p.ClientID,
 		Username: p.Username, Password: p.Password, HasUsername: p.HasUsername, HasPassword: p.HasPassword,
+	}
+	if assigned(p.ClientID) {
+		x.ClientID = ""
 	}
 	x.Peer, _ = netip.ParseAddrPort(c.nc.RemoteAddr().String()) // zero where it is no IP connection
 	if t, ok := c.nc.(interface{ Secure() bool }); ok {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
@@ -266,9 +267,19 @@ func refusal(err error) (code stage.Code, reason string, known bool) {
 	return stage.ServerUnavailable, "the gateway cannot do this now; try again", false
 }
 
+// assignedPrefix begins the client identifiers that the gateway assigns.
+const assignedPrefix = "auto-"
+
 // assignedID is a client identifier that nobody else has.
 func assignedID() string {
 	var b [12]byte
 	rand.Read(b[:]) // never fails
-	return "auto-" + hex.EncodeToString(b[:])
+	return assignedPrefix + hex.EncodeToString(b[:])
+}
+
+// assigned says whether a client identifier looks like one of assignedID.
+func assigned(clientID string) bool {
+	digits, ok := strings.CutPrefix(clientID, assignedPrefix)
+	b, err := hex.DecodeString(digits)
+	return ok && err == nil && len(b) == 12
 }

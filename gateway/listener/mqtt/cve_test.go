@@ -9,6 +9,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // Faults of other servers that became known as vulnerabilities, by their names. What
@@ -50,11 +51,27 @@ func TestKnownVulnerabilities(t *testing.T) {
 		"CVE-2017-7650, nanomq #2344 wildcards in names of rights":                   wildcardNames,
 		"CVE-2018-12550 no rights listed is no right (mosquitto)":                    noRights,
 		"CVE-2026-33249, mosquitto #3670 a name that a client claims":                claimedNames,
+		"CVE-2026-33246 attributes of the server in a client's message (NATS)":       claimedAttributes,
+		"CVE-2026-33249 an answer goes where its asker may not publish (NATS)":       answersElsewhere,
+		"CVE-2026-33216 passwords among what is kept and shown (NATS)":               keptPasswords,
+		"nanomq #2268, #2270 packets that end too early":                             truncated,
 		"CVE-2025-59946 race in the list of subscriptions (nanomq)":                  subscriptionRace,
 	}
 	for name, test := range tests {
 		t.Run(name, test)
 	}
+	for name, why := range inapplicable {
+		t.Run(name, func(t *testing.T) { t.Log(why) })
+	}
+}
+
+// inapplicable are the faults that need what this server does not have, and those
+// that another package's tests are about.
+var inapplicable = map[string]string{
+	"CVE-2026-33222 restore into another application (NATS)":                  "no client and no request of the admin API restores anything; a backup is a copy of the store's directory, put back while the gateway is stopped",
+	"NATS 2026-16 authentication of routes passed by":                         "gateways open no connections to each other, and no listener is for other servers; plugins reach only addresses that their grant names",
+	"mosquitto #3671, #3672 a plugin rewrites a topic or filter after checks": "no effect of a plugin changes the topic of a message or the filter of a subscription; what a plugin publishes itself is checked again at delivery: TestRevocationWithdrawsQueue and TestOwnReplies",
+	"CVE-2026-33248 names in client certificates (NATS)":                      "the listener reads no certificate: TestCertificates of gateway/auth has the cases",
 }
 
 // granted is a server with one device, d1, whose rights change makes.
@@ -192,6 +209,98 @@ func claimedNames(t *testing.T) {
 	}
 	s.done(stage.Outcome{})
 	expect[*packet.Ack](c)
+}
+
+// A message that is a CloudEvent cannot set the attributes that only the gateway
+// sets; plugin and plugindigest the router overwrites.
+func claimedAttributes(t *testing.T) {
+	f := start(t, nil, routed)
+	c := f.v5("honest")
+	props := &packet.Properties{ContentType: ptr("text/plain")}
+	for _, a := range [][2]string{{"specversion", "1.0"}, {"id", "1"}, {"source", "forged"}, {"type", "forged"}, {"application", "forged"}, {"device", "forged"},
+		{"sender", "forged"}, {"subject", "forged"}, {"time", "2001-01-01T00:00:00Z"}, {"mine", "kept"}} {
+		props.User = append(props.User, packet.UserProperty{Name: a[0], Value: a[1]})
+	}
+	c.send(&packet.Publish{Topic: "t", Payload: []byte("x"), QoS: 1, ID: 1, Props: props})
+	s := f.router.next(t, event.TypePublish)
+	for _, a := range event.AppendAttributes(nil, &s.in.Event) {
+		if a.Value == "forged" && !strings.HasPrefix(a.Name, "ce") {
+			t.Errorf("%s is what the client said", a.Name)
+		}
+	}
+	s.done(stage.Outcome{})
+	expect[*packet.Ack](c)
+}
+
+// The answer to a command goes to its asker alone, on whatever topic, and no
+// message comes of it.
+func answersElsewhere(t *testing.T) {
+	f, _ := govern(t, routed, "victim")
+	victim := f.v5("victim")
+	victim.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "#", QoS: 1}}})
+	f.router.next(t, event.TypeSubscribe).done(stage.Outcome{})
+	expect[*packet.Suback](victim)
+	asker := f.v5("bob")
+	asker.send(&packet.Publish{Topic: "command/demo/absent/x", QoS: 1, ID: 1, Props: &packet.Properties{ResponseTopic: ptr("foreign")}})
+	f.router.next(t, event.TypeCommand).done(stage.Outcome{Delivery: stage.NoDevice})
+	expect[*packet.Ack](asker)
+	if m := expect[*packet.Publish](asker); m.Topic != "foreign" {
+		t.Errorf("%+v", m)
+	}
+	victim.quiet()
+	for len(f.router.got) > 0 {
+		if s := <-f.router.got; s.in.Event.Type == event.TypePublish {
+			t.Errorf("the answer was routed: %+v", s.in)
+		}
+	}
+}
+
+// A password is neither stored with the session nor shown with the connection nor
+// told to plugins with its messages.
+func keptPasswords(t *testing.T) {
+	const secret = "correct horse"
+	f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
+	f.router.respond = func(*event.Inbound) stage.Outcome { return stage.Outcome{} }
+	c, _ := f.kept("c", func(p *packet.Connect) {
+		p.HasUsername, p.Username, p.HasPassword, p.Password = true, "someone", true, []byte(secret)
+		p.Will = &packet.Will{Topic: "gone", Payload: []byte("x"), QoS: 1}
+	})
+	c.subscribe(1, "other")
+	c.publish("t", "x")
+	shown, _ := f.connection("c")
+	if s := fmt.Sprintf("%+v", shown); shown.ClientID != "c" || strings.Contains(s, secret) {
+		t.Error(s)
+	}
+	c.nc.Close()
+	for told := range 2 { // subscribe, publish
+		if s := fmt.Sprintf("%+v", *(<-f.router.got).in); strings.Contains(s, secret) {
+			t.Errorf("event %d: %s", told, s)
+		}
+	}
+	kept := f.store.(*memStore)
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	if len(kept.keys) == 0 {
+		t.Error("nothing was stored")
+	}
+	for key, put := range kept.keys {
+		if strings.Contains(fmt.Sprint(key)+string(put.Value), secret) {
+			t.Errorf("%v has it", key)
+		}
+	}
+}
+
+func truncated(t *testing.T) {
+	for _, frame := range [][]byte{
+		(&packet.Publish{Topic: "abc", QoS: 1, ID: 1, Payload: []byte("x"), Props: &packet.Properties{ResponseTopic: ptr("r"), CorrelationData: []byte("c")}}).Append(nil, packet.V5),
+		(&packet.Unsubscribe{ID: 1, Topics: []string{"abc"}}).Append(nil, packet.V5),
+	} {
+		var cuts [][]byte
+		for cut := 2; cut < len(frame); cut++ {
+			cuts = append(cuts, append([]byte{frame[0], byte(cut - 2)}, frame[2:cut]...))
+		}
+		survives(t, cuts...)
+	}
 }
 
 func subscriptionRace(t *testing.T) {

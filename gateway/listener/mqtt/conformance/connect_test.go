@@ -179,9 +179,6 @@ func emptyID(r *run) {
 		defer p.quiet() // none took over another's session
 	}
 	kept := login{keep: true}
-	if !r.foreign { // who the client is must not depend on its client identifier here
-		kept.user, kept.password = "any@things", password
-	}
 	p, a := r.login(kept)
 	switch {
 	case r.v == 4:
