@@ -116,14 +116,14 @@ func (w *socket) frame() error {
 		return statusError{statusProtocol, "the length of a frame is not written as short as it can be, or too long"}
 	case control && (!fin || length > 125):
 		return statusError{statusProtocol, "a control frame is fragmented or too long"}
+	case op > opPong || op > opBinary && !control:
+		return statusError{statusProtocol, fmt.Sprintf("the opcode %d is unknown", op)}
 	case op == opText:
 		return statusError{statusUnsupported, "a message is text; MQTT needs binary ones"} // [MQTT-6.0.0-1]
 	case op == opContinuation != w.fragmented && !control:
 		return statusError{statusProtocol, "a fragment has no beginning, or a message none of its own"}
 	case control:
 		return w.control(op, h, n, int(length))
-	case op != opBinary && op != opContinuation:
-		return statusError{statusProtocol, fmt.Sprintf("the opcode %d is unknown", op)}
 	default:
 		w.from += n
 		copy(w.mask[:], h[n-4:n])
@@ -211,14 +211,12 @@ func (w *socket) control(op byte, h []byte, n, length int) error {
 	switch op {
 	case opPing:
 		return w.pong(payload)
-	case opPong:
-		return nil
 	case opClose:
 		w.broken = io.EOF
 		w.close(statusNormal)
 		return io.EOF
 	}
-	return statusError{statusProtocol, fmt.Sprintf("the opcode %d is unknown", op)}
+	return nil // a pong, of which nothing follows
 }
 
 // pongTime bounds how long a client that pings may leave the answer unread.

@@ -206,17 +206,81 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+// decoded is what RFC 6455 makes of bytes that are there whole, written without a
+// look at the reader: the data, what is answered, and how it ends.
+func decoded(in []byte) (data, answer []byte, end string) {
+	r := bytes.NewReader(in)
+	for open := false; ; {
+		if r.Len() == 0 {
+			return data, answer, "EOF"
+		}
+		var head, mask [4]byte
+		_, err := io.ReadFull(r, head[:2])
+		length, shortest := uint64(head[1]%128), true
+		switch length {
+		case 126:
+			var n uint16
+			err = errors.Join(err, binary.Read(r, binary.BigEndian, &n))
+			length, shortest = uint64(n), n >= 126
+		case 127:
+			err = errors.Join(err, binary.Read(r, binary.BigEndian, &length))
+			shortest = length >= 1<<16 && length < 1<<63
+		}
+		if head[1] >= 128 {
+			_, failed := io.ReadFull(r, mask[:])
+			err = errors.Join(err, failed)
+		}
+		if err != nil {
+			return data, answer, "unexpected EOF"
+		}
+		final, opcode, status := head[0] >= 128, head[0]%16, uint16(0)
+		switch {
+		case head[0]/16%8 != 0, head[1] < 128, !shortest, opcode >= 8 && (!final || length >= 126):
+			status = 1002
+		case opcode == 1:
+			status = 1003
+		case opcode == 0 && !open, opcode == 2 && open, opcode > 2 && opcode < 8, opcode > 10:
+			status = 1002
+		}
+		if status != 0 {
+			return data, append(answer, closing(status)...), fmt.Sprint(status)
+		}
+		payload := make([]byte, min(length, uint64(r.Len())))
+		io.ReadFull(r, payload)
+		for i := range payload {
+			payload[i] ^= mask[i%4]
+		}
+		if opcode < 8 {
+			data, open = append(data, payload...), !final
+		}
+		switch {
+		case uint64(len(payload)) < length:
+			return data, answer, "unexpected EOF"
+		case opcode == 8:
+			return data, append(answer, closing(1000)...), "EOF"
+		case opcode == 9:
+			answer = append(append(answer, 0x8A, byte(length)), payload...)
+		}
+	}
+}
+
 // FuzzFrames holds that what comes of bytes does not depend on how they come, and
-// that it is bounded by them.
+// is what another decoder makes of them.
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte(frame(0x02, "ab")+frame(0x89, "ping")+frame(0x80, "c")+frame(0x88, "")), uint64(1))
 	f.Add([]byte(frame(0x82, strings.Repeat("x", 300))), uint64(2))
+	f.Add([]byte(frame(0x02, "ab")+frame(0x83, "c")+frame(0x8B, "d")), uint64(4))
+	f.Add([]byte("\x8B\x84\x01\x02\x03\x04"), uint64(5))
 	f.Add([]byte("\x82\xFF\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x00\x00\x00\x00abc"), uint64(3))
 	f.Fuzz(func(t *testing.T, in []byte, seed uint64) {
 		whole := &played{pieces: [][]byte{bytes.Clone(in)}}
 		data, err := everything(&socket{Conn: &Conn{most: -1, Conn: whole}}, 4096)
-		if len(data) > len(in) || whole.wrote.Len() > len(in)+4 {
-			t.Fatalf("%d bytes became %d, and an answer of %d", len(in), len(data), whole.wrote.Len())
+		end := err.Error()
+		if status := (statusError{}); errors.As(err, &status) {
+			end = fmt.Sprint(status.code)
+		}
+		if d, answer, e := decoded(in); !bytes.Equal(data, d) || !bytes.Equal(whole.wrote.Bytes(), answer) || end != e {
+			t.Fatalf("%q, %x, %s\nwant %q, %x, %s", data, whole.wrote.Bytes(), end, d, answer, e)
 		}
 		r := rand.New(rand.NewPCG(seed, 0))
 		cut := &played{pauses: seed%2 == 0}
