@@ -42,6 +42,9 @@ func defects() []struct {
 		{"DISCONNECT of two bytes", five, shortDisconnect},
 		{"giant packet waits", both, giantPacket},
 		{"empty client identifier without clean start", both, emptyID},
+		{"CVE-2026-25627 remaining length over WebSocket", both, remainingLengthOverWebSocket},
+		{"CVE-2026-27889 length of a WebSocket frame before CONNECT", both, frameLength},
+		{"CVE-2026-27571 compression bomb over WebSocket", both, compressionBomb},
 	}
 }
 

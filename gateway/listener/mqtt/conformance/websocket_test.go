@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -31,8 +32,9 @@ type socket struct {
 	in *bufio.Reader
 }
 
-// upgrade opens one, and expects the subprotocol mqtt.
-func (r *run) upgrade() *socket {
+// upgrade opens one, with more headers if need be, and expects the subprotocol mqtt,
+// and no extension.
+func (r *run) upgrade(headers ...string) *socket {
 	r.Helper()
 	if r.webSocket == "" {
 		r.Skip("no WebSocket listener")
@@ -44,7 +46,7 @@ func (r *run) upgrade() *socket {
 	r.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(nc, "GET /mqtt HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: other, mqtt\r\n\r\n", r.webSocket)
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: other, mqtt\r\n%s\r\n", r.webSocket, strings.Join(headers, ""))
 	s := &socket{r, nc, bufio.NewReader(nc)}
 	resp, err := http.ReadResponse(s.in, nil)
 	if err != nil {
@@ -52,6 +54,9 @@ func (r *run) upgrade() *socket {
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Protocol") != "mqtt" {
 		r.Fatalf("%s, subprotocol %q", resp.Status, resp.Header.Get("Sec-WebSocket-Protocol"))
+	}
+	if extensions := resp.Header.Values("Sec-WebSocket-Extensions"); len(extensions) > 0 {
+		r.Fatalf("extensions %q", extensions)
 	}
 	return s
 }
@@ -131,4 +136,93 @@ func webSocketText(r *run) {
 			r.Fatal("MQTT in a text frame was accepted")
 		}
 	}
+}
+
+// enter logs in.
+func (s *socket) enter() {
+	s.Helper()
+	s.send(binaryFrame, s.frame(login{id: s.id("a")}))
+	if a := s.read(); len(a) < 4 || a[0] != CONNACK<<4 || a[3] != 0 {
+		s.Fatalf("% x", a)
+	}
+}
+
+// ends expects that the connection ends, and no CONNACK lets anybody in before.
+func (s *socket) ends() {
+	s.Helper()
+	for b := s.read(); b != nil; b = s.read() {
+		if len(b) > 3 && b[0] == CONNACK<<4 && b[3] == 0 {
+			s.Fatalf("it was let in: % x", b)
+		}
+	}
+}
+
+// remainingLengthOverWebSocket: what a packet says of its length is believed in no
+// more than what comes, however frames cut it.
+func remainingLengthOverWebSocket(r *run) {
+	witness := r.client("w")
+	for _, said := range [][]byte{
+		{PUBLISH << 4, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F},         // five bytes
+		{PUBLISH << 4, 0xFF, 0xFF, 0xFF, 0x7F, 0, 1, 'a'},    // 256 MB
+		{PUBLISH << 4, 0x80, 0x80, 0x80, 0x80, 0x00},         // nothing, in five
+		{PUBLISH << 4, 1, 0},                                 // too short for its topic's length
+		{PUBLISH << 4, 4, 0xFF, 0xFF, 'a', 'b'},              // or its topic
+		{SUBSCRIBE<<4 | 2, 5, 0, 1, 0, 0xFF, 0xFF, 'a', 'b'}, // or its filter
+		{PINGREQ << 4, 0x80, 0x80, 0x80, 0x80},               // no end
+		{CONNECT << 4, 0x80, 0x80, 0x80, 0x80, 0x01},
+	} {
+		for _, size := range []int{1, 2, 100} {
+			inside, outside := r.upgrade(), r.upgrade()
+			inside.enter()
+			for rest := said; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+				inside.send(binaryFrame, rest[:min(size, len(rest))])
+				outside.send(binaryFrame, rest[:min(size, len(rest))])
+			}
+			inside.ends()
+			outside.ends()
+		}
+	}
+	// A frame may end before the packet does, and none may take what another says.
+	s := r.upgrade()
+	s.enter()
+	s.send(binaryFrame, []byte{PINGREQ << 4})
+	witness.quiet()
+	s.send(binaryFrame, []byte{0})
+	if a := s.read(); string(a) != "\xd0\x00" {
+		r.Fatalf("% x", a)
+	}
+	witness.quiet()
+}
+
+// frameLength: lengths that are negative for who reads them with a sign, or beyond
+// all memory, and what the masks make of them.
+func frameLength(r *run) {
+	witness := r.client("w")
+	for _, head := range []string{
+		"\x82\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", "\x82\xFF\x80\x00\x00\x00\x00\x00\x00\x00",
+		"\x82\xFF\x00\x00\x00\x00\x00\x00\x00\x05", "\x89\xFF\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF", "\x88\xFE\xFF\xFF",
+	} {
+		s := r.upgrade()
+		if _, err := io.WriteString(s.nc, head+"\x00\x00\x00\x00"); err != nil && !gone(err) {
+			r.Fatal(err)
+		}
+		s.ends()
+	}
+	// One that could be is waited for, and costs what comes of it: MQTT ends it.
+	s := r.upgrade()
+	io.WriteString(s.nc, "\x82\xFF\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x00\x00\x00\x00\x30\xFF\xFF\xFF\x7F\x00\x01a")
+	s.ends()
+	witness.quiet()
+}
+
+// compressionBomb: no extension is agreed on, so nothing is ever decompressed.
+func compressionBomb(r *run) {
+	witness := r.client("w")
+	for _, offer := range []string{"permessage-deflate", "permessage-deflate; client_max_window_bits", "x-webkit-deflate-frame", "permessage-deflate, permessage-bzip2"} {
+		s := r.upgrade("Sec-WebSocket-Extensions: " + offer + "\r\n")
+		s.enter()
+		s.send(0x40|binaryFrame, []byte("\xaa\x06\x00\x00\x00\xff\xff")) // as of permessage-deflate
+		s.ends()
+	}
+	witness.quiet()
 }
