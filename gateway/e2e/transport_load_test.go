@@ -12,6 +12,27 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
+// upTo does the handshakes of a kind of connection, with as little memory as it can.
+func upTo(nc net.Conn, ca *issuer, encrypted, framed bool) (net.Conn, error) {
+	if encrypted {
+		c := tls.Client(nc, ca.client())
+		if err := c.Handshake(); err != nil {
+			return nil, err
+		}
+		nc = c
+	}
+	if !framed {
+		return nc, nil
+	}
+	io.WriteString(nc, "GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
+		err = fmt.Errorf("%s", res.Status)
+	}
+	return nc, err
+}
+
 // What an idle connection of each kind takes, beside what it takes to get there.
 func TestIdleTransports(t *testing.T) {
 	n := 2000
@@ -37,15 +58,6 @@ func TestIdleTransports(t *testing.T) {
 		}
 		return nil
 	}
-	upgrade := func(nc io.ReadWriter) error {
-		io.WriteString(nc, "GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-			"Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-		res, err := http.ReadResponse(bufio.NewReader(nc), nil)
-		if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
-			err = fmt.Errorf("%s", res.Status)
-		}
-		return err
-	}
 	open := 0
 	for _, kind := range []struct {
 		name      string
@@ -57,18 +69,9 @@ func TestIdleTransports(t *testing.T) {
 	} {
 		say := func(prefix string) func(int, net.Conn) error {
 			return func(i int, nc net.Conn) error {
-				var over io.ReadWriter = nc
-				if kind.encrypted {
-					c := tls.Client(nc, ca.client())
-					if err := c.Handshake(); err != nil {
-						return err
-					}
-					over = c
-				}
-				if kind.framed {
-					if err := upgrade(over); err != nil {
-						return err
-					}
+				over, err := upTo(nc, ca, kind.encrypted, kind.framed)
+				if err != nil {
+					return err
 				}
 				return login(over, fmt.Sprint(kind.name, prefix, i), kind.framed)
 			}
@@ -129,4 +132,37 @@ func TestStrangersBeforeMQTT(t *testing.T) {
 		g.bounded(fmt.Sprintf("%d strangers who begin with %s", n, x.listener), growth(), 64*mib)
 	}
 	g.served("one-more")
+}
+
+// Strangers who do their handshakes as they should, and then claim much.
+func TestStrangersOverTransports(t *testing.T) {
+	n := 1000
+	if raced() {
+		n = 200
+	}
+	ca := newIssuer(t, "CA")
+	claim := append([]byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F}, make([]byte, 100_000)...)
+	for _, kind := range []struct {
+		name              string
+		encrypted, framed bool
+	}{{"tls", true, false}, {"ws", false, true}, {"wss", true, true}} {
+		t.Run(kind.name, func(t *testing.T) {
+			g := start(t, demo("", transports(ca)))
+			g.served("before")
+			growth := g.peak()
+			g.through(kind.name).crowd(n, 10, func(_ int, nc net.Conn) error {
+				over, err := upTo(nc, ca, kind.encrypted, kind.framed)
+				if err != nil {
+					return err
+				}
+				if kind.framed { // a frame that claims as much, with a mask of zeros
+					over.Write([]byte{0x82, 0xFF, 0, 0, 0, 0, 0x10, 0, 0, 4, 0, 0, 0, 0})
+				}
+				over.Write(claim) // it may have been ended already
+				return nil
+			})
+			g.served("after")
+			g.bounded(fmt.Sprintf("%d connections over %s whose first packet claims 256 MB", n, kind.name), growth(), 64*mib)
+		})
+	}
 }
