@@ -32,6 +32,9 @@ func clean(version byte, id string) packet.Connect {
 // Every limit: what sets it, what a client does, what it gets in both versions of
 // the protocol, and that it is counted.
 func TestLimits(t *testing.T) {
+	if raceEnabled {
+		t.Skip("rates take the time of a machine without the race detector; make unit runs it so")
+	}
 	user := func(n int) *packet.Properties {
 		p := &packet.Properties{}
 		for range n {

@@ -193,6 +193,7 @@ func TestExpiryThroughRestart(t *testing.T) {
 	if _, ack := g.kept("long", nil); !ack.SessionPresent {
 		t.Error("the session is gone")
 	}
+	g.mem().mu.Lock()
 	// One that ended while nothing ran ends at the start.
 	for k, v := range g.mem().keys {
 		var r sessionRecord
@@ -202,6 +203,7 @@ func TestExpiryThroughRestart(t *testing.T) {
 			g.mem().base = map[store.Key]store.Put{k: v}
 		}
 	}
+	g.mem().mu.Unlock()
 	late := newMemStore()
 	for k, v := range g.mem().base {
 		late.keys[k] = v
@@ -382,7 +384,7 @@ func TestCleanSessionsStoreNothing(t *testing.T) {
 	p.publish("t", "x")
 	expect[*packet.Publish](c)
 	p.send(&packet.Publish{Topic: "t", QoS: 2, ID: 1}, &packet.Ack{Type: packet.PUBREL, ID: 1})
-	f.leave(c)
+	c.nc.Close()
 	p.nc.Close()
 	if n := len(f.mem().commits); n != 0 {
 		t.Errorf("%d commits", n)
