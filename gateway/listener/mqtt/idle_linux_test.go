@@ -61,8 +61,12 @@ func idleClients(t *testing.T, addr string) {
 		}
 		wire := (&packet.Connect{Version: 5, CleanStart: true, ClientID: fmt.Sprint("idle", i)}).Append(nil, 5)
 		wire = (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: fmt.Sprint("idle/", i), QoS: 1}}}).Append(wire, 5)
-		nc.Write(wire)
 		defer nc.Close()
+		nc.Write(wire)
+		// One after the other: a server lets in only so many that wait for a CONNACK.
+		if _, err := nc.Read(make([]byte, 64)); err != nil {
+			t.Fatalf("connection %d: no CONNACK: %v", i, err)
+		}
 	}
 	io.ReadAll(os.Stdin)
 }
