@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -152,6 +153,27 @@ func TestIndex(t *testing.T) {
 			}
 			if (read.Event.Data == nil) != (size < 0) {
 				t.Error(size, "the index confuses no data and empty data")
+			}
+		}
+	}
+}
+
+// Of an index with any place that ends behind the request nothing is believed.
+func TestIndexOutside(t *testing.T) {
+	in := usualInbound()
+	good := AppendRequest(nil, &in, in.Event.Time, []byte("{}"))
+	for place := range len(indexed{}.texts) + 2 {
+		for _, word := range []int{0, 4} {
+			for _, value := range []uint32{uint32(len(good)) + 1, 1 << 31, 1<<32 - 1} {
+				b := bytes.Clone(good)
+				binary.LittleEndian.PutUint32(b[3+8+8*place+word:], value) // behind the tag, the length and the flags
+				var read Inbound
+				if _, _, err := ReadRequest(b, &read); err != nil {
+					t.Fatal(err)
+				}
+				if d := cmp.Diff(read, in, cmpopts.EquateEmpty()); d != "" {
+					t.Errorf("place %d, byte %d is %d: %s", place, word, value, d)
+				}
 			}
 		}
 	}

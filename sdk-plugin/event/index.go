@@ -104,7 +104,8 @@ func closeIndex(request []byte, at int, data, config extent) {
 }
 
 // ReadRequest is ParseRequest for a plugin, which has its requests from the
-// gateway and cannot be protected from it: where there is an index it is believed.
+// gateway and cannot be protected from it: where there is an index it is believed,
+// except for places that are not in the request.
 func ReadRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error) {
 	at := 2
 	if len(b) < indexBytes+3 || b[0] != indexTag {
@@ -115,6 +116,9 @@ func ReadRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error
 	}
 	base := unsafe.Pointer(unsafe.SliceData(b))
 	x := (*index)(unsafe.Add(base, at))
+	if !x.within(len(b)) {
+		return ParseRequest(b, in)
+	}
 	text := func(i int) string { return x.texts[i].text(base) }
 	in.Event = Event{
 		ID: text(0), Source: text(1), Type: text(2), Subject: text(3), DataContentType: text(4),
@@ -142,6 +146,17 @@ func ReadRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error
 		config = x.config.bytes(base)
 	}
 	return now, config, nil
+}
+
+// within says whether all places are in a request of n bytes. It does not branch on
+// each of them.
+func (x *index) within(n int) bool {
+	left := int64(n) - int64(x.data.at) - int64(x.data.n)
+	left |= int64(n) - int64(x.config.at) - int64(x.config.n)
+	for i := range x.texts {
+		left |= int64(n) - int64(x.texts[i].at) - int64(x.texts[i].n)
+	}
+	return left >= 0
 }
 
 // text and bytes are views on the request. They spare the checks of unsafe.String.
