@@ -148,6 +148,12 @@ func (m Member) Name() string {
 	return unquote(m.doc.inside(k))
 }
 
+// Key is its name as it is written, in quotes.
+func (m Member) Key() []byte {
+	k := &m.doc.nodes[m.key]
+	return m.doc.text[k.Start:k.End:k.End]
+}
+
 // Value is its value.
 func (m Member) Value() Value { return Value{m.doc, m.key + 1} }
 

@@ -160,6 +160,34 @@ func (r *Request) page(prefix, after string) []byte {
 	}
 }
 
+// Scratch returns an empty slice with room for n bytes, which is used again for the
+// next event. In a handler that is called often it saves the garbage collector work
+// that a slice of its own would make.
+func (r *Request) Scratch(n int) []byte {
+	at := len(r.state)
+	if cap(r.state)-at < n {
+		r.state, at = make([]byte, 0, max(scratchRoom, 2*n)), 0 // what was returned keeps the old memory
+	}
+	r.state = r.state[:at+n]
+	return r.state[at : at : at+n]
+}
+
+const scratchRoom = 4 << 10
+
+// Join puts texts together in the memory of Scratch, as a key or a topic of several
+// parts takes it.
+func (r *Request) Join(parts ...string) string {
+	n := 0
+	for _, s := range parts {
+		n += len(s)
+	}
+	b := r.Scratch(n)
+	for _, s := range parts {
+		b = append(b, s...)
+	}
+	return view(b)
+}
+
 // Writer returns an empty Writer for the data of an event or a payload. There is
 // one for each request and asking again empties it: give what it wrote to an
 // effect first, or declare a Writer of your own.
@@ -184,11 +212,11 @@ func (r *Request) Emit(e event.Event) { r.out = event.AppendEmit(r.out, &e) }
 func (r *Request) Pass(e event.Event) { r.Do(&event.Pass{Event: e}) }
 
 // Publish sends an MQTT message to devices of the application.
-func (r *Request) Publish(p event.Publish) { r.Do(&p) }
+func (r *Request) Publish(p event.Publish) { r.out = event.AppendPublish(r.out, &p) }
 
 // Put writes a key of the plugin's state; ttl 0 keeps it until it is deleted.
 func (r *Request) Put(key string, value []byte, ttl time.Duration) {
-	r.Do(&event.Put{Key: key, Value: value, TTL: ttl})
+	r.out = event.AppendPut(r.out, &event.Put{Key: key, Value: value, TTL: ttl})
 }
 
 // Delete removes a key of the plugin's state.

@@ -62,7 +62,7 @@ func (w *Writer) End() *Writer {
 func (w *Writer) Key(name string) *Writer {
 	w.comma()
 	w.more = false
-	w.buf = append(appendQuoted(w.buf, name), ':')
+	w.buf = append(AppendString(w.buf, name), ':')
 	return w
 }
 
@@ -70,8 +70,7 @@ func (w *Writer) Key(name string) *Writer {
 func (w *Writer) KeyOf(m Member) *Writer {
 	w.comma()
 	w.more = false
-	k := &m.doc.nodes[m.key]
-	w.buf = append(wire.AppendShort(w.buf, view(m.doc.text[k.Start:k.End])), ':')
+	w.buf = append(wire.AppendShort(w.buf, view(m.Key())), ':')
 	return w
 }
 
@@ -94,7 +93,7 @@ func (w *Writer) Field(name string, v Value) *Writer {
 // String writes a string. What is not UTF-8 becomes U+FFFD.
 func (w *Writer) String(s string) *Writer {
 	w.comma()
-	w.buf = appendQuoted(w.buf, s)
+	w.buf = AppendString(w.buf, s)
 	return w
 }
 
@@ -153,8 +152,8 @@ func (w *Writer) comma() {
 	w.more = true
 }
 
-// appendQuoted appends s as a JSON string.
-func appendQuoted(b []byte, s string) []byte {
+// AppendString appends s to b as a JSON string. What is not UTF-8 becomes U+FFFD.
+func AppendString(b []byte, s string) []byte {
 	if wire.PlainShort(s) {
 		return append(wire.AppendShort(append(b, '"'), s), '"')
 	}

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	sdk "tributary.io/sdk-plugin"
@@ -117,29 +118,26 @@ func subscribe(r *call) error {
 func subscribed(r *call, filter string) error {
 	thing := r.Event.Device
 	if s, _ := load(r, thing); event.MatchTopic(filter, "shadow/update/documents") && !s.documents {
-		var w sdk.Writer
-		w.Object().Key("version").Int(s.version).Field("reported", s.reported).Field("desired", s.desired).Field("times", s.times)
-		r.Put(shadowKey(thing), w.Key("documents").Bool(true).End().Bytes(), 0)
+		r.Put(shadowKey(r, thing), appendShadow(nil, strconv.AppendInt(nil, s.version, 10), s.reported.text(), s.desired.text(), true), 0)
 	}
 	return nil
 }
 
 // send publishes to the thing's device, or into its persistent session.
 func send(r *call, thing, topic string, payload []byte) {
-	r.Publish(event.Publish{Topics: []string{things + thing + "/" + topic}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json"})
+	r.Publish(event.Publish{Topics: []string{r.Join(things, thing, "/", topic)}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json"})
 }
 
 // reply answers what the thing's device published, whether it subscribed or not.
 func reply(r *call, thing, topic string, payload []byte) {
-	r.Publish(event.Publish{Topics: []string{things + thing + "/" + topic}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json", Answer: true})
+	r.Publish(event.Publish{Topics: []string{r.Join(things, thing, "/", topic)}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json", Answer: true})
 }
 
 // emit writes an event of the plugin's own to the application's log. Its schema
 // is schemas/<type>.json.
 func emit(r *call, thing, typ, subject string, data []byte) {
-	typ = "io.tributary.fleets." + typ
-	r.Emit(event.Event{Type: typ, Subject: subject, Device: thing, DataContentType: "application/json",
-		DataSchema: "https://tributary.io/schemas/" + typ + ".json", Data: data})
+	r.Emit(event.Event{Type: r.Join("io.tributary.fleets.", typ), Subject: subject, Device: thing, DataContentType: "application/json",
+		DataSchema: r.Join("https://tributary.io/schemas/io.tributary.fleets.", typ, ".json"), Data: data})
 }
 
 // seconds is the time of the call as Fleets counts it.

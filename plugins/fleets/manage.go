@@ -150,7 +150,7 @@ func removeThing(r *call, t *thing) error {
 	r.Delete(thingKey(t.name))
 	r.Delete(idKey(t.id))
 	r.Delete(clientKey(t.client))
-	r.Delete(shadowKey(t.name))
+	r.Delete(shadowKey(r, t.name))
 	if t.group != "" {
 		r.Delete(memberKey(t.group, t.name))
 	}
@@ -181,7 +181,7 @@ func desire(r *call, name string) error {
 	case state.Kind() != sdk.Object:
 		return fail(r, 400, "State node must be an object")
 	}
-	s, p := change(r, name, "desired", state, v.Get("version"), token)
+	s, _, p := change(r, name, "desired", state, v.Get("version"), token)
 	if p != nil {
 		return fail(r, p.code, p.message)
 	}
@@ -189,7 +189,7 @@ func desire(r *call, name string) error {
 	w.Object().Key("version").Int(s.version).Key("delta")
 	if s.pending() {
 		sendDelta(r, name, &s)
-		delta(&w, s.desired, s.reported, s.desired)
+		delta(&w, s.desired.state, s.reported.state)
 	} else {
 		w.Object().End()
 	}

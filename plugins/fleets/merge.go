@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"strconv"
 
 	sdk "tributary.io/sdk-plugin"
 )
@@ -14,66 +13,70 @@ import (
 type shape struct {
 	depth   int  // how deep its objects and arrays nest
 	doubled bool // a name comes twice in an object
-	nulls   bool // a member of an object is null
+	merges  bool // the result is not the patch itself
 }
 
-func shapeOf(v sdk.Value) (s shape) {
-	switch v.Kind() {
-	case sdk.Object:
-		for m := v.First(); m.Ok(); m = m.Next() {
-			for other := m.Next(); other.Ok(); other = other.Next() {
-				s.doubled = s.doubled || m.SameName(other)
-			}
-			value := m.Value()
-			s.nulls = s.nulls || value.Kind() == sdk.Null
-			s.include(value)
-		}
-	case sdk.Array:
-		for member := range v.Elements() {
-			s.include(member)
-		}
-	default:
-		return s
-	}
-	s.depth++
+// shapeOf looks at a patch and at what it is to be merged into. As the reports of
+// most devices do, it may say all of base anew in the same order, without nulls: the
+// result is then the patch itself, and no names need to be compared with each other.
+func shapeOf(base, patch sdk.Value) (s shape) {
+	s.object(base, patch, 1)
 	return s
 }
 
-// include adds a value within.
-func (s *shape) include(v sdk.Value) {
-	if kind := v.Kind(); kind != sdk.Object && kind != sdk.Array {
-		return
-	}
-	inner := shapeOf(v)
-	s.depth = max(s.depth, inner.depth)
-	s.doubled, s.nulls = s.doubled || inner.doubled, s.nulls || inner.nulls
-}
-
-// replaces says whether a patch without nulls says all of base anew, in the same
-// order, as the reports of most devices do: the result is then the patch itself.
-func replaces(base, patch sdk.Value) bool {
-	if !aligned(base, patch) {
-		return false
-	}
-	for old, m := base.First(), patch.First(); m.Ok(); old, m = old.Next(), m.Next() {
-		if before := old.Value(); before.Kind() == sdk.Object && m.Value().Kind() == sdk.Object && !replaces(before, m.Value()) {
-			return false
+func (s *shape) object(base, patch sdk.Value, depth int) {
+	s.depth = max(s.depth, depth)
+	old := base.First()
+	fresh, aligned := !old.Ok(), true
+	for m := patch.First(); m.Ok(); m = m.Next() {
+		var before sdk.Value
+		if aligned = aligned && old.Ok() && m.SameName(old); aligned {
+			before, old = old.Value(), old.Next()
+		}
+		switch value := m.Value(); value.Kind() {
+		case sdk.Null:
+			s.merges = true
+		case sdk.Object:
+			s.object(before, value, depth+1)
+		case sdk.Array:
+			s.array(value, depth+1)
 		}
 	}
-	return true
+	if aligned && !old.Ok() {
+		return
+	}
+	s.merges = s.merges || !fresh
+	s.doubled = s.doubled || doubled(patch)
+}
+
+func (s *shape) array(v sdk.Value, depth int) {
+	s.depth = max(s.depth, depth)
+	for value := range v.Elements() {
+		switch value.Kind() {
+		case sdk.Object:
+			s.object(sdk.Value{}, value, depth+1)
+		case sdk.Array:
+			s.array(value, depth+1)
+		}
+	}
+}
+
+// doubled says whether a name comes twice in an object.
+func doubled(v sdk.Value) bool {
+	for m := v.First(); m.Ok(); m = m.Next() {
+		for other := m.Next(); other.Ok(); other = other.Next() {
+			if m.SameName(other) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // merge writes what patch makes of base, both objects; a missing base is empty. No
 // name comes twice in an object of patch.
 func merge(w *sdk.Writer, base, patch sdk.Value) {
 	w.Object()
-	if aligned(base, patch) {
-		for old, m := base.First(), patch.First(); m.Ok(); old, m = old.Next(), m.Next() {
-			mergeMember(w, old, m.Value())
-		}
-		w.End()
-		return
-	}
 	for old := base.First(); old.Ok(); old = old.Next() {
 		if value := patch.Get(old.Name()); value.Exists() {
 			mergeMember(w, old, value)
@@ -100,16 +103,6 @@ func mergeMember(w *sdk.Writer, old sdk.Member, value sdk.Value) {
 	}
 }
 
-// aligned says whether two objects have the same names in the same order, as the
-// reports of most devices have, whose members then need no search.
-func aligned(a, b sdk.Value) bool {
-	x, y := a.First(), b.First()
-	for x.Ok() && y.Ok() && x.SameName(y) {
-		x, y = x.Next(), y.Next()
-	}
-	return !x.Ok() && !y.Ok()
-}
-
 // adds says whether a member of a patch is new to base.
 func adds(base sdk.Value, m sdk.Member) bool {
 	return m.Value().Kind() != sdk.Null && !base.Get(m.Name()).Exists()
@@ -130,77 +123,95 @@ func strip(w *sdk.Writer, v sdk.Value) {
 	w.End()
 }
 
-// leaf is the metadata of a leaf that is set at a time.
-func leaf(now int64) []byte {
-	return append(strconv.AppendInt([]byte(`{"timestamp":`), now, 10), '}')
-}
+// When the leaves of a side were last set is kept as numbers: {"a":5,"b":{"c":6}}.
+// A number holds for everything below it.
 
-// mergeTimes writes the metadata of merge(base, patch), whose leaves hold when
-// they were last set; times is that of base, and set that of a leaf set now.
-func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, set []byte) {
+// mergeTimes writes the times of merge(base, patch); times are those of base, and
+// now that of what is set.
+func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, now []byte) {
 	w.Object()
-	if aligned(base, patch) {
-		for old, m := base.First(), patch.First(); m.Ok(); old, m = old.Next(), m.Next() {
-			mergeTime(w, times, old, m.Value(), set)
-		}
-		w.End()
-		return
-	}
 	for old := base.First(); old.Ok(); old = old.Next() {
-		if value := patch.Get(old.Name()); value.Exists() {
-			mergeTime(w, times, old, value, set)
-		} else if time := times.Get(old.Name()); time.Exists() {
+		value, time := patch.Get(old.Name()), within(times, old.Name())
+		switch {
+		case value.Kind() == sdk.Null:
+		case value.Kind() == sdk.Object && old.Value().Kind() == sdk.Object:
+			mergeTimes(w.KeyOf(old), time, old.Value(), value, now)
+		case value.Exists():
+			w.KeyOf(old).Raw(now)
+		case time.Exists():
 			w.KeyOf(old).Raw(time.Raw())
 		}
 	}
 	for m := patch.First(); m.Ok(); m = m.Next() {
 		if adds(base, m) {
-			stamp(w.KeyOf(m), m.Value(), set)
+			w.KeyOf(m).Raw(now)
 		}
 	}
 	w.End()
 }
 
-// mergeTime is mergeMember for metadata.
-func mergeTime(w *sdk.Writer, times sdk.Value, old sdk.Member, value sdk.Value, set []byte) {
-	switch {
-	case value.Kind() == sdk.Null:
-	case value.Kind() == sdk.Object && old.Value().Kind() == sdk.Object:
-		mergeTimes(w.KeyOf(old), times.Get(old.Name()), old.Value(), value, set)
-	default:
-		stamp(w.KeyOf(old), value, set)
+// within is the times of a member.
+func within(times sdk.Value, name string) sdk.Value {
+	if times.Kind() == sdk.Number {
+		return times
 	}
+	return times.Get(name)
 }
 
-// stampMembers writes the metadata of a patch, all of whose leaves are set now.
-func stampMembers(w *sdk.Writer, patch sdk.Value, set []byte) {
-	w.Object()
-	for m := patch.First(); m.Ok(); m = m.Next() {
-		if m.Value().Kind() != sdk.Null {
-			stamp(w.KeyOf(m), m.Value(), set)
+// metadata appends the times of a value as devices see them, {"a":{"timestamp":5}},
+// or nothing at all where they are not known.
+func metadata(b []byte, v, times sdk.Value) []byte {
+	switch times.Kind() {
+	case sdk.Number:
+		return stamped(b, v, stamp(nil, times.Raw()))
+	case sdk.Object:
+		var w sdk.Writer
+		w.Object()
+		for m := v.First(); m.Ok(); m = m.Next() {
+			if inner := metadata(nil, m.Value(), times.Get(m.Name())); inner != nil {
+				w.KeyOf(m).Raw(inner)
+			}
 		}
+		return append(b, w.End().Bytes()...)
 	}
-	w.End()
+	return b
 }
 
-// stamp writes the metadata of a value whose leaves are set now.
-func stamp(w *sdk.Writer, v sdk.Value, set []byte) {
-	empty := true
+// stamp appends the metadata of a leaf.
+func stamp(b, time []byte) []byte {
+	return append(append(append(b, `{"timestamp":`...), time...), '}')
+}
+
+// stamped appends the metadata of a value all of whose leaves were set at once. An
+// empty object is a leaf.
+func stamped(b []byte, v sdk.Value, leaf []byte) []byte {
+	at := len(b)
+	if b = stampedMembers(b, v, leaf); len(b) > at+len("{}") {
+		return b
+	}
+	return append(b[:at], leaf...)
+}
+
+func stampedMembers(b []byte, v sdk.Value, leaf []byte) []byte {
+	b = append(b, '{')
+	more := false
 	for m := v.First(); m.Ok(); m = m.Next() {
-		if m.Value().Kind() == sdk.Null {
+		value := m.Value()
+		kind := value.Kind()
+		if kind == sdk.Null {
 			continue
 		}
-		if empty {
-			w.Object()
-			empty = false
+		if more {
+			b = append(b, ',')
 		}
-		stamp(w.KeyOf(m), m.Value(), set)
+		more = true
+		if b = append(append(b, m.Key()...), ':'); kind == sdk.Object {
+			b = stamped(b, value, leaf)
+		} else {
+			b = append(b, leaf...)
+		}
 	}
-	if empty {
-		w.Raw(set)
-	} else {
-		w.End()
-	}
+	return append(b, '}')
 }
 
 // differs says whether any leaf of desired is not what reported has in its place.
@@ -216,18 +227,28 @@ func differs(desired, reported sdk.Value) bool {
 	return false
 }
 
-// delta writes the leaves of desired that differ from reported. from takes their
-// place in the result: desired itself, or its metadata.
-func delta(w *sdk.Writer, desired, reported, from sdk.Value) {
+// delta writes the leaves of desired that differ from reported, and deltaTimes their
+// metadata.
+func delta(w *sdk.Writer, desired, reported sdk.Value) {
+	eachDifference(w, desired, reported, sdk.Value{}, func(v, _ sdk.Value) []byte { return v.Raw() })
+}
+
+func deltaTimes(w *sdk.Writer, desired, reported, times sdk.Value) {
+	eachDifference(w, desired, reported, times, func(v, times sdk.Value) []byte { return metadata(nil, v, times) })
+}
+
+func eachDifference(w *sdk.Writer, desired, reported, times sdk.Value, text func(v, times sdk.Value) []byte) {
 	w.Object()
 	for name, value := range desired.Fields() {
-		other := reported.Get(name)
+		other, time := reported.Get(name), within(times, name)
 		switch {
 		case !differs(value, other):
 		case value.Kind() == sdk.Object && other.Kind() == sdk.Object:
-			delta(w.Key(name), value, other, from.Get(name))
+			eachDifference(w.Key(name), value, other, time, text)
 		default:
-			w.Field(name, from.Get(name))
+			if t := text(value, time); t != nil {
+				w.Key(name).Raw(t)
+			}
 		}
 	}
 	w.End()

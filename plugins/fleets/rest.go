@@ -168,14 +168,14 @@ func showShadow(r *call, name string) error {
 			w.Key(name).Object().End()
 		}
 	}
-	side("reported", s.reported)
-	side("desired", s.desired)
+	side("reported", s.reported.state)
+	side("desired", s.desired.state)
 	if s.pending() {
-		delta(w.Key("delta"), s.desired, s.reported, s.desired)
+		delta(w.Key("delta"), s.desired.state, s.reported.state)
 	} else {
 		w.Key("delta").Object().End()
 	}
-	side("metadata", s.times)
+	s.metadata(w.Key("metadata"))
 	return answer(r, 200, w.Key("version").Int(s.version).Key("timestamp").Int(seconds(r)).End().Bytes())
 }
 

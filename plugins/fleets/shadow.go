@@ -8,19 +8,20 @@ import (
 
 // A shadow is one key of the state:
 //
-//	{"version":4,"reported":{…},"desired":{…},"times":{"reported":{…},"desired":{…}},"documents":true}
+//	{"version":4,"reported":{…},"desired":{…},"times":{"reported":…,"desired":…},"documents":true}
 //
-// A deleted one keeps its version. documents is there when the thing's device has
+// For times see mergeTimes. A deleted one keeps its version. documents is there when the thing's device has
 // subscribed to shadow/update/documents, which no other device pays for.
 type shadow struct {
 	version           int64
 	documents         bool // its device has subscribed to shadow/update/documents
-	reported, desired sdk.Value
-	times             sdk.Value
-	stamps            []byte // of a change: the metadata of what was set
+	reported, desired part
 }
 
-func shadowKey(thing string) string { return "shadow/" + thing }
+// part is what is reported or desired, and when that was set.
+type part struct{ state, times sdk.Value }
+
+func shadowKey(r *call, thing string) string { return r.Join("shadow/", thing) }
 
 const (
 	maxDepth = 6       // levels of reported or desired, its own included
@@ -30,15 +31,61 @@ const (
 
 // load reads a thing's shadow; ok is false when there is none.
 func load(r *call, thing string) (s shadow, ok bool) {
-	text, found := r.State(shadowKey(thing))
+	text, found := r.State(shadowKey(r, thing))
 	if !found {
 		return s, false
 	}
-	doc := sdk.ParseJSON(text)
-	s.version, _ = doc.Get("version").Int()
-	s.documents, _ = doc.Get("documents").Bool()
-	s.reported, s.desired, s.times = doc.Get("reported"), doc.Get("desired"), doc.Get("times")
-	return s, s.reported.Exists() || s.desired.Exists()
+	s = parseShadow(text)
+	return s, s.reported.state.Exists() || s.desired.state.Exists()
+}
+
+// parseShadow reads what append wrote.
+func parseShadow(text []byte) (s shadow) {
+	for m := sdk.ParseJSON(text).First(); m.Ok(); m = m.Next() {
+		switch value := m.Value(); m.Name() {
+		case "version":
+			s.version, _ = value.Int()
+		case "documents":
+			s.documents, _ = value.Bool()
+		case "reported":
+			s.reported.state = value
+		case "desired":
+			s.desired.state = value
+		case "times":
+			s.reported.times, s.desired.times = value.Get("reported"), value.Get("desired")
+		}
+	}
+	return s
+}
+
+// text is a side of a shadow as it is to be stored: what is set, and when.
+type text struct{ state, times []byte }
+
+func (p *part) text() text { return text{p.state.Raw(), p.times.Raw()} }
+
+// appendShadow writes a shadow as it is stored.
+func appendShadow(b, version []byte, reported, desired text, documents bool) []byte {
+	b = append(append(b, `{"version":`...), version...)
+	if reported.state != nil {
+		b = append(append(b, `,"reported":`...), reported.state...)
+	}
+	if desired.state != nil {
+		b = append(append(b, `,"desired":`...), desired.state...)
+	}
+	b = append(b, `,"times":{`...)
+	if reported.times != nil {
+		b = append(append(b, `"reported":`...), reported.times...)
+	}
+	if desired.times != nil {
+		if reported.times != nil {
+			b = append(b, ',')
+		}
+		b = append(append(b, `"desired":`...), desired.times...)
+	}
+	if b = append(b, '}'); documents {
+		b = append(b, `,"documents":true`...)
+	}
+	return append(b, '}')
 }
 
 // problem is why a request is refused: an HTTP status, which Fleets uses over MQTT
@@ -68,10 +115,10 @@ func shadowTopic(r *call, thing, verb string) error {
 		}
 	}
 	if p != nil {
-		reply(r, thing, "shadow/"+verb+"/rejected", rejected(r, p, token))
+		reply(r, thing, r.Join("shadow/", verb, "/rejected"), rejected(r, p, token))
 		return nil
 	}
-	reply(r, thing, "shadow/"+verb+"/accepted", accepted)
+	reply(r, thing, r.Join("shadow/", verb, "/accepted"), accepted)
 	return nil
 }
 
@@ -99,96 +146,99 @@ func rejected(r *call, p *problem, token sdk.Value) []byte {
 
 // report merges what a device reports.
 func report(r *call, thing string, token sdk.Value) ([]byte, *problem) {
-	body := r.JSON()
-	state := body.Get("state")
-	reported := state.Get("reported")
+	var state, version, reported, desired sdk.Value
+	for m := r.JSON().First(); m.Ok(); m = m.Next() {
+		switch m.Name() {
+		case "state":
+			state = m.Value()
+		case "version":
+			version = m.Value()
+		}
+	}
+	for m := state.First(); m.Ok(); m = m.Next() {
+		switch m.Name() {
+		case "reported":
+			reported = m.Value()
+		case "desired":
+			desired = m.Value()
+		}
+	}
 	switch {
-	case !body.Exists():
+	case !r.JSON().Exists():
 		return nil, &problem{400, "Invalid JSON"}
 	case !state.Exists():
 		return nil, &problem{400, "Missing required node: state"}
 	case state.Kind() != sdk.Object:
 		return nil, &problem{400, "State node must be an object"}
-	case !reported.Exists() || state.Get("desired").Exists(): // desired is the cloud's
+	case !reported.Exists() || desired.Exists(): // desired is the cloud's
 		return nil, &problem{400, "Missing required node: reported"}
 	case reported.Kind() != sdk.Object:
 		return nil, &problem{400, "Reported node must be an object"}
 	}
-	s, p := change(r, thing, "reported", reported, body.Get("version"), token)
+	s, tail, p := change(r, thing, "reported", reported, version, token)
 	if p != nil {
 		return nil, p
 	}
 	if s.pending() {
 		sendDelta(r, thing, &s)
 	}
-	return acceptedUpdate(r, &s, "reported", reported, token), nil
+	return accepted(r, reported, tail), nil
 }
 
 // change merges a patch into one side of a shadow, stores it and tells the
-// application. It returns the shadow as it is then.
-func change(r *call, thing, side string, patch, version, token sdk.Value) (shadow, *problem) {
+// application. It returns the shadow as it is then, and what ends the messages
+// about the change: version, timestamp and token.
+func change(r *call, thing, side string, patch, version, token sdk.Value) (s shadow, tail []byte, p *problem) {
 	if len(patch.Raw()) > 2*maxState {
-		return shadow{}, tooLarge()
-	}
-	looks := shapeOf(patch)
-	switch {
-	case looks.depth > maxDepth:
-		return shadow{}, &problem{400, "JSON contains too many levels of nesting; maximum is 6"}
-	case looks.doubled:
-		return shadow{}, &problem{400, "Invalid JSON"}
+		return s, nil, tooLarge()
 	}
 	old, _ := load(r, thing)
+	before := &old.reported
+	if side == "desired" {
+		before = &old.desired
+	}
+	looks := shapeOf(before.state, patch)
+	switch {
+	case looks.depth > maxDepth:
+		return s, nil, &problem{400, "JSON contains too many levels of nesting; maximum is 6"}
+	case looks.doubled:
+		return s, nil, &problem{400, "Invalid JSON"}
+	}
 	if p := checkVersion(version, old.version); p != nil {
-		return shadow{}, p
+		return s, nil, p
 	}
-	set, w := leaf(seconds(r)), new(sdk.Writer)
-	var stamps sdk.Writer
-	stampMembers(stamps.Grow(3*len(patch.Raw())+100), patch, set)
-	whole := !looks.nulls && (!old.side(side).Exists() || replaces(old.side(side), patch))
-	w.Grow(4*len(patch.Raw()) + 2*len(old.reported.Raw()) + 2*len(old.desired.Raw()) + len(old.times.Raw()) + 100)
-	w.Object().Key("version").Int(old.version + 1)
-	sides := 0
-	for _, name := range [...]string{"reported", "desired"} {
-		before, from := old.side(name), len(w.Bytes())
-		switch {
-		case name != side:
-			w.Field(name, before)
-		case whole:
-			w.Key(name).Raw(patch.Raw())
-		default:
-			merge(w.Key(name), before, patch)
-		}
-		sides += len(w.Bytes()) - from
+	tail, next, now := ending(r, old.version+1, token)
+	after := text{patch.Raw(), now}
+	if looks.merges {
+		after = before.merge(patch, now)
 	}
-	if sides > maxState {
-		return shadow{}, tooLarge()
+	reported, desired := after, old.desired.text()
+	if side == "desired" {
+		reported, desired = old.reported.text(), after
 	}
-	w.Key("times").Object()
-	for _, name := range [...]string{"reported", "desired"} {
-		switch {
-		case name != side:
-			w.Field(name, old.times.Get(name))
-		case whole:
-			w.Key(name).Raw(stamps.Bytes())
-		default:
-			mergeTimes(w.Key(name), old.times.Get(name), old.side(name), patch, set)
-		}
+	if len(reported.state)+len(desired.state) > maxState {
+		return s, nil, tooLarge()
 	}
-	if w.End(); old.documents {
-		w.Key("documents").Bool(true)
-	}
-	text := w.End().Bytes()
-	r.Put(shadowKey(thing), text, 0)
-	s := shadow{version: old.version + 1, stamps: stamps.Bytes()}
-	if side == "desired" || old.desired.Exists() || old.documents { // else nobody asks for more
-		doc := sdk.ParseJSON(text)
-		s.reported, s.desired, s.times = doc.Get("reported"), doc.Get("desired"), doc.Get("times")
+	stored := appendShadow(r.Scratch(len(reported.state)+len(reported.times)+len(desired.state)+len(desired.times)+100),
+		next, reported, desired, old.documents)
+	r.Put(shadowKey(r, thing), stored, 0)
+	s.version = old.version + 1
+	if side == "desired" || old.desired.state.Exists() || old.documents { // else nobody asks for more
+		s = parseShadow(stored)
 	}
 	if old.documents {
 		sendDocuments(r, thing, &old, &s, token)
 	}
-	announce(r, thing, side, patch, s.version, token)
-	return s, nil
+	announce(r, thing, side, patch, tail)
+	return s, tail, nil
+}
+
+// merge is what a patch makes of a side, at a time.
+func (p *part) merge(patch sdk.Value, now []byte) text {
+	var state, times sdk.Writer
+	merge(&state, p.state, patch)
+	mergeTimes(&times, p.times, p.state, patch, now)
+	return text{state.Bytes(), times.Bytes()}
 }
 
 func tooLarge() *problem {
@@ -196,14 +246,7 @@ func tooLarge() *problem {
 }
 
 // pending says whether anything desired is not reported yet.
-func (s *shadow) pending() bool { return differs(s.desired, s.reported) }
-
-func (s *shadow) side(name string) sdk.Value {
-	if name == "reported" {
-		return s.reported
-	}
-	return s.desired
-}
+func (s *shadow) pending() bool { return differs(s.desired.state, s.reported.state) }
 
 // checkVersion is the optimistic lock: absent or 0 is no check.
 func checkVersion(wanted sdk.Value, current int64) *problem {
@@ -220,33 +263,39 @@ func checkVersion(wanted sdk.Value, current int64) *problem {
 	return nil
 }
 
-// acceptedUpdate is the payload of shadow/update/accepted: what was sent, with
-// the times of its leaves.
-func acceptedUpdate(r *call, s *shadow, side string, patch, token sdk.Value) []byte {
-	b := make([]byte, 0, len(patch.Raw())+len(s.stamps)+len(token.Raw())+120)
-	b = append(append(append(b, `{"state":{"`...), side...), `":`...)
-	b = append(append(b, patch.Raw()...), `},"metadata":{"`...)
-	b = append(append(append(b, side...), `":`...), s.stamps...)
-	return ended(append(b, '}'), s.version, seconds(r), token)
-}
-
-// ended ends an object with a version, a timestamp and a token. What every report
-// costs is written in few pieces.
-func ended(b []byte, version, timestamp int64, token sdk.Value) []byte {
-	b = strconv.AppendInt(append(b, `,"version":`...), version, 10)
-	b = strconv.AppendInt(append(b, `,"timestamp":`...), timestamp, 10)
+// ending is what ends the messages about a change, with the comma before it, and the
+// version and the time in it.
+func ending(r *call, version int64, token sdk.Value) (tail, next, now []byte) {
+	b := append(r.Scratch(100+len(token.Raw())), `,"version":`...)
+	at := len(b)
+	b = strconv.AppendInt(b, version, 10)
+	next = b[at:len(b):len(b)]
+	b = append(b, `,"timestamp":`...)
+	at = len(b)
+	b = strconv.AppendInt(b, seconds(r), 10)
+	now = b[at:len(b):len(b)]
 	if token.Exists() {
 		b = append(append(b, `,"clientToken":`...), token.Raw()...)
 	}
-	return append(b, '}')
+	return append(b, '}'), next, now
+}
+
+// accepted is the payload of shadow/update/accepted: what was sent, with the times of
+// its leaves.
+func accepted(r *call, reported sdk.Value, tail []byte) []byte {
+	state := reported.Raw()
+	leaf := stamp(r.Scratch(40), strconv.AppendInt(r.Scratch(20), seconds(r), 10))
+	b := append(r.Scratch(len(state)+20*len(leaf)+len(tail)+100), `{"state":{"reported":`...)
+	b = append(append(b, state...), `},"metadata":{"reported":`...)
+	return append(append(stampedMembers(b, reported, leaf), '}'), tail...)
 }
 
 // sendDelta tells the device what is desired of it and not yet so.
 func sendDelta(r *call, thing string, s *shadow) {
 	var w sdk.Writer
 	w.Object().Key("version").Int(s.version).Key("timestamp").Int(seconds(r))
-	delta(w.Key("state"), s.desired, s.reported, s.desired)
-	delta(w.Key("metadata"), s.desired, s.reported, s.times.Get("desired"))
+	delta(w.Key("state"), s.desired.state, s.reported.state)
+	deltaTimes(w.Key("metadata"), s.desired.state, s.reported.state, s.desired.times)
 	send(r, thing, "shadow/update/delta", w.End().Bytes())
 }
 
@@ -258,21 +307,37 @@ func sendDocuments(r *call, thing string, before, after *shadow, token sdk.Value
 		name string
 		s    *shadow
 	}{{"previous", before}, {"current", after}} {
-		w.Key(d.name).Object().Key("state").Object().Field("reported", d.s.reported).Field("desired", d.s.desired).End().
-			Field("metadata", d.s.times).Key("version").Int(d.s.version).End()
+		w.Key(d.name).Object().Key("state").Object().Field("reported", d.s.reported.state).Field("desired", d.s.desired.state).End()
+		d.s.metadata(w.Key("metadata"))
+		w.Key("version").Int(d.s.version).End()
 	}
 	send(r, thing, "shadow/update/documents", w.Key("timestamp").Int(seconds(r)).Field("clientToken", token).End().Bytes())
 }
 
+// metadata writes when the leaves of both sides were set.
+func (s *shadow) metadata(w *sdk.Writer) {
+	w.Object()
+	for _, side := range [...]struct {
+		name string
+		part *part
+	}{{"reported", &s.reported}, {"desired", &s.desired}} {
+		switch p := side.part; p.times.Kind() {
+		case sdk.Number:
+			w.Key(side.name).Raw(stampedMembers(nil, p.state, stamp(nil, p.times.Raw())))
+		case sdk.Object:
+			w.Key(side.name).Raw(metadata(nil, p.state, p.times))
+		}
+	}
+	w.End()
+}
+
 // announce tells the application what changed.
-func announce(r *call, thing, side string, patch sdk.Value, version int64, token sdk.Value) {
-	var name sdk.Writer
-	name.Grow(len(thing) + 20).String(thing)
-	b := make([]byte, 0, len(patch.Raw())+len(name.Bytes())+len(token.Raw())+120)
-	b = append(append(b, `{"thingName":`...), name.Bytes()...)
+func announce(r *call, thing, side string, patch sdk.Value, tail []byte) {
+	b := r.Scratch(6*len(thing) + len(patch.Raw()) + len(tail) + 60)
+	b = sdk.AppendString(append(b, `{"thingName":`...), thing)
 	b = append(append(append(b, `,"state":{"`...), side...), `":`...)
-	b = append(append(b, patch.Raw()...), '}')
-	emit(r, thing, "shadow.v1", side, ended(b, version, seconds(r), token))
+	b = append(append(append(b, patch.Raw()...), '}'), tail...)
+	emit(r, thing, "shadow.v1", side, b)
 }
 
 // read is the payload of shadow/get/accepted.
@@ -282,11 +347,12 @@ func read(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 		return nil, noShadow(thing)
 	}
 	var w sdk.Writer
-	w.Object().Key("state").Object().Field("reported", s.reported).Field("desired", s.desired)
+	w.Object().Key("state").Object().Field("reported", s.reported.state).Field("desired", s.desired.state)
 	if s.pending() {
-		delta(w.Key("delta"), s.desired, s.reported, s.desired)
+		delta(w.Key("delta"), s.desired.state, s.reported.state)
 	}
-	w.End().Field("metadata", s.times).Key("version").Int(s.version).Key("timestamp").Int(seconds(r))
+	s.metadata(w.End().Key("metadata"))
+	w.Key("version").Int(s.version).Key("timestamp").Int(seconds(r))
 	return w.Field("clientToken", token).End().Bytes(), nil
 }
 
@@ -305,7 +371,7 @@ func remove(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 	if s.documents {
 		kept += `,"documents":true`
 	}
-	r.Put(shadowKey(thing), []byte(kept+"}"), 0)
+	r.Put(shadowKey(r, thing), []byte(kept+"}"), 0)
 	var w sdk.Writer
 	w.Object().Key("thingName").String(thing).Key("version").Int(s.version).Key("deleted").Bool(true).
 		Key("timestamp").Int(seconds(r)).Field("clientToken", token).End()

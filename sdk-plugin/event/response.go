@@ -65,9 +65,9 @@ func outline(e Effect) (kind, guess int) {
 	case *Emit:
 		return effectEmit, guessEvent(&e.Event) + 3
 	case *Publish:
-		return effectPublish, 60 + len(e.Payload)
+		return effectPublish, guessPublish(e)
 	case *Put:
-		return effectPut, 8 + len(e.Key) + len(e.Value)
+		return effectPut, guessPut(e)
 	case *Delete:
 		return effectDelete, len(e.Key)
 	case *SetTimer:
@@ -103,9 +103,7 @@ func AppendEffect(dst []byte, e Effect) []byte {
 	case *Publish:
 		dst = appendPublish(dst, e)
 	case *Put:
-		dst = wire.AppendString(dst, 1, e.Key)
-		dst = wire.AppendBytes(dst, 2, e.Value)
-		dst = wire.AppendDuration(dst, 3, e.TTL)
+		dst = appendPut(dst, e)
 	case *Delete:
 		dst = wire.AppendString(dst, 1, e.Key)
 	case *SetTimer:
@@ -150,6 +148,32 @@ func AppendEmit(dst []byte, e *Event) []byte {
 	dst, outer := wire.Open(dst, 1, guess+4)
 	dst, inner := wire.Open(dst, effectEmit, guess)
 	return wire.Close(wire.Close(appendEventField(dst, e), inner), outer)
+}
+
+// AppendPublish is AppendEffect of p, which need not outlive the call.
+func AppendPublish(dst []byte, p *Publish) []byte {
+	guess := guessPublish(p)
+	dst, outer := wire.Open(dst, 1, guess+4)
+	dst, inner := wire.Open(dst, effectPublish, guess)
+	return wire.Close(wire.Close(appendPublish(dst, p), inner), outer)
+}
+
+// AppendPut is AppendEffect of p, which need not outlive the call.
+func AppendPut(dst []byte, p *Put) []byte {
+	guess := guessPut(p)
+	dst, outer := wire.Open(dst, 1, guess+4)
+	dst, inner := wire.Open(dst, effectPut, guess)
+	return wire.Close(wire.Close(appendPut(dst, p), inner), outer)
+}
+
+func guessPublish(p *Publish) int { return 60 + len(p.Payload) }
+
+func guessPut(p *Put) int { return 8 + len(p.Key) + len(p.Value) }
+
+func appendPut(dst []byte, p *Put) []byte {
+	dst = wire.AppendString(dst, 1, p.Key)
+	dst = wire.AppendBytes(dst, 2, p.Value)
+	return wire.AppendDuration(dst, 3, p.TTL)
 }
 
 func appendEventField(dst []byte, e *Event) []byte {
