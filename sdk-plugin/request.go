@@ -25,7 +25,8 @@ type Request struct {
 	settings []byte
 	config   Value
 	data     Value
-	docs     [2]document // what they are views of
+	docs     [6]document // what values are views of
+	parsed   int         // of docs
 	read     uint8       // which of config and data have been parsed
 	state    []byte
 	writer   Writer
@@ -59,9 +60,18 @@ const (
 func (r *Request) JSON(path ...string) Value {
 	if r.read&readData == 0 {
 		r.read |= readData
-		r.data = r.docs[0].parse(r.Event.Data)
+		r.data = r.Parse(r.Event.Data)
 	}
 	return r.data.Get(path...)
+}
+
+// Parse is ParseJSON with memory that is used again for the next event.
+func (r *Request) Parse(b []byte) Value {
+	if r.parsed == len(r.docs) {
+		return ParseJSON(b)
+	}
+	r.parsed++
+	return r.docs[r.parsed-1].parse(b)
 }
 
 // Config reads a setting of the plugin: what [plugins.<name>.settings] of
@@ -69,7 +79,7 @@ func (r *Request) JSON(path ...string) Value {
 func (r *Request) Config(path ...string) Value {
 	if r.read&readConfig == 0 {
 		r.read |= readConfig
-		r.config = r.docs[1].parse(r.settings)
+		r.config = r.Parse(r.settings)
 	}
 	return r.config.Get(path...)
 }
@@ -292,7 +302,7 @@ func (r *Request) serve(h Handler, in []byte) ([]byte, error) {
 }
 
 func (r *Request) reset() {
-	r.read, r.refused = 0, nil
+	r.read, r.refused, r.parsed = 0, nil, 0
 	r.config, r.data = Value{}, Value{}
 	for i := range r.docs {
 		r.docs[i].text = nil

@@ -139,10 +139,10 @@ func jobsTopic(r *call, thing, rest string) error {
 		return strange(r)
 	}
 	if f != nil {
-		reply(r, thing, "jobs/"+rest+"/rejected", jobRejected(r, f))
+		reply(r, "/rejected", jobRejected(r, f))
 		return nil
 	}
-	reply(r, thing, "jobs/"+rest+"/accepted", answer)
+	reply(r, "/accepted", answer)
 	return nil
 }
 

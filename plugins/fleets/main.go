@@ -128,9 +128,11 @@ func send(r *call, thing, topic string, payload []byte) {
 	r.Publish(event.Publish{Topics: []string{r.Join(things, thing, "/", topic)}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json"})
 }
 
-// reply answers what the thing's device published, whether it subscribed or not.
-func reply(r *call, thing, topic string, payload []byte) {
-	r.Publish(event.Publish{Topics: []string{r.Join(things, thing, "/", topic)}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json", Answer: true})
+// reply answers what a device published, whether it subscribed or not: on the same
+// topic with an ending.
+func reply(r *call, ending string, payload []byte) {
+	r.Publish(event.Publish{Topics: []string{r.Join(r.Transport.Topic, ending)}, Device: r.Event.Device, Payload: payload, QoS: 1,
+		ContentType: "application/json", Answer: true})
 }
 
 // emit writes an event of the plugin's own to the application's log. Its schema

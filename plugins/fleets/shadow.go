@@ -35,13 +35,13 @@ func load(r *call, thing string) (s shadow, ok bool) {
 	if !found {
 		return s, false
 	}
-	s = parseShadow(text)
+	s = parseShadow(r, text)
 	return s, s.reported.state.Exists() || s.desired.state.Exists()
 }
 
 // parseShadow reads what append wrote.
-func parseShadow(text []byte) (s shadow) {
-	for m := sdk.ParseJSON(text).First(); m.Ok(); m = m.Next() {
+func parseShadow(r *call, text []byte) (s shadow) {
+	for m := r.Parse(text).First(); m.Ok(); m = m.Next() {
 		switch value := m.Value(); m.Name() {
 		case "version":
 			s.version, _ = value.Int()
@@ -115,10 +115,10 @@ func shadowTopic(r *call, thing, verb string) error {
 		}
 	}
 	if p != nil {
-		reply(r, thing, r.Join("shadow/", verb, "/rejected"), rejected(r, p, token))
+		reply(r, "/rejected", rejected(r, p, token))
 		return nil
 	}
-	reply(r, thing, r.Join("shadow/", verb, "/accepted"), accepted)
+	reply(r, "/accepted", accepted)
 	return nil
 }
 
@@ -224,7 +224,7 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (s sha
 	r.Put(shadowKey(r, thing), stored, 0)
 	s.version = old.version + 1
 	if side == "desired" || old.desired.state.Exists() || old.documents { // else nobody asks for more
-		s = parseShadow(stored)
+		s = parseShadow(r, stored)
 	}
 	if old.documents {
 		sendDocuments(r, thing, &old, &s, token)

@@ -239,3 +239,18 @@ func TestAppendEmit(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// AppendPublish and AppendPut write what AppendEffect does.
+func TestAppendPublishAndPut(t *testing.T) {
+	for _, size := range []int{0, 1, 60, 127, 128, 20_000} {
+		p := Publish{Topics: []string{"a/b", ""}, Device: "d", Payload: make([]byte, size), QoS: 1, Retain: true, ContentType: "text/plain",
+			ResponseTopic: "r", Correlation: []byte("c"), Properties: []Property{{Name: "n", Value: "v"}}, Expiry: time.Minute, Answer: true}
+		if got, want := AppendPublish(nil, &p), AppendEffect(nil, &p); !bytes.Equal(got, want) {
+			t.Errorf("publish of %d bytes: % x, want % x", size, got, want)
+		}
+		put := Put{Key: "k", Value: make([]byte, size), TTL: time.Second}
+		if got, want := AppendPut(nil, &put), AppendEffect(nil, &put); !bytes.Equal(got, want) {
+			t.Errorf("put of %d bytes: % x, want % x", size, got, want)
+		}
+	}
+}
