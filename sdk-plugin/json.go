@@ -292,5 +292,8 @@ func hex4(b []byte) (r rune) {
 	return r
 }
 
+// Text is b as a string that shares its bytes, which must not change any more.
+func Text(b []byte) string { return view(b) }
+
 // view is b as a string that shares its bytes.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ func publish(r *sdk.Request) error {
 	}
 	e := event.Event{
 		Type:            "io.drogue.event.v1",
-		Source:          source(r.Event.Application, device),
+		Source:          source(r, r.Event.Application, device),
 		Subject:         channel,
 		DataContentType: r.Event.DataContentType,
 		DataSchema:      r.Event.DataSchema,
@@ -160,7 +161,7 @@ func connection(r *sdk.Request) error {
 	}
 	emit(r, event.Event{
 		Type:            "io.drogue.connection.v1",
-		Source:          source(r.Event.Application, r.Event.Device),
+		Source:          source(r, r.Event.Application, r.Event.Device),
 		Subject:         "connection",
 		DataContentType: "application/json",
 		Data:            r.Writer().Object().Key("connected").Bool(connected).End().Bytes(),
@@ -170,7 +171,8 @@ func connection(r *sdk.Request) error {
 
 // emit adds the extensions that every event of Drogue has.
 func emit(r *sdk.Request, e event.Event) {
-	e.SetExtension("partitionkey", escape(r.Event.Application)+"/"+escape(r.Event.Sender))
+	e.Extensions = slices.Grow(e.Extensions, 2)
+	e.SetExtension("partitionkey", r.Join(escape(r, r.Event.Application), "/", escape(r, r.Event.Sender)))
 	if instance, ok := r.Config("instance").String(); ok {
 		e.SetExtension("instance", instance)
 	}
@@ -212,20 +214,28 @@ func command(r *sdk.Request) error {
 	return nil
 }
 
-func source(application, device string) string {
-	return "drogue://" + application + "/" + escape(device)
+func source(r *sdk.Request, application, device string) string {
+	return r.Join("drogue://", application, "/", escape(r, device))
 }
 
 // escape percent-encodes every byte that is not an ASCII letter or digit.
-func escape(s string) string {
+func escape(r *sdk.Request, s string) string {
 	const hex = "0123456789ABCDEF"
-	out := make([]byte, 0, len(s)+16)
-	for _, c := range []byte(s) {
-		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' {
+	plain := func(c byte) bool { return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' }
+	i := 0
+	for i < len(s) && plain(s[i]) {
+		i++
+	}
+	if i == len(s) {
+		return s
+	}
+	out := append(r.Scratch(3*len(s)), s[:i]...)
+	for ; i < len(s); i++ {
+		if c := s[i]; plain(c) {
 			out = append(out, c)
 		} else {
 			out = append(out, '%', hex[c>>4], hex[c&15])
 		}
 	}
-	return string(out)
+	return sdk.Text(out)
 }
