@@ -378,7 +378,7 @@ func startMosquitto(t *testing.T) (address string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(60 * time.Second); ; {
 		nc, err := net.Dial("tcp", address)
 		if err == nil {
 			nc.Close()

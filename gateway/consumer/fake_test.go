@@ -188,7 +188,7 @@ func (r *reader) take(t testing.TB, n int) []uint64 {
 		select {
 		case o := <-r.got:
 			out = append(out, o)
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("got %d of %d records: %v", len(out), n, out)
 		}
 	}

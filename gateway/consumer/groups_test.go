@@ -58,7 +58,7 @@ func TestDeleteGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Leave()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for is("s.g", stage.Conflict) { // its pump takes a moment to end
 		if time.Now().After(deadline) {
 			t.Fatal("the group stays in use")

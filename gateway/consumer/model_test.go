@@ -97,7 +97,7 @@ func TestGroupModel(t *testing.T) {
 		if len(members) == 0 {
 			enter()
 		}
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
 			mu.Lock()
 			n, f := len(acked), fault
 			mu.Unlock()

@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait of a test; it is only ever used up by a failure.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // built is what TestMain made, in one directory for the whole run.
 type built struct {

@@ -153,7 +153,7 @@ func (g *gateway) answer() event.Inbound {
 	select {
 	case in := <-g.answers:
 		return in
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		g.t.Fatalf("no answer; the log:\n%s", g.log.String())
 		panic("unreachable")
 	}
@@ -162,7 +162,7 @@ func (g *gateway) answer() event.Inbound {
 // settled waits until no call is left in the store.
 func (g *gateway) settled() {
 	g.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
 		n := 0
 		if err := g.store.Scan(store.Call, "", func(string, []byte, store.Revision) bool { n++; return true }); err != nil {
 			g.t.Fatal(err)
@@ -398,7 +398,7 @@ func TestDeadHost(t *testing.T) {
 			t.Errorf("%s was answered", in.Event.Subject)
 		}
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for failing := 0.0; failing != 1; time.Sleep(5 * time.Millisecond) {
 		for _, m := range g.calls.Metrics() {
 			if m.Name == "tributary_outbound_failing_hosts" {

@@ -280,7 +280,7 @@ func (f *fixture) do(t testing.TB, in *event.Inbound) stage.Outcome {
 	select {
 	case o := <-ch:
 		return o
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatal("no outcome")
 		panic("unreachable")
 	}

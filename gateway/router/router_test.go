@@ -337,7 +337,7 @@ func TestRetryKeepsOrderPerDevice(t *testing.T) {
 	}
 	select {
 	case <-blocked:
-	case <-time.After(10 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Error("the other device waited for the retry")
 	}
 	wg.Wait()

@@ -160,7 +160,7 @@ func (g *gateway) seen() []event.Inbound {
 // left waits until n timers are pending and says what is in the store.
 func (g *gateway) left(n int) {
 	g.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
 		keys := 0
 		if err := g.store.Scan(store.Timer, "", func(string, []byte, store.Revision) bool { keys++; return true }); err != nil {
 			g.t.Fatal(err)

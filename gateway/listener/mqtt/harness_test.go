@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds every wait of a test; it is only ever used up by a failure.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // fakeAuth grants what its function says; everybody is a device of application
 // "demo" that may do everything, without one. It has no more to say.

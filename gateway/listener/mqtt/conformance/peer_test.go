@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait; it is only ever used up by a failure.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // run is one check on one version of the protocol.
 type run struct {
