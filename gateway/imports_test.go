@@ -34,7 +34,7 @@ func rules() map[string]rule {
 
 		// The stages know the words that pass between them, and not each other.
 		"gateway/admin":                     {ours: "gateway/stage", theirs: "github.com/prometheus/client_golang"},
-		"gateway/auth":                      {ours: "gateway/stage sdk-plugin/event", theirs: "github.com/go-jose/go-jose github.com/xdg-go/scram"},
+		"gateway/auth":                      {ours: "gateway/stage sdk-plugin/event", theirs: "github.com/coreos/go-oidc github.com/go-jose/go-jose github.com/xdg-go/scram"},
 		"gateway/bench":                     {ours: "gateway/listener/mqtt/packet", theirs: "golang.org/x/sync"},
 		"gateway/e2e":                       {},
 		"gateway/consumer":                  {ours: "gateway/stage gateway/store sdk-plugin/event"},

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -54,4 +55,35 @@ func newClient(t TLS, timeout time.Duration, connections int) (*http.Client, err
 			TLSHandshakeTimeout: timeout,
 		},
 	}, nil
+}
+
+// bounded is a transport for readers that take all of an answer and quote it in
+// their errors: its answers have at most maxAnswer bytes, and status 200 or a
+// redirection.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode/100 != 3 {
+		resp.Body.Close()
+		return nil, fmt.Errorf("the service answered with status %d", resp.StatusCode)
+	}
+	resp.Body = &boundedBody{resp.Body, maxAnswer}
+	return resp, nil
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, fmt.Errorf("the service answered with more than %d bytes", maxAnswer)
+	}
+	return n, err
 }

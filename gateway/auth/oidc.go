@@ -2,12 +2,12 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"tributary.io/gateway/stage"
@@ -27,6 +27,7 @@ type oidcMethod struct {
 	cfg      OIDC
 	roles    []role
 	provider *provider
+	config   oidc.Config
 }
 
 // role is a pattern of role names with what their holders may do.
@@ -42,6 +43,11 @@ func newOIDC(a *Auth, name string, cfg OIDC) (*oidcMethod, error) {
 	}
 	m := &oidcMethod{auth: a, name: "oidc." + name, cfg: cfg}
 	m.provider = newProvider(m.name, cfg, client, a.now, a.log)
+	m.config = oidc.Config{
+		SupportedSigningAlgs: cfg.Algorithms, // no other is even looked at
+		SkipClientIDCheck:    true,           // it knows one audience only
+		Now:                  func() time.Time { return a.now().Add(-cfg.Leeway) },
+	}
 	for name, r := range cfg.Roles {
 		p, err := newPattern(name, "application")
 		if err != nil {
@@ -86,7 +92,7 @@ func (m *oidcMethod) token(ctx context.Context, raw string) (*decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &decision{credential: m.name + "/" + t.Subject, expires: m.until(t.Expiry.Time())}
+	d := &decision{credential: m.name + "/" + t.Subject, expires: m.until(t.Expiry)}
 	if plainName(t.Subject) {
 		d.username = t.Subject
 	}
@@ -118,25 +124,20 @@ func (m *oidcMethod) until(expiry time.Time) time.Time {
 
 // verify checks signature, issuer, audience and times of a token. Whatever is
 // wrong with it is one refusal.
-func (m *oidcMethod) verify(ctx context.Context, raw string) (*jwt.Claims, map[string]any, error) {
-	t, err := jwt.ParseSigned(raw, m.provider.algorithms) // no other is even looked at
-	if err != nil || len(t.Headers) != 1 {
-		return nil, nil, refusedCredentials()
+func (m *oidcMethod) verify(ctx context.Context, raw string) (*oidc.IDToken, map[string]any, error) {
+	keys := &tokenKeys{provider: m.provider}
+	t, err := oidc.NewVerifier(m.cfg.Issuer, keys, &m.config).Verify(ctx, raw)
+	if keys.failure != nil {
+		return nil, nil, keys.failure
 	}
+	// What go-oidc has no setting for: other times with our leeway, one of several audiences.
 	var std jwt.Claims
 	var all map[string]any
-	err = m.provider.verify(ctx, t.Headers[0], func(key any) error { return t.Claims(key, &std, &all) })
-	switch {
-	case errors.Is(err, errSignature):
-		return nil, nil, refusedCredentials()
-	case err != nil:
-		return nil, nil, err
-	}
-	err = std.ValidateWithLeeway(jwt.Expected{Issuer: m.cfg.Issuer, AnyAudience: m.cfg.Audience, Time: m.auth.now()}, m.cfg.Leeway)
-	if err != nil || std.Expiry == nil || std.Subject == "" {
+	if err != nil || t.Claims(&std) != nil || t.Claims(&all) != nil || t.Subject == "" ||
+		std.ValidateWithLeeway(jwt.Expected{AnyAudience: m.cfg.Audience, Time: m.auth.now()}, m.cfg.Leeway) != nil {
 		return nil, nil, refusedCredentials()
 	}
-	return &std, all, nil
+	return t, all, nil
 }
 
 // rights gathers what the roles of a token's holder allow.

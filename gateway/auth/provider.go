@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 
 	"tributary.io/gateway/stage"
@@ -58,6 +59,7 @@ type keySet struct {
 }
 
 func newProvider(name string, cfg OIDC, client *http.Client, now func() time.Time, log *slog.Logger) *provider {
+	client.Transport = bounded{client.Transport}
 	p := &provider{name: name, cfg: cfg, client: client, now: now, log: log, turn: make(chan struct{}, 1), allowed: fetchBurst, counted: now()}
 	for _, a := range cfg.Algorithms {
 		p.algorithms = append(p.algorithms, jose.SignatureAlgorithm(a))
@@ -143,47 +145,39 @@ func (p *provider) ask(ctx context.Context) ([]jose.JSONWebKey, error) {
 // discover returns where the provider has its keys (OpenID Connect Discovery 1.0
 // section 4).
 func (p *provider) discover(ctx context.Context) (string, error) {
-	body, err := p.get(ctx, strings.TrimSuffix(p.cfg.Issuer, "/")+"/.well-known/openid-configuration")
+	found, err := oidc.NewProvider(oidc.ClientContext(ctx, p.client), p.cfg.Issuer)
+	var other *oidc.IssuerMismatchError
+	if errors.As(err, &other) { // section 4.3
+		return "", fmt.Errorf("the provider calls itself %.200q; spell issuer exactly so", other.Discovered)
+	}
 	if err != nil {
 		return "", err
 	}
 	var meta struct {
-		Issuer string `json:"issuer"`
-		Keys   string `json:"jwks_uri"`
+		Keys string `json:"jwks_uri"`
 	}
-	if err := json.Unmarshal(body, &meta); err != nil {
-		return "", errors.New("the discovery document is no JSON object")
-	}
-	if meta.Issuer != p.cfg.Issuer { // section 4.3
-		return "", fmt.Errorf("the provider calls itself %q; spell issuer exactly so", meta.Issuer)
+	if err := found.Claims(&meta); err != nil {
+		return "", err
 	}
 	u, err := url.Parse(meta.Keys)
 	if err != nil || u.Host == "" || u.Scheme != "https" && !strings.HasPrefix(p.cfg.Issuer, "http://") {
-		return "", fmt.Errorf("the provider's jwks_uri %q is no https URL", meta.Keys)
+		return "", fmt.Errorf("the provider's jwks_uri %.200q is no https URL", meta.Keys)
 	}
 	return meta.Keys, nil
 }
 
-// get returns the body of an answer with status 200.
+// get returns the body of an answer.
 func (p *provider) get(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", "application/json")
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered with status %d", url, resp.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
-		err = fmt.Errorf("%s answered with more than %d bytes", url, maxAnswer)
-	}
-	return body, err
+	return io.ReadAll(resp.Body)
 }
 
 // parseKeys reads a JSON Web Key Set (RFC 7517 section 5). Keys of unknown kinds,
@@ -208,49 +202,58 @@ func parseKeys(body []byte) ([]jose.JSONWebKey, error) {
 // errSignature says that none of the provider's keys signed a token.
 var errSignature = errors.New("no key of the provider signed this token")
 
-// verify calls check with the keys that may have signed a token with this header,
-// until it returns nil. It returns errSignature where none did, and another error
-// where the provider does not tell its keys.
-func (p *provider) verify(ctx context.Context, h jose.Header, check func(key any) error) error {
-	keys, err := p.keys(ctx)
+// tokenKeys is the provider's keys for one token. It implements oidc.KeySet.
+type tokenKeys struct {
+	*provider
+	// failure is why the provider does not tell its keys; the verifier's error does
+	// not let this be told from a wrong token.
+	failure error
+}
+
+// VerifySignature returns the payload of a token that one of the keys signed.
+func (t *tokenKeys) VerifySignature(ctx context.Context, raw string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(raw, t.algorithms)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	known := keys.try(h, check)
-	if known == nil || !errors.Is(known, errUnknown) {
-		return known
+	keys, err := t.keys(ctx)
+	if err != nil {
+		t.failure = err
+		return nil, err
 	}
-	newer, err := p.fetch(ctx, keys)
+	payload, err := keys.try(jws)
+	if !errors.Is(err, errUnknown) {
+		return payload, err
+	}
+	newer, err := t.fetch(ctx, keys)
 	switch {
 	case errors.Is(err, errOften):
-		return errSignature
+		return nil, errSignature
 	case err != nil:
-		return err
+		t.failure = err
+		return nil, err
 	}
-	if err := newer.try(h, check); err == nil {
-		return nil
-	}
-	return errSignature
+	return newer.try(jws)
 }
 
 // errUnknown says that a newer key may be needed.
 var errUnknown = errors.New("no key has this id")
 
-// try returns nil when a key signed the token, errSignature when the key that it
-// names did not, and errUnknown when there is no such key.
-func (k *keySet) try(h jose.Header, check func(key any) error) error {
-	result := errUnknown
+// try returns the payload when a key signed the token, errSignature when the key
+// that it names did not, and errUnknown when there is no such key.
+func (k *keySet) try(jws *jose.JSONWebSignature) ([]byte, error) {
+	h, result := jws.Signatures[0].Header, errUnknown // a compact token has one
 	for i := range k.keys {
 		key := &k.keys[i]
 		if h.KeyID != "" && key.KeyID != h.KeyID || key.Algorithm != "" && key.Algorithm != h.Algorithm {
 			continue
 		}
-		if check(key.Key) == nil {
-			return nil
+		if payload, err := jws.Verify(key.Key); err == nil {
+			return payload, nil
 		}
 		if h.KeyID != "" {
 			result = errSignature
 		}
 	}
-	return result
+	return nil, result
 }

@@ -33,7 +33,7 @@ func tool(t testing.TB, input string, args ...string) (stdout, stderr string, st
 func hashed(t testing.TB, password string) string {
 	t.Helper()
 	hash, stderr, status := tool(t, password+"\n", "hash-password")
-	if status != 0 || strings.Contains(hash, password) || strings.Contains(stderr, password) {
+	if shown := strings.Contains(hash+stderr, password) && len(password) > 6; status != 0 || shown { // a short one may come about by chance
 		t.Fatalf("hash-password: status %d: %s%s", status, hash, stderr)
 	}
 	return strings.TrimSpace(hash)
