@@ -30,6 +30,7 @@ type idp struct {
 	mu      sync.Mutex
 	keys    []jose.JSONWebKey // published, public
 	down    bool
+	moved   bool   // keys are redirected
 	garbage string // in place of keys
 	issuer  string // that it claims; empty: its URL
 	asked   int
@@ -55,7 +56,11 @@ func (p *idp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if issuer == "" {
 			issuer = p.server.URL
 		}
-		json.NewEncoder(w).Encode(map[string]any{"issuer": issuer, "jwks_uri": p.server.URL + "/keys"})
+		keys := "/keys"
+		if p.moved {
+			keys = "/elsewhere"
+		}
+		json.NewEncoder(w).Encode(map[string]any{"issuer": issuer, "jwks_uri": p.server.URL + keys})
 	case "/keys":
 		p.asked++
 		if p.garbage != "" {
@@ -308,6 +313,8 @@ func TestProviderAnswersNonsense(t *testing.T) {
 		"no JSON":             func(p *idp) { p.garbage = "<html>" },
 		"no keys":             func(p *idp) { p.garbage = "{}" },
 		"another issuer":      func(p *idp) { p.issuer = "https://another.example.com" },
+		"an endless issuer":   func(p *idp) { p.issuer = strings.Repeat("x", 2*maxAnswer) },
+		"a long issuer":       func(p *idp) { p.issuer = strings.Repeat("x", maxAnswer/2) },
 		"more than is taken":  func(p *idp) { p.garbage = `{"keys":[` + strings.Repeat(" ", maxAnswer) + `]}` },
 		"keys are not a list": func(p *idp) { p.garbage = `{"keys":7}` },
 	} {
@@ -318,7 +325,20 @@ func TestProviderAnswersNonsense(t *testing.T) {
 			if code(err) != stage.ServerUnavailable {
 				t.Errorf("%v", err)
 			}
+			if w.log.Len() > 1000 {
+				t.Errorf("%d bytes in the log", w.log.Len())
+			}
 		})
+	}
+}
+
+// What is asked for is asked of the configured provider only.
+func TestProviderRedirects(t *testing.T) {
+	w, p, s := tokens(t, nil)
+	p.set(func() { p.moved = true })
+	_, err := w.chain("oidc.main").Connect(t.Context(), client("x", s.sign(t, w.claims(p))))
+	if code(err) != stage.ServerUnavailable || p.asked != 0 || !strings.Contains(w.log.String(), "redirection") {
+		t.Errorf("%v, %d requests, the log says\n%s", err, p.asked, w.log)
 	}
 }
 
