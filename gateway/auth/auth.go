@@ -12,6 +12,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ type Auth struct {
 	digests   *digester
 	methods   map[string]method
 	perMethod map[string]*counters // as methods
+	look      chan struct{}        // has Run look at revocation lists at once
 }
 
 // counters counts the decisions of one method.
@@ -51,7 +53,7 @@ func newAuth(cfg Config, dir Directory, judge Judge, log *slog.Logger, now func(
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Auth{dir: dir, log: log, now: now, digests: newDigester(), perMethod: map[string]*counters{}}
+	a := &Auth{dir: dir, log: log, now: now, digests: newDigester(), perMethod: map[string]*counters{}, look: make(chan struct{}, 1)}
 	a.methods = map[string]method{
 		"password":    passwordMethod{dir},
 		"apikey":      keyMethod{dir},
@@ -140,6 +142,39 @@ func (a *Auth) Changed(change stage.Change) {
 	for _, m := range a.methods {
 		if f, ok := m.(interface{ changed(stage.Change) }); ok {
 			f.changed(change)
+		}
+	}
+}
+
+// lookInterval is how often the files of revocation lists are looked at.
+const lookInterval = time.Second
+
+// Run calls changed, until ctx ends, whenever a file of revocation lists was read
+// anew, for the grants that may have ended. It has to run once.
+func (a *Auth) Run(ctx context.Context, changed func(stage.Change)) error {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-a.look:
+		}
+		a.lookAround(changed)
+	}
+}
+
+func (a *Auth) lookAround(changed func(stage.Change)) {
+	for name, m := range a.methods {
+		m, ok := m.(*certificateMethod)
+		if !ok || m.revoked == nil {
+			continue
+		}
+		if newer, err := m.revoked.look(); newer && err != nil {
+			a.log.Warn("nobody can log in with a certificate until the revocation lists are mended", "method", name, "error", err)
+		} else if newer {
+			changed(stage.Change{Method: name})
 		}
 	}
 }

@@ -35,7 +35,7 @@ func newCertificates(a *Auth, name string, cfg Certificate) (*certificateMethod,
 		m.cfg.Denied[i] = normalHex(d)
 	}
 	if cfg.CRL != "" {
-		m.revoked = &revocations{file: cfg.CRL, now: a.now}
+		m.revoked = newRevocations(cfg.CRL, a.now, a.look)
 	}
 	return m, nil
 }
@@ -56,15 +56,15 @@ func (m *certificateMethod) judge(ctx context.Context, c *stage.Credentials) (*d
 	case now.Before(leaf.NotBefore) || !now.Before(leaf.NotAfter):
 		return nil, refusedCredentials()
 	case slices.Contains(m.cfg.Denied, normalHex(fingerprint)) || slices.Contains(m.cfg.Denied, normalHex(leaf.SerialNumber.Text(16))):
-		return nil, notAuthorized("the certificate was revoked")
-	}
-	if m.revoked != nil {
-		if err := m.revoked.check(c.Certificates); err != nil {
-			return nil, err
-		}
+		return nil, errRevoked()
 	}
 	d := &decision{credential: fingerprint, expires: leaf.NotAfter}
 	var err error
+	if m.revoked != nil {
+		if d.certificate, err = m.revoked.check(c.Certificates); err != nil {
+			return nil, err
+		}
+	}
 	d.grant, err = m.auth.vouch(ctx, m.name+"/"+fingerprint, &m.cfg.Realm, found["application"], found["device"])
 	return d, err
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -291,6 +292,83 @@ func TestRevocationLists(t *testing.T) {
 	content, _ := os.ReadFile(file)
 	if lists, err := parseRevocations(content); err == nil {
 		t.Errorf("%d lists in nonsense", len(lists))
+	}
+}
+
+// A certificate that is revoked ends what it opened: whoever renews grants is told
+// so, once for each new list, and the renewal refuses.
+func TestRevocationReachesGrants(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.crl")
+	w := newWorld(t, fleet(func(c *Certificate) { c.CRL = file }), nil)
+	now := w.clock.now()
+	ca, impostor := newAuthority(t, "Fleet CA", now), newAuthority(t, "Fleet CA", now)
+	chain := w.chain("certificate.fleet", "password")
+	ca.revoke(file, now.Add(time.Hour), 7)
+	connect := func(c *stage.Credentials) *stage.Grant {
+		t.Helper()
+		g, err := chain.Connect(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	bad, good := client("", ""), client("", "")
+	bad.Certificates = ca.issue(commonName("d1"))
+	good.Certificates = ca.issue(func(c *x509.Certificate) { c.Subject.CommonName, c.SerialNumber = "d1", big.NewInt(8) })
+	first, second, other := connect(bad), connect(good), connect(client("d1@demo", "right"))
+	told := 0
+	look := func() {
+		t.Helper()
+		told = 0
+		w.lookAround(func(c stage.Change) {
+			if told++; !c.Touches(first) || c.Touches(other) {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+	touched := 0
+	check := func(what string, times int, want stage.Code) {
+		t.Helper()
+		touched++
+		at := now.Add(time.Duration(touched) * time.Second)
+		os.Chtimes(file, at, at)
+		if look(); told != times {
+			t.Errorf("%s: told %d times, want %d", what, told, times)
+		}
+		if look(); told != 0 {
+			t.Errorf("%s: told again", what)
+		}
+		if _, err := chain.Renew(first); code(err) != want {
+			t.Errorf("%s: %v, code %#x, want %#x", what, err, code(err), want)
+		}
+		for _, g := range []*stage.Grant{second, other} {
+			if same, err := chain.Renew(g); same != g || err != nil {
+				t.Errorf("%s: another grant became %+v, %v", what, same, err)
+			}
+		}
+	}
+	check("a good list", 1, stage.Success)
+	impostor.revoke(file, now.Add(time.Hour), 0x3a7b01)
+	check("a list that another key signed", 1, stage.Success)
+	os.WriteFile(file, []byte("nonsense"), 0o600)
+	check("nonsense", 0, stage.Success)
+	ca.revoke(file, now.Add(time.Hour), 7, 0x3a7b01)
+	check("revoked", 1, stage.NotAuthorized)
+	os.Remove(file)
+	check("no file", 0, stage.NotAuthorized)
+
+	// Run does so when a login reads the file first, too.
+	ca.revoke(file, now.Add(time.Hour), 7, 0x3a7b01, 9)
+	ctx, cancel := context.WithCancel(t.Context())
+	changes, done := make(chan stage.Change), make(chan error)
+	go func() { done <- w.Run(ctx, func(c stage.Change) { changes <- c }) }()
+	connect(good)
+	if c := <-changes; c != (stage.Change{Method: "certificate.fleet"}) {
+		t.Errorf("%+v", c)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -31,7 +31,9 @@ type decision struct {
 	grant      *stage.Grant // shared
 	username   string       // that was proven too; empty: none
 	credential string       // in place of the grant's, where another authority vouched
-	expires    time.Time    // zero: when the grant does
+	// certificate is what revocation lists call the client's; empty: none is kept.
+	certificate string
+	expires     time.Time // zero: when the grant does
 	// fixed rights of a device are its own and not the registry's.
 	fixed              bool
 	publish, subscribe []string
@@ -137,6 +139,7 @@ func (ch *Chain) finish(l link, d *decision, c *stage.Credentials) *stage.Grant 
 	if d.credential != "" {
 		g.Credential = d.credential
 	}
+	g.Certificate = d.certificate
 	g.Expires = earlier(g.Expires, d.expires)
 	g.Names = stage.Placeholders{Application: g.Application, Device: g.Device, ClientID: c.ClientID, Username: d.username}
 	if d.fixed {
@@ -224,6 +227,9 @@ func (ch *Chain) Renew(g *stage.Grant) (*stage.Grant, error) {
 	if l.method == nil {
 		return nil, notAuthorized("this listener does not accept these credentials any more")
 	}
+	if m, ok := l.method.(*certificateMethod); ok && m.revoked != nil && m.revoked.has(g.Certificate) {
+		return nil, errRevoked()
+	}
 	if strings.HasPrefix(g.Principal, l.name+"/") {
 		return g, nil // it is not the registry's to change
 	}
@@ -232,7 +238,7 @@ func (ch *Chain) Renew(g *stage.Grant) (*stage.Grant, error) {
 		return nil, err
 	}
 	n := *now
-	n.Method, n.Credential, n.Names, n.Fixed = g.Method, g.Credential, g.Names, g.Fixed
+	n.Method, n.Credential, n.Certificate, n.Names, n.Fixed = g.Method, g.Credential, g.Certificate, g.Names, g.Fixed
 	n.PerMessage, n.Secrets, n.Ask = g.PerMessage, g.Secrets, g.Ask
 	n.Expires = earlier(n.Expires, g.Expires)
 	if g.Fixed {

@@ -2,11 +2,15 @@ package auth
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,12 +19,15 @@ import (
 type revocations struct {
 	file string
 	now  func() time.Time
+	wake chan<- struct{} // told when the file was read anew
 
-	mu      sync.Mutex
-	changed time.Time // of the file when it was read
-	size    int64
-	lists   []revocationList
-	problem error
+	mu          sync.Mutex
+	changed     time.Time // of the file when it was read
+	size        int64
+	lists       []revocationList
+	problem     error
+	seen        bool                         // that the file was read anew
+	authorities map[string]*x509.Certificate // that issued what was accepted, by SHA-256 in hexadecimal
 }
 
 type revocationList struct {
@@ -28,32 +35,68 @@ type revocationList struct {
 	serials map[string]bool // that are revoked
 }
 
+func newRevocations(file string, now func() time.Time, wake chan<- struct{}) *revocations {
+	return &revocations{file: file, now: now, wake: wake, seen: true, authorities: map[string]*x509.Certificate{}}
+}
+
+func errRevoked() error { return notAuthorized("the certificate was revoked") }
+
 // check refuses a chain in which a list of the certificate's own authority names
 // it. Without a current list of that authority nobody can tell, which is an error
-// that is no *stage.Error.
-func (r *revocations) check(chain []*x509.Certificate) error {
+// that is no *stage.Error. Of one that is good it returns the name for has.
+func (r *revocations) check(chain []*x509.Certificate) (name string, err error) {
 	if len(chain) < 2 {
-		return errors.New("the certificate's authority is not in its chain, so no revocation list can be checked")
+		return "", errors.New("the certificate's authority is not in its chain, so no revocation list can be checked")
 	}
 	lists, err := r.read()
 	if err != nil {
-		return err
+		return "", err
 	}
-	leaf, authority := chain[0], chain[1]
+	authority, serial := chain[1], chain[0].SerialNumber.String()
 	found := false
 	for _, l := range lists {
-		if !bytes.Equal(l.RawIssuer, leaf.RawIssuer) || l.CheckSignatureFrom(authority) != nil {
+		if !l.by(authority) {
 			continue
 		}
-		if l.serials[leaf.SerialNumber.String()] {
-			return notAuthorized("the certificate was revoked")
+		if l.serials[serial] {
+			return "", errRevoked()
 		}
 		found = found || l.NextUpdate.IsZero() || r.now().Before(l.NextUpdate)
 	}
 	if !found {
-		return fmt.Errorf("%s holds no current revocation list of %s; put a newer one there", r.file, authority.Subject)
+		return "", fmt.Errorf("%s holds no current revocation list of %s; put a newer one there", r.file, authority.Subject)
 	}
-	return nil
+	sum := sha256.Sum256(authority.Raw)
+	name = hex.EncodeToString(sum[:])
+	r.mu.Lock()
+	r.authorities[name] = authority
+	r.mu.Unlock()
+	return name + "/" + serial, nil
+}
+
+// by says whether an authority signed the list.
+func (l *revocationList) by(authority *x509.Certificate) bool {
+	return bytes.Equal(l.RawIssuer, authority.RawSubject) && l.CheckSignatureFrom(authority) == nil
+}
+
+// has says whether a certificate that was good is on the lists that were read
+// last, old or not. It has no empty name.
+func (r *revocations) has(name string) bool {
+	authority, serial, _ := strings.Cut(name, "/")
+	r.mu.Lock()
+	lists, from := r.lists, r.authorities[authority]
+	r.mu.Unlock()
+	return from != nil && slices.ContainsFunc(lists, func(l revocationList) bool { return l.serials[serial] && l.by(from) })
+}
+
+// look says whether the file was read anew since the last look, and what was
+// wrong with it.
+func (r *revocations) look() (newer bool, err error) {
+	_, err = r.read()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	newer, r.seen = !r.seen, true
+	return newer, err
 }
 
 // read returns the lists, read again when the file changed.
@@ -67,7 +110,11 @@ func (r *revocations) read() ([]revocationList, error) {
 	if info.ModTime().Equal(r.changed) && info.Size() == r.size {
 		return r.lists, r.problem
 	}
-	r.changed, r.size = info.ModTime(), info.Size()
+	r.changed, r.size, r.seen = info.ModTime(), info.Size(), false
+	select {
+	case r.wake <- struct{}{}:
+	default: // it will look anyway
+	}
 	content, err := os.ReadFile(r.file)
 	if err == nil {
 		r.lists, err = parseRevocations(content)

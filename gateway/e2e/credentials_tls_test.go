@@ -161,13 +161,16 @@ client_certificate = "optional"
 	brief := check("certificate that ends soon", accepted, ca.issue("fleet-d1", time.Now().Add(2*time.Second)))
 	brief.ended(notAuthorized)
 	late := ca.issue("fleet-late", hour)
-	check("before it is revoked", accepted, late)
+	living, another := check("before it is revoked", accepted, late), check("not revoked", accepted, ca.issue("fleet-more", hour))
 	leaf, err := x509.ParseCertificate(late.Certificate[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	ca.revoke(leaf.SerialNumber.Int64())
+	living.ended(notAuthorized) // without anybody having done anything
 	check("revoked", notAuthorized, late)
+	another.send(&packet.Pingreq{})
+	expect[*packet.Pingresp](another)
 	os.Remove(file("list.pem"))
 	check("no revocation list", unavailable, ca.issue("fleet-d1", hour))
 

@@ -101,6 +101,7 @@ type gateway struct {
 	timers    *timer.Timers
 	calls     *outbound.Calls
 	consumer  *consumer.Consumer
+	identity  *auth.Auth
 	mqtt      *mqtt.Server
 	doors     []door     // of the MQTT listeners
 	webs      []web      // of the HTTP listeners
@@ -153,17 +154,15 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing authentication: %w", err)
 	}
-	reg.Watch(identity.Changed) // before those who renew their grants
-	reg.Watch(g.mqtt.Reconsider)
+	g.identity = identity
 	if g.doors, err = doors(cfg.Listeners, identity); err != nil {
 		return nil, err
 	}
 	if g.webs, err = webs(cfg.Listeners, identity, requests{rt}, s.log); err != nil {
 		return nil, err
 	}
-	for _, w := range g.webs {
-		reg.Watch(w.server.Reconsider)
-	}
+	reg.Watch(identity.Changed) // before those who renew their grants
+	reg.Watch(g.reconsider)
 	rt.Start(g.mqtt)
 	undo = append(undo, func() { rt.Close(context.Background()) })
 	rules := make([]*mqtt.Listener, len(g.doors))
@@ -189,6 +188,14 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	return g, nil
 }
 
+// reconsider has every listener renew the grants that a change touches.
+func (g *gateway) reconsider(change stage.Change) {
+	g.mqtt.Reconsider(change)
+	for _, w := range g.webs {
+		w.server.Reconsider(change)
+	}
+}
+
 // serve starts the parts that run until the stop. Contexts do not derive from
 // Run's: each part is told to stop when its turn comes.
 func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
@@ -210,6 +217,7 @@ func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
 	}
 	start("timers", serve, func() error { return g.timers.Run(serve) })
 	start("HTTP calls of plugins", serve, func() error { return g.calls.Run(serve) })
+	start("revocation lists", serve, func() error { return g.identity.Run(serve, g.reconsider) })
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })
 	for _, d := range g.doors {
 		start("listener "+d.rules.Name, serve, func() error { return g.mqtt.Serve(serve, d.ln, d.rules) })

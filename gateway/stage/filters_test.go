@@ -34,7 +34,7 @@ func TestFill(t *testing.T) {
 }
 
 func TestChangeTouches(t *testing.T) {
-	g := &Grant{Application: "demo", Device: "d1", Principal: "device:demo/d1", Credential: "k1"}
+	g := &Grant{Application: "demo", Device: "d1", Principal: "device:demo/d1", Method: "apikey", Credential: "k1"}
 	for _, c := range []struct {
 		change Change
 		want   bool
@@ -44,6 +44,8 @@ func TestChangeTouches(t *testing.T) {
 		{Change{Application: "demo", Device: "d2"}, false},
 		{Change{Principal: "device:demo/d1", Credential: "k1"}, true},
 		{Change{Credential: "k2"}, false},
+		{Change{Method: "apikey"}, true},
+		{Change{Method: "password"}, false},
 	} {
 		if got := c.change.Touches(g); got != c.want {
 			t.Errorf("%+v touches: %v", c.change, got)

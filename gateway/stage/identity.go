@@ -40,6 +40,9 @@ type Grant struct {
 	// was used, where there can be several; both decide what a revocation ends.
 	Method     string
 	Credential string
+	// Certificate is what revocation lists call the client certificate that opened
+	// this, for the method alone that keeps such lists.
+	Certificate string
 	// Application and Device are set where the connection is a device's.
 	Application string
 	Device      string
@@ -132,6 +135,7 @@ type Change struct {
 	Application string
 	Device      string
 	Principal   string
+	Method      string // only grants of this way of authentication
 	Credential  string // only grants that this credential opened
 }
 
@@ -139,5 +143,5 @@ type Change struct {
 func (c *Change) Touches(g *Grant) bool {
 	same := func(want, have string) bool { return want == "" || want == have }
 	return same(c.Application, g.Application) && same(c.Device, g.Device) &&
-		same(c.Principal, g.Principal) && same(c.Credential, g.Credential)
+		same(c.Principal, g.Principal) && same(c.Method, g.Method) && same(c.Credential, g.Credential)
 }

@@ -74,7 +74,7 @@ func (s *Server) reconsiderRetained(change *stage.Change) {
 // cannot be decided it is what it was.
 func (from *sender) entitled(old *stage.Grant) *stage.Grant {
 	g := *old
-	g.Credential, g.Expires = "", time.Time{}
+	g.Credential, g.Certificate, g.Expires = "", "", time.Time{}
 	now, err := from.via.Auth.Renew(&g)
 	if err == nil {
 		return now
