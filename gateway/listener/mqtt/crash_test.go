@@ -265,7 +265,7 @@ func (m *crashModel) start(st *memStore, routed bool) *fixture {
 		f.store = st
 		f.router.unrouted = !routed
 		f.router.respond = func(*event.Inbound) stage.Outcome { return stage.Outcome{} }
-		f.router.got = make(chan submitted, 100_000)
+		f.router.got = make(chan submitted, 1000)
 	})
 }
 
@@ -290,6 +290,7 @@ func (m *crashModel) connect(f *fixture) {
 // durable and maybe some commits more.
 func (m *crashModel) live(st *memStore, _ int, routed bool) *memStore {
 	f := m.start(st, routed)
+	defer func() { go f.stop() }() // what it still writes is not in the copy
 	m.connect(f)
 	for range rapid.IntRange(1, 60).Draw(m.rt, "steps") {
 		switch rapid.IntRange(0, 14).Draw(m.rt, "step") {
@@ -328,6 +329,7 @@ func (m *crashModel) live(st *memStore, _ int, routed bool) *memStore {
 // settle lets everything arrive, and counts.
 func (m *crashModel) settle(st *memStore, routed bool) {
 	f := m.start(st, routed)
+	defer func() { go f.stop() }()
 	m.connect(f)
 	peers := append(m.subs, m.pub)
 	complete := func() bool {

@@ -181,6 +181,7 @@ type fixture struct {
 	logs   *fakeLogs
 	store  Store         // set to nil for a server without one
 	auth   Authenticator // in the place of start's, if set
+	stop   func()        // what the end of the test does, if it is not early
 }
 
 // settings is all of a server with one listener.
@@ -195,10 +196,13 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	t.Helper()
 	cfg := settings{Default(), DefaultLimits()}
 	cfg.Linger = 200 * time.Millisecond
-	f := &fixture{t: t, store: newMemStore(), router: &fakeRouter{unrouted: true, got: make(chan submitted, 100_000)},
+	f := &fixture{t: t, store: newMemStore(), router: &fakeRouter{unrouted: true},
 		logs: &fakeLogs{joined: make(chan *member, 100)}}
 	if change != nil {
 		change(&cfg, f)
+	}
+	if f.router.got == nil {
+		f.router.got = make(chan submitted, 100_000)
 	}
 	if err := errors.Join(cfg.Config.Validate(), cfg.Limits.Validate()); err != nil {
 		t.Fatal(err)
@@ -221,7 +225,7 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	go func() {
 		ended <- f.server.Serve(context.Background(), ln, door)
 	}()
-	t.Cleanup(func() {
+	f.stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
 		f.server.Shutdown(ctx)
@@ -229,6 +233,7 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 			t.Errorf("Serve: %v", err)
 		}
 	})
+	t.Cleanup(f.stop)
 	return f
 }
 
