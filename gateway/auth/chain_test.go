@@ -237,6 +237,11 @@ func TestMessagesOnOpenConnections(t *testing.T) {
 	if same, err := chain.Renew(g); same != g || err != nil {
 		t.Errorf("renewed: %+v, %v", same, err)
 	}
+	// Whoever says the same client id is somebody else.
+	again, err := chain.Connect(t.Context(), client("", ""))
+	if err != nil || !g.Once || again.Principal == g.Principal || again.Namespace == g.Namespace || own.Once {
+		t.Errorf("%+v and then %+v, %v", g, again, err)
+	}
 }
 
 func TestMetrics(t *testing.T) {

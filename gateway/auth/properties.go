@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -28,12 +29,14 @@ func (m *propertiesMethod) changed(change stage.Change) {
 }
 
 // judge lets a connection without credentials in, which may do nothing by itself.
+// Its client id proves nothing, so another connection with the same one is
+// somebody else.
 func (m *propertiesMethod) judge(_ context.Context, c *stage.Credentials) (*decision, error) {
 	if m.cfg.Application == "" || c.Username != "" || c.HasPassword {
 		return nil, errOther
 	}
-	g := stranger("properties", m.cfg.Application+"/"+c.ClientID)
-	g.Application = m.cfg.Application
+	g := stranger("properties", m.cfg.Application+"/"+c.ClientID+"/"+rand.Text())
+	g.Application, g.Once = m.cfg.Application, true
 	m.mark(g)
 	return &decision{grant: g}, nil
 }

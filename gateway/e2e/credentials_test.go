@@ -493,7 +493,10 @@ applications = ["plant"]
 }
 
 func TestCredentialsInMessages(t *testing.T) {
-	g := guarded(t, `"apikey", "password", "properties"`, "")
+	g := guarded(t, `"apikey", "password", "properties"`, `
+[auth.properties]
+application = "field"
+`)
 	g.api("PUT", "/applications/field", map[string]any{"name": "field"}, nil)
 	secrets := map[string]string{}
 	for _, name := range []string{"parent", "child"} {
@@ -521,6 +524,15 @@ func TestCredentialsInMessages(t *testing.T) {
 		ack := c.publish(m.topic, "x", m.props)
 		if refused := ack.Code >= 0x80; refused != (m.want >= 0x80) || refused && ack.Code != m.want {
 			t.Errorf("%s: PUBACK %#x %s, want %#x", m.name, ack.Code, reason(ack.Props), m.want)
+		}
+	}
+	// Without credentials of their own, two connections with one client id are two
+	// clients: the one cannot end the other, or get what is meant for it.
+	device := g.open5(attempt{clientID: "plain"})
+	thief := g.open5(attempt{clientID: "plain"})
+	for _, c := range []*client{device, thief} {
+		if ack := c.publish("parent/t", "x", props("parent", secrets["parent"])); ack.Code >= 0x80 {
+			t.Errorf("PUBACK %#x", ack.Code)
 		}
 	}
 	g.api("DELETE", "/applications/field/devices/child", nil, nil)

@@ -35,6 +35,9 @@ type Grant struct {
 	// never meet, even under the same client id.
 	Principal string
 	Namespace string
+	// Once says that nobody can prove to be this principal again, so that a session
+	// of its own ends with the connection.
+	Once bool
 	// Method names the way of authentication that granted this, as listeners name
 	// it in their auth list, and Credential which of the principal's credentials
 	// was used, where there can be several; both decide what a revocation ends.

@@ -181,7 +181,9 @@ func (c *conn) onDisconnect(p *packet.Disconnect) error {
 		if c.expiry0 && wanted != 0 { // section 3.14.2.2.2
 			return &packet.Error{Code: packet.CodeProtocolError, Reason: "DISCONNECT: session expiry after a CONNECT without"}
 		}
-		c.session.setExpiry(c, c.server.expiry(wanted))
+		if !c.granted().Once {
+			c.session.setExpiry(c, c.server.expiry(wanted))
+		}
 	}
 	if p.Code != packet.CodeSuccess { // [MQTT-3.1.2-8], [MQTT-3.14.4-3]
 		return errWill

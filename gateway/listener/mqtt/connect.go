@@ -177,7 +177,7 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage
 		c.aliasMax = min(*in.TopicAliasMaximum, uint16(cfg.TopicAliasMax))
 	}
 	c.quiet = in.RequestProblemInfo != nil && *in.RequestProblemInfo == 0
-	if expiry := c.server.expiry(c.wantedExpiry(p)); !c.expiry0 && expiry < wire(*in.SessionExpiry) { // section 3.2.2.3.2
+	if expiry := c.server.expiry(wantedExpiry(p, grant)); !c.expiry0 && expiry < wire(*in.SessionExpiry) { // section 3.2.2.3.2
 		seconds := uint32(expiry / time.Second)
 		out.SessionExpiry = &seconds
 	}
@@ -196,8 +196,10 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage
 }
 
 // wantedExpiry is the session expiry of a CONNECT in seconds as MQTT 5 counts it.
-func (c *conn) wantedExpiry(p *packet.Connect) uint32 {
+func wantedExpiry(p *packet.Connect, g *stage.Grant) uint32 {
 	switch {
+	case g.Once:
+		return 0
 	case p.Version != packet.V5 && !p.CleanStart:
 		return never
 	case p.Version != packet.V5 || p.Props == nil || p.Props.SessionExpiry == nil:

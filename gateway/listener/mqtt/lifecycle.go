@@ -118,7 +118,7 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	ses.since = time.Now()
 	ses.visits++
 	ses.stuck = time.Time{}
-	ses.expiry = s.expiry(c.wantedExpiry(p))
+	ses.expiry = s.expiry(wantedExpiry(p, from.granted()))
 	ses.outbox.grounded()
 	ses.online.Store(true)
 	ses.device.connected(+1)

@@ -21,7 +21,7 @@ func alike(a, b *stage.Grant) bool {
 
 // powerless is who holds a grant without what it grants.
 func powerless(g *stage.Grant) *stage.Grant {
-	return &stage.Grant{Principal: g.Principal, Namespace: g.Namespace, Method: g.Method, Credential: g.Credential,
+	return &stage.Grant{Principal: g.Principal, Namespace: g.Namespace, Once: g.Once, Method: g.Method, Credential: g.Credential,
 		Application: g.Application, Device: g.Device, Names: g.Names, Fixed: g.Fixed}
 }
 

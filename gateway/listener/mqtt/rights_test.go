@@ -254,6 +254,32 @@ func TestTakeOverNeedsThePrincipal(t *testing.T) {
 	c.quiet()
 }
 
+// A session that nobody could prove to own ends with its connection, whatever its
+// client asks for.
+func TestSessionOfAPrincipalOnce(t *testing.T) {
+	f, a := govern(t, nil, "d1")
+	a.set("d1", func(g *stage.Grant) { g.Once = true })
+	week := uint32(7 * 24 * 3600)
+	gone := func() {
+		t.Helper()
+		f.until("the session is gone", func() bool { _, ok := f.connection("d1"); return !ok })
+	}
+	for _, goodbye := range []*packet.Disconnect{{}, {Props: &packet.Properties{SessionExpiry: &week}}} {
+		c, ack := f.kept("d1", nil)
+		if ack.Props == nil || ack.Props.SessionExpiry == nil || *ack.Props.SessionExpiry != 0 {
+			t.Fatalf("CONNACK %+v", ack)
+		}
+		c.subscribe(1, "x")
+		c.send(goodbye)
+		c.ended(0)
+		gone()
+	}
+	old, _ := f.connect(packet.Connect{Version: packet.V311, ClientID: "d1"}) // clean session 0
+	old.send(&packet.Disconnect{})
+	old.ended(0)
+	gone()
+}
+
 // Where another service decides about topics it is asked about each, without
 // $share, and whatever is not a yes is a no.
 func TestAskedTopics(t *testing.T) {
