@@ -177,6 +177,7 @@ func (fakeRegistry) Gateways(_, device string) []string {
 type fakeDownlink struct {
 	mu     sync.Mutex
 	online map[string]stage.Delivery
+	late   bool // what it delivers is durable only with the next commit
 	sent   []*event.Publish
 
 	withdrawn int
@@ -195,12 +196,12 @@ func (d *fakeDownlink) Prepare(_, _ string, p *event.Publish, b *store.Batch) st
 	return prepared{d, p}
 }
 
-func (x prepared) Deliver() stage.Delivery {
+func (x prepared) Deliver() (stage.Delivery, bool) {
 	d := x.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sent = append(d.sent, x.p)
-	return d.online[x.p.Device]
+	return d.online[x.p.Device], d.late
 }
 
 func (x prepared) Withdraw() {

@@ -149,13 +149,19 @@ func (s *shard) commit(j *job, p *plan) error {
 		for _, kept := range p.kept {
 			kept()
 		}
+		late := false
 		for _, m := range due {
-			out.Delivery = max(out.Delivery, m.Deliver())
+			d, after := m.Deliver()
+			out.Delivery, late = max(out.Delivery, d), late || after
 		}
 		if j.in.Event.Type == event.TypeCommand && out.Delivery == stage.NoDevice && !out.Code.Refused() {
 			out.Code, out.Reason = stage.NoMatchingSubscribers, "the device is not connected and nothing waits for it"
 		}
-		s.r.finish(j, out)
+		if late {
+			s.finishAfterNext(j, out)
+		} else {
+			s.r.finish(j, out)
+		}
 	})
 	if err != nil {
 		j.withdraw(due)
@@ -165,6 +171,20 @@ func (s *shard) commit(j *job, p *plan) error {
 		s.r.settle(g)
 	}
 	return nil
+}
+
+// finishAfterNext answers the source when all that was committed so far is durable.
+func (s *shard) finishAfterNext(j *job, out stage.Outcome) {
+	err := s.r.store.Commit(&store.Batch{}, func(err error) {
+		if err != nil {
+			s.unavailable(j, err)
+			return
+		}
+		s.r.finish(j, out)
+	})
+	if err != nil {
+		s.unavailable(j, err)
+	}
 }
 
 // failed decides what becomes of an event whose handler did not succeed.

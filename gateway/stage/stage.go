@@ -85,8 +85,10 @@ func (d Delivery) String() string {
 // Prepared is a message to devices whose commit is under way. One of its methods
 // is called, once; neither blocks.
 type Prepared interface {
-	Deliver() Delivery // after the commit
-	Withdraw()         // the commit did not come about
+	// Deliver is for after the commit. late says that something of what it did is
+	// durable only with the next one, which whoever was promised it has to wait for.
+	Deliver() (d Delivery, late bool)
+	Withdraw() // the commit did not come about
 }
 
 // Outcome is what the router answers for one inbound event, once its effects

@@ -33,6 +33,7 @@ type pending struct {
 	// What was prepared for its commit, and became of it.
 	booked bookings
 	alone  bool  // it has a commit of its own
+	marked bool  // QoS 2: its identifier is in it
 	unkept bool  // the limits do not allow to retain it
 	hits   *hits // its receivers, where they were found when it became durable
 	will   *will // the will that it is
@@ -127,13 +128,16 @@ func (p *pending) settle(v verdict) {
 	c.draining = true
 	for c.first != nil && c.first.settled {
 		p := c.first
+		if p.m != nil || p.qos == 2 || p.booked.late {
+			c.mu.Unlock()
+			over := p.conclude()
+			c.mu.Lock()
+			if !over {
+				continue // it may be settled again by now
+			}
+		}
 		if c.first = p.next; c.first == nil {
 			c.last = nil
-		}
-		if p.m != nil || p.qos == 2 {
-			c.mu.Unlock()
-			p.conclude()
-			c.mu.Lock()
 		}
 		c.waiting--
 		c.acknowledge(p.qos, p.id, &p.verdict)
@@ -150,23 +154,50 @@ func (p *pending) settle(v verdict) {
 }
 
 // conclude does what comes of a verdict before the acknowledgement: subscribers
-// get the message, and a QoS 2 identifier waits for its PUBREL or is free again.
-func (p *pending) conclude() {
+// get the message, and a QoS 2 identifier waits for its PUBREL or is free again. It
+// is not over where one of them has it in the store only since: the message stays
+// the first of the queue and is settled once more when that is durable.
+func (p *pending) conclude() (over bool) {
 	if p.m != nil && !p.verdict.code.Refused() {
 		matched := p.publish(time.Now())
 		if p.verdict.code == stage.NoMatchingSubscribers && matched {
 			p.verdict.code = stage.Success
 		}
 	}
+	p.m = nil
 	if p.will != nil && p.verdict.code.Refused() && !p.verdict.undecided {
 		p.will.drop()
 	}
 	if p.alone {
+		p.alone = false
 		p.from.session.behind.Add(-1)
 	}
-	if p.qos == 2 && p.conn != nil && !p.twin {
+	if p.conn == nil {
+		return true
+	}
+	if p.booked.late {
+		p.booked.late = false
+		if p.qos > 0 {
+			p.await()
+			return false
+		}
+	}
+	if p.qos == 2 && !p.twin {
 		p.from.session.conclude(p.id, p, p.verdict)
 	}
+	return true
+}
+
+// await settles a message once more when all that was noted is durable.
+func (p *pending) await() {
+	v := p.verdict
+	p.conn.mu.Lock()
+	p.settled = false
+	p.conn.mu.Unlock()
+	p.from.session.server.journal.commit(func(err error) {
+		v.undecided = v.undecided || err != nil
+		p.settle(v)
+	})
 }
 
 // publish sends the message to its receivers.

@@ -64,16 +64,26 @@ func (s *Server) Prepare(application, client string, p *event.Publish, b *store.
 // of p.Topics that has any. p.Retain keeps it for later subscribers too. It never
 // blocks. The result is the best that happened to the message; a message that
 // the device's queue has no room for counts as NoDevice.
-func (d *delivery) Deliver() (best stage.Delivery) {
-	s, p := d.server, d.publish
-	if len(p.Topics) == 0 {
-		return stage.NoDevice
+//
+// late says that a session which was not among the receivers before the commit, or
+// not stored, has it in the store only now: that is durable with the next commit. The
+// answer to who asked, which only its connection gets, is never late.
+func (d *delivery) Deliver() (best stage.Delivery, late bool) {
+	if len(d.publish.Topics) == 0 {
+		return stage.NoDevice, false
 	}
 	defer d.booked.finish()
-	now := time.Now()
-	if p.Device == "" {
-		return d.broadcast(now)
+	if now := time.Now(); d.publish.Device == "" {
+		best = d.broadcast(now)
+	} else {
+		best = d.address(now)
 	}
+	return best, d.booked.late
+}
+
+// address delivers the message to its device.
+func (d *delivery) address(now time.Time) (best stage.Delivery) {
+	s, p := d.server, d.publish
 	if p.Retain && !d.unkept {
 		sp := s.spaceOf(d.application)
 		sp.mu.Lock()
@@ -170,6 +180,7 @@ func (s *session) offer(m *message, booked *bookings, now time.Time) (d stage.De
 		return stage.NoDevice, false
 	}
 	booked.take(s, &it)
+	defer func() { booked.delivered(s, &it, d) }()
 	if s.conn == nil && it.qos == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
 		if it.seq != 0 {
 			s.outbox.unreserve(m.size())

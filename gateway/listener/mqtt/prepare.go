@@ -3,6 +3,7 @@ package mqtt
 import (
 	"time"
 
+	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 )
 
@@ -19,6 +20,10 @@ type bookings struct {
 	server  *Server
 	entries []claimed
 	next    int // where the next one is to be expected
+
+	// late says that a receiver got its entry only after the commit: who was promised
+	// something is told when the journal has written it.
+	late bool
 }
 
 // claimed is one receiver. Its item has a number where the store has an entry.
@@ -132,6 +137,13 @@ func (d *bookings) take(s *session, it *item) {
 	}
 }
 
+// delivered notes that a session took an item, which it may have had to keep.
+func (d *bookings) delivered(s *session, it *item, got stage.Delivery) {
+	if it.seq == 0 && got != stage.NoDevice && (it.qos > 0 || got == stage.Queued) && d != nil && s.keeps.Load() {
+		d.late = true
+	}
+}
+
 // finish takes back the entries that nobody used after all.
 func (d *bookings) finish() {
 	for i := range d.entries {
@@ -201,6 +213,7 @@ func (x *pending) Prepare(b *store.Batch) {
 		s.mu.Lock()
 		if s.keeps.Load() && !s.ended {
 			b.Puts = append(b.Puts, store.Put{Key: incomingKey(s.number, x.id), Value: []byte{recordVersion}})
+			x.marked = true
 		}
 		s.mu.Unlock()
 	}
@@ -212,7 +225,7 @@ func (x *pending) Prepare(b *store.Batch) {
 // Withdraw implements Companion.
 func (x *pending) Withdraw() {
 	x.booked.withdraw()
-	x.unkept = false
+	x.unkept, x.marked = false, false
 }
 
 // along is what is to be committed with the message: itself, or nothing where

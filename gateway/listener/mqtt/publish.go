@@ -188,6 +188,10 @@ func (s *session) conclude(id uint16, x *pending, v verdict) {
 		delete(s.incoming, id)
 	} else {
 		s.incoming[id] = nil
+		if s.keeps.Load() && !x.marked { // the store has the session only since
+			s.server.journal.put(incomingKey(s.number, id), []byte{recordVersion})
+			s.server.journal.commit(nil)
+		}
 	}
 	s.mu.Unlock()
 	for _, twin := range again {
@@ -227,7 +231,8 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 		if x, v = from.alone(p, now); x != nil || v.code.Refused() {
 			return x, v, false
 		}
-		return nil, from.direct(p, now), false
+		x, v = from.direct(p, now)
+		return x, v, false
 	}
 	x = from.pend(p, now)
 	if err := readCloudEvent(&x.in); err != nil {
@@ -260,19 +265,22 @@ func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdi
 	return &pending{from: from, id: p.ID, qos: p.QoS, m: m}, v
 }
 
-// direct sends a message straight to the subscribers: no route takes it.
-func (from *sender) direct(p *packet.Publish, now time.Time) verdict {
+// direct sends a message straight to the subscribers: no route takes it. One that a
+// stored session got at this very moment is pending until it is durable.
+func (from *sender) direct(p *packet.Publish, now time.Time) (x *pending, v verdict) {
 	if !from.granted().Messaging {
-		return verdict{code: stage.NoMatchingSubscribers}
+		return nil, verdict{code: stage.NoMatchingSubscribers}
 	}
-	matched, kept := from.space.publishPacket(p, from, now)
+	matched, kept, late := from.space.publishPacket(p, from, now)
 	switch {
 	case !kept:
-		return verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
+		v = verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
 	case !matched && !p.Retain:
-		return verdict{code: stage.NoMatchingSubscribers}
+		v.code = stage.NoMatchingSubscribers
+	case late:
+		x = &pending{from: from, id: p.ID, qos: p.QoS, booked: bookings{late: true}}
 	}
-	return verdict{}
+	return x, v
 }
 
 // outcome is what the router calls back.

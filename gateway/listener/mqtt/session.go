@@ -332,10 +332,10 @@ func (s *session) received(c *conn, f *flight) (now *packet.Ack) {
 		return answer
 	}
 	j := s.server.journal
-	if !again {
+	if !again { // in this order: a flight that lacks its entry and was not released has landed
+		j.put(queueKey('f', s.number, f.seq), appendFlight(nil, f))
 		j.forget(s.number, &f.item, false)
 		f.body = 0
-		j.put(queueKey('f', s.number, f.seq), appendFlight(nil, f))
 	}
 	j.commit(func(err error) { c.answerLater(answer, err) })
 	return nil
@@ -351,15 +351,19 @@ func (s *session) release(c *conn, id uint16) {
 		return
 	}
 	p, known := s.incoming[id]
-	if !known || p != nil {
+	keeps := s.keeps.Load()
+	switch {
+	case !known || p != nil: // said twice, maybe: the first may not be durable yet
 		answer.Code = packet.CodePacketIDNotFound
-	} else {
+	case keeps:
+		s.server.journal.delete(incomingKey(s.number, id))
+		fallthrough
+	default:
 		delete(s.incoming, id)
-		if s.keeps.Load() {
-			s.server.journal.delete(incomingKey(s.number, id))
-			s.server.journal.commit(func(err error) { c.answerLater(answer, err) })
-			return
-		}
 	}
-	c.released(answer)
+	if keeps {
+		s.server.journal.commit(func(err error) { c.answerLater(answer, err) })
+	} else {
+		c.released(answer)
+	}
 }

@@ -67,8 +67,8 @@ func (sp *space) publish(m *message, booked *bookings, now time.Time) (best stag
 // publishPacket does the same for a PUBLISH that needs no commit. It makes a
 // message of it only if somebody wants it, so that a publish that nobody reads
 // costs no copy. Where the message cannot be retained (kept is false) it is not
-// sent either.
-func (sp *space) publishPacket(p *packet.Publish, from *sender, now time.Time) (matched, kept bool) {
+// sent either. late is that of bookings.
+func (sp *space) publishPacket(p *packet.Publish, from *sender, now time.Time) (matched, kept, late bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var m *message
@@ -77,16 +77,16 @@ func (sp *space) publishPacket(p *packet.Publish, from *sender, now time.Time) (
 	}
 	var none bookings
 	if !sp.collect(p.Topic, p.QoS, m, h, &none, now) {
-		return false, false
+		return false, false, false
 	}
 	if h.none() {
-		return false, true
+		return false, true, false
 	}
 	if m == nil {
 		m = newMessage(p, now, from)
 	}
 	sp.send(m, h, &none, now)
-	return true, true
+	return true, true, none.late
 }
 
 // collect finds the receivers and, in the same step, retains a message if there
@@ -187,7 +187,9 @@ func (sp *space) retain(m *message, now time.Time) bool {
 func (sp *space) send(m *message, h *hits, booked *bookings, now time.Time) (best stage.Delivery) {
 	h.each(m, func(s *session, it item) {
 		booked.take(s, &it)
-		best = max(best, s.deliver(it, now))
+		d := s.deliver(it, now)
+		booked.delivered(s, &it, d)
+		best = max(best, d)
 	})
 	for _, p := range h.picked {
 		best = max(best, sp.handOut(m, p.sub, booked, now))
@@ -212,6 +214,7 @@ func (sp *space) handOut(m *message, sub *subscription, booked *bookings, now ti
 		it := sub.item(m)
 		booked.take(sub.session, &it)
 		if d = sub.session.deliver(it, now); d != stage.NoDevice {
+			booked.delivered(sub.session, &it, d)
 			return d
 		}
 		if sub = sp.another(sub, m.qos); sub == nil {
