@@ -174,16 +174,12 @@ func (j *journal) flush(done func(error)) {
 }
 
 // erase notes the end of a stored session, with all that belongs to it. Messages
-// that other members of a shared group are to have are read first, which is left
-// to what it returns. The caller holds the session's lock.
+// that other members of a shared group are to have are read and delivered first, which
+// is left to what it returns; a crash before that finds a session whose time is up.
+// The caller holds the session's lock.
 func (s *session) erase() (after []func()) {
 	j, o, number := s.server.journal, &s.outbox, s.number
 	s.space.keepers.Add(-1)
-	j.delete(sessKey('s', number))
-	j.delete(sessKey('u', number))
-	for id := range s.incoming {
-		j.delete(incomingKey(number, id))
-	}
 	orphans := o.orphans()
 	lacking := false
 	var queued []item
@@ -200,7 +196,21 @@ func (s *session) erase() (after []func()) {
 		flying = append(flying, f.item)
 		lacking = lacking || f.shared != nil && f.qos == 1 && f.bare()
 	}
+	last := lacking || len(orphans) > 0
+	if last {
+		s.expiry = 0
+		s.record(time.Now())
+	} else { // first: what belongs to it means nothing without
+		j.delete(sessKey('s', number))
+	}
+	j.delete(sessKey('u', number))
+	for id := range s.incoming {
+		j.delete(incomingKey(number, id))
+	}
 	forget := func() {
+		if last {
+			j.delete(sessKey('s', number))
+		}
 		for i := range queued {
 			if queued[i].seq != 0 {
 				j.forget(number, &queued[i], false)
@@ -213,7 +223,7 @@ func (s *session) erase() (after []func()) {
 		}
 		j.commit(nil)
 	}
-	if !lacking && len(orphans) == 0 {
+	if !last {
 		forget()
 		return nil
 	}

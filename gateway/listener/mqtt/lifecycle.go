@@ -148,15 +148,19 @@ func (s *Server) newSession(key sessionKey, from *sender) *session {
 }
 
 // store notes a session that begins or goes on. If the store does not have it
-// yet, all that belongs to it is noted. The caller holds the lock.
+// yet, all that belongs to it is noted before: without the session it means nothing,
+// so that a crash leaves all of it or none. The caller holds the lock.
 func (s *session) store() {
+	if !s.keeps.Swap(true) {
+		s.storeBelongings()
+	}
 	s.record(time.Time{})
 	if s.will != nil {
 		s.will.store(s)
 	}
-	if s.keeps.Swap(true) {
-		return
-	}
+}
+
+func (s *session) storeBelongings() {
 	s.space.keepers.Add(1)
 	j := s.server.journal
 	if len(s.subs)+len(s.readers) > 0 {
@@ -345,7 +349,9 @@ func (s *Server) expire(ses *session, visit int) {
 // [MQTT-3.1.2-23]. Both locks are held.
 func (s *Server) end(ses *session) (after []func()) {
 	ses.ended = true
-	delete(s.sessions, ses.key)
+	if s.sessions[ses.key] == ses { // a restored one may have a successor
+		delete(s.sessions, ses.key)
+	}
 	if ses.timer != nil {
 		ses.timer.Stop()
 	}

@@ -141,6 +141,7 @@ type restoring struct {
 	left      map[uint64]time.Time
 	flights   map[uint64]map[uint64]*flight
 	wills     map[uint64][]*will
+	strays    []store.Key // of sessions that are gone
 	orphans   []orphan
 	last      uint64
 }
@@ -220,7 +221,7 @@ func (r *restoring) session(name string, value []byte) error {
 	ses.space.keepers.Add(1)
 	ses.space.sessions++
 	ses.keeps.Store(true)
-	if other := s.sessions[ses.key]; other != nil { // it cannot be; the newer one counts
+	if other := s.sessions[ses.key]; other != nil && other.expiry > 0 { // it cannot be; the newer one counts
 		s.log.Error("two sessions of one client are stored", "client", rec.clientID)
 	}
 	ses.device = s.devices.enter(g, ses)
@@ -243,7 +244,8 @@ func (r *restoring) subscriptions(name string, value []byte) error {
 	}
 	ses := r.sessions[number]
 	if ses == nil {
-		return nil // its session is damaged
+		r.strays = append(r.strays, sessKey('u', number))
+		return nil
 	}
 	return parseSubscriptions(value, func(topic string, sub *subscription) {
 		sub.session = ses
@@ -268,6 +270,7 @@ func (r *restoring) incoming(name string, _ []byte) error {
 	}
 	ses := r.sessions[number]
 	if ses == nil {
+		r.strays = append(r.strays, incomingKey(number, uint16(id)))
 		return nil
 	}
 	if ses.incoming == nil {
@@ -413,6 +416,9 @@ func (r *restoring) finish() (after []func()) {
 	if s.count.damaged.Load() == 0 { // else their session may only be unreadable
 		for i := range r.orphans {
 			s.journal.forget(r.orphans[i].number, &r.orphans[i].it, true)
+		}
+		for _, k := range r.strays {
+			s.journal.delete(k)
 		}
 	}
 	return after
