@@ -362,3 +362,29 @@ func TestAdminGroups(t *testing.T) {
 		t.Errorf("groups after it: %s", out)
 	}
 }
+
+// Sessions of an application go when it is purged, those of clients that nobody
+// registered too, and do not come back.
+func TestPurgedSessions(t *testing.T) {
+	g := guarded(t, `"anonymous"`, "")
+	g.api("PUT", "/applications/yard", map[string]any{"name": "yard", "anonymous": true, "messaging": true}, nil)
+	expiry := uint32(3600)
+	p := attempt{username: "@yard"}.connect(packet.V5)
+	p.CleanStart, p.Props = false, &packet.Properties{SessionExpiry: &expiry}
+	g.login(p)
+	sessions := func() float64 {
+		n, _ := g.metric("tributary_mqtt_sessions")
+		return n
+	}
+	if n := sessions(); n != 1 {
+		t.Fatalf("%v sessions", n)
+	}
+	g.api("DELETE", "/applications/yard?purge=true", nil, nil)
+	if n := sessions(); n != 0 {
+		t.Errorf("%v sessions when the application is purged", n)
+	}
+	g.restart()
+	if n := sessions(); n != 0 {
+		t.Errorf("%v sessions after a restart", n)
+	}
+}

@@ -37,8 +37,8 @@ func retain(reg *registry.Registry, st *pebble.Store) error {
 }
 
 // purger also deletes what the other stages keep of an application that is
-// purged: the state of plugins, their timers and HTTP calls, and the positions of
-// groups.
+// purged: MQTT sessions and retained messages, the state of plugins, their timers
+// and HTTP calls, and the positions of groups.
 type purger struct {
 	*registry.Registry
 	store *pebble.Store
