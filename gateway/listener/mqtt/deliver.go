@@ -66,8 +66,8 @@ func (s *Server) Prepare(application, client string, p *event.Publish, b *store.
 // the device's queue has no room for counts as NoDevice.
 //
 // late says that a session which was not among the receivers before the commit, or
-// not stored, has it in the store only now: that is durable with the next commit. The
-// answer to who asked, which only its connection gets, is never late.
+// not stored, has it in the store only now: that was handed over, and is durable when
+// the next commit is. The answer to who asked, which only its connection gets, is never late.
 func (d *delivery) Deliver() (best stage.Delivery, late bool) {
 	if len(d.publish.Topics) == 0 {
 		return stage.NoDevice, false
@@ -77,6 +77,9 @@ func (d *delivery) Deliver() (best stage.Delivery, late bool) {
 		best = d.broadcast(now)
 	} else {
 		best = d.address(now)
+	}
+	if d.booked.late {
+		d.server.journal.commit(nil)
 	}
 	return best, d.booked.late
 }
