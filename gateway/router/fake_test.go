@@ -110,6 +110,12 @@ func (f *fakeStore) Commit(b *store.Batch, done func(error)) error {
 	return nil
 }
 
+func (f *fakeStore) waits() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.waiting) > 0
+}
+
 func (f *fakeStore) release(err error) {
 	f.mu.Lock()
 	w := f.waiting

@@ -181,6 +181,23 @@ func TestAnswerAfterDurable(t *testing.T) {
 	if o := <-done; o.Code != stage.Success || len(f.down.sent) != 1 {
 		t.Fatalf("%+v, %d sent", o, len(f.down.sent))
 	}
+	// What only the delivery wrote has to be durable, too.
+	for _, fail := range []error{nil, errors.New("disk full")} {
+		answered.Store(false)
+		f.down.late = true
+		f.Submit(publish("d", "t", "x"), nil, func(o stage.Outcome) { answered.Store(true); done <- o })
+		for !f.store.waits() {
+			time.Sleep(time.Millisecond)
+		}
+		f.store.release(nil)
+		if answered.Load() || len(f.down.sent) == 1 {
+			t.Fatalf("answered %v, %d sent", answered.Load(), len(f.down.sent))
+		}
+		f.store.release(fail)
+		if o := <-done; o.Unavailable != (fail != nil) {
+			t.Errorf("%+v after %v", o, fail)
+		}
+	}
 }
 
 // A store that fails is no answer: the source keeps its message.

@@ -85,6 +85,16 @@ func (m *memStore) hold(held bool) {
 	m.start()
 }
 
+// step lets the next commit of a store that is held become durable.
+func (m *memStore) step() {
+	m.mu.Lock()
+	done := m.waiting[0]
+	m.waiting = m.waiting[1:]
+	m.durable++
+	m.mu.Unlock()
+	done(nil)
+}
+
 func (m *memStore) Get(k store.Key) ([]byte, store.Revision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
