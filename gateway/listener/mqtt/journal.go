@@ -175,7 +175,8 @@ func (j *journal) flush(done func(error)) {
 
 // erase notes the end of a stored session, with all that belongs to it. Messages
 // that other members of a shared group are to have are read and delivered first, which
-// is left to what it returns; a crash before that finds a session whose time is up.
+// is left to what it returns, and so are those whose commit is under way; a crash
+// before that finds a session whose time is up.
 // The caller holds the session's lock.
 func (s *session) erase() (after []func()) {
 	j, o, number := s.server.journal, &s.outbox, s.number
@@ -196,8 +197,11 @@ func (s *session) erase() (after []func()) {
 		flying = append(flying, f.item)
 		lacking = lacking || f.shared != nil && f.qos == 1 && f.bare()
 	}
-	last := lacking || len(orphans) > 0
-	if last {
+	adopt := lacking || len(orphans) > 0
+	if adopt {
+		o.reserved++ // for all of them
+	}
+	if o.reserved > 0 {
 		s.expiry = 0
 		s.record(time.Now())
 	} else { // first: what belongs to it means nothing without
@@ -208,9 +212,6 @@ func (s *session) erase() (after []func()) {
 		j.delete(incomingKey(number, id))
 	}
 	forget := func() {
-		if last {
-			j.delete(sessKey('s', number))
-		}
 		for i := range queued {
 			if queued[i].seq != 0 {
 				j.forget(number, &queued[i], false)
@@ -223,7 +224,7 @@ func (s *session) erase() (after []func()) {
 		}
 		j.commit(nil)
 	}
-	if !last {
+	if !adopt {
 		forget()
 		return nil
 	}
@@ -233,5 +234,17 @@ func (s *session) erase() (after []func()) {
 		}
 		s.space.adopt(orphans)
 		forget()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.outbox.reserved--
+		s.gone()
 	}}
+}
+
+// gone notes that an ended session is no more, once nothing of it is left that
+// another member of a shared group may have to get. The caller holds the lock.
+func (s *session) gone() {
+	if s.ended && s.outbox.reserved == 0 {
+		s.server.journal.delete(sessKey('s', s.number))
+	}
 }

@@ -372,7 +372,7 @@ func (s *Server) end(ses *session) (after []func()) {
 		after = append(after, func() { ses.space.adopt(orphans) })
 	}
 	ses.space.sessions--
-	ses.outbox, ses.subs, ses.readers, ses.incoming = outbox{}, nil, nil, nil
+	ses.outbox, ses.subs, ses.readers, ses.incoming = outbox{reserved: ses.outbox.reserved}, nil, nil, nil
 	ses.account()
 	return after
 }

@@ -278,6 +278,7 @@ func (s *session) discard(it *item) {
 	if it.seq != 0 {
 		s.server.journal.forget(s.number, it, false)
 		it.seq, it.body = 0, 0
+		s.gone()
 	}
 }
 

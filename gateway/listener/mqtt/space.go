@@ -211,16 +211,27 @@ func (sub *subscription) item(m *message) item {
 // one has ended since it was picked, or is full, to one of the next in turn.
 func (sp *space) handOut(m *message, sub *subscription, booked *bookings, now time.Time) (d stage.Delivery) {
 	for range 4 {
-		it := sub.item(m)
-		booked.take(sub.session, &it)
-		if d = sub.session.deliver(it, now); d != stage.NoDevice {
-			booked.delivered(sub.session, &it, d)
+		if d = sub.session.takeShared(sub.item(m), booked, now); d != stage.NoDevice {
 			return d
 		}
 		if sub = sp.another(sub, m.qos); sub == nil {
 			return d
 		}
 	}
+	return d
+}
+
+// takeShared delivers an item that another member may get instead: then what was booked
+// for this one is taken back after that.
+func (s *session) takeShared(it item, booked *bookings, now time.Time) (d stage.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.conn == nil && (it.qos == 0 || !s.persistent()) {
+		return stage.NoDevice
+	}
+	booked.take(s, &it)
+	d = s.accept(it, now)
+	booked.delivered(s, &it, d)
 	return d
 }
 
