@@ -30,7 +30,10 @@ func FuzzSessions(f *testing.F) {
 		if len(program) > 200 {
 			program = program[:200]
 		}
-		w := &world{t: t, f: start(t, nil, func(c *settings, _ *fixture) { c.Linger = 10 * time.Millisecond })}
+		w := &world{t: t, f: start(t, nil, func(c *settings, f *fixture) {
+			c.Linger = 10 * time.Millisecond
+			f.router.got = make(chan submitted) // small: timers of sessions hold on to it
+		})}
 		for i := range w.users {
 			w.users[i] = &user{w: w, name: fmt.Sprint("user", i), filters: map[int]byte{}, ever: map[int]byte{}, received: map[uint16]int{}, seen: map[int]int{}, must: map[int]byte{}, late: map[string]int{}}
 		}
