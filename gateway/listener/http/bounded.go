@@ -1,6 +1,7 @@
 package http
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -21,6 +22,15 @@ func (b *bounded) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return &slot{Conn: c, free: b.free}, nil
+}
+
+// Close closes the listener, which may be closed already: Serve does when its context
+// ends, and net/http when it shuts down.
+func (b *bounded) Close() error {
+	if err := b.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // slot is a connection that gives its place back when it is closed.

@@ -406,3 +406,16 @@ func TestShutdownOfSilentConnections(t *testing.T) {
 		t.Errorf("reading: %v", err)
 	}
 }
+
+// The end of the context and a shutdown close the same listener, in any order.
+func TestClosedTwice(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bounded{Listener: ln, free: make(chan struct{}, 1)}
+	ln.Close()
+	if err := b.Close(); err != nil {
+		t.Errorf("closing what is closed: %v", err)
+	}
+}
