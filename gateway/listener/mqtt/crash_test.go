@@ -6,7 +6,9 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +26,8 @@ type peerState struct {
 	t  *testing.T
 	id string
 
-	ended      chan struct{} // the last connection's; nil before the first
-	subscribed chan struct{} // a SUBACK came
+	ended  chan struct{}        // the last connection's; nil before the first
+	suback func(*packet.Suback) // is called for one
 
 	mu sync.Mutex
 	nc net.Conn
@@ -45,7 +47,7 @@ type peerState struct {
 }
 
 func newPeer(t *testing.T, id string) *peerState {
-	return &peerState{t: t, id: id, subscribed: make(chan struct{}), done: map[string]bool{}, sent: map[uint16]string{},
+	return &peerState{t: t, id: id, done: map[string]bool{}, sent: map[uint16]string{},
 		ids: map[uint16]struct{}{}, held: map[uint16]string{}, got: map[string]int{}}
 }
 
@@ -53,9 +55,13 @@ func newPeer(t *testing.T, id string) *peerState {
 // the connection ends.
 func (p *peerState) connect(f *fixture, expectSession bool, after ...packet.Packet) {
 	p.cut()
+	p.open(f, false, expectSession, after)
+}
+
+func (p *peerState) open(f *fixture, clean, expectSession bool, after []packet.Packet) {
 	c := f.dial(packet.V5)
 	expiry := uint32(3600)
-	c.send(&packet.Connect{Version: packet.V5, ClientID: p.id, Props: &packet.Properties{SessionExpiry: &expiry, ReceiveMaximum: ptr(uint16(20))}})
+	c.send(&packet.Connect{Version: packet.V5, ClientID: p.id, CleanStart: clean, Props: &packet.Properties{SessionExpiry: &expiry, ReceiveMaximum: ptr(uint16(20))}})
 	ack, ok := p.next(c).(*packet.Connack)
 	if !ok || ack.Code != 0 {
 		p.t.Errorf("%s: %+v, want CONNACK", p.id, ack)
@@ -133,7 +139,7 @@ func (p *peerState) handle(x packet.Packet) {
 	defer p.mu.Unlock()
 	switch x := x.(type) {
 	case *packet.Suback:
-		close(p.subscribed)
+		p.suback(x)
 	case *packet.Ack:
 		p.handleAck(x)
 	case *packet.Publish:
@@ -189,11 +195,11 @@ func (p *peerState) handleAck(x *packet.Ack) {
 
 // publish sends a new message, of QoS 2 if its number is even, unless too many are
 // under way. Identifiers are used again as early as is allowed.
-func (p *peerState) publish() {
+func (p *peerState) publish() (last int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.ids) > 20 {
-		return
+		return p.last
 	}
 	id := uint16(1)
 	for _, used := p.ids[id]; used; _, used = p.ids[id] {
@@ -206,6 +212,7 @@ func (p *peerState) publish() {
 	if p.nc != nil {
 		p.write(x)
 	}
+	return p.last
 }
 
 // cut ends the connection; what came before it is handled when cut returns.
@@ -219,6 +226,30 @@ func (p *peerState) cut() {
 	<-p.ended
 }
 
+// leave ends the session.
+func (p *peerState) leave() {
+	p.mu.Lock()
+	p.write(&packet.Disconnect{Props: &packet.Properties{SessionExpiry: ptr(uint32(0))}})
+	p.mu.Unlock()
+	<-p.ended
+}
+
+// lacks is the first message from a number on that no peer of these has got; 0: none.
+func lacks(from, last int, peers ...*peerState) int {
+	for n := from; n <= last; n++ {
+		got := false
+		for _, p := range peers {
+			p.mu.Lock()
+			got = got || p.got[fmt.Sprint(n)] > 0
+			p.mu.Unlock()
+		}
+		if !got {
+			return n
+		}
+	}
+	return 0
+}
+
 // idle says whether nothing is owed to the peer or by it.
 func (p *peerState) idle() bool {
 	p.mu.Lock()
@@ -226,9 +257,11 @@ func (p *peerState) idle() bool {
 	return len(p.unacked) == 0 && len(p.released) == 0 && len(p.held) == 0
 }
 
-// A publisher and two subscribers, all with sessions, live through crashes of the
-// server after any commit that did happen or might have, and through their own: no
-// message is lost, and none of QoS 2 comes twice. With and without a route.
+// A publisher and subscribers, all with sessions, live through crashes of the server
+// after any commit that did happen or might have, and through their own: no message
+// is lost, and none of QoS 2 comes twice. Two have subscribed from the beginning, one
+// does so on the way, and two share a subscription of QoS 1: each message is to come
+// to one of them, whose sessions end now and then. With and without a route.
 func TestCrashesAgainstModel(t *testing.T) {
 	runs := 25
 	if os.Getenv("TRIBUTARY_SOAK") != "" {
@@ -240,7 +273,10 @@ func TestCrashesAgainstModel(t *testing.T) {
 		}
 		routed := rapid.Bool().Draw(rt, "routed")
 		st := newMemStore()
-		m := &crashModel{t: t, rt: rt, pub: newPeer(t, "pub"), subs: []*peerState{newPeer(t, "sub1"), newPeer(t, "sub2")}}
+		m := &crashModel{t: t, rt: rt, pub: newPeer(t, "pub"), subs: []*peerState{newPeer(t, "sub1"), newPeer(t, "sub2")},
+			group: []*peerState{newPeer(t, "member1"), newPeer(t, "member2")}, later: newPeer(t, "sub3")}
+		m.from.Store(math.MaxInt32)
+		m.later.suback = func(*packet.Suback) { m.from.CompareAndSwap(math.MaxInt32, m.sent.Load()+1) }
 		m.pub.topic = func(n int) string { return []string{"a/b", "a/c"}[n%3%2] }
 		for life := range rapid.IntRange(2, 4).Draw(rt, "lives") {
 			st = m.live(st, life, routed)
@@ -258,6 +294,21 @@ type crashModel struct {
 	pub  *peerState
 	subs []*peerState
 	life int
+
+	group []*peerState
+	later *peerState   // subscribes on the way
+	asked bool         // it did
+	sent  atomic.Int64 // the last message of pub
+	from  atomic.Int64 // the first message after later's SUBACK
+}
+
+// peers are all of them, the publisher last.
+func (m *crashModel) peers() []*peerState {
+	return append(append(slices.Clone(m.subs), m.group...), m.later, m.pub)
+}
+
+func subscription1(filter string, qos byte) packet.Packet {
+	return &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: filter, QoS: qos}}}
 }
 
 func (m *crashModel) start(st *memStore, routed bool) *fixture {
@@ -270,20 +321,58 @@ func (m *crashModel) start(st *memStore, routed bool) *fixture {
 }
 
 func (m *crashModel) connect(f *fixture) {
-	for i, s := range m.subs {
-		var first []packet.Packet
-		if m.life == 0 {
-			first = []packet.Packet{&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: []string{"a/#", "a/+"}[i], QoS: 2}}}}
+	var granted sync.WaitGroup
+	begin := func(p *peerState, filter string, qos byte) {
+		if m.life > 0 {
+			p.connect(f, true)
+			return
 		}
-		s.connect(f, m.life > 0, first...)
+		granted.Add(1)
+		p.suback = func(*packet.Suback) { granted.Done() }
+		p.connect(f, false, subscription1(filter, qos))
 	}
-	if m.life == 0 { // what is published before the SUBACK may be missed
-		for _, s := range m.subs {
-			<-s.subscribed
-		}
+	for i, p := range m.subs {
+		begin(p, []string{"a/#", "a/+"}[i], 2)
 	}
+	for _, p := range m.group {
+		begin(p, "$share/g/a/#", 1)
+	}
+	m.later.connect(f, m.life > 0)
+	if m.asked {
+		m.subscribeLater()
+	}
+	granted.Wait() // what is published before the SUBACK may be missed
 	m.pub.connect(f, m.life > 0)
 	m.life++
+}
+
+// subscribeLater has the third subscriber ask, again if it heard nothing.
+func (m *crashModel) subscribeLater() {
+	m.asked = true
+	m.later.mu.Lock()
+	defer m.later.mu.Unlock()
+	if m.from.Load() == math.MaxInt32 {
+		m.later.write(subscription1("a/#", 2))
+	}
+}
+
+// replace ends the session of a member of the group, which comes back with a new one.
+func (m *crashModel) replace(f *fixture, st *memStore, p *peerState) {
+	p.connect(f, true)
+	st.hold(rapid.Bool().Draw(m.rt, "held"))
+	m.publish()
+	p.leave()
+	m.publish()
+	st.hold(false)
+	granted := make(chan struct{})
+	p.suback = func(*packet.Suback) { close(granted) }
+	p.open(f, true, false, []packet.Packet{subscription1("$share/g/a/#", 1)})
+	<-granted
+}
+
+func (m *crashModel) publish() {
+	m.sent.Add(1) // before it is sent
+	m.sent.Store(int64(m.pub.publish()))
 }
 
 // live is one life of the server: some traffic, then a crash that leaves what was
@@ -293,7 +382,7 @@ func (m *crashModel) live(st *memStore, _ int, routed bool) *memStore {
 	defer func() { go f.stop() }() // what it still writes is not in the copy
 	m.connect(f)
 	for range rapid.IntRange(1, 60).Draw(m.rt, "steps") {
-		switch rapid.IntRange(0, 14).Draw(m.rt, "step") {
+		switch rapid.IntRange(0, 17).Draw(m.rt, "step") {
 		case 0:
 			st.hold(true)
 		case 1, 2:
@@ -311,13 +400,22 @@ func (m *crashModel) live(st *memStore, _ int, routed bool) *memStore {
 			m.pub.connect(f, true)
 		case 6:
 			time.Sleep(time.Millisecond)
+		case 7:
+			st.hold(false)
+			m.replace(f, st, m.group[rapid.IntRange(0, 1).Draw(m.rt, "who")])
+		case 8:
+			m.subscribeLater()
+		case 9:
+			m.later.cut()
+			st.hold(false)
+			m.later.connect(f, true)
 		default:
-			m.pub.publish()
+			m.publish()
 		}
 	}
 	// The server is dead for its clients before the cut is made, so that all that
 	// they ever saw is in it.
-	for _, p := range append(m.subs, m.pub) {
+	for _, p := range m.peers() {
 		p.cut()
 	}
 	st.mu.Lock()
@@ -331,38 +429,51 @@ func (m *crashModel) settle(st *memStore, routed bool) {
 	f := m.start(st, routed)
 	defer func() { go f.stop() }()
 	m.connect(f)
-	peers := append(m.subs, m.pub)
+	peers := m.peers()
+	everybody := m.subs
+	if m.from.Load() < math.MaxInt32 {
+		everybody = append(everybody, m.later)
+	}
+	from := func(p *peerState) int {
+		if p == m.later {
+			return int(m.from.Load())
+		}
+		return 1
+	}
 	complete := func() bool {
 		for _, p := range peers {
 			if !p.idle() {
 				return false
 			}
 		}
-		for _, s := range m.subs {
-			s.mu.Lock()
-			n := len(s.got)
-			s.mu.Unlock()
-			if n < m.pub.last {
+		for _, p := range everybody {
+			if lacks(from(p), m.pub.last, p) > 0 {
 				return false
 			}
 		}
-		return len(st.names(store.Queue, ""))+len(st.names(store.Sess, "i")) == 0
+		return lacks(1, m.pub.last, m.group...) == 0 && len(st.names(store.Queue, ""))+len(st.names(store.Sess, "i")) == 0
 	}
 	for deadline := time.Now().Add(patience); !complete() && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	for _, p := range peers {
+		if !p.idle() {
+			p.mu.Lock()
+			m.t.Errorf("%s waits: not acknowledged %v, no PUBCOMP %v, no PUBREL %v", p.id, p.unacked, p.released, p.held)
+			p.mu.Unlock()
+		}
 		p.cut()
 	}
-	for _, s := range m.subs {
-		s.mu.Lock()
+	if n := lacks(1, m.pub.last, m.group...); n > 0 {
+		m.t.Errorf("no member of the group got message %d", n)
+	}
+	for _, p := range append(m.subs, m.later) {
 		for n := 1; n <= m.pub.last; n++ {
-			got := s.got[fmt.Sprint(n)]
-			if got == 0 || got > 1 && n%2 == 0 {
-				m.t.Errorf("%s got message %d of QoS %d %d times", s.id, n, 2-n%2, got)
+			got := p.got[fmt.Sprint(n)]
+			if got == 0 && n >= from(p) || got > 1 && n%2 == 0 {
+				m.t.Errorf("%s got message %d of QoS %d %d times", p.id, n, 2-n%2, got)
 			}
 		}
-		s.mu.Unlock()
 	}
 	for _, left := range append(st.names(store.Queue, ""), st.names(store.Sess, "i")...) {
 		m.t.Errorf("the key %q is left in the store after everything was delivered", left)
