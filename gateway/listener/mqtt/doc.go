@@ -58,13 +58,16 @@
 // Between a prepare and its commit's callback the world goes on:
 //
 //   - A session subscribes: it gets the message, and an entry of its own through the
-//     journal. Whoever had its SUBACK before the PUBLISH came was prepared for.
+//     journal, whose commit the acknowledgement of the publisher awaits then. Whoever
+//     had its SUBACK before the PUBLISH came was prepared for.
 //   - A session unsubscribes, ends, or is filled by others: its place was reserved,
 //     the message is not delivered, and its entry is taken back. After a crash in
 //     between, the session gets a message more that came before it unsubscribed; an
-//     entry without a session is dropped at the start.
+//     entry without a session is dropped at the start. The record of a session that
+//     ends stays, as of one whose time is up, until none of its messages can be another
+//     member's of a shared group: a start ends it again and finds them one.
 //   - A session becomes a stored one: it is not prepared for, as in the first case; its
-//     queue is noted when it becomes so.
+//     queue is noted when it becomes so, before the session itself.
 //   - A client disconnects or comes back: an entry belongs to the session, not to the
 //     connection. The shelf of a session that is away has its entries in the order of
 //     delivery; welcome fills them with the messages before anything is sent, and what
