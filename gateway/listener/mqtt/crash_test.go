@@ -29,8 +29,9 @@ type peerState struct {
 	ended  chan struct{}        // the last connection's; nil before the first
 	suback func(*packet.Suback) // is called for one
 
-	mu sync.Mutex
-	nc net.Conn
+	mu   sync.Mutex
+	nc   net.Conn
+	deaf bool // what comes on this connection is lost
 
 	// Of what it sends.
 	last     int
@@ -71,7 +72,7 @@ func (p *peerState) open(f *fixture, clean, expectSession bool, after []packet.P
 		p.t.Errorf("%s: session present is %v", p.id, ack.SessionPresent)
 	}
 	p.mu.Lock()
-	p.nc = c.nc
+	p.nc, p.deaf = c.nc, false
 	for _, x := range p.unacked {
 		x.Dup = true
 		p.write(x)
@@ -137,6 +138,9 @@ func (p *peerState) write(x packet.Packet) {
 func (p *peerState) handle(x packet.Packet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.deaf {
+		return
+	}
 	switch x := x.(type) {
 	case *packet.Suback:
 		p.suback(x)

@@ -17,12 +17,6 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// memConfig has everything small, so that flushes and compactions happen in
-// the few commits of a test.
-func memConfig() Config {
-	return Config{Dir: "data/store", CacheBytes: 1 << 20, MemTableBytes: 1 << 20, MaxPendingBytes: 64 << 10, MaxPendingCommits: 64}
-}
-
 func openMem(t testing.TB, fs vfs.FS) *Store {
 	t.Helper()
 	s, err := openWith(memConfig(), slog.New(slog.DiscardHandler), environment{fs: fs, now: time.Now, every: 10 * time.Millisecond})
