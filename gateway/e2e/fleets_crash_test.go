@@ -65,6 +65,35 @@ func (d *survivor) connect() {
 
 func first(p packet.Packet, _ error) packet.Packet { return p }
 
+// jobPlan is the document of a job: how many updates an attempt of it takes, and how
+// many attempts fail, each of which the job retries.
+type jobPlan struct{ Steps, Fails int64 }
+
+// started is the version of an execution when an attempt is begun: each attempt before
+// was queued, begun and updated.
+func (p jobPlan) started(attempt int64) int64 { return 2 + (attempt-1)*(p.Steps+2) }
+
+// end is how an attempt ends.
+func (p jobPlan) end(attempt int64) string {
+	if attempt <= p.Fails {
+		return "FAILED"
+	}
+	return "SUCCEEDED"
+}
+
+// history is what the log has to say of an execution, each step once.
+func (p jobPlan) history() (out []string) {
+	for attempt := int64(1); attempt <= p.Fails+1; attempt++ {
+		version := p.started(attempt)
+		out = append(out, fmt.Sprint("QUEUED", version-1))
+		for n := range p.Steps {
+			out = append(out, fmt.Sprint("IN_PROGRESS", version+n))
+		}
+		out = append(out, fmt.Sprint(p.end(attempt), version+p.Steps))
+	}
+	return out
+}
+
 // reply is what any answer of Fleets says.
 type reply struct {
 	Code        any
@@ -74,7 +103,9 @@ type reply struct {
 	Execution   *struct {
 		JobID, Status string
 		VersionNumber int64
-		JobDocument   struct{ Steps int64 }
+		// ExecutionNumber counts the attempts.
+		ExecutionNumber int64
+		JobDocument     jobPlan
 	}
 	ExecutionState struct {
 		Status        string
@@ -184,20 +215,24 @@ func (d *survivor) work() bool {
 	if x == nil {
 		return false
 	}
-	if x.Status != "IN_PROGRESS" || x.VersionNumber != 2 {
+	plan, start := x.JobDocument, x.JobDocument.started(x.ExecutionNumber)
+	if x.Status != "IN_PROGRESS" || x.VersionNumber != start {
 		d.t.Errorf("%s: start-next gives %+v (asked again: %v)", d.name, x, again)
 		return false
 	}
-	for version := int64(2); version < 2+x.JobDocument.Steps && !d.t.Failed(); version++ {
-		status := "IN_PROGRESS"
-		if version == 1+x.JobDocument.Steps {
-			status = "SUCCEEDED"
+	for version := start; version < start+plan.Steps && !d.t.Failed(); version++ {
+		status, after, afterVersion := "IN_PROGRESS", "IN_PROGRESS", version+1
+		if version == start+plan.Steps-1 {
+			status = plan.end(x.ExecutionNumber)
+			if after = status; status == "FAILED" { // the next attempt is queued in the same step
+				after, afterVersion = "QUEUED", version+2
+			}
 		}
 		r, again := d.ask(root+x.JobID+"/update", map[string]any{"status": status, "expectedVersion": version}, d.token())
 		if r.Code == nil {
 			continue
 		}
-		if !again || r.ExecutionState.Status != status || r.ExecutionState.VersionNumber != version+1 {
+		if !again || r.ExecutionState.Status != after || r.ExecutionState.VersionNumber != afterVersion {
 			d.t.Errorf("%s: job %s to %s at version %d (again: %v): %+v", d.name, x.JobID, status, version, again, r)
 		}
 		d.dones++
@@ -236,7 +271,7 @@ func operator(t *testing.T, at *atomic.Pointer[endpoint], thing string, commands
 			executions = append(executions, ask("/api/v1/commands", fmt.Sprintf(`{"thingName":"%s","action":"%s","ttl":%d}`, thing, action, 1+i%3)))
 		}
 		if i < jobs {
-			made = append(made, ask("/api/v1/jobs", fmt.Sprintf(`{"document":{"steps":%d},"targets":{"thingNames":["%s"]}}`, 1+i%3, thing)))
+			made = append(made, ask("/api/v1/jobs", fmt.Sprintf(`{"document":{"steps":%d,"fails":%d},"numberOfRetries":%[2]d,"targets":{"thingNames":["%[3]s"]}}`, 1+i%3, max(0, i%5-2), thing)))
 		}
 	}
 	return executions, made
@@ -338,13 +373,14 @@ type history struct {
 	shadows  map[string][]int64
 	commands map[string][]string
 	jobs     map[string][]string // status and version
-	ended    map[string]int      // how often a job was COMPLETED
+	plans    map[string]jobPlan
+	ended    map[string]int // how often a job was COMPLETED
 	timedOut int
 }
 
 func (g *gateway) history() *history {
 	g.t.Helper()
-	h := &history{map[string][]int64{}, map[string][]string{}, map[string][]string{}, map[string]int{}, 0}
+	h := &history{map[string][]int64{}, map[string][]string{}, map[string][]string{}, map[string]jobPlan{}, map[string]int{}, 0}
 	for _, e := range g.stored(store.Events("fleet")) {
 		var v struct {
 			Version            int64
@@ -352,6 +388,7 @@ func (g *gateway) history() *history {
 			Status             string
 			VersionNumber      int64
 			LateResponse       any
+			Document           jobPlan
 		}
 		if err := json.Unmarshal(e.Data, &v); err != nil {
 			g.t.Fatalf("%v: %s", err, e.Data)
@@ -369,7 +406,7 @@ func (g *gateway) history() *history {
 		case "io.tributary.fleets.execution.v1":
 			h.jobs[v.JobID] = append(h.jobs[v.JobID], fmt.Sprint(v.Status, v.VersionNumber))
 		case "io.tributary.fleets.job.v1":
-			if v.Status == "COMPLETED" {
+			if h.plans[v.JobID] = v.Document; v.Status == "COMPLETED" {
 				h.ended[v.JobID]++
 			}
 		}
@@ -395,9 +432,7 @@ func (h *history) check(t *testing.T, version int64, executions, jobs []string) 
 		}
 	}
 	for id, s := range h.jobs {
-		want := []string{"QUEUED1", "IN_PROGRESS2", "IN_PROGRESS3", "IN_PROGRESS4"}[:max(2, min(len(s)-1, 4))]
-		want = append(slices.Clone(want), fmt.Sprint("SUCCEEDED", len(want)+1))
-		if !slices.Equal(s, want) || h.ended[id] != 1 {
+		if !slices.Equal(s, h.plans[id].history()) || h.ended[id] != 1 {
 			t.Errorf("job %s went through %v and was completed %d times", id, s, h.ended[id])
 		}
 	}
