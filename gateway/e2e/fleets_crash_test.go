@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -374,13 +375,14 @@ type history struct {
 	commands map[string][]string
 	jobs     map[string][]string // status and version
 	plans    map[string]jobPlan
-	ended    map[string]int // how often a job was COMPLETED
+	ended    map[string]int      // how often a job was COMPLETED
+	states   map[string][]string // of jobs themselves
 	timedOut int
 }
 
 func (g *gateway) history() *history {
 	g.t.Helper()
-	h := &history{map[string][]int64{}, map[string][]string{}, map[string][]string{}, map[string]jobPlan{}, map[string]int{}, 0}
+	h := &history{map[string][]int64{}, map[string][]string{}, map[string][]string{}, map[string]jobPlan{}, map[string]int{}, map[string][]string{}, 0}
 	for _, e := range g.stored(store.Events("fleet")) {
 		var v struct {
 			Version            int64
@@ -406,12 +408,29 @@ func (g *gateway) history() *history {
 		case "io.tributary.fleets.execution.v1":
 			h.jobs[v.JobID] = append(h.jobs[v.JobID], fmt.Sprint(v.Status, v.VersionNumber))
 		case "io.tributary.fleets.job.v1":
-			if h.plans[v.JobID] = v.Document; v.Status == "COMPLETED" {
+			h.plans[v.JobID] = v.Document
+			h.states[v.JobID] = append(h.states[v.JobID], v.Status)
+			if v.Status == "COMPLETED" {
 				h.ended[v.JobID]++
 			}
 		}
 	}
 	return h
+}
+
+// steps is what the log says of each job and command: the steps of its execution, and
+// how the job itself ended.
+func (h *history) steps() map[string][]string {
+	all := maps.Clone(h.commands)
+	for id, steps := range h.jobs {
+		all[id] = slices.Clone(steps)
+		for _, state := range h.states[id] {
+			if state != "IN_PROGRESS" {
+				all[id] = append(all[id], state)
+			}
+		}
+	}
+	return all
 }
 
 func (h *history) check(t *testing.T, version int64, executions, jobs []string) {
