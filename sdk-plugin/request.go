@@ -98,13 +98,13 @@ func (r *Request) State(key string) (value []byte, ok bool) {
 			return nil, false
 		case n < 0:
 			r.refused = &event.Failure{Code: 0x83, Message: "reading the state key " + strconv.Quote(key) +
-				" was refused: it takes the grant state_bytes in gateway.toml, a key of 1 to 1024 bytes, and at most 256 keys per event"}
+				" was refused: it takes the grant state_bytes in gateway.toml, a key of 1 to 1024 bytes, and at most 4096 keys and 16 MiB per event"}
 			return nil, false
 		case int(n) <= len(room):
 			r.state = r.state[:len(r.state)+int(n)]
 			return room[:n:n], true
 		}
-		r.state = make([]byte, 0, 2*int(n)) // values that were returned keep the old memory
+		r.state = make([]byte, 0, max(scratchRoom, 2*int(n))) // values that were returned keep the old memory
 	}
 }
 

@@ -82,6 +82,13 @@ func TestState(t *testing.T) {
 	if _, err := p.Handle(context.Background(), 0, inbound("states"), testTime, st); err != nil || len(st.gets) != maxReads {
 		t.Errorf("%d reads of one event, want %d (%v)", len(st.gets), maxReads, err)
 	}
+	large := fakeState{}
+	for i := range 100 {
+		large[fmt.Sprint("k", i)] = strings.Repeat("x", 1<<20)
+	}
+	if res, err := p.Handle(context.Background(), 0, inbound("states"), testTime, large); err != nil || emitted(t, res) != "16" {
+		t.Errorf("reads of 1 MiB each: %v %v", res, err)
+	}
 
 	// A store that fails is no fault of the plugin, and the instance goes on.
 	_, err := p.Handle(context.Background(), 0, inbound("state broken"), testTime, st)

@@ -54,8 +54,10 @@ type call struct {
 	seed     string
 	seeded   bool
 	state    StateReader
-	keys     []string // that were read
-	values   [][]byte // of keys; nil: absent
+	keys     []string       // that were read
+	values   [][]byte       // of keys; nil: absent
+	index    map[string]int // of keys, where there are many
+	read     int            // bytes of values
 	scans    int
 	scanned  int    // keys of all scans
 	secret   bool   // the event holds credentials

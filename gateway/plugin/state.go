@@ -14,11 +14,15 @@ const (
 // What one event may read. A scan also costs the store more than a read, so the
 // calls are counted, too.
 const (
-	maxKeyBytes = 1024
-	maxReads    = 256  // keys by state_get
-	maxScans    = 64   // calls of state_scan
-	maxScanned  = 4096 // keys by state_scan
+	maxKeyBytes  = 1024
+	maxReads     = 4096     // keys by state_get
+	maxReadBytes = 16 << 20 // their values, which are kept until the event is over
+	maxScans     = 64       // calls of state_scan
+	maxScanned   = 4096     // keys by state_scan
 )
+
+// manyReads is from how many keys on an index finds them: most events read a few.
+const manyReads = 32
 
 // stateGet is state_get(key_ptr, key_len, buf_ptr, buf_cap) → i64. Within one
 // event a key is read once, so that the guest sees one state.
@@ -50,7 +54,7 @@ func (in *instance) mayRead() bool { return in.p.grant.StateBytes > 0 && in.call
 // ends the guest's call: it is not the guest's fault and must not look like an
 // absent key.
 func (in *instance) readState(key string) (value []byte, ok bool) {
-	if i := slices.Index(in.call.keys, key); i >= 0 {
+	if i, known := in.call.lookUp(key); known {
 		return in.call.values[i], true
 	}
 	if len(in.call.keys) == maxReads {
@@ -60,9 +64,36 @@ func (in *instance) readState(key string) (value []byte, ok bool) {
 	if err != nil {
 		panic(stateError{err})
 	}
-	in.call.keys = append(in.call.keys, key)
-	in.call.values = append(in.call.values, value)
+	if in.call.read += len(value); in.call.read > maxReadBytes {
+		return nil, false
+	}
+	in.call.note(key, value)
 	return value, true
+}
+
+// lookUp finds a key that was read before.
+func (c *call) lookUp(key string) (i int, known bool) {
+	if c.index != nil {
+		i, known = c.index[key]
+		return i, known
+	}
+	i = slices.Index(c.keys, key)
+	return i, i >= 0
+}
+
+// note keeps what was read.
+func (c *call) note(key string, value []byte) {
+	c.keys = append(c.keys, key)
+	c.values = append(c.values, value)
+	if c.index == nil && len(c.keys) >= manyReads {
+		c.index = make(map[string]int, 4*manyReads)
+		for i, k := range c.keys {
+			c.index[k] = i
+		}
+	}
+	if c.index != nil {
+		c.index[key] = len(c.keys) - 1
+	}
 }
 
 // stateScan is state_scan(prefix_ptr, prefix_len, after_ptr, after_len, limit,

@@ -139,7 +139,7 @@ func respond(mode, arg string) []byte {
 	case "state":
 		return emit("test.state", readState(arg))
 	case "states": // more keys than allowed
-		for i := range 1000 {
+		for i := range 10_000 {
 			if v := readState("k" + strconv.Itoa(i)); v == "-2" {
 				return emit("test.state", strconv.Itoa(i))
 			}
