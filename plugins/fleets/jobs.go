@@ -32,7 +32,7 @@ type job struct {
 }
 
 const (
-	maxTargets  = 60       // things of one job: an event may read 256 keys, and each needs three
+	maxTargets  = 1000     // things of one job: an event may read 4096 keys, and each needs three
 	maxDocument = 32 << 10 // bytes
 	maxRetries  = 10
 	maxMinutes  = 7 * 24 * 60 // one week
@@ -144,7 +144,7 @@ func createJob(r *call, body sdk.Value) (job, *problem) {
 	case len(j.targets) == 0 && !j.continuous:
 		return j, &problem{400, "targets name no thing"}
 	case len(j.targets) > maxTargets:
-		return j, &problem{422, "a job has at most 60 things; make several jobs"}
+		return j, &problem{422, "a job has at most 1000 things; make several jobs"}
 	}
 	j.id = uuid()
 	for _, thing := range j.targets {
