@@ -12,8 +12,10 @@ type Companion = interface {
 	// attempt to commit an event that was accepted, by a plugin or because no route
 	// takes it, and does not block.
 	Prepare(b *store.Batch)
-	// Withdraw undoes a Prepare whose commit did not come about. Where it did,
-	// Submit's done is called.
+	// Committed says that what was prepared last is durable: in the order of the
+	// commits, before Submit's done is called. It does not block.
+	Committed()
+	// Withdraw undoes a Prepare whose commit did not come about.
 	Withdraw()
 }
 
@@ -31,6 +33,13 @@ func (s *shard) prepare(j *job, p *plan) (due []stage.Prepared) {
 		due[i] = s.r.down.Prepare(j.in.Event.Application, j.in.Transport.ClientID, m, &s.batch)
 	}
 	return due
+}
+
+// committed tells the companion of an event that is accepted.
+func (j *job) committed(out *stage.Outcome) {
+	if j.along != nil && !out.Code.Refused() {
+		j.along.Committed()
+	}
 }
 
 // withdraw undoes prepare.

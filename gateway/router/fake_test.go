@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -296,3 +297,10 @@ func (f *fixture) do(t testing.TB, in *event.Inbound) stage.Outcome {
 func emit(subject string) event.Effect {
 	return &event.Emit{Event: event.Event{Type: "test", Subject: subject}}
 }
+
+// companion counts what it hears of its commit.
+type companion struct{ committed atomic.Int32 }
+
+func (c *companion) Prepare(*store.Batch) {}
+func (c *companion) Committed()           { c.committed.Add(1) }
+func (c *companion) Withdraw()            {}

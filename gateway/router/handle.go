@@ -136,6 +136,7 @@ func (s *shard) commit(j *job, p *plan) error {
 	out := p.outcome()
 	due := s.prepare(j, p)
 	if s.idle() && len(due) == 0 {
+		j.committed(&out)
 		s.r.finish(j, out) // nothing to make durable, nothing to keep in order
 		return nil
 	}
@@ -145,6 +146,7 @@ func (s *shard) commit(j *job, p *plan) error {
 			s.unavailable(j, err)
 			return
 		}
+		j.committed(&out)
 		s.r.metrics.emitted.Add(uint64(p.emitted))
 		for _, kept := range p.kept {
 			kept()

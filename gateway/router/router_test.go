@@ -185,11 +185,18 @@ func TestAnswerAfterDurable(t *testing.T) {
 	for _, fail := range []error{nil, errors.New("disk full")} {
 		answered.Store(false)
 		f.down.late = true
-		f.Submit(publish("d", "t", "x"), nil, func(o stage.Outcome) { answered.Store(true); done <- o })
+		var along companion
+		f.Submit(publish("d", "t", "x"), &along, func(o stage.Outcome) { answered.Store(true); done <- o })
 		for !f.store.waits() {
 			time.Sleep(time.Millisecond)
 		}
+		if along.committed.Load() != 0 {
+			t.Error("the companion hears of a commit that is not durable")
+		}
 		f.store.release(nil)
+		if n := along.committed.Load(); n != 1 { // at once, so that it is in the order of the commits
+			t.Errorf("the companion heard of its commit %d times", n)
+		}
 		if answered.Load() || len(f.down.sent) == 1 {
 			t.Fatalf("answered %v, %d sent", answered.Load(), len(f.down.sent))
 		}

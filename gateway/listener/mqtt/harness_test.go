@@ -87,10 +87,13 @@ func (r *fakeRouter) Submit(in *event.Inbound, along Companion, done func(stage.
 func (r *fakeRouter) committing(along Companion, done func(stage.Outcome)) func(stage.Outcome) {
 	return func(o stage.Outcome) {
 		var b store.Batch
-		if !o.Unavailable && !o.Code.Refused() {
-			along.Prepare(&b)
+		if o.Unavailable || o.Code.Refused() {
+			done(o)
+			return
 		}
+		along.Prepare(&b)
 		if len(b.Puts)+len(b.Deletes) == 0 {
+			along.Committed()
 			done(o)
 			return
 		}
@@ -98,6 +101,8 @@ func (r *fakeRouter) committing(along Companion, done func(stage.Outcome)) func(
 			if err != nil {
 				along.Withdraw()
 				o = stage.Outcome{Unavailable: true}
+			} else {
+				along.Committed()
 			}
 			done(o)
 		})

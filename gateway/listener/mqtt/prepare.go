@@ -248,7 +248,7 @@ func (x *pending) settleAlone(v verdict) {
 	var b store.Batch
 	x.Prepare(&b)
 	if len(b.Puts)+len(b.Deletes) == 0 {
-		x.committed()
+		x.Committed()
 		x.settle(v)
 		return
 	}
@@ -266,15 +266,15 @@ func (x *pending) settleCommitted(v verdict, err error) {
 		x.Withdraw()
 		v.undecided = true
 	} else {
-		x.committed()
+		x.Committed()
 	}
 	x.settle(v)
 }
 
-// committed is called when the message is durable, in the order of the commits: in
+// Committed implements Companion. It is called in the order of the commits: in
 // that order messages are retained, so that the one that counts is the same as in
 // the store.
-func (x *pending) committed() {
+func (x *pending) Committed() {
 	if x.m == nil || !x.m.retain || x.from.session.server.journal == nil {
 		return
 	}

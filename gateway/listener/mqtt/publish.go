@@ -294,9 +294,6 @@ func (x *pending) outcome(o stage.Outcome) {
 			v.code = code
 		}
 	}
-	if !v.undecided && !v.code.Refused() {
-		x.committed()
-	}
 	if x.ask != nil {
 		x.ask.report(&v, o.Delivery)
 	}

@@ -66,6 +66,9 @@ type Router interface {
 type Companion = interface {
 	// Prepare adds to the batch; it does not block.
 	Prepare(b *store.Batch)
+	// Committed says that what was prepared last is durable: in the order of the
+	// commits, before done is called.
+	Committed()
 	// Withdraw undoes a Prepare whose commit did not come about.
 	Withdraw()
 }
