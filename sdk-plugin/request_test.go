@@ -161,7 +161,7 @@ func decode(r *Request) error {
 
 func TestServeAllocatesNothing(t *testing.T) {
 	request := event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`))
-	r := Request{host: fake{map[string][]byte{"k": []byte("v")}}}
+	r := Request{host: newFake(map[string][]byte{"k": []byte("v")})}
 	if n := testing.AllocsPerRun(100, func() {
 		if _, err := r.serve(decode, request); err != nil {
 			t.Fatal(err)
@@ -180,7 +180,7 @@ func TestServeAllocatesNothing(t *testing.T) {
 func TestServeForgets(t *testing.T) {
 	large := published
 	large.Event.Data = []byte(`"` + strings.Repeat("x", 2*keep) + `"`)
-	r := Request{host: fake{}}
+	r := Request{host: newFake(nil)}
 	echo := func(r *Request) error {
 		r.Emit(event.Event{Type: "t", Data: r.Writer().Raw(r.JSON().Raw()).Bytes()})
 		return nil
@@ -204,7 +204,7 @@ func FuzzRequestView(f *testing.F) {
 	f.Add(event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`)))
 	f.Add(event.AppendRequest(nil, &event.Inbound{}, time.Time{}, nil))
 	f.Add([]byte{0x0a, 0x02, 0x0a, 0x00})
-	r := Request{host: fake{map[string][]byte{"k": []byte("v")}}}
+	r := Request{host: newFake(map[string][]byte{"k": []byte("v")})}
 	f.Fuzz(func(t *testing.T, request []byte) {
 		response, err := r.serve(decode, request)
 		if err != nil {
@@ -222,7 +222,7 @@ func FuzzRequestView(f *testing.F) {
 
 func BenchmarkServe(b *testing.B) {
 	request := event.AppendRequest(nil, &published, published.Event.Time, nil)
-	r := Request{host: fake{map[string][]byte{"k": []byte("v")}}}
+	r := Request{host: newFake(map[string][]byte{"k": []byte("v")})}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(request)))
 	for b.Loop() {

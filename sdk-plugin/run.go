@@ -11,7 +11,8 @@ import (
 
 // Run calls a handler once as the gateway does, encoding and decoding included,
 // on any platform. config is what gateway.toml would set; state holds the
-// values that the handler may read, nil refuses reading. Log lines go to standard
+// values that the handler may read, as many as the gateway allows for one event; nil
+// refuses reading. Log lines go to standard
 // error. The gateway's checks of capabilities and of the emitted events are not
 // made. See package vector for tests as data files.
 func Run(h Handler, in event.Inbound, config map[string]string, state map[string][]byte) event.Result {
@@ -21,7 +22,7 @@ func Run(h Handler, in event.Inbound, config map[string]string, state map[string
 		settings.Key(name).String(value)
 	}
 	request := event.AppendRequest(nil, &in, in.Event.Time, settings.End().Bytes())
-	r := Request{host: fake{state}}
+	r := Request{host: newFake(state)}
 	response, err := r.serve(h, request)
 	clear(request) // a string that the handler kept is now seen to be wrong
 	if err != nil {
@@ -34,14 +35,30 @@ func Run(h Handler, in event.Inbound, config map[string]string, state map[string
 	return result
 }
 
-// fake is the host of a test.
-type fake struct{ state map[string][]byte }
+// fake is the host of a test. It allows one event to read as much as the gateway does.
+type fake struct {
+	state          map[string][]byte
+	read           map[string]bool // keys by stateGet
+	bytes          int             // of their values
+	scans, scanned int             // calls of stateScan and their keys
+}
 
-func (f fake) stateGet(key string, buf []byte) int64 {
-	if f.state == nil {
+func newFake(state map[string][]byte) *fake { return &fake{state: state, read: map[string]bool{}} }
+
+const (
+	maxReads, maxReadBytes = 4096, 16 << 20
+	maxScans, maxScanned   = 64, 4096
+)
+
+func (f *fake) stateGet(key string, buf []byte) int64 {
+	value, ok := f.state[key]
+	if !f.read[key] {
+		f.read[key] = true
+		f.bytes += len(value)
+	}
+	if f.state == nil || len(f.read) > maxReads || f.bytes > maxReadBytes {
 		return stateRefused
 	}
-	value, ok := f.state[key]
 	if !ok {
 		return stateAbsent
 	}
@@ -51,10 +68,12 @@ func (f fake) stateGet(key string, buf []byte) int64 {
 	return int64(len(value))
 }
 
-func (f fake) stateScan(prefix, after string, limit int32, buf []byte) int64 {
-	if f.state == nil {
+func (f *fake) stateScan(prefix, after string, limit int32, buf []byte) int64 {
+	if f.state == nil || f.scans == maxScans || f.scanned == maxScanned {
 		return stateRefused
 	}
+	f.scans++
+	limit = min(limit, int32(maxScanned-f.scanned))
 	n := 0
 	for _, key := range slices.Sorted(maps.Keys(f.state)) {
 		if !strings.HasPrefix(key, prefix) || after != "" && key <= after {
@@ -72,8 +91,9 @@ func (f fake) stateScan(prefix, after string, limit int32, buf []byte) int64 {
 		_ = append(append(entry, key...), f.state[key]...)
 		n += size
 		limit--
+		f.scanned++
 	}
 	return int64(n)
 }
 
-func (fake) log(level Level, message string) { println("plugin log, level", level, message) }
+func (*fake) log(level Level, message string) { println("plugin log, level", level, message) }

@@ -15,7 +15,7 @@ func TestScratch(t *testing.T) {
 	for i := range 40 {
 		state[fmt.Sprint("k", i)] = bytes.Repeat([]byte{byte('a' + i%26)}, 100*i)
 	}
-	r := Request{host: fake{state}}
+	r := Request{host: newFake(state)}
 	request := event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"s":1}`))
 	handler := func(r *Request) error {
 		var kept []func() error

@@ -74,8 +74,10 @@ func keepEvent(r *call, thing, typ string, data []byte) {
 // eventKey orders the events of a thing by time, then by arrival.
 func eventKey(thing string, e sdk.Value, id string) string {
 	at, _ := e.Get("timestamp").Int()
-	return "event/" + thing + "/" + sortable(at) + "/" + id
+	return eventsKey(thing) + sortable(at) + "/" + id
 }
+
+func eventsKey(thing string) string { return "event/" + thing + "/" }
 
 // sortable writes a number so that texts sort as numbers do.
 func sortable(n int64) string {

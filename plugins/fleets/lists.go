@@ -9,17 +9,33 @@ import (
 	sdk "tributary.io/sdk-plugin"
 )
 
-// A list is a page of a scan over the state. Its cursor is the last key that was
-// shown, so that what is added or removed in between moves nothing.
+// list is what a page is taken of: keys of the state that begin with prefix, in
+// their order. The cursor of the next page is the last key that was looked at, so
+// that what is added or removed in between moves nothing.
+type list struct {
+	name        string // of the array in the answer
+	prefix      string
+	from, until string // bounds of the keys; empty: all that there are
+	// show writes the item of a key, unless a filter leaves it out, and says how
+	// many bytes it read for that beside the value.
+	show func(w *sdk.Writer, key string, value []byte) (read int, shown bool)
+}
 
+// What one page takes of what an event may read, however few items a filter shows.
+// A scan's call of the gateway brings 64 keys or at least 4 KB, so that 64 KB are
+// within its 64 calls also where the values leave much of the room empty.
 const (
-	usualPage = 50
+	usualPage = 50 // items
 	maxPage   = 200
+	maxSeen   = 240      // keys
+	maxKeys   = 64 << 10 // bytes of keys and values
+	maxRead   = 4 << 20  // bytes beside them
 )
 
-// page scans the keys below a prefix, from the query's cursor on, and writes the
-// items that keep says yes to as the array name, with the cursor of the next page.
-func page(r *call, name, prefix string, show func(w *sdk.Writer, key string, value []byte) bool) error {
+// page answers with a page of a list, from the query's cursor on. Where there is
+// more to look at the answer has a cursor, also when it has fewer items than asked
+// for, or none.
+func page(r *call, l list) error {
 	limit := usualPage
 	if text := query(r, "limit"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -28,25 +44,29 @@ func page(r *call, name, prefix string, show func(w *sdk.Writer, key string, val
 		}
 		limit = n
 	}
-	after := ""
+	last := l.from
 	if text := query(r, "cursor"); text != "" {
 		key, err := base64.RawURLEncoding.DecodeString(text)
-		if err != nil || !strings.HasPrefix(string(key), prefix) {
+		if err != nil || !strings.HasPrefix(string(key), l.prefix) {
 			return fail(r, 400, "the cursor is not one of this list")
 		}
-		after = string(key)
+		last = max(last, string(key))
 	}
 	var w sdk.Writer
-	w.Object().Key(name).Array()
-	last, shown, more := "", 0, false
-	for key, value := range r.Scan(prefix, after) {
-		if shown == limit {
-			more = true
+	w.Object().Key(l.name).Array()
+	shown, seen, size, read, more := 0, 0, 0, 0, false
+	for key, value := range r.Scan(l.prefix, last) {
+		if l.until != "" && key >= l.until {
 			break
 		}
-		if show(&w, key, value) {
+		if more = shown == limit || seen == maxSeen || size >= maxKeys || read >= maxRead; more {
+			break
+		}
+		n, ok := l.show(&w, key, value)
+		if ok {
 			shown++
 		}
+		seen, size, read = seen+1, size+len(key)+len(value), read+n
 		last = strings.Clone(key)
 	}
 	w.End()
@@ -63,40 +83,42 @@ func listExecutions(r *call) error {
 		return fail(r, 400, "the query must have thingName")
 	}
 	status := query(r, "status")
-	return page(r, "executions", "commands/"+thing+"/", func(w *sdk.Writer, _ string, id []byte) bool {
-		x, ok := loadExecution(r, string(id))
+	return page(r, list{name: "executions", prefix: "commands/" + thing + "/", show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
+		text, ok := r.State(executionKey(string(id)))
+		x := parseExecution(text)
 		if !ok || status != "" && x.status != status {
-			return false
+			return len(text), false
 		}
 		x.write(w)
-		return true
-	})
+		return len(text), true
+	}})
 }
 
 // listJobs lists jobs, oldest first, by status and type.
 func listJobs(r *call) error {
 	status, kind := query(r, "status"), query(r, "jobType")
-	return page(r, "jobs", "jobs/", func(w *sdk.Writer, _ string, id []byte) bool {
-		j, ok := loadJob(r, string(id))
+	return page(r, list{name: "jobs", prefix: "jobs/", show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
+		text, ok := r.State(jobKey(string(id)))
+		j := parseJob(text)
 		if !ok || status != "" && j.status != status || kind != "" && j.kind() != kind {
-			return false
+			return len(text), false
 		}
 		j.write(w)
-		return true
-	})
+		return len(text), true
+	}})
 }
 
 // listThings lists things by name, and by tag and group.
 func listThings(r *call) error {
 	tag, group := query(r, "tagName"), query(r, "group")
-	return page(r, "things", thingKey(""), func(w *sdk.Writer, key string, _ []byte) bool {
-		t, ok := loadThing(r, strings.TrimPrefix(key, thingKey("")))
-		if !ok || tag != "" && !slices.Contains(t.tags, tag) || group != "" && t.group != group {
-			return false
+	return page(r, list{name: "things", prefix: thingKey(""), show: func(w *sdk.Writer, key string, text []byte) (int, bool) {
+		t := parseThing(strings.TrimPrefix(key, thingKey("")), text)
+		if tag != "" && !slices.Contains(t.tags, tag) || group != "" && t.group != group {
+			return 0, false
 		}
 		t.write(w)
-		return true
-	})
+		return 0, true
+	}})
 }
 
 // listEvents lists the events of a thing by time.
@@ -107,15 +129,16 @@ func listEvents(r *call, thing string) error {
 	if !okFrom || !okTo {
 		return fail(r, 400, "from and to must be whole numbers of milliseconds")
 	}
-	return page(r, "events", "event/"+thing+"/", func(w *sdk.Writer, _ string, value []byte) bool {
+	prefix := eventsKey(thing)
+	// Behind a time's digits a key goes on with a slash, which is before a 0.
+	return page(r, list{name: "events", prefix: prefix, from: prefix + sortable(from), until: prefix + sortable(to) + "0", show: func(w *sdk.Writer, _ string, value []byte) (int, bool) {
 		e := sdk.ParseJSON(value)
-		at, _ := e.Get("timestamp").Int()
-		if at < from || at > to || typ != "" && !is(e.Get("eventType"), typ) || severity != "" && !is(e.Get("severity"), severity) {
-			return false
+		if typ != "" && !is(e.Get("eventType"), typ) || severity != "" && !is(e.Get("severity"), severity) {
+			return 0, false
 		}
 		w.Raw(value)
-		return true
-	})
+		return 0, true
+	}})
 }
 
 func is(v sdk.Value, text string) bool {

@@ -17,7 +17,7 @@ import (
 
 // world is a gateway as far as the plugin can tell: it does effects and fires timers.
 type world struct {
-	t      *rapid.T
+	t      rapid.TB
 	state  map[string][]byte
 	timers map[string]event.SetTimer
 	now    time.Time
@@ -28,7 +28,7 @@ type world struct {
 	reply     *event.Reply
 }
 
-func newWorld(t *rapid.T) *world {
+func newWorld(t rapid.TB) *world {
 	return &world{t: t, state: map[string][]byte{}, timers: map[string]event.SetTimer{}, now: time.Unix(1_800_000_000, 0).UTC()}
 }
 

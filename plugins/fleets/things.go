@@ -40,6 +40,10 @@ func loadThing(r *call, name string) (t thing, ok bool) {
 	if !ok {
 		return t, false
 	}
+	return parseThing(name, text), true
+}
+
+func parseThing(name string, text []byte) (t thing) {
 	v := sdk.ParseJSON(text)
 	t.name = name
 	t.id, _ = v.Get("thingId").String()
@@ -53,7 +57,7 @@ func loadThing(r *call, name string) (t thing, ok bool) {
 		text, _ := tag.String()
 		t.tags = append(t.tags, text)
 	}
-	return t, true
+	return t
 }
 
 // findThing reads a thing by its id or name.
