@@ -11,10 +11,10 @@ import (
 
 // Run calls a handler once as the gateway does, encoding and decoding included,
 // on any platform. config is what gateway.toml would set; state holds the
-// values that the handler may read, as many as the gateway allows for one event; nil
-// refuses reading. Log lines go to standard
-// error. The gateway's checks of capabilities and of the emitted events are not
-// made. See package vector for tests as data files.
+// values that the handler may read, as many as the gateway allows for one event;
+// nil refuses reading. Log lines go to standard error. The gateway's checks of
+// capabilities and of the emitted events are not made. See package vector for
+// tests as data files.
 func Run(h Handler, in event.Inbound, config map[string]string, state map[string][]byte) event.Result {
 	var settings Writer
 	settings.Object()

@@ -121,6 +121,8 @@ func (f *refusal) status() int {
 		return 404
 	case "VersionMismatch", "InvalidStateTransition", "TerminalStateReached":
 		return 409
+	case "InternalError":
+		return 500
 	}
 	return 400
 }
@@ -216,7 +218,8 @@ func pendingJobs(r *call, thing string) []byte {
 	return answered(r, &w)
 }
 
-// describeJob is the payload of jobs/<id>/get/accepted.
+// describeJob is the payload of jobs/<id>/get/accepted. An execution that has ended
+// is described by REST alone, as in AWS.
 func describeJob(r *call, thing, id string) ([]byte, *refusal) {
 	x, ok := loadJobExecution(r, thing, id)
 	if !ok {
@@ -226,6 +229,9 @@ func describeJob(r *call, thing, id string) ([]byte, *refusal) {
 		if n, ok := number.Int(); !ok || n != x.number {
 			return nil, &refusal{code: "ResourceNotFound", message: "this attempt of the job is not the present one"}
 		}
+	}
+	if x.ended() {
+		return nil, &refusal{code: "TerminalStateReached", message: "the execution has ended as " + x.status}
 	}
 	var document sdk.Value
 	if include, ok := r.JSON("includeJobDocument").Bool(); include || !ok {

@@ -172,14 +172,14 @@ func continuousKey(group, id string) string { return "continuous/" + group + "/"
 func (j *job) read(body sdk.Value) *problem {
 	kind, ok := body.Get("jobType").String()
 	targets := body.Get("targets")
-	number := func(name string, most int64, at *int64) bool {
+	number := func(name string, least, most int64, at *int64) bool {
 		v := body.Get(name)
 		if !v.Exists() {
 			return true
 		}
 		n, ok := v.Int()
 		*at = n
-		return ok && n >= 0 && n <= most
+		return ok && n >= least && n <= most
 	}
 	j.name, _ = body.Get("name").String()
 	j.description, _ = body.Get("description").String()
@@ -195,9 +195,9 @@ func (j *job) read(body sdk.Value) *problem {
 		return &problem{413, "the document is longer than 32 KB"}
 	case targets.Kind() != sdk.Object:
 		return &problem{400, "targets must be an object with thingNames or thingGroupNames"}
-	case !number("inProgressTimeoutInMinutes", maxMinutes, &j.minutes):
+	case !number("inProgressTimeoutInMinutes", 1, maxMinutes, &j.minutes):
 		return &problem{400, "inProgressTimeoutInMinutes must be from 1 to 10080"}
-	case !number("numberOfRetries", maxRetries, &j.retries):
+	case !number("numberOfRetries", 0, maxRetries, &j.retries):
 		return &problem{400, "numberOfRetries must be from 0 to 10"}
 	}
 	for _, name := range texts(targets.Get("thingNames")) {
