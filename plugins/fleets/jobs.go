@@ -33,6 +33,7 @@ type job struct {
 
 const (
 	maxTargets  = 1000     // things of one job: an event may read 4096 keys, and each needs three
+	maxGroups   = 16       // of one job: an event may make 64 calls to scan, and each group needs two or more
 	maxDocument = 32 << 10 // bytes
 	maxRetries  = 10
 	maxMinutes  = 7 * 24 * 60 // one week
@@ -146,11 +147,14 @@ func createJob(r *call, body sdk.Value) (job, *problem) {
 	case len(j.targets) > maxTargets:
 		return j, &problem{422, "a job has at most 1000 things; make several jobs"}
 	}
+	for _, thing := range j.targets { // before anything is queued: all of them get it, or none
+		if full(r, thing) {
+			return j, &problem{429, "the queue of the thing " + thing + " is full"}
+		}
+	}
 	j.id = uuid()
 	for _, thing := range j.targets {
-		if p := enqueue(r, &j, thing, 1); p != nil {
-			return j, p
-		}
+		enqueue(r, &j, thing)
 	}
 	for _, group := range j.groups {
 		if j.continuous {
@@ -212,7 +216,12 @@ func (j *job) read(body sdk.Value) *problem {
 		if !validName(name) {
 			return &problem{400, "thingGroupNames must be names of groups"}
 		}
-		j.groups = append(j.groups, name)
+		if !slices.Contains(j.groups, name) {
+			j.groups = append(j.groups, name)
+		}
+	}
+	if len(j.groups) > maxGroups {
+		return &problem{422, "a job has at most 16 groups; make several jobs"}
 	}
 	return nil
 }
@@ -222,15 +231,14 @@ func validName(name string) bool {
 	return name != "" && len(name) <= 128 && !strings.ContainsAny(name, "/+#\x00")
 }
 
-// enqueue queues an attempt of a job for a thing.
-func enqueue(r *call, j *job, thing string, attempt int64) *problem {
-	if len(loadQueue(r, thing)) >= maxQueue {
-		return &problem{429, "the queue of the thing " + thing + " is full"}
-	}
-	x := jobExecution{job: j.id, thing: thing, status: jobQueued, queued: seconds(r), version: 1, number: attempt}
+// full says whether a thing's queue takes no more.
+func full(r *call, thing string) bool { return len(loadQueue(r, thing)) >= maxQueue }
+
+// enqueue queues the first attempt of a job for a thing.
+func enqueue(r *call, j *job, thing string) {
+	x := jobExecution{job: j.id, thing: thing, status: jobQueued, queued: seconds(r), version: 1, number: 1}
 	x.store(r, j.document)
 	j.open++
-	return nil
 }
 
 // cancelJob ends a job and all its executions. Those in progress end too when
@@ -269,16 +277,19 @@ func cancelJob(r *call, id string, force bool, status, end string) (job, *proble
 	return j, nil
 }
 
-// joined queues the continuous jobs of a group for a thing that joined it.
+// joined queues the continuous jobs of a group for a thing that joined it, as many
+// as its queue takes.
 func joined(r *call, group, thing string) {
 	for _, id := range continuousJobs(r, group) {
+		if full(r, thing) {
+			return
+		}
 		j, ok := loadJob(r, id)
 		if !ok || slices.Contains(j.targets, thing) || len(j.targets) >= maxTargets {
 			continue
 		}
 		j.targets = append(j.targets, thing)
-		if enqueue(r, &j, thing, 1) == nil {
-			j.store(r, false)
-		}
+		enqueue(r, &j, thing)
+		j.store(r, false)
 	}
 }

@@ -155,11 +155,15 @@ func milliseconds(r *call, name string, absent int64) (int64, bool) {
 	return n, err == nil && n >= 0
 }
 
-// members are the things of a group.
+// members are the things of a group; of one that is too large for a job, some more
+// than a job may have.
 func members(r *call, group string) (names []string) {
 	prefix := memberKey(group, "")
 	for key := range r.Scan(prefix, "") {
 		names = append(names, strings.Clone(strings.TrimPrefix(key, prefix)))
+		if len(names) > maxTargets {
+			break
+		}
 	}
 	return names
 }

@@ -39,6 +39,10 @@ func loadQueue(r *call, thing string) (q queue) {
 		e.version, _ = v.Get("versionNumber").Int()
 		q = append(q, e)
 	}
+	if r.queues == nil {
+		r.queues = map[string]queue{}
+	}
+	r.queues[thing] = q
 	return q
 }
 
@@ -60,9 +64,6 @@ func (e *entry) write(w *sdk.Writer, withStatus bool) {
 func requeue(r *call, x *jobExecution, document sdk.Value) {
 	thing, before := x.thing, loadQueue(r, x.thing)
 	after := before.with(x)
-	if r.queues == nil {
-		r.queues = map[string]queue{}
-	}
 	r.queues[thing] = after
 	if len(after) == 0 {
 		r.Delete(queueKey(thing))

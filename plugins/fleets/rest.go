@@ -345,10 +345,11 @@ func showExecutions(r *call, id string) error {
 	if !ok {
 		return fail(r, 404, "there is no job "+id)
 	}
+	status := query(r, "status")
 	var w sdk.Writer
 	w.Object().Key("executions").Array()
 	for _, thing := range j.targets {
-		if x, ok := loadJobExecution(r, thing, id); ok {
+		if x, ok := loadJobExecution(r, thing, id); ok && (status == "" || x.status == status) {
 			x.write(&w, sdk.Value{})
 		}
 	}
