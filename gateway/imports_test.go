@@ -204,6 +204,25 @@ func TestNoForeignTypesInExportedSignatures(t *testing.T) {
 	}
 }
 
+// The disk in memory is for tests: a gateway that stored on it would lose everything.
+func TestTheSimulatedDiskIsForTests(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.test || f.name == "gateway/store/pebble/disk.go" {
+			continue
+		}
+		ast.Inspect(f.File, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && (id.Name == "NewDisk" || id.Name == "Disk" && f.imports(module+"gateway/store/pebble")) {
+				t.Errorf("%s uses %s of the store, which is for tests only", f.name, id.Name)
+			}
+			return true
+		})
+	}
+}
+
+func (f goFile) imports(pkg string) bool {
+	return slices.ContainsFunc(f.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == strconv.Quote(pkg) })
+}
+
 // exported yields the names that a declaration exports, with what of their
 // types others see.
 func exported(decl ast.Decl) map[string]ast.Node {

@@ -13,12 +13,12 @@ import (
 )
 
 // TestPowerCuts cuts the power of the real store's disk at random moments under
-// traffic. What was acknowledged is not lost, QoS 2 comes once, sessions with their
+// traffic, most of them while syncs wait. What was acknowledged is not lost, QoS 2 comes once, sessions with their
 // subscriptions are present, retained messages are there, and each delayed will
 // comes once.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
-	cuts := 8
+	cuts := 12
 	if os.Getenv("TRIBUTARY_SOAK") != "" {
 		cuts = 300
 	}
@@ -57,7 +57,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
-func powered(t *testing.T, disk pebble.Disk) (*fixture, *pebble.Store) {
+func powered(t *testing.T, disk *pebble.Disk) (*fixture, *pebble.Store) {
 	t.Helper()
 	st, err := disk.Open(slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -68,7 +68,7 @@ func powered(t *testing.T, disk pebble.Disk) (*fixture, *pebble.Store) {
 }
 
 // cutUnderTraffic returns what a cut in the middle of a burst leaves of the disk.
-func cutUnderTraffic(f *fixture, disk pebble.Disk, life int, rnd *rand.Rand, peers []*peerState) pebble.Disk {
+func cutUnderTraffic(f *fixture, disk *pebble.Disk, life int, rnd *rand.Rand, peers []*peerState) *pebble.Disk {
 	name := fmt.Sprint(life)
 	c, _ := f.kept("dying"+name, func(p *packet.Connect) {
 		p.Will = &packet.Will{Topic: "will/" + name, QoS: 2, Payload: []byte("will " + name), Props: &packet.Properties{WillDelay: ptr(uint32(1))}}
@@ -77,15 +77,20 @@ func cutUnderTraffic(f *fixture, disk pebble.Disk, life int, rnd *rand.Rand, pee
 	expect[*packet.Ack](c)
 	c.nc.Close()
 	for range rnd.IntN(300) {
+		if rnd.IntN(20) == 0 {
+			disk.Hold(rnd.IntN(4) > 0) // what is told from here on without waiting for a sync is lost in the cut
+		}
 		peers[0].publish()
-		time.Sleep(time.Duration(rnd.IntN(200)) * time.Microsecond) // spreads the moment, and waits for nothing
+		if rnd.IntN(5) == 0 { // between bursts, so that much is under way when a hold begins
+			time.Sleep(time.Duration(rnd.IntN(1000)) * time.Microsecond) // spreads the moment, and waits for nothing
+		}
 	}
 	for _, p := range peers { // what the old server says from here on reaches nobody
 		p.mu.Lock()
 		p.deaf = true
 		p.mu.Unlock()
 	}
-	return disk.Cut([]int{0, 50, 100}[rnd.IntN(3)], rnd)
+	return disk.Cut([]int{0, 0, 50, 100}[rnd.IntN(4)], rnd)
 }
 
 // settled waits until everything has come, and counts it.
