@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -43,7 +44,7 @@ type timed func(d *survivor, b backend) (id string, steps []string)
 
 // start begins the next job.
 func (d *survivor) start(body map[string]any) {
-	r, _ := d.ask("$emqx/things/"+d.name+"/jobs/start-next", body, d.token())
+	r, _ := d.ask("$emqx/things/"+d.name+"/jobs/start-next", maps.Clone(body), d.token())
 	if r.Execution == nil || r.Execution.Status != "IN_PROGRESS" {
 		d.t.Errorf("%s: start-next gives %+v", d.name, r)
 	}
