@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,8 @@ type authority struct {
 	keys   map[string]*stage.Grant // of messages, by their user property key
 	denied map[string]bool         // of questions: "publish <topic>", "subscribe <filter>"
 	asked  []string
-	hold   chan struct{} // Connect and Authorize wait for it, if there is one
+	hold   chan struct{} // Connect and Authorize wait for it, if there is one, when they have decided
+	held   atomic.Int32  // how many did
 }
 
 func (a *authority) set(principal string, change func(*stage.Grant)) {
@@ -56,6 +58,7 @@ func (a *authority) wait(ctx context.Context) error {
 	if hold == nil {
 		return nil
 	}
+	a.held.Add(1)
 	select {
 	case <-hold:
 		return nil
