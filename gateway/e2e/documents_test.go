@@ -56,6 +56,7 @@ func TestDocuments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			freePorts(t, blocks)
 			(&page{t: t, name: name, text: string(text), root: root, terminals: map[string]*terminal{}}).run(blocks)
 		})
 	}
@@ -103,6 +104,27 @@ func parseBlocks(text string) (blocks []block, err error) {
 		return nil, fmt.Errorf("the last block does not end, or the last comment has none")
 	}
 	return blocks, nil
+}
+
+// freePorts puts ports that are free in the place of those of a page's own, 18000 to
+// 18999, in what it runs and in what it shows.
+func freePorts(t *testing.T, blocks []block) {
+	free, own := map[string]string{}, regexp.MustCompile(`\b18\d{3}\b`)
+	for _, b := range blocks {
+		for _, port := range own.FindAllString(b.text, -1) {
+			if free[port] == "" {
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer ln.Close() // so that no two are the same
+				_, free[port], _ = net.SplitHostPort(ln.Addr().String())
+			}
+		}
+	}
+	for i := range blocks {
+		blocks[i].text = own.ReplaceAllStringFunc(blocks[i].text, func(port string) string { return free[port] })
+	}
 }
 
 // page is a page that is being run.
