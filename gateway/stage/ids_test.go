@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"regexp"
 	"testing"
 	"time"
 )
@@ -22,5 +23,24 @@ func TestIDs(t *testing.T) {
 	}
 	if early, late := a.Next(now), a.Next(now.Add(time.Millisecond)); early[:13] >= late[:13] {
 		t.Errorf("%s is not before %s", early, late)
+	}
+}
+
+func TestIDsAcrossTheSplitOfTheCounter(t *testing.T) {
+	shape := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	a, b := NewIDs(), NewIDs()
+	a.counter.Store(1<<22 - 3) // the next carry from the low bits to the high ones
+	now := time.Now()
+	seen := map[string]bool{}
+	last := ""
+	for range 6 {
+		id := a.Next(now)
+		if !shape.MatchString(id) || seen[id] || id < last {
+			t.Fatal(id, last)
+		}
+		seen[id], last = true, id
+	}
+	if b.Next(now)[24:] == last[24:] {
+		t.Fatal("two processes share their random part")
 	}
 }

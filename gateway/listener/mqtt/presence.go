@@ -133,7 +133,7 @@ func (s *Server) tell(d *device, online bool) {
 	}
 	s.router.Submit(&event.Inbound{
 		Event: event.Event{
-			ID: s.ids.next(now), Source: d.source, Type: event.TypeConnection, Subject: "connection", Time: now.UTC(),
+			ID: s.ids.Next(now), Source: d.source, Type: event.TypeConnection, Subject: "connection", Time: now.UTC(),
 			Application: d.application, Device: d.name, Sender: d.name,
 			DataContentType: "application/json", Data: []byte(data),
 		},

@@ -95,7 +95,7 @@ type Server struct {
 	routes func(application string) bool
 	logs   Logs
 	log    *slog.Logger
-	ids    *ids
+	ids    *stage.IDs
 	count  counters
 	// changes counts the calls of Reconsider.
 	changes atomic.Uint64
@@ -127,7 +127,7 @@ type Server struct {
 // New returns a server that holds no connection yet. It does no I/O. Without a
 // store (nil) everything lives in memory only.
 func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, router: router, logs: logs, log: log, ids: newIDs(),
+	s := &Server{cfg: cfg, router: router, logs: logs, log: log, ids: stage.NewIDs(),
 		sessions: make(map[sessionKey]*session), conns: make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}), spaces: make(map[string]*space)}
 	s.devices.devices = make(map[deviceKey]*device)
