@@ -2,7 +2,6 @@ package sdk
 
 import (
 	"math"
-	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -71,13 +70,6 @@ func (w *Writer) KeyOf(m Member) *Writer {
 	w.comma()
 	w.more = false
 	w.buf = append(wire.AppendShort(w.buf, view(m.Key())), ':')
-	return w
-}
-
-// Grow makes room for n more bytes, which spares a document of known size the
-// copies of growing.
-func (w *Writer) Grow(n int) *Writer {
-	w.buf = slices.Grow(w.buf, n)
 	return w
 }
 

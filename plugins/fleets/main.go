@@ -116,8 +116,11 @@ func subscribe(r *call) error {
 
 // subscribed notes what a device wants to hear, where making it costs something.
 func subscribed(r *call, filter string) error {
+	if !event.MatchTopic(filter, "shadow/update/documents") {
+		return nil
+	}
 	thing := r.Event.Device
-	if s, _ := load(r, thing); event.MatchTopic(filter, "shadow/update/documents") && !s.documents {
+	if s, _ := load(r, thing); !s.documents {
 		r.Put(shadowKey(r, thing), appendShadow(nil, strconv.AppendInt(nil, s.version, 10), s.reported.text(), s.desired.text(), true), 0)
 	}
 	return nil

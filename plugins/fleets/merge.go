@@ -158,23 +158,23 @@ func within(times sdk.Value, name string) sdk.Value {
 	return times.Get(name)
 }
 
-// metadata appends the times of a value as devices see them, {"a":{"timestamp":5}},
-// or nothing at all where they are not known.
-func metadata(b []byte, v, times sdk.Value) []byte {
+// metadata is the times of a value as devices see them, {"a":{"timestamp":5}}; nil
+// where they are not known.
+func metadata(v, times sdk.Value) []byte {
 	switch times.Kind() {
 	case sdk.Number:
-		return stamped(b, v, stamp(nil, times.Raw()))
+		return stamped(nil, v, stamp(nil, times.Raw()))
 	case sdk.Object:
 		var w sdk.Writer
 		w.Object()
 		for m := v.First(); m.Ok(); m = m.Next() {
-			if inner := metadata(nil, m.Value(), times.Get(m.Name())); inner != nil {
+			if inner := metadata(m.Value(), times.Get(m.Name())); inner != nil {
 				w.KeyOf(m).Raw(inner)
 			}
 		}
-		return append(b, w.End().Bytes()...)
+		return w.End().Bytes()
 	}
-	return b
+	return nil
 }
 
 // stamp appends the metadata of a leaf.
@@ -234,7 +234,7 @@ func delta(w *sdk.Writer, desired, reported sdk.Value) {
 }
 
 func deltaTimes(w *sdk.Writer, desired, reported, times sdk.Value) {
-	eachDifference(w, desired, reported, times, func(v, times sdk.Value) []byte { return metadata(nil, v, times) })
+	eachDifference(w, desired, reported, times, metadata)
 }
 
 func eachDifference(w *sdk.Writer, desired, reported, times sdk.Value, text func(v, times sdk.Value) []byte) {

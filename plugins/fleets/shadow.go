@@ -39,7 +39,7 @@ func load(r *call, thing string) (s shadow, ok bool) {
 	return s, s.reported.state.Exists() || s.desired.state.Exists()
 }
 
-// parseShadow reads what append wrote.
+// parseShadow reads what appendShadow wrote.
 func parseShadow(r *call, text []byte) (s shadow) {
 	for m := r.Parse(text).First(); m.Ok(); m = m.Next() {
 		switch value := m.Value(); m.Name() {
@@ -175,22 +175,22 @@ func report(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 	case reported.Kind() != sdk.Object:
 		return nil, &problem{400, "Reported node must be an object"}
 	}
-	s, tail, p := change(r, thing, "reported", reported, version, token)
+	s, e, p := change(r, thing, "reported", reported, version, token)
 	if p != nil {
 		return nil, p
 	}
 	if s.pending() {
 		sendDelta(r, thing, &s)
 	}
-	return accepted(r, reported, tail), nil
+	return accepted(r, reported, e), nil
 }
 
 // change merges a patch into one side of a shadow, stores it and tells the
 // application. It returns the shadow as it is then, and what ends the messages
-// about the change: version, timestamp and token.
-func change(r *call, thing, side string, patch, version, token sdk.Value) (s shadow, tail []byte, p *problem) {
+// about the change.
+func change(r *call, thing, side string, patch, version, token sdk.Value) (s shadow, e ending, p *problem) {
 	if len(patch.Raw()) > 2*maxState {
-		return s, nil, tooLarge()
+		return s, e, tooLarge()
 	}
 	old, _ := load(r, thing)
 	before := &old.reported
@@ -200,27 +200,27 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (s sha
 	looks := shapeOf(before.state, patch)
 	switch {
 	case looks.depth > maxDepth:
-		return s, nil, &problem{400, "JSON contains too many levels of nesting; maximum is 6"}
+		return s, e, &problem{400, "JSON contains too many levels of nesting; maximum is 6"}
 	case looks.doubled:
-		return s, nil, &problem{400, "Invalid JSON"}
+		return s, e, &problem{400, "Invalid JSON"}
 	}
 	if p := checkVersion(version, old.version); p != nil {
-		return s, nil, p
+		return s, e, p
 	}
-	tail, next, now := ending(r, old.version+1, token)
-	after := text{patch.Raw(), now}
+	e = endingOf(r, old.version+1, token)
+	after := text{patch.Raw(), e.time}
 	if looks.merges {
-		after = before.merge(patch, now)
+		after = before.merge(patch, e.time)
 	}
 	reported, desired := after, old.desired.text()
 	if side == "desired" {
 		reported, desired = old.reported.text(), after
 	}
 	if len(reported.state)+len(desired.state) > maxState {
-		return s, nil, tooLarge()
+		return s, e, tooLarge()
 	}
 	stored := appendShadow(r.Scratch(len(reported.state)+len(reported.times)+len(desired.state)+len(desired.times)+100),
-		next, reported, desired, old.documents)
+		e.version, reported, desired, old.documents)
 	r.Put(shadowKey(r, thing), stored, 0)
 	s.version = old.version + 1
 	if side == "desired" || old.desired.state.Exists() || old.documents { // else nobody asks for more
@@ -229,8 +229,8 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (s sha
 	if old.documents {
 		sendDocuments(r, thing, &old, &s, token)
 	}
-	announce(r, thing, side, patch, tail)
-	return s, tail, nil
+	announce(r, thing, side, patch, e)
+	return s, e, nil
 }
 
 // merge is what a patch makes of a side, at a time.
@@ -264,30 +264,32 @@ func checkVersion(wanted sdk.Value, current int64) *problem {
 }
 
 // ending is what ends the messages about a change, with the comma before it, and the
-// version and the time in it.
-func ending(r *call, version int64, token sdk.Value) (tail, next, now []byte) {
+// version and the time in it as they are written.
+type ending struct{ text, version, time []byte }
+
+func endingOf(r *call, version int64, token sdk.Value) (e ending) {
 	b := append(r.Scratch(100+len(token.Raw())), `,"version":`...)
 	at := len(b)
 	b = strconv.AppendInt(b, version, 10)
-	next = b[at:len(b):len(b)]
+	e.version = b[at:len(b):len(b)]
 	b = append(b, `,"timestamp":`...)
 	at = len(b)
 	b = strconv.AppendInt(b, seconds(r), 10)
-	now = b[at:len(b):len(b)]
+	e.time = b[at:len(b):len(b)]
 	if token.Exists() {
 		b = append(append(b, `,"clientToken":`...), token.Raw()...)
 	}
-	return append(b, '}'), next, now
+	e.text = append(b, '}')
+	return e
 }
 
 // accepted is the payload of shadow/update/accepted: what was sent, with the times of
 // its leaves.
-func accepted(r *call, reported sdk.Value, tail []byte) []byte {
-	state := reported.Raw()
-	leaf := stamp(r.Scratch(40), strconv.AppendInt(r.Scratch(20), seconds(r), 10))
-	b := append(r.Scratch(len(state)+20*len(leaf)+len(tail)+100), `{"state":{"reported":`...)
+func accepted(r *call, reported sdk.Value, e ending) []byte {
+	state, leaf := reported.Raw(), stamp(r.Scratch(40), e.time)
+	b := append(r.Scratch(len(state)+20*len(leaf)+len(e.text)+100), `{"state":{"reported":`...)
 	b = append(append(b, state...), `},"metadata":{"reported":`...)
-	return append(append(stampedMembers(b, reported, leaf), '}'), tail...)
+	return append(append(stampedMembers(b, reported, leaf), '}'), e.text...)
 }
 
 // sendDelta tells the device what is desired of it and not yet so.
@@ -325,18 +327,18 @@ func (s *shadow) metadata(w *sdk.Writer) {
 		case sdk.Number:
 			w.Key(side.name).Raw(stampedMembers(nil, p.state, stamp(nil, p.times.Raw())))
 		case sdk.Object:
-			w.Key(side.name).Raw(metadata(nil, p.state, p.times))
+			w.Key(side.name).Raw(metadata(p.state, p.times))
 		}
 	}
 	w.End()
 }
 
 // announce tells the application what changed.
-func announce(r *call, thing, side string, patch sdk.Value, tail []byte) {
-	b := r.Scratch(6*len(thing) + len(patch.Raw()) + len(tail) + 60)
+func announce(r *call, thing, side string, patch sdk.Value, e ending) {
+	b := r.Scratch(6*len(thing) + len(patch.Raw()) + len(e.text) + 60)
 	b = sdk.AppendString(append(b, `{"thingName":`...), thing)
 	b = append(append(append(b, `,"state":{"`...), side...), `":`...)
-	b = append(append(append(b, patch.Raw()...), '}'), tail...)
+	b = append(append(append(b, patch.Raw()...), '}'), e.text...)
 	emit(r, thing, "shadow.v1", side, b)
 }
 
