@@ -11,30 +11,6 @@ import (
 	"time"
 )
 
-// backend makes REST calls to gateways that die now and then.
-type backend struct {
-	t  *testing.T
-	at *atomic.Pointer[endpoint]
-}
-
-// post posts until there is an answer, which has to be want, or 409 if an earlier
-// attempt may have had its effect.
-func (b backend) post(path, body string, want int) {
-	again := false
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		status, answer, err := rest(b.at.Load().http, "POST", path, []byte(body))
-		if err != nil || status >= 500 {
-			again = true
-			continue
-		}
-		if status != want && (!again || status != 409) {
-			b.t.Errorf("%s: %d %s", path, status, answer)
-		}
-		return
-	}
-	b.t.Errorf("%s was never answered", path)
-}
-
 // timed is one thing's part in TestFleetsTimersOverKills: a job or a command that is
 // made, what is done with it while the process dies now and then, and what the log has
 // to say of it.
@@ -54,18 +30,6 @@ func (d *survivor) start(options map[string]any) {
 	}
 }
 
-// step updates a job that is at a version.
-func (d *survivor) step(job, status string, version int64, more map[string]any) {
-	body := map[string]any{"status": status, "expectedVersion": version}
-	for k, v := range more {
-		body[k] = v
-	}
-	r, again := d.ask("$emqx/things/"+d.name+"/jobs/"+job+"/update", body, d.token())
-	if r.Code != nil && (!again || r.ExecutionState.Status != status || r.ExecutionState.VersionNumber != version+1) {
-		d.t.Errorf("%s: job %s to %s at version %d (again: %v): %+v", d.name, job, status, version, again, r)
-	}
-}
-
 func timedThings() map[string]timed {
 	const jobs, commands = "/api/v1/jobs", "/api/v1/commands"
 	minute := map[string]any{"stepTimeoutInMinutes": 1}
@@ -74,22 +38,22 @@ func timedThings() map[string]timed {
 			[]string{"QUEUED1", "IN_PROGRESS2", "TIMED_OUT3", "COMPLETED"}},
 		"later-step": {jobs, "", func(d *survivor, _ backend, id string) {
 			d.start(map[string]any{"stepTimeoutInMinutes": 100})
-			d.step(id, "IN_PROGRESS", 2, minute)
+			d.step(id, "IN_PROGRESS", 2, minute, "IN_PROGRESS", 3)
 		}, []string{"QUEUED1", "IN_PROGRESS2", "IN_PROGRESS3", "TIMED_OUT4", "COMPLETED"}},
 		"retry": {jobs, `,"inProgressTimeoutInMinutes":1,"numberOfRetries":1`, func(d *survivor, _ backend, _ string) { d.start(nil) },
 			[]string{"QUEUED1", "IN_PROGRESS2", "TIMED_OUT3", "QUEUED4", "IN_PROGRESS5", "SUCCEEDED6", "COMPLETED"}},
 		"in-time": {jobs, "", func(d *survivor, _ backend, id string) {
 			d.start(minute)
-			d.step(id, "SUCCEEDED", 2, nil)
+			d.step(id, "SUCCEEDED", 2, nil, "SUCCEEDED", 3)
 		}, []string{"QUEUED1", "IN_PROGRESS2", "SUCCEEDED3", "COMPLETED"}},
-		"canceled": {jobs, "", func(_ *survivor, b backend, id string) { b.post(jobs+"/"+id+"/cancel", "", 200) },
+		"canceled": {jobs, "", func(_ *survivor, b backend, id string) { b.post(jobs+"/"+id+"/cancel", "", 200, 409) },
 			[]string{"QUEUED1", "CANCELED2", "CANCELED"}},
 		"canceled-step": {jobs, "", func(d *survivor, b backend, id string) {
 			d.start(minute)
-			b.post(jobs+"/"+id+"/cancel?force=true", "", 200)
+			b.post(jobs+"/"+id+"/cancel?force=true", "", 200, 409)
 		}, []string{"QUEUED1", "IN_PROGRESS2", "CANCELED3", "CANCELED"}},
 		"command":          {commands, "", func(*survivor, backend, string) {}, []string{"SENT", "TIMED_OUT"}},
-		"canceled-command": {commands, "", func(_ *survivor, b backend, id string) { b.post(commands+"/executions/"+id+"/cancel", "", 200) }, []string{"SENT", "CANCELED"}},
+		"canceled-command": {commands, "", func(_ *survivor, b backend, id string) { b.post(commands+"/executions/"+id+"/cancel", "", 200, 409) }, []string{"SENT", "CANCELED"}},
 	}
 }
 
@@ -146,7 +110,7 @@ func TestFleetsTimersOverKills(t *testing.T) {
 	}
 	for id, d := range retries { // timed out, and queued once more
 		d.start(nil)
-		d.step(id, "SUCCEEDED", 5, nil)
+		d.step(id, "SUCCEEDED", 5, nil, "SUCCEEDED", 6)
 	}
 	if status := g.stop(); status != 0 {
 		t.Errorf("exit status %d\n%s", status, g.out.tail())
