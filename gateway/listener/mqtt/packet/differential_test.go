@@ -30,12 +30,23 @@ func deviations() []deviation {
 			return p.Props
 		case *Subscribe:
 			return p.Props
+		case *Connect:
+			return p.Props
+		case *Connack:
+			return p.Props
+		case *Auth:
+			return p.Props
 		}
 		return nil
 	}
 	return []deviation{
 		{V5, "3.3.2.3.8", "keeps one of several subscription identifiers",
 			func(p Packet, _ []byte) bool { q := props(p); return q != nil && len(q.SubscriptionIDs) > 1 }},
+		{V5, "3.15.2.2.3", "writes authentication data without their method if its name is empty",
+			func(p Packet, _ []byte) bool {
+				q := props(p)
+				return q != nil && q.AuthMethod != nil && *q.AuthMethod == "" && len(q.AuthData) > 0
+			}},
 		{V5, "3.1.3.2", "cannot write the properties of a will",
 			func(p Packet, _ []byte) bool {
 				c, ok := p.(*Connect)
