@@ -138,7 +138,7 @@ func jobsTopic(r *call, thing, rest string) error {
 	case verb == "get", verb == "update":
 		answer, f = jobVerb(r, thing, id, verb)
 	default:
-		return strange(r)
+		f = &refusal{code: "InvalidTopic", message: "Fleets has no such topic for jobs"}
 	}
 	if f != nil {
 		reply(r, "/rejected", jobRejected(r, f))

@@ -17,10 +17,16 @@ const (
 	// The others are those of commands: SUCCEEDED, FAILED, REJECTED, TIMED_OUT, CANCELED.
 )
 
+// Types of a job.
+const (
+	jobSnapshot   = "SNAPSHOT"
+	jobContinuous = "CONTINUOUS" // things that join its groups later get it, too
+)
+
 // job is one key of the state; its executions are keys of their own.
 type job struct {
 	id, name, description string
-	continuous            bool // things that join its groups later get it, too
+	continuous            bool
 	status                string
 	targets               []string // things that have an execution
 	groups                []string
@@ -55,7 +61,7 @@ func parseJob(text []byte) (j job) {
 	j.name, _ = v.Get("name").String()
 	j.description, _ = v.Get("description").String()
 	kind, _ := v.Get("jobType").String()
-	j.continuous = kind == "CONTINUOUS"
+	j.continuous = kind == jobContinuous
 	j.status, _ = v.Get("status").String()
 	j.targets, j.groups = texts(v.Get("targets", "thingNames")), texts(v.Get("targets", "thingGroupNames"))
 	j.document = v.Get("document")
@@ -85,9 +91,9 @@ func writeTexts(w *sdk.Writer, list []string) {
 
 func (j *job) kind() string {
 	if j.continuous {
-		return "CONTINUOUS"
+		return jobContinuous
 	}
-	return "SNAPSHOT"
+	return jobSnapshot
 }
 
 func (j *job) write(w *sdk.Writer) {
@@ -187,11 +193,11 @@ func (j *job) read(body sdk.Value) *problem {
 	}
 	j.name, _ = body.Get("name").String()
 	j.description, _ = body.Get("description").String()
-	j.continuous = kind == "CONTINUOUS"
+	j.continuous = kind == jobContinuous
 	switch {
 	case body.Kind() != sdk.Object:
 		return &problem{400, "Invalid JSON"}
-	case body.Get("jobType").Exists() && (!ok || kind != "SNAPSHOT" && kind != "CONTINUOUS"):
+	case body.Get("jobType").Exists() && (!ok || kind != jobSnapshot && kind != jobContinuous):
 		return &problem{400, "jobType must be SNAPSHOT or CONTINUOUS"}
 	case j.document.Kind() != sdk.Object:
 		return &problem{400, "document must be an object"}
@@ -277,19 +283,21 @@ func cancelJob(r *call, id string, force bool, status, end string) (job, *proble
 	return j, nil
 }
 
-// joined queues the continuous jobs of a group for a thing that joined it, as many
-// as its queue takes.
-func joined(r *call, group, thing string) {
+// joining are the continuous jobs that a thing gets when it joins a group: all of
+// them, or it cannot join.
+func joining(r *call, group, thing string) (jobs []job, p *problem) {
 	for _, id := range continuousJobs(r, group) {
-		if full(r, thing) {
-			return
-		}
 		j, ok := loadJob(r, id)
-		if !ok || slices.Contains(j.targets, thing) || len(j.targets) >= maxTargets {
+		switch {
+		case !ok || slices.Contains(j.targets, thing):
 			continue
+		case len(j.targets) >= maxTargets:
+			return nil, &problem{422, "the job " + id + " of the group " + group + " has 1000 things already; cancel it and make another one first"}
 		}
-		j.targets = append(j.targets, thing)
-		enqueue(r, &j, thing)
-		j.store(r, false)
+		jobs = append(jobs, j)
+		if len(loadQueue(r, thing))+len(jobs) > maxQueue {
+			return nil, &problem{429, "the queue of the thing " + thing + " has no room for the jobs of the group " + group}
+		}
 	}
+	return jobs, nil
 }

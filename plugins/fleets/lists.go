@@ -82,7 +82,10 @@ func listExecutions(r *call) error {
 	if !validName(thing) {
 		return fail(r, 400, "the query must have thingName")
 	}
-	status := query(r, "status")
+	status, ok := choice(r, "status", statusSent, statusSucceeded, statusFailed, statusRejected, statusTimedOut, statusCanceled)
+	if !ok {
+		return nil
+	}
 	return page(r, list{name: "executions", prefix: "commands/" + thing + "/", show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
 		text, ok := r.State(executionKey(string(id)))
 		x := parseExecution(text)
@@ -96,7 +99,14 @@ func listExecutions(r *call) error {
 
 // listJobs lists jobs, oldest first, by status and type.
 func listJobs(r *call) error {
-	status, kind := query(r, "status"), query(r, "jobType")
+	status, ok := choice(r, "status", jobInProgress, jobCompleted, statusCanceled)
+	if !ok {
+		return nil
+	}
+	kind, ok := choice(r, "jobType", jobSnapshot, jobContinuous)
+	if !ok {
+		return nil
+	}
 	return page(r, list{name: "jobs", prefix: "jobs/", show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
 		text, ok := r.State(jobKey(string(id)))
 		j := parseJob(text)
@@ -123,7 +133,11 @@ func listThings(r *call) error {
 
 // listEvents lists the events of a thing by time.
 func listEvents(r *call, thing string) error {
-	typ, severity := query(r, "eventType"), query(r, "severity")
+	typ := query(r, "eventType")
+	severity, ok := choice(r, "severity", "info", "warn", "error")
+	if !ok {
+		return nil
+	}
 	from, okFrom := milliseconds(r, "from", 0)
 	to, okTo := milliseconds(r, "to", 1<<62)
 	if !okFrom || !okTo {
@@ -139,6 +153,16 @@ func listEvents(r *call, thing string) error {
 		w.Raw(value)
 		return 0, true
 	}})
+}
+
+// choice returns a parameter of the query that is one of some words, or empty. Where
+// it is neither, the request is refused, and not ok.
+func choice(r *call, name string, words ...string) (given string, ok bool) {
+	given = query(r, name)
+	if ok = given == "" || slices.Contains(words, given); !ok {
+		fail(r, 400, name+" must be one of "+strings.Join(words, ", "))
+	}
+	return given, ok
 }
 
 func is(v sdk.Value, text string) bool {

@@ -88,9 +88,43 @@ func changeThing(r *call, t *thing) error {
 	return showThing(r, 200, t)
 }
 
-// set checks and takes over the members of a body, and stores the thing.
+// set checks and takes over the members of a body, and stores the thing. A thing
+// that joins a group gets its continuous jobs.
 func (t *thing) set(r *call, v sdk.Value) *problem {
 	before := *t
+	if p := t.read(r, v); p != nil {
+		return p
+	}
+	moves := before.group != t.group
+	var jobs []job
+	if moves && t.group != "" {
+		var p *problem
+		if jobs, p = joining(r, t.group, t.name); p != nil {
+			return p
+		}
+	}
+	if before.client != "" && before.client != t.client {
+		r.Delete(clientKey(before.client))
+	}
+	r.Put(clientKey(t.client), []byte(t.name), 0)
+	if moves && before.group != "" {
+		r.Delete(memberKey(before.group, t.name))
+	}
+	if moves && t.group != "" {
+		r.Put(memberKey(t.group, t.name), nil, 0)
+	}
+	for i := range jobs {
+		j := &jobs[i]
+		j.targets = append(j.targets, t.name)
+		enqueue(r, j, t.name)
+		j.store(r, false)
+	}
+	t.store(r)
+	return nil
+}
+
+// read checks and takes over the members of a body.
+func (t *thing) read(r *call, v sdk.Value) *problem {
 	for _, m := range [...]struct {
 		name string
 		to   *string
@@ -127,20 +161,6 @@ func (t *thing) set(r *call, v sdk.Value) *problem {
 	if holder, taken := r.State(clientKey(t.client)); taken && string(holder) != t.name {
 		return &problem{409, "mqttClientId belongs to another thing"}
 	}
-	if before.client != "" && before.client != t.client {
-		r.Delete(clientKey(before.client))
-	}
-	r.Put(clientKey(t.client), []byte(t.name), 0)
-	if before.group != t.group {
-		if before.group != "" {
-			r.Delete(memberKey(before.group, t.name))
-		}
-		if t.group != "" {
-			r.Put(memberKey(t.group, t.name), nil, 0)
-			joined(r, t.group, t.name)
-		}
-	}
-	t.store(r)
 	return nil
 }
 

@@ -345,7 +345,10 @@ func showExecutions(r *call, id string) error {
 	if !ok {
 		return fail(r, 404, "there is no job "+id)
 	}
-	status := query(r, "status")
+	status, ok := choice(r, "status", jobQueued, jobInProgress, statusSucceeded, statusFailed, statusRejected, statusTimedOut, statusCanceled, jobRemoved)
+	if !ok {
+		return nil
+	}
 	var w sdk.Writer
 	w.Object().Key("executions").Array()
 	for _, thing := range j.targets {
