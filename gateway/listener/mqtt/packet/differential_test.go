@@ -42,10 +42,10 @@ func deviations() []deviation {
 	return []deviation{
 		{V5, "3.3.2.3.8", "keeps one of several subscription identifiers",
 			func(p Packet, _ []byte) bool { q := props(p); return q != nil && len(q.SubscriptionIDs) > 1 }},
-		{V5, "3.15.2.2.3", "writes authentication data without their method if its name is empty",
+		{V5, "3.15.2.2.2", "leaves out an authentication method whose name is empty",
 			func(p Packet, _ []byte) bool {
 				q := props(p)
-				return q != nil && q.AuthMethod != nil && *q.AuthMethod == "" && len(q.AuthData) > 0
+				return q != nil && q.AuthMethod != nil && *q.AuthMethod == ""
 			}},
 		{V5, "3.1.3.2", "cannot write the properties of a will",
 			func(p Packet, _ []byte) bool {
