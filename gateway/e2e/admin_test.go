@@ -3,7 +3,9 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +16,8 @@ import (
 	"testing"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/registry"
+	"tributary.io/gateway/stage"
 )
 
 // anywhere has drogue handle the events of every application.
@@ -386,5 +390,47 @@ func TestPurgedSessions(t *testing.T) {
 	g.restart()
 	if n := sessions(); n != 0 {
 		t.Errorf("%v sessions after a restart", n)
+	}
+}
+
+// What a crash left of a purge goes at the next start, also where the application
+// is there again by then.
+func TestPurgeOverCrash(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprint("again=", again), func(t *testing.T) {
+			g := guarded(t, `"anonymous"`, "")
+			yard := map[string]any{"name": "yard", "anonymous": true, "messaging": true}
+			g.api("PUT", "/applications/yard", yard, nil)
+			expiry := uint32(3600)
+			p := attempt{username: "@yard"}.connect(packet.V5)
+			p.CleanStart, p.Props = false, &packet.Properties{SessionExpiry: &expiry}
+			g.login(p)
+			g.stop()
+			g.interruptPurge("yard")
+			if again {
+				g.options = append(g.options, "--set", "applications.yard.anonymous=true")
+			}
+			g.run()
+			if n, _ := g.metric("tributary_mqtt_sessions"); n != 0 {
+				t.Errorf("%v sessions after the start", n)
+			}
+			if !again {
+				g.api("PUT", "/applications/yard", yard, nil) // nothing is left that would be in its way
+			}
+		})
+	}
+}
+
+// interruptPurge deletes an application in the store of the stopped gateway, as far
+// as a gateway gets that crashes then.
+func (g *gateway) interruptPurge(application string) {
+	g.t.Helper()
+	st := g.disk()
+	reg, err := registry.New(registry.Config{}, st, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = reg.DeleteApplication(application, true, stage.Precondition{})
+	}
+	if err := errors.Join(err, st.Close()); err != nil {
+		g.t.Fatal(err)
 	}
 }

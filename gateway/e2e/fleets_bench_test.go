@@ -2,13 +2,11 @@ package e2e
 
 import (
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"tributary.io/gateway/store"
-	"tributary.io/gateway/store/pebble"
 )
 
 // BenchmarkFleets measures updates of shadows beside plain telemetry with the same
@@ -86,14 +84,9 @@ func (g *gateway) storeBytes(b *testing.B) (sum float64) {
 // stateBytes is the size of names and values of state in the store of the stopped gateway.
 func (g *gateway) stateBytes(b *testing.B, prefix string) (sum float64) {
 	b.Helper()
-	cfg := pebble.Default()
-	cfg.Dir = filepath.Join(g.dir, "store")
-	st, err := pebble.Open(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
+	st := g.disk()
 	defer st.Close()
-	err = st.Scan(store.State, prefix, func(name string, value []byte, _ store.Revision) bool {
+	err := st.Scan(store.State, prefix, func(name string, value []byte, _ store.Revision) bool {
 		sum += float64(len(name) + len(value))
 		return true
 	})

@@ -222,8 +222,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// stored reads a log of the stopped gateway from its store.
-func (g *gateway) stored(l store.Log) []event.Event {
+// disk opens the store of the stopped gateway.
+func (g *gateway) disk() *pebble.Store {
 	g.t.Helper()
 	cfg := pebble.Default()
 	cfg.Dir = filepath.Join(g.dir, "store")
@@ -231,6 +231,13 @@ func (g *gateway) stored(l store.Log) []event.Event {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	return st
+}
+
+// stored reads a log of the stopped gateway from its store.
+func (g *gateway) stored(l store.Log) []event.Event {
+	g.t.Helper()
+	st := g.disk()
 	defer st.Close()
 	var list []event.Event
 	for next, more := uint64(0), true; more; {

@@ -151,6 +151,9 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 		if err := permit(old.meta(), pre, "application "+a.Name); err != nil {
 			return nil, err
 		}
+		if r.view.Load().purging[a.Name] { // what is being deleted could be the new one's
+			return nil, fault(stage.Conflict, "application %s was deleted and is being purged: try again in a moment; where the log says that it failed, restart the gateway first", a.Name)
+		}
 		a.Devices = 0
 		if old != nil {
 			if a.Entry = old.Entry; same(a, old.Application) {
@@ -178,51 +181,6 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 		return a, false, err
 	}
 	return next.show(), created, nil
-}
-
-// deleteChunk is how many devices one commit deletes.
-const deleteChunk = 500
-
-// DeleteApplication deletes an application with its devices. What is in its log
-// stays as long as its retention says, or goes soon where purge is true.
-func (r *Registry) DeleteApplication(name string, purge bool, pre stage.Precondition) error {
-	return r.change(func() (*stage.Change, error) {
-		app := r.view.Load().apps[name]
-		if err := permitDelete(app.meta(), pre, "application "+name); err != nil {
-			return nil, err
-		}
-		// Several commits: a crash between them leaves the application with fewer
-		// devices, and the caller without an answer.
-		names := app.devices.sorted()
-		for len(names) > 0 {
-			var b store.Batch
-			chunk := names[:min(len(names), deleteChunk)]
-			for _, device := range chunk {
-				b.Deletes = append(b.Deletes, store.Key{Kind: store.Meta, Name: deviceKey + name + "/" + device})
-			}
-			if err := r.commit(&b); err != nil {
-				return &stage.Change{}, fmt.Errorf("deleting the devices of application %s: %w", name, err)
-			}
-			for _, device := range chunk {
-				d, _ := app.devices.get(device)
-				r.place(app, nil, d)
-			}
-			names = names[len(chunk):]
-		}
-		kept := retiredRecord{version{recordVersion}, app.RetentionSeconds, app.RetentionBytes}
-		if purge {
-			kept.RetentionSeconds, kept.RetentionBytes = 0, 1
-		}
-		if _, err := r.write(applicationKey+name, app.Revision, nil,
-			store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.Meta, Name: retiredKey + name}, Value: encode(kept)}}}); err != nil {
-			return &stage.Change{}, err
-		}
-		r.revise(func(v *view) {
-			delete(v.apps, name)
-			v.retired[name] = kept.retention()
-		})
-		return &stage.Change{}, nil
-	})
 }
 
 // PutDevice makes a device, or changes its settings; its credentials stay.

@@ -523,8 +523,11 @@ func TestRecords(t *testing.T) {
 	if age, _ := r.Retention("gone"); age != time.Minute {
 		t.Errorf("retired: %v", age)
 	}
+	if got := r.Purging(); !slices.Equal(got, []string{"gone"}) {
+		t.Errorf("purging: %v", got)
+	}
 	for _, bad := range []string{"", "{}", `{"v":2}`, "not JSON"} {
-		for _, kind := range []string{applicationKey + "x", deviceKey + "plant/x", userKey + "x", tokenKey + "x", retiredKey + "x"} {
+		for _, kind := range []string{applicationKey + "x", deviceKey + "plant/x", userKey + "x", tokenKey + "x", retiredKey + "x", purgingKey + "x"} {
 			broken := &memory{}
 			broken.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.Meta, Name: kind}, Value: []byte(bad)}}}, func(error) {})
 			if _, err := New(Config{}, broken, discard()); err == nil || !strings.Contains(err.Error(), kind) {

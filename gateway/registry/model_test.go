@@ -22,6 +22,7 @@ type model struct {
 	users   map[string]stage.User
 	keys    map[stage.Owner]map[string]string // credential id → key
 	tokens  map[string]string                 // name → secret
+	purging map[string]bool                   // applications
 }
 
 // machine runs the registry beside its model.
@@ -58,6 +59,10 @@ func (s *machine) PutApplication(t *rapid.T) {
 	a := s.r.NewApplication(drawName(t))
 	a.Messaging = rapid.Bool().Draw(t, "messaging")
 	now, created, err := s.r.PutApplication(a, stage.Precondition{})
+	if s.m.purging[a.Name] {
+		is(t, err, stage.Conflict, "an application whose purge has not ended")
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,8 +74,8 @@ func (s *machine) PutApplication(t *rapid.T) {
 }
 
 func (s *machine) DeleteApplication(t *rapid.T) {
-	name := drawName(t)
-	err := s.r.DeleteApplication(name, rapid.Bool().Draw(t, "purge"), stage.Precondition{})
+	name, purge := drawName(t), rapid.Bool().Draw(t, "purge")
+	err := s.r.DeleteApplication(name, purge, stage.Precondition{})
 	if _, ok := s.m.apps[name]; !ok {
 		is(t, err, stage.NotFound, "deleting an absent application")
 		return
@@ -79,8 +84,19 @@ func (s *machine) DeleteApplication(t *rapid.T) {
 		t.Fatal(err)
 	}
 	delete(s.m.apps, name)
+	if purge {
+		s.m.purging[name] = true
+	}
 	maps.DeleteFunc(s.m.devices, func(key string, _ stage.Device) bool { return strings.HasPrefix(key, name+"/") })
 	maps.DeleteFunc(s.m.keys, func(o stage.Owner, _ map[string]string) bool { return o.Application == name })
+}
+
+func (s *machine) Purged(t *rapid.T) {
+	name := drawName(t)
+	if err := s.r.Purged(name); err != nil {
+		t.Fatal(err)
+	}
+	delete(s.m.purging, name)
 }
 
 func (s *machine) PutDevice(t *rapid.T) {
@@ -231,6 +247,7 @@ func (s *machine) Check(t *rapid.T) {
 			t.Fatalf("%s (-model +registry):\n%s", what, d)
 		}
 	}
+	diff("purging", slices.Sorted(maps.Keys(s.m.purging)), s.r.Purging())
 	apps, devices, users := map[string]stage.Application{}, map[string]stage.Device{}, map[string]stage.User{}
 	keys := map[string]bool{}
 	last := ""
@@ -313,11 +330,11 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &machine{st: &memory{}, m: model{
 			apps: map[string]stage.Application{}, devices: map[string]stage.Device{}, users: map[string]stage.User{},
-			keys: map[stage.Owner]map[string]string{}, tokens: map[string]string{},
+			keys: map[stage.Owner]map[string]string{}, tokens: map[string]string{}, purging: map[string]bool{},
 		}}
 		s.open(t)
 		t.Repeat(map[string]func(*rapid.T){
-			"": s.Check, "put application": s.PutApplication, "delete application": s.DeleteApplication,
+			"": s.Check, "put application": s.PutApplication, "delete application": s.DeleteApplication, "purged": s.Purged,
 			"put device": s.PutDevice, "put device again": s.PutDevice, "delete device": s.DeleteDevice,
 			"put user": s.PutUser, "delete user": s.DeleteUser, "add key": s.AddKey, "remove key": s.RemoveKey,
 			"token": s.Token, "restart": s.Restart,

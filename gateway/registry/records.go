@@ -18,6 +18,7 @@ import (
 //	registry/application/<application>
 //	registry/decoy
 //	registry/device/<application>/<device>
+//	registry/purging/<application>
 //	registry/retired/<application>
 //	registry/token/<token>
 //	registry/used/<token>
@@ -30,6 +31,7 @@ const (
 	applicationKey = keySpace + "application/"
 	decoyKey       = keySpace + "decoy"
 	deviceKey      = keySpace + "device/"
+	purgingKey     = keySpace + "purging/"
 	retiredKey     = keySpace + "retired/"
 	tokenKey       = keySpace + "token/"
 	usedKey        = keySpace + "used/"
@@ -75,6 +77,10 @@ type retiredRecord struct {
 	RetentionSeconds int64 `json:"retentionSeconds"`
 	RetentionBytes   int64 `json:"retentionBytes"`
 }
+
+// purgingRecord is there from the deletion of an application until all of it is
+// purged, so that a crash in between delays the purge and does not end it.
+type purgingRecord struct{ version }
 
 func (rec *retiredRecord) retention() retention {
 	return retention{time.Duration(rec.RetentionSeconds) * time.Second, rec.RetentionBytes}
@@ -221,6 +227,12 @@ func (r *Registry) loadOne(kind, name string, value []byte, rev string) (loaded,
 			return 0, err
 		}
 		v.retired[name] = rec.retention()
+	case purgingKey:
+		var rec purgingRecord
+		if err := decode(value, &rec, &rec.version); err != nil {
+			return 0, err
+		}
+		v.purging[name] = true
 	}
 	return entryTaken, nil
 }

@@ -58,6 +58,9 @@ type view struct {
 	sums   map[[sha256.Size]byte]*token
 	// retired are applications that were deleted while their logs are still there.
 	retired map[string]retention
+	// purging are applications that were deleted while other stages still have to
+	// delete what they keep of them.
+	purging map[string]bool
 	// open is the application that a connection without credentials belongs to:
 	// the only one that allows it. openApps counts those that do.
 	open     string
@@ -126,7 +129,7 @@ func New(cfg Config, st Store, log *slog.Logger) (*Registry, error) {
 		return nil, err
 	}
 	r.view.Store(&view{
-		apps: map[string]*application{}, tokens: map[string]*token{}, sums: map[[sha256.Size]byte]*token{}, retired: map[string]retention{},
+		apps: map[string]*application{}, tokens: map[string]*token{}, sums: map[[sha256.Size]byte]*token{}, retired: map[string]retention{}, purging: map[string]bool{},
 	})
 	r.watchers.Store(&[]func(stage.Change){})
 	r.declare(cfg)
@@ -209,7 +212,7 @@ func (v *view) finish() {
 // revise replaces the view by a changed copy of it. r.mu is held.
 func (r *Registry) revise(change func(v *view)) {
 	old := r.view.Load()
-	v := &view{apps: maps.Clone(old.apps), tokens: maps.Clone(old.tokens), retired: maps.Clone(old.retired), sums: map[[sha256.Size]byte]*token{}}
+	v := &view{apps: maps.Clone(old.apps), tokens: maps.Clone(old.tokens), retired: maps.Clone(old.retired), purging: maps.Clone(old.purging), sums: map[[sha256.Size]byte]*token{}}
 	change(v)
 	v.finish()
 	r.view.Store(v)
@@ -270,24 +273,8 @@ func (r *Registry) notify(c stage.Change) {
 // Applications returns the names of all applications, sorted.
 func (r *Registry) Applications() []string { return slices.Sorted(maps.Keys(r.view.Load().apps)) }
 
-// Retired returns the names of deleted applications whose logs are still kept,
-// sorted.
-func (r *Registry) Retired() []string { return slices.Sorted(maps.Keys(r.view.Load().retired)) }
-
 // Exists says whether there is such an application.
 func (r *Registry) Exists(application string) bool { return r.view.Load().apps[application] != nil }
-
-// Retention returns how long and how many bytes of an application's log are
-// kept, also after it was deleted; 0 means no bound, and so does an application
-// that never was.
-func (r *Registry) Retention(application string) (age time.Duration, bytes int64) {
-	v := r.view.Load()
-	if app := v.apps[application]; app != nil {
-		return time.Duration(app.RetentionSeconds) * time.Second, app.RetentionBytes
-	}
-	kept := v.retired[application]
-	return kept.age, kept.bytes
-}
 
 // Device says whether an application knows a device, and whether the device
 // was disabled. A device is known when it is registered, when a gateway of the

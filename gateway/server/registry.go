@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -38,7 +39,8 @@ func retain(reg *registry.Registry, st *pebble.Store) error {
 
 // purger also deletes what the other stages keep of an application that is
 // purged: MQTT sessions and retained messages, the state of plugins, their timers
-// and HTTP calls, and the positions of groups.
+// and HTTP calls, and the positions of groups. What a crash interrupted or a failure
+// left over is purged at the next start.
 type purger struct {
 	*registry.Registry
 	store *pebble.Store
@@ -52,22 +54,37 @@ func (p purger) DeleteApplication(name string, purge bool, pre stage.Preconditio
 	if err := p.Registry.DeleteApplication(name, purge, pre); err != nil || !purge {
 		return err
 	}
+	p.purge(name) // the application is gone, whatever is left over
+	return nil
+}
+
+// resume purges what was deleted before this start. Nobody may connect before.
+func (p purger) resume() {
+	for _, name := range p.Purging() {
+		p.log.Info("purging what is left of a deleted application", "application", name)
+		p.purge(name)
+	}
+}
+
+func (p purger) purge(name string) {
+	var errs []error
 	for _, r := range []store.Range{
 		store.Prefix(store.State, name+"\x00"),
 		store.Prefix(store.Cursor, string(store.Events(name))+"\x00"),
 		store.Prefix(store.Cursor, string(store.Quarantine(name))+"\x00"),
 	} {
-		if err := p.deleteRange(r); err != nil {
-			// The application is gone; what is left over does no harm but take room.
-			p.log.Error("not everything of a deleted application could be purged", "application", name, "error", err)
-		}
+		errs = append(errs, p.deleteRange(r))
 	}
 	for _, l := range p.later {
-		if err := l.Purge(name); err != nil {
-			p.log.Error("not everything of a deleted application could be purged", "application", name, "error", err)
-		}
+		errs = append(errs, l.Purge(name))
 	}
-	return nil
+	err := errors.Join(errs...)
+	if err == nil {
+		err = p.Purged(name)
+	}
+	if err != nil {
+		p.log.Error("not everything of a deleted application could be purged; the next start of the gateway tries again", "application", name, "error", err)
+	}
 }
 
 // purgeChunk is how many keys one commit deletes.

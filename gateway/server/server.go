@@ -172,6 +172,8 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if err := g.mqtt.Restore(rules...); err != nil {
 		return nil, err
 	}
+	apps := purger{reg, st, s.log, []interface{ Purge(string) error }{g.mqtt, g.timers, g.calls}}
+	apps.resume()
 
 	outside, err := s.listen(g.doors, g.webs)
 	if err != nil {
@@ -181,7 +183,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
 		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics, func() []stage.Metric { return transportMetrics(g.doors, g.webs) }},
 		Ready:       func() []string { return s.unready(st) },
-		Registry:    purger{reg, st, s.log, []interface{ Purge(string) error }{g.mqtt, g.timers, g.calls}},
+		Registry:    apps,
 		Connections: g.mqtt,
 		Groups:      g.consumer,
 	}, s.log))
