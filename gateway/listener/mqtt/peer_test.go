@@ -15,7 +15,7 @@ import (
 // peerState is what a correct client with a session remembers over its own and the
 // server's crashes.
 type peerState struct {
-	t  *testing.T
+	t  testing.TB
 	id string
 
 	ended  chan struct{}        // the last connection's; nil before the first
@@ -39,7 +39,7 @@ type peerState struct {
 	got  map[string]int    // by payload
 }
 
-func newPeer(t *testing.T, id string) *peerState {
+func newPeer(t testing.TB, id string) *peerState {
 	return &peerState{t: t, id: id, done: map[string]bool{}, sent: map[uint16]string{},
 		ids: map[uint16]struct{}{}, held: map[uint16]string{}, got: map[string]int{}}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 
 // TestPowerCuts cuts the power of the real store's disk at random moments under
 // traffic, most of them while syncs wait. What was acknowledged is not lost, QoS 2 comes once, sessions with their
-// subscriptions are present, retained messages are there, and each delayed will
-// comes once.
+// subscriptions are present, also those that began in the moments before, retained
+// messages are there, and each delayed will comes once.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
 	cuts := 12
@@ -27,6 +28,8 @@ func TestPowerCuts(t *testing.T) {
 	pub, subs := newPeer(t, "pub"), []*peerState{newPeer(t, "sub1"), newPeer(t, "sub2")}
 	pub.topic = func(int) string { return "a/b" }
 	peers := append([]*peerState{pub}, subs...)
+	var arrived []*newcomer
+	told := [2]int{}
 	for life := 0; life <= cuts && !t.Failed(); life++ {
 		f, st := powered(t, disk)
 		granted := make(chan *packet.Suback, len(subs))
@@ -42,10 +45,14 @@ func TestPowerCuts(t *testing.T) {
 				s.connect(f, true)
 			}
 		}
+		for _, n := range arrived {
+			told[0], told[1] = told[0]+count(n.present), told[1]+count(n.subscribed)
+			n.check(f)
+		}
 		if life == cuts {
 			settled(f, cuts, pub, subs)
 		} else {
-			disk = cutUnderTraffic(f, disk, life, rnd, peers)
+			disk, arrived = cutUnderTraffic(f, disk, life, rnd, peers)
 		}
 		for _, p := range peers {
 			p.cut()
@@ -55,6 +62,14 @@ func TestPowerCuts(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	t.Logf("%d new sessions and %d new subscriptions were acknowledged before a cut", told[0], told[1])
+}
+
+func count(ok bool) int {
+	if ok {
+		return 1
+	}
+	return 0
 }
 
 func powered(t *testing.T, disk *pebble.Disk) (*fixture, *pebble.Store) {
@@ -68,7 +83,7 @@ func powered(t *testing.T, disk *pebble.Disk) (*fixture, *pebble.Store) {
 }
 
 // cutUnderTraffic returns what a cut in the middle of a burst leaves of the disk.
-func cutUnderTraffic(f *fixture, disk *pebble.Disk, life int, rnd *rand.Rand, peers []*peerState) *pebble.Disk {
+func cutUnderTraffic(f *fixture, disk *pebble.Disk, life int, rnd *rand.Rand, peers []*peerState) (*pebble.Disk, []*newcomer) {
 	name := fmt.Sprint(life)
 	c, _ := f.kept("dying"+name, func(p *packet.Connect) {
 		p.Will = &packet.Will{Topic: "will/" + name, QoS: 2, Payload: []byte("will " + name), Props: &packet.Properties{WillDelay: ptr(uint32(1))}}
@@ -76,11 +91,20 @@ func cutUnderTraffic(f *fixture, disk *pebble.Disk, life int, rnd *rand.Rand, pe
 	c.send(&packet.Publish{Topic: "r/" + name, Payload: []byte(name), QoS: 1, ID: 1, Retain: true})
 	expect[*packet.Ack](c)
 	c.nc.Close()
+	var arrived []*newcomer
 	for range rnd.IntN(300) {
 		if rnd.IntN(20) == 0 {
 			disk.Hold(rnd.IntN(4) > 0) // what is told from here on without waiting for a sync is lost in the cut
 		}
 		peers[0].publish()
+		switch rnd.IntN(10) {
+		case 0:
+			arrived = append(arrived, arrive(f, fmt.Sprint("new", life, ".", len(arrived))))
+		case 1: // at a moment of its own
+			if n := len(arrived); n > 0 {
+				arrived[rnd.IntN(n)].subscribe()
+			}
+		}
 		if rnd.IntN(5) == 0 { // between bursts, so that much is under way when a hold begins
 			time.Sleep(time.Duration(rnd.IntN(1000)) * time.Microsecond) // spreads the moment, and waits for nothing
 		}
@@ -90,7 +114,75 @@ func cutUnderTraffic(f *fixture, disk *pebble.Disk, life int, rnd *rand.Rand, pe
 		p.deaf = true
 		p.mu.Unlock()
 	}
-	return disk.Cut([]int{0, 0, 50, 100}[rnd.IntN(4)], rnd)
+	for _, n := range arrived {
+		n.leave()
+	}
+	return disk.Cut([]int{0, 0, 50, 100}[rnd.IntN(4)], rnd), arrived
+}
+
+// newcomer is a client whose first connection is cut off. What it was told before is
+// for ever.
+type newcomer struct {
+	id    string
+	c     *client
+	asked bool // for its subscription
+	ended chan struct{}
+
+	mu                        sync.Mutex
+	deaf, present, subscribed bool
+}
+
+// arrive connects a client that has no session yet, and waits for nothing.
+func arrive(f *fixture, id string) *newcomer {
+	c := f.dial(packet.V5)
+	n := &newcomer{id: id, c: c, ended: make(chan struct{})}
+	c.send(&packet.Connect{Version: packet.V5, ClientID: id, Props: &packet.Properties{SessionExpiry: ptr(uint32(3600))}})
+	p := newPeer(f.t, id)
+	go func() {
+		defer close(n.ended)
+		for x := p.next(c); x != nil; x = p.next(c) {
+			n.mu.Lock()
+			switch x.(type) {
+			case *packet.Connack:
+				n.present = !n.deaf
+			case *packet.Suback:
+				n.subscribed = !n.deaf
+			}
+			n.mu.Unlock()
+		}
+	}()
+	return n
+}
+
+func (n *newcomer) subscribe() {
+	if !n.asked {
+		n.c.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: n.id, QoS: 1}}})
+		n.asked = true
+	}
+}
+
+func (n *newcomer) leave() {
+	n.mu.Lock()
+	n.deaf = true
+	n.mu.Unlock()
+	n.c.nc.Close()
+	<-n.ended
+}
+
+// check has the client come again after the cut, and leave for good.
+func (n *newcomer) check(f *fixture) {
+	c, ack := f.kept(n.id, nil)
+	defer c.nc.Close()
+	if n.present && !ack.SessionPresent {
+		f.t.Errorf("%s: the session that CONNACK said there is was lost", n.id)
+	}
+	asks := f.v5("asks")
+	defer asks.nc.Close()
+	asks.send(&packet.Publish{Topic: n.id, QoS: 1, ID: 1})
+	if reason := expect[*packet.Ack](asks).Code; reason != 0 && n.subscribed {
+		f.t.Errorf("%s: the subscription that SUBACK said there is was lost: PUBACK %#x", n.id, reason)
+	}
+	c.send(&packet.Disconnect{Props: &packet.Properties{SessionExpiry: ptr(uint32(0))}})
 }
 
 // settled waits until everything has come, and counts it.
