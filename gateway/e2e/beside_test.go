@@ -206,10 +206,7 @@ func startMosquitto(b *testing.B) (address string) {
 			}
 		}
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
+	ln := listenLow(b)
 	address = ln.Addr().String()
 	_, port, _ := net.SplitHostPort(address)
 	ln.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -113,10 +114,7 @@ func freePorts(t *testing.T, blocks []block) {
 	for _, b := range blocks {
 		for _, port := range own.FindAllString(b.text, -1) {
 			if free[port] == "" {
-				ln, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
+				ln := listenLow(t)
 				defer ln.Close() // so that no two are the same
 				_, free[port], _ = net.SplitHostPort(ln.Addr().String())
 			}
@@ -125,6 +123,19 @@ func freePorts(t *testing.T, blocks []block) {
 	for i := range blocks {
 		blocks[i].text = own.ReplaceAllStringFunc(blocks[i].text, func(port string) string { return free[port] })
 	}
+}
+
+// listenLow listens on a port below those that the system gives to whoever names
+// none, so that after the closing nobody gets it by chance.
+func listenLow(t testing.TB) net.Listener {
+	t.Helper()
+	for range 100 {
+		if ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(12_000))); err == nil {
+			return ln
+		}
+	}
+	t.Fatal("of a hundred ports none was free")
+	return nil
 }
 
 // page is a page that is being run.
