@@ -65,7 +65,8 @@ func (o *clientOptions) declare(fs *flag.FlagSet) {
 }
 
 func (o *clientOptions) client(t *terminal) (*client, error) {
-	c := &client{t: t, json: o.output == "json", http: &http.Client{Timeout: 30 * time.Second}}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment} // one time limit is enough, and tells what is slow
+	c := &client{t: t, json: o.output == "json", http: &http.Client{Timeout: 30 * time.Second, Transport: transport}}
 	if o.output != "json" && o.output != "table" {
 		return nil, usageError(fmt.Sprintf("--output is %q; it must be table or json", o.output))
 	}
@@ -90,7 +91,7 @@ func (o *clientOptions) client(t *terminal) (*client, error) {
 		if !pool.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("%s holds no certificate in PEM", o.ca)
 		}
-		c.http.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	return c, nil
 }
