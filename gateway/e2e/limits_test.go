@@ -274,7 +274,8 @@ func TestMemoryAdvisories(t *testing.T) {
 		load := make([]byte, 100_000)
 		for round := range 3 {
 			id := fmt.Sprint("gone", round)
-			c, _ := g.login(user(packet.Connect{Version: packet.V5, ClientID: id, Props: &packet.Properties{SessionExpiry: ptr(uint32(1))}}))
+			again := user(packet.Connect{Version: packet.V5, ClientID: id, Props: &packet.Properties{SessionExpiry: ptr(uint32(3600)), ReceiveMaximum: ptr(uint16(1))}})
+			c, _ := g.login(again)
 			c.subscribe("q/#")
 			c.send(&packet.Disconnect{})
 			c.recv()
@@ -289,6 +290,8 @@ func TestMemoryAdvisories(t *testing.T) {
 			if g.limited("queue_total_bytes") == before {
 				t.Errorf("round %d: there is no bound of bytes for all queues", round)
 			}
+			c, _ = g.login(again)
+			c.send(&packet.Disconnect{Props: &packet.Properties{SessionExpiry: ptr(uint32(1))}})
 			eventually(t, "the session ends", func() bool {
 				n, _ := g.metric("tributary_mqtt_sessions")
 				return n <= 20 // those of the parts before

@@ -44,14 +44,20 @@ var faultCases = []struct {
 // event finds the instance as it was at the start, and that the neighbour on
 // another shard notices nothing.
 func TestFaults(t *testing.T) {
-	p := load(t, testHost(t, testConfig()), goGuest(t, "modes"), func() Grant {
+	h := testHost(t, testConfig())
+	within := func(deadline time.Duration) (*Plugin, *int) {
 		g := everything()
-		g.MemoryBytes, g.Deadline = 48<<20, 700*time.Millisecond
-		return g
-	}())
-	neighbour := 0
+		g.MemoryBytes, g.Deadline = 48<<20, deadline
+		return load(t, h, goGuest(t, "modes"), g), new(int)
+	}
+	slow, slowCount := within(time.Minute)
+	quick, quickCount := within(700 * time.Millisecond)
 	for _, c := range faultCases {
 		t.Run(c.mode, func(t *testing.T) {
+			p, neighbour := slow, slowCount
+			if c.kinds == FaultDeadline {
+				p, neighbour = quick, quickCount
+			}
 			done := make(chan error, 1)
 			go func() {
 				_, err := send(p, 0, c.mode)
@@ -59,8 +65,8 @@ func TestFaults(t *testing.T) {
 			}()
 			var err error
 			for waiting := true; waiting; {
-				neighbour++
-				if got, want := ask(t, p, 1, "count"), itoa(neighbour); got != want {
+				*neighbour++
+				if got, want := ask(t, p, 1, "count"), itoa(*neighbour); got != want {
 					t.Fatalf("the neighbour counted %s, want %s", got, want)
 				}
 				select {

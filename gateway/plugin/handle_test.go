@@ -124,13 +124,9 @@ func TestDeterministic(t *testing.T) {
 	if err != nil || emitted(t, res) == first {
 		t.Errorf("another event drew the same: %v %v", first, err)
 	}
-	start := time.Now()
 	got, err := time.ParseDuration(ask(t, p, 0, "sleep"))
-	if err != nil || got < 2*time.Second || got > 3*time.Second {
-		t.Errorf("the guest slept %v (%v), want 2 s by its own clock", got, err)
-	}
-	if took := time.Since(start); took > 1900*time.Millisecond {
-		t.Errorf("the guest's sleep took %v of real time", took)
+	if err != nil || got < 2*time.Hour || got > 3*time.Hour { // of its own clock: it may not run for so long
+		t.Errorf("the guest slept %v (%v), want 2 hours", got, err)
 	}
 }
 

@@ -79,7 +79,7 @@ func BenchmarkInterrupt(b *testing.B) {
 			var late, longest time.Duration
 			for b.Loop() {
 				done, worst := collect()
-				late = max(late, interrupted(b, g, export, 200*time.Millisecond))
+				late = max(late, interrupted(b, g, export, func() { time.Sleep(200 * time.Millisecond) }))
 				close(done)
 				longest = max(longest, <-worst)
 			}

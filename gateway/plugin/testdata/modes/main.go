@@ -128,7 +128,7 @@ func respond(mode, arg string) []byte {
 		<-make(chan int)
 	case "sleep":
 		at := time.Now()
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Hour)
 		return emit("test.sleep", time.Since(at).String())
 	case "time":
 		return emit("test.time", time.Now().UTC().Format(time.RFC3339Nano))
