@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
 	"tributary.io/gateway/listener/mqtt/packet"
@@ -95,7 +96,8 @@ func (g *gateway) pahoOver(nc net.Conn, id string) *pahoClient {
 	g.t.Helper()
 	c := &pahoClient{got: make(chan *paho.Publish, 1000)}
 	c.Client = paho.NewClient(paho.ClientConfig{
-		Conn: nc, ClientID: id, PacketTimeout: patience,
+		Conn:     packets.NewThreadSafeConn(nc), // over TLS a PINGREQ would get between the writes of another packet
+		ClientID: id, PacketTimeout: patience,
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
 			c.got <- r.Packet
 			return true, nil
