@@ -225,6 +225,23 @@ func TestReadErrorIsNotSkipped(t *testing.T) {
 	}
 }
 
+// However often such a log grows, it is read again once in a while.
+func TestReadErrorIsNotTriedAllTheTime(t *testing.T) {
+	st := newFakeStore()
+	st.append(t, 1)
+	st.fail = store.ErrCorrupt
+	c := newTestConsumer(t, st)
+	join(t, c, stage.Subscription{Start: stage.Start{Kind: stage.StartFirst}})
+	begin := time.Now()
+	for range 200 {
+		st.append(t, 1)
+		time.Sleep(time.Millisecond)
+	}
+	if n, most := metric(c, "tributary_consumer_read_errors_total"), 1+time.Since(begin)/readAgain; n > float64(most) {
+		t.Errorf("%v failed reads in %v", n, time.Since(begin))
+	}
+}
+
 func TestLagOfADisconnectedGroup(t *testing.T) {
 	st := newFakeStore()
 	c := newTestConsumer(t, st)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/stage"
@@ -37,6 +38,8 @@ type group struct {
 	// ahead are records that were read and not handed out yet, so that an
 	// acknowledgement does not cost a read of the store. The pump's alone.
 	ahead []stage.Record
+	// paused says that a read failed and the next one has to wait.
+	paused atomic.Bool
 }
 
 // entry is a record that was handed out.
@@ -173,7 +176,7 @@ func (g *group) turnOnce() (more, ok bool) {
 	}
 	room, redo, next := g.room(), slices.Clone(g.redo[:min(len(g.redo), readRecords)]), g.next
 	g.mu.Unlock()
-	if room == 0 {
+	if room == 0 || g.paused.Load() {
 		return false, true
 	}
 	repeats, gone, err := g.reread(redo[:min(len(redo), room)])
@@ -183,7 +186,11 @@ func (g *group) turnOnce() (more, ok bool) {
 	if err != nil {
 		g.c.stats.readErrors.Add(1)
 		g.c.log.Error("a consumer's log could not be read; trying again", "log", string(g.key.log), "group", g.key.name, "error", err)
-		time.AfterFunc(readAgain, g.signal)
+		g.paused.Store(true)
+		time.AfterFunc(readAgain, func() {
+			g.paused.Store(false)
+			g.signal()
+		})
 	}
 	handed := g.hand(repeats, gone)
 	return (handed > 0 || len(gone) > 0) && err == nil, true

@@ -243,10 +243,6 @@ func (s *shard) idle() bool {
 }
 
 func (s *shard) reset() {
-	s.batch.Expect = s.batch.Expect[:0]
-	s.batch.ExpectRanges = s.batch.ExpectRanges[:0]
-	s.batch.Appends = s.batch.Appends[:0]
-	s.batch.Puts = s.batch.Puts[:0]
-	s.batch.Deletes = s.batch.Deletes[:0]
+	s.batch.Reset()
 	s.record = s.record[:0]
 }

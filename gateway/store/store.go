@@ -104,13 +104,52 @@ type Found struct {
 }
 
 // Batch is what one commit does: appends, then puts, then deletes, each in
-// order. The store keeps no reference to its byte slices after Commit returns.
+// order. The store keeps no reference to its byte slices after Commit returns. What
+// is used again must be emptied by Reset.
 type Batch struct {
 	Expect       []Expect
 	ExpectRanges []ExpectRange
 	Appends      []Append
 	Puts         []Put
 	Deletes      []Key
+
+	seen written
+}
+
+// written are the keys of a large batch's writes, so that Put, Delete and Written
+// need not look through all of them. It covers the first puts and deletes of the
+// batch, and may hold keys that have left it.
+type written struct {
+	keys          map[Key]struct{}
+	puts, deletes int
+}
+
+// searched is how many writes are looked through one by one.
+const searched = 64
+
+// Reset empties the batch for use again; it keeps its memory.
+func (b *Batch) Reset() {
+	b.Expect, b.ExpectRanges, b.Appends, b.Puts, b.Deletes = b.Expect[:0], b.ExpectRanges[:0], b.Appends[:0], b.Puts[:0], b.Deletes[:0]
+	b.seen = written{}
+}
+
+// mayWrite says whether it is worth while to look for a key.
+func (b *Batch) mayWrite(k Key) bool {
+	if len(b.Puts)+len(b.Deletes) < searched {
+		return true
+	}
+	s := &b.seen
+	if s.keys == nil {
+		s.keys = make(map[Key]struct{}, 2*searched)
+	}
+	for ; s.puts < len(b.Puts); s.puts++ {
+		s.keys[b.Puts[s.puts].Key] = struct{}{}
+	}
+	for ; s.deletes < len(b.Deletes); s.deletes++ {
+		s.keys[b.Deletes[s.deletes]] = struct{}{}
+	}
+	_, ok := s.keys[k]
+	return ok
 }
 
 // Put adds a write. Earlier writes to the key leave the batch, so that the last
@@ -127,13 +166,22 @@ func (b *Batch) Delete(k Key) {
 }
 
 func (b *Batch) forget(k Key) {
+	if !b.mayWrite(k) {
+		return
+	}
 	b.Puts = slices.DeleteFunc(b.Puts, func(p Put) bool { return p.Key == k })
 	b.Deletes = slices.DeleteFunc(b.Deletes, func(d Key) bool { return d == k })
+	if b.seen.puts, b.seen.deletes = len(b.Puts), len(b.Deletes); b.seen.puts+b.seen.deletes < searched {
+		b.seen = written{} // it may not have covered them all
+	}
 }
 
 // Written returns what the batch writes to a key, nil where it deletes it;
 // written is false when it does neither.
 func (b *Batch) Written(k Key) (p *Put, written bool) {
+	if !b.mayWrite(k) {
+		return nil, false
+	}
 	if slices.Contains(b.Deletes, k) {
 		return nil, true
 	}

@@ -125,7 +125,12 @@ func ownerOf(name string) (owner, plugin string) {
 // timers. Two commits that touch the same timer at once conflict.
 func (t *Timers) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (kept func(), err error) {
 	owner := o.Application + "\x00" + o.Plugin
-	grown := 0
+	grown, leaving := 0, 0
+	for _, k := range b.Deletes { // the timer that the event is; it counts until the commit
+		if k.Kind == store.Timer && strings.HasPrefix(k.Name, nameSpace+owner+"\x00") {
+			leaving++
+		}
+	}
 	var fresh []string
 	for _, e := range effects {
 		var n int
@@ -142,7 +147,7 @@ func (t *Timers) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (
 		}
 		grown += n
 	}
-	if grown > 0 && t.count(owner, 0)+grown > o.Timers {
+	if grown > leaving && t.count(owner, 0)+grown-leaving > o.Timers {
 		return nil, &event.Failure{Code: uint32(stage.QuotaExceeded), Message: fmt.Sprintf(
 			"it wants more than %d timers in this application: see plugins.%s.grant.timers in gateway.toml", o.Timers, o.Plugin)}
 	}

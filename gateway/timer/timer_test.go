@@ -233,6 +233,25 @@ func TestPeriodic(t *testing.T) {
 	g.left(0)
 }
 
+// It may also when the plugin has as many timers as it was granted.
+func TestPeriodicAtTheLimit(t *testing.T) {
+	g := start(t)
+	g.limit = 1
+	g.handle = func(in *event.Inbound) []event.Effect {
+		n, _ := strconv.Atoi(string(in.Event.Data))
+		if n == 0 {
+			return nil
+		}
+		return []event.Effect{&event.SetTimer{Key: in.Event.Subject, At: time.Now(), Data: []byte(strconv.Itoa(n - 1))}}
+	}
+	g.do("d", "set a 1 5")
+	g.wait(6)
+	g.left(0)
+	if _, n, err := g.store.Bounds(store.Quarantine("demo")); n != 0 || err != nil {
+		t.Errorf("%d events in quarantine, %v", n, err)
+	}
+}
+
 // A timer whose plugin fails for good fires once and ends in quarantine.
 func TestQuarantined(t *testing.T) {
 	g := start(t)

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -204,6 +205,7 @@ func TestParseResponseRefuses(t *testing.T) {
 		"negative ttl nanos":   {effect(nest(3, nest(3, stamp(0, -1)))), "range"},
 		"reply code of 33 bit": {effect(nest(7, number(1, 1<<32))), "range"},
 		"bad UTF-8 in filter":  {effect(nest(8, text(4, "\xed\xa0\x80"))), "UTF-8"},
+		"16385 effects":        {nest(1, nest(1, bytes.Repeat(nest(1, nest(4)), MaxEffects+1))), "more than 16384 effects"},
 		"second effect":        {nest(1, nest(1, nest(1, nest(4)), nest(1, nest(99)))), "effect 1: kind 99"},
 		"cut off":              {nest(1, nest(1, nest(1, nest(4, []byte{1<<3 | 2, 3, 'k'})))), "ends inside"},
 	} {

@@ -2,6 +2,7 @@ package event
 
 import (
 	"errors"
+	"strconv"
 
 	"tributary.io/sdk-plugin/event/wire"
 )
@@ -10,6 +11,7 @@ import (
 var (
 	errInbound = errors.New("there is not exactly one inbound event")
 	errResult  = errors.New("there is not exactly one result, with either effects or a failure")
+	errTooMany = errors.New("the result has more than " + strconv.Itoa(MaxEffects) + " effects")
 	errEffect  = errors.New("there is not exactly one kind in the effect")
 	errNoEvent = errors.New("there is no event")
 	errUnknown = errors.New("there is a field that this gateway does not know")

@@ -88,10 +88,16 @@ func parseFailure(b []byte) (*Failure, error) {
 	return f, nil
 }
 
+// MaxEffects is how many effects a result may have. It bounds what the gateway does
+// for one event, which neither fuel nor deadline cover.
+const MaxEffects = 16384
+
 func parseEffects(b []byte) ([]Effect, error) {
 	n := 0
 	for r := wire.Read(b, 0); r.Next(); {
-		n++
+		if n++; n > MaxEffects {
+			return nil, errTooMany
+		}
 	}
 	if n == 0 && len(b) == 0 {
 		return nil, nil

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -189,5 +191,53 @@ func TestOpenFailure(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// scarceFS can open no witness while there is no file descriptor left.
+type scarceFS struct {
+	vfs.FS
+	none  atomic.Bool
+	asked atomic.Int64
+}
+
+func (f *scarceFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if f.none.Load() && strings.HasSuffix(name, witnessName+".new") {
+		f.asked.Add(1)
+		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+	}
+	return f.FS.Create(name, c)
+}
+
+// TestNoFileForTheWitness wants a moment without file descriptors to pass: nothing was
+// lost in it.
+func TestNoFileForTheWitness(t *testing.T) {
+	fs := &scarceFS{FS: vfs.NewMem()}
+	s, err := openWith(memConfig(), slog.New(slog.DiscardHandler), environment{fs: fs, now: time.Now, every: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(name string) {
+		t.Helper()
+		done := make(chan error, 1)
+		if err := s.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.Meta, Name: name}}}}, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	fs.none.Store(true)
+	put("a")
+	for fs.asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	fs.none.Store(false)
+	put("b")
+	for s.witnessed.Load() != s.durable.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -41,14 +41,16 @@ func (s *Store) checkWitness() error {
 	return nil
 }
 
-// writeWitness replaces the witness in one step, if there is something new.
+// writeWitness replaces the witness in one step, if there is something new. It goes
+// round the guard, for a witness that could not be written, as where no file can be
+// opened for a moment, loses nothing: an older one is as true.
 func (s *Store) writeWitness() error {
 	rev := s.durable.Load()
-	if rev == s.witnessed.Load() {
+	if rev == s.witnessed.Load() || s.fs.failure() != nil {
 		return nil
 	}
-	path := filepath.Join(s.cfg.Dir, witnessName)
-	f, err := s.fs.Create(path+".new", vfs.WriteCategoryUnspecified)
+	fs, path := s.env.fs, filepath.Join(s.cfg.Dir, witnessName)
+	f, err := fs.Create(path+".new", vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
@@ -60,10 +62,10 @@ func (s *Store) writeWitness() error {
 		err = cerr
 	}
 	if err == nil {
-		err = s.fs.Rename(path+".new", path)
+		err = fs.Rename(path+".new", path)
 	}
 	if err == nil {
-		err = syncDir(s.fs, s.cfg.Dir)
+		err = syncDir(fs, s.cfg.Dir)
 	}
 	if err == nil {
 		s.witnessed.Store(rev)
