@@ -93,6 +93,8 @@ type Router struct {
 	// to close them.
 	submitting sync.RWMutex
 	closed     bool
+	closing    chan struct{} // closed before: nobody holds submitting while it waits for a place
+	close      sync.Once
 	pending    sync.WaitGroup // events that are not answered yet
 	workers    sync.WaitGroup
 }
@@ -105,7 +107,8 @@ type boundRoute struct {
 // New returns a router over the plugins that its routes name. The configuration
 // must be valid.
 func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *slog.Logger) (*Router, error) {
-	r := &Router{judging: make([]chan struct{}, cfg.Workers()), cfg: cfg, routes: map[string][]boundRoute{}, handlers: handlers, store: st, registry: reg, log: log, seed: maphash.MakeSeed()}
+	r := &Router{judging: make([]chan struct{}, cfg.Workers()), cfg: cfg, routes: map[string][]boundRoute{}, handlers: handlers, store: st, registry: reg, log: log, seed: maphash.MakeSeed(),
+		closing: make(chan struct{})}
 	var bound []boundRoute
 	for i, route := range cfg.Routes {
 		h, ok := handlers[route.Plugin]
@@ -142,6 +145,7 @@ func (r *Router) Start(down Downlink) {
 // Close refuses new events, lets those that were submitted finish, and stops
 // the workers. What is not done when ctx ends is answered Unavailable.
 func (r *Router) Close(ctx context.Context) error {
+	r.close.Do(func() { close(r.closing) })
 	r.submitting.Lock()
 	already := r.closed
 	r.closed = true
@@ -176,7 +180,8 @@ func (r *Router) routesOf(application string) []boundRoute {
 }
 
 // Submit hands an inbound event to its device's shard. It blocks while the
-// shard's queue is full. done is called once, from any goroutine, and must not
+// shard's queue is full, and while too many events of its device or application
+// wait for a retry. done is called once, from any goroutine, and must not
 // block. The event must not be changed until then. along, which may be nil, is
 // committed with the event's effects.
 func (r *Router) Submit(in *event.Inbound, along Companion, done func(stage.Outcome)) {
@@ -200,12 +205,29 @@ func (r *Router) enqueue(j *job) {
 	s := r.shards[r.shardOf(j.key)]
 	r.submitting.RLock()
 	defer r.submitting.RUnlock()
+	stopping := stage.Outcome{Unavailable: true, Reason: "the gateway is stopping"}
 	if r.closed {
-		j.done(stage.Outcome{Unavailable: true, Reason: "the gateway is stopping"})
+		j.done(stopping)
 		return
 	}
 	r.pending.Add(1)
-	s.in <- j
+	for j.due == nil { // timers and answers to calls are bounded by who submits them
+		fewer := s.waiting.full(j.key, r.cfg.Queue)
+		if fewer == nil {
+			break
+		}
+		select {
+		case <-fewer:
+		case <-r.closing:
+			r.finish(j, stopping)
+			return
+		}
+	}
+	select {
+	case s.in <- j:
+	case <-r.closing:
+		r.finish(j, stopping)
+	}
 }
 
 // addressee refuses commands to devices that there are not. An unknown one is
@@ -294,7 +316,7 @@ func (r *Router) Metrics() []stage.Metric {
 	}
 	waiting := 0
 	for _, s := range r.shards {
-		waiting += len(s.in) + int(s.parkedCount.Load())
+		waiting += len(s.in) + int(s.waiting.all.Load())
 	}
 	return []stage.Metric{
 		counter("tributary_router_received_total", "Inbound events that were submitted, those of timers and answers to calls included.", &m.received),

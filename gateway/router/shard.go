@@ -3,7 +3,6 @@ package router
 import (
 	"container/heap"
 	"context"
-	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/stage"
@@ -20,9 +19,9 @@ type shard struct {
 
 	// parked holds, per device, an event that waits for its retry and all later
 	// ones of the same device; due orders the devices by the time of the retry.
-	parked      map[deviceKey]*parked
-	due         dueHeap
-	parkedCount atomic.Int64
+	parked  map[deviceKey]*parked
+	due     dueHeap
+	waiting waiting
 
 	// Scratch of the event at hand; the store keeps nothing of it.
 	batch  store.Batch
@@ -47,7 +46,7 @@ func (s *shard) run() {
 	defer timer.Stop()
 	for {
 		in := s.in
-		if s.parkedCount.Load() >= int64(s.r.cfg.Queue) {
+		if s.waiting.all.Load() >= int64(waitingQueues*s.r.cfg.Queue) {
 			in = nil // bounded: listeners wait until retries succeed or end in quarantine
 		}
 		if len(s.due) > 0 {
@@ -61,6 +60,19 @@ func (s *shard) run() {
 			s.accept(j)
 		case <-timer.C:
 			s.retryDue(time.Now())
+			s.acceptSome(in)
+		}
+	}
+}
+
+// acceptSome accepts as many jobs as a device's retry may have had before them.
+func (s *shard) acceptSome(in <-chan *job) {
+	for range retryBurst {
+		select {
+		case j := <-in:
+			s.accept(j)
+		default:
+			return
 		}
 	}
 }
@@ -70,31 +82,43 @@ func (s *shard) accept(j *job) {
 	if len(s.parked) > 0 {
 		if p := s.parked[j.key]; p != nil {
 			p.jobs = append(p.jobs, j)
-			s.parkedCount.Add(1)
+			s.waiting.add(j.key, 1)
 			return
 		}
 	}
 	if delay := s.handle(context.Background(), j); delay > 0 {
 		p := &parked{key: j.key, jobs: []*job{j}, at: time.Now().Add(delay)}
 		s.parked[j.key] = p
-		s.parkedCount.Add(1)
+		s.waiting.add(j.key, 1)
 		heap.Push(&s.due, p)
 	}
 }
 
+// waitingQueues is how many times a queue's size may wait for retries. What is in
+// the queue when a device's retry begins can be all of that device, so there have to be
+// more.
+const waitingQueues = 4
+
+// retryBurst is how many events that waited behind a retry are handled in one go.
+const retryBurst = 16
+
 // retryDue handles the devices whose time has come, each until its queue is
-// empty or its first event has to wait again.
+// empty, its first event has to wait again, or others should have their turn.
 func (s *shard) retryDue(now time.Time) {
 	for len(s.due) > 0 && !s.due[0].at.After(now) {
 		p := s.due[0]
-		for len(p.jobs) > 0 {
+		for n := 0; len(p.jobs) > 0; n++ {
+			if n == retryBurst {
+				p.at = time.Now()
+				break
+			}
 			if delay := s.handle(context.Background(), p.jobs[0]); delay > 0 {
 				p.at = time.Now().Add(delay)
 				break
 			}
 			p.jobs[0] = nil
 			p.jobs = p.jobs[1:]
-			s.parkedCount.Add(-1)
+			s.waiting.add(p.key, -1)
 		}
 		if len(p.jobs) == 0 {
 			heap.Remove(&s.due, p.index)
