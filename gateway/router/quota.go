@@ -3,15 +3,22 @@ package router
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
 
-// recount is how often a plugin at its quota may have its state counted again:
-// keys that expired are still in the running sum.
-const recount = time.Second
+// A plugin's state is counted again when the sum would exceed its quota, since keys
+// that expired are still in it, but then only after some time, of which the counting
+// takes a small part; and at times anyway, since shards that delete a key at the same
+// moment both subtract it.
+const (
+	recount      = time.Second
+	recountShare = 20 // times as long as it took
+	recountAlso  = 10 * time.Minute
+)
 
 // quotas knows how much state each plugin keeps per application. The sum is
 // counted once and then kept up by what is committed. Shards that write at the
@@ -21,9 +28,27 @@ type quotas struct {
 	used map[string]*usage // by the prefix of the keys
 }
 
+// usage is the sum of one plugin in one application. Those of others do not wait
+// while it is counted.
 type usage struct {
-	bytes   int64
-	counted time.Time
+	bytes    atomic.Int64
+	counting sync.Mutex   // who holds it may count
+	again    atomic.Int64 // from when it is worth while at the quota, Unix ns
+	anyway   atomic.Int64 // from when it is counted whatever the sum
+}
+
+func (q *quotas) of(prefix string) *usage {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	u := q.used[prefix]
+	if u == nil {
+		if q.used == nil {
+			q.used = map[string]*usage{}
+		}
+		u = &usage{}
+		q.used[prefix] = u
+	}
+	return u
 }
 
 // reserve checks that the state under prefix may grow by delta bytes.
@@ -31,24 +56,20 @@ func (r *Router) reserve(prefix string, h Handler, delta int64) error {
 	if delta <= 0 {
 		return nil
 	}
-	q := &r.quotas
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	u := q.used[prefix]
-	if u == nil || u.bytes+delta > h.Limits().StateBytes && time.Since(u.counted) > recount {
-		var err error
-		if u, err = r.count(prefix); err != nil {
+	u, most := r.quotas.of(prefix), h.Limits().StateBytes
+	due := func() bool {
+		now := time.Now().UnixNano()
+		return now > u.anyway.Load() || u.bytes.Load()+delta > most && now > u.again.Load()
+	}
+	if due() {
+		if err := r.count(prefix, u, due); err != nil {
 			return err
 		}
-		if q.used == nil {
-			q.used = map[string]*usage{}
-		}
-		q.used[prefix] = u
 	}
-	if u.bytes+delta > h.Limits().StateBytes {
+	if has := u.bytes.Load(); has+delta > most {
 		return &event.Failure{Code: 0x97, Message: fmt.Sprintf(
 			"the plugin %s keeps %d bytes of state in this application and wants %d more; state_bytes of [plugins.%[1]s.grant] is %[4]d",
-			h.Name(), u.bytes, delta, h.Limits().StateBytes)}
+			h.Name(), has, delta, most)}
 	}
 	return nil
 }
@@ -59,25 +80,30 @@ type growth struct {
 	bytes  int64
 }
 
-// settle adds what a commit has changed to the sum, if there is one.
-func (r *Router) settle(g growth) {
-	r.quotas.mu.Lock()
-	defer r.quotas.mu.Unlock()
-	if u := r.quotas.used[g.prefix]; u != nil {
-		u.bytes += g.bytes
-	}
-}
+// settle adds what a commit has changed to the sum.
+func (r *Router) settle(g growth) { r.quotas.of(g.prefix).bytes.Add(g.bytes) }
 
-func (r *Router) count(prefix string) (*usage, error) {
-	u := &usage{counted: time.Now()}
+// count counts the state again, unless another shard did so meanwhile. What is
+// settled during it may be counted twice.
+func (r *Router) count(prefix string, u *usage, due func() bool) error {
+	u.counting.Lock()
+	defer u.counting.Unlock()
+	if !due() {
+		return nil
+	}
+	begin, before, sum := time.Now(), u.bytes.Load(), int64(0)
 	err := r.store.Scan(store.State, prefix, func(name string, value []byte, _ store.Revision) bool {
-		u.bytes += stateSize(name[len(prefix):], value)
+		sum += stateSize(name[len(prefix):], value)
 		return true
 	})
 	if err != nil {
-		return nil, fmt.Errorf("counting the state of a plugin: %w", err)
+		return fmt.Errorf("counting the state of a plugin: %w", err)
 	}
-	return u, nil
+	u.bytes.Add(sum - before)
+	now := time.Now()
+	u.again.Store(now.Add(max(recount, recountShare*now.Sub(begin))).UnixNano())
+	u.anyway.Store(now.Add(recountAlso).UnixNano())
+	return nil
 }
 
 // stateSize is what a key counts for.
