@@ -18,6 +18,7 @@ import (
 // firing is a timer on its way to its plugin.
 type firing struct {
 	due    string // its due key
+	lane   *lane
 	owner  string
 	plugin string
 	at     time.Time
@@ -56,6 +57,9 @@ func (t *Timers) Run(ctx context.Context) error {
 // turn hands what is due to the lanes and returns how long there is nothing to do.
 func (t *Timers) turn() (time.Duration, error) {
 	for {
+		if err := t.catchUp(); err != nil {
+			return 0, err
+		}
 		now := time.Now()
 		t.mu.Lock()
 		empty, more := len(t.next) == 0, t.horizon != ""
@@ -63,7 +67,7 @@ func (t *Timers) turn() (time.Duration, error) {
 		if !empty {
 			wait = min(wait, time.Unix(0, t.next[0].at()).Sub(now))
 		}
-		if t.inHand >= maxInHand {
+		if t.behind >= maxBehind {
 			t.mu.Unlock()
 			return longest, nil // an answer wakes it
 		}
@@ -78,14 +82,36 @@ func (t *Timers) turn() (time.Duration, error) {
 			return wait, nil
 		default:
 			key := heap.Pop(&t.next).(dueName)
-			t.inHand++
 			t.held[string(key)] = inHand
 			t.mu.Unlock()
-			if err := t.fire(string(key)); err != nil {
+			if err := t.fire(string(key), nil); err != nil {
 				return 0, err
 			}
 		}
 	}
+}
+
+// catchUp fires what waits in the backlogs of lanes that have places again.
+func (t *Timers) catchUp() error {
+	for _, l := range t.lanes {
+		for {
+			t.mu.Lock()
+			if l.inHand >= maxInHand || len(l.backlog) == 0 {
+				t.mu.Unlock()
+				break
+			}
+			due := l.backlog[0]
+			if l.backlog = l.backlog[1:]; len(l.backlog) == 0 {
+				l.backlog = nil
+			}
+			t.behind--
+			t.mu.Unlock()
+			if err := t.fire(due, l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // load fills the window with the timers that are due next.
@@ -164,7 +190,7 @@ func (t *Timers) hold(name string) {
 func (t *Timers) release(due string) {
 	again := t.held[due] == setAgain
 	delete(t.held, due)
-	if t.inHand--; again {
+	if again {
 		t.hold(due)
 	}
 }
@@ -192,8 +218,9 @@ func (t *Timers) wakeUp() {
 	}
 }
 
-// fire reads a timer that is due and hands it to its lane.
-func (t *Timers) fire(due string) error {
+// fire reads a timer that is due and hands it to its lane, or puts it behind those
+// that wait for the lane. from is the lane whose backlog it comes from; nil: it is new.
+func (t *Timers) fire(due string, from *lane) error {
 	name := due[dueHeader:]
 	key := nameKey(name)
 	value, rev, err := t.store.Get(key)
@@ -216,7 +243,17 @@ func (t *Timers) fire(due string) error {
 	e.ID = "timer-" + strconv.FormatUint(uint64(rev), 36) // the same when it is fired again after a crash
 	e.Extensions = append(e.Extensions, event.Attribute{Name: "scheduledtime", Kind: event.Timestamp, Value: f.at.UTC().Format(time.RFC3339Nano)})
 	f.batch = &store.Batch{Expect: []store.Expect{{Key: key, Revision: rev}}, Deletes: []store.Key{key, {Kind: store.Timer, Name: due}}}
-	t.lanes[t.router.Lane(f.in)] <- f // has room for all that are in hand
+	f.lane = t.lanes[t.router.Lane(f.in)]
+	t.mu.Lock()
+	if f.lane != from && (f.lane.inHand >= maxInHand || len(f.lane.backlog) > 0) {
+		f.lane.backlog = append(f.lane.backlog, due)
+		t.behind++
+		t.mu.Unlock()
+		return nil
+	}
+	f.lane.inHand++
+	t.mu.Unlock()
+	f.lane.in <- f
 	return nil
 }
 
@@ -228,7 +265,7 @@ func (t *Timers) forget(due string) {
 }
 
 // serve submits the timers of one lane, one after the other.
-func (t *Timers) serve(ctx context.Context, lane chan *firing) {
+func (t *Timers) serve(ctx context.Context, l *lane) {
 	places := make(chan struct{}, perLane)
 	for {
 		select {
@@ -239,7 +276,7 @@ func (t *Timers) serve(ctx context.Context, lane chan *firing) {
 		select {
 		case <-ctx.Done():
 			return
-		case f := <-lane:
+		case f := <-l.in:
 			now := time.Now()
 			f.in.Event.Time = now.UTC()
 			t.late.Observe(max(0, now.Sub(f.at)))
@@ -257,6 +294,7 @@ func (t *Timers) settle(f *firing, o stage.Outcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.release(f.due)
+	f.lane.inHand--
 	if !o.Unavailable && !o.Overtaken {
 		t.countLocked(f.owner, -1)
 		t.fired.Add(1)

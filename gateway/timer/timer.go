@@ -44,8 +44,10 @@ type Router interface {
 const (
 	// window is how many keys of timers are held in memory at most.
 	window = 4096
-	// maxInHand is how many timers are on their way at most, with their data.
+	// maxInHand is how many timers of one lane are on their way at most, with their
+	// data; maxBehind is how many names of all lanes wait for such a place.
 	maxInHand = 512
+	maxBehind = 1 << 16
 	// perLane is how many timer events of one lane may be under way at once. It
 	// leaves the devices of the lane their share after a start with many late timers.
 	perLane = 32
@@ -63,13 +65,23 @@ type Timers struct {
 	next    earliest
 	held    map[string]place // of due keys that are in memory
 	horizon string           // due keys from it on are on disk only; "": none are
-	inHand  int              // timers on their way through a lane
+	behind  int              // names in the lanes' backlogs
 	wake    chan struct{}
 
-	lanes []chan *firing
+	lanes []*lane
 
 	fired, dropped atomic.Uint64
 	late           stage.Histogram
+}
+
+// lane is the way of timers to one lane of the router. A lane that is slow keeps
+// its timers in its backlog, so that those of other lanes go on.
+type lane struct {
+	in chan *firing // has room for all that are in hand
+
+	// Under Timers.mu.
+	inHand  int
+	backlog []string // due keys, in order
 }
 
 // New counts the timers that are in the store. known says whether a plugin is
@@ -77,7 +89,7 @@ type Timers struct {
 func New(st Store, router Router, known func(plugin string) bool, log *slog.Logger) (*Timers, error) {
 	t := &Timers{store: st, router: router, known: known, log: log, pending: map[string]int{}, held: map[string]place{}, wake: make(chan struct{}, 1)}
 	for range router.Lanes() {
-		t.lanes = append(t.lanes, make(chan *firing, maxInHand))
+		t.lanes = append(t.lanes, &lane{in: make(chan *firing, maxInHand)})
 	}
 	t.horizon = dueSpace // nothing is loaded yet
 	unknown := map[string]int{}

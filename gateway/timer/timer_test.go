@@ -425,3 +425,81 @@ func TestDamaged(t *testing.T) {
 	g.do("d", "set a 1 x")
 	g.wait(1)
 }
+
+// twoLanes is a router whose lane 0 answers nothing until it is told to.
+type twoLanes struct {
+	fast    chan string
+	release chan struct{}
+	slow    sync.WaitGroup
+}
+
+func (l *twoLanes) Lanes() int { return 2 }
+
+func (l *twoLanes) Lane(in *event.Inbound) int {
+	if in.Event.Application == "slow" {
+		return 0
+	}
+	return 1
+}
+
+func (l *twoLanes) SubmitDue(_ string, in *event.Inbound, _ *store.Batch, done func(stage.Outcome)) {
+	if in.Event.Application != "slow" {
+		l.fast <- in.Event.Subject
+		done(stage.Outcome{})
+		return
+	}
+	go func() {
+		<-l.release
+		done(stage.Outcome{})
+		l.slow.Done()
+	}()
+}
+
+// However many timers wait for a lane that is slow, those of another one fire; and
+// then the slow one's do, too.
+func TestSlowLane(t *testing.T) {
+	const slow = 2*maxInHand + 100
+	cfg := pebble.Default()
+	cfg.Dir = t.TempDir()
+	st, err := pebble.Open(cfg, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	l := &twoLanes{fast: make(chan string, 1), release: make(chan struct{})}
+	timers, err := New(st, l, func(string) bool { return true }, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(application string, n int, at time.Time) {
+		var effects []event.Effect
+		for i := range n {
+			effects = append(effects, &event.SetTimer{Key: fmt.Sprintf("t%04d", i), At: at})
+		}
+		var b store.Batch
+		kept, err := timers.Keep(&b, &stage.Origin{Plugin: "p", Application: application, Device: "d", Timers: 10_000}, effects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := st.Commit(&b, nil); err != nil {
+			t.Fatal(err)
+		}
+		kept()
+	}
+	l.slow.Add(slow)
+	set("slow", slow, time.Now().Add(-time.Second))
+	set("other", 1, time.Now())
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- timers.Run(ctx) }()
+	<-l.fast
+	close(l.release)
+	l.slow.Wait()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := timers.behind + timers.lanes[0].inHand + len(timers.held); n != 0 {
+		t.Errorf("%d timers are left in memory", n)
+	}
+}
