@@ -160,7 +160,7 @@ func (r *Request) page(prefix, after string) []byte {
 		switch {
 		case n < 0:
 			r.refused = &event.Failure{Code: 0x83, Message: "scanning the state keys " + strconv.Quote(prefix) +
-				" was refused: it takes the grant state_bytes in gateway.toml, and at most 4096 keys and 64 pages per event"}
+				" was refused: it takes the grant state_bytes in gateway.toml, and at most 4096 keys, 64 pages and 16 MiB per event"}
 			return nil
 		case n <= len(room):
 			r.state = r.state[:len(r.state)+n]

@@ -39,7 +39,7 @@ func Run(h Handler, in event.Inbound, config map[string]string, state map[string
 type fake struct {
 	state          map[string][]byte
 	read           map[string]bool // keys by stateGet
-	bytes          int             // of their values
+	bytes          int             // of their values, and of what stateScan found
 	scans, scanned int             // calls of stateScan and their keys
 }
 
@@ -69,7 +69,7 @@ func (f *fake) stateGet(key string, buf []byte) int64 {
 }
 
 func (f *fake) stateScan(prefix, after string, limit int32, buf []byte) int64 {
-	if f.state == nil || f.scans == maxScans || f.scanned == maxScanned {
+	if f.state == nil || f.scans == maxScans || f.scanned == maxScanned || f.bytes > maxReadBytes {
 		return stateRefused
 	}
 	f.scans++
@@ -90,6 +90,7 @@ func (f *fake) stateScan(prefix, after string, limit int32, buf []byte) int64 {
 		entry = binary.LittleEndian.AppendUint32(entry, uint32(len(f.state[key])))
 		_ = append(append(entry, key...), f.state[key]...)
 		n += size
+		f.bytes += size
 		limit--
 		f.scanned++
 	}

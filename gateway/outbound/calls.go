@@ -51,6 +51,7 @@ type Calls struct {
 	hosts   map[string]*host
 	pending map[string]int // by application and plugin
 	active  int
+	busy    map[string]int // of those, by application
 	wake    chan struct{}
 	stats   stats
 }
@@ -59,7 +60,7 @@ type Calls struct {
 // others stay where they are.
 func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.Logger) (*Calls, error) {
 	c := &Calls{cfg: cfg, store: st, router: router, log: log, policies: map[string]*policy{},
-		hosts: map[string]*host{}, pending: map[string]int{}, wake: make(chan struct{}, 1)}
+		hosts: map[string]*host{}, busy: map[string]int{}, pending: map[string]int{}, wake: make(chan struct{}, 1)}
 	for plugin, r := range rules {
 		p, err := newPolicy(&cfg, r)
 		if err != nil {
@@ -108,6 +109,11 @@ type call struct {
 	created  time.Time
 	attempts int
 	next     time.Time
+}
+
+func (x *call) application() string {
+	application, _, _ := strings.Cut(x.name, "\x00")
+	return application
 }
 
 // remember counts a call and returns what there is to do; nil: nothing, for the

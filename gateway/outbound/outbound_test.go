@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -527,4 +528,79 @@ func FuzzParse(f *testing.F) {
 			hostOf(c.URL)
 		}
 	})
+}
+
+// stuckRouter takes no answers of the application "slow" until it is told to.
+type stuckRouter struct {
+	release chan struct{}
+	got     chan string
+	stuck   sync.WaitGroup
+}
+
+func (s *stuckRouter) SubmitDue(_ string, in *event.Inbound, _ *store.Batch, done func(stage.Outcome)) {
+	if in.Event.Application == "slow" {
+		<-s.release
+		defer s.stuck.Done()
+	} else {
+		s.got <- in.Event.Application
+	}
+	done(stage.Outcome{})
+}
+
+// An application whose answers nobody takes leaves places to the others.
+func TestShareOfPlaces(t *testing.T) {
+	up, other := serve(t, func(http.ResponseWriter, *http.Request) {}), serve(t, func(http.ResponseWriter, *http.Request) {})
+	cfg := pebble.Default()
+	cfg.Dir = t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	st, err := pebble.Open(cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	s := &stuckRouter{release: make(chan struct{}), got: make(chan string, 1)}
+	limits := Default()
+	limits.Concurrency, limits.PerHost = 8, 8
+	c, err := New(limits, st, s, map[string]Rules{"p": local(up, other)}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := func(application, url string, n int) {
+		var b store.Batch
+		var effects []event.Effect
+		for i := range n {
+			effects = append(effects, &event.Call{ID: strconv.Itoa(i), Method: "GET", URL: url})
+		}
+		kept, err := c.Keep(&b, &stage.Origin{Plugin: "p", Application: application, Device: "d"}, effects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := st.Commit(&b, nil); err != nil {
+			t.Fatal(err)
+		}
+		kept()
+	}
+	s.stuck.Add(20)
+	call("slow", up.URL, 20)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	for busy := 0; busy < 6; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		busy = c.busy["slow"]
+		c.mu.Unlock()
+	}
+	call("other", other.URL, 1)
+	if got := <-s.got; got != "other" {
+		t.Errorf("%s got an answer", got)
+	}
+	close(s.release)
+	s.stuck.Wait()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if len(c.busy) > 0 || c.active > 0 {
+		t.Errorf("%v are busy, %d in all", c.busy, c.active)
+	}
 }

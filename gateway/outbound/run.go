@@ -19,6 +19,9 @@ const (
 	doubtMax        = time.Minute
 	// longest bounds a wait, so that a clock that was set is noticed.
 	longest = 10 * time.Second
+	// One application may have so much of all places: its calls to a host that is slow,
+	// or answers that its plugins are slow to handle, leave the others some.
+	sharePart, shareOf = 3, 4
 )
 
 // host is what the calls to one host share.
@@ -86,10 +89,14 @@ func (c *Calls) turn(start func(*call)) time.Duration {
 	for name, h := range c.hosts {
 		for len(h.waiting) > 0 && c.active < c.cfg.Concurrency {
 			next := h.waiting[0]
+			if c.busy[next.application()] >= max(1, c.cfg.Concurrency*sharePart/shareOf) {
+				break // the end of one of its calls wakes
+			}
 			if c.expired(next, now) || h.places(&c.cfg, now) > 0 && !next.next.After(now) {
 				heap.Pop(&h.waiting)
 				h.active++
 				c.active++
+				c.busy[next.application()]++
 				start(next)
 				continue
 			}
@@ -180,6 +187,9 @@ func (c *Calls) leave(x *call, again bool, delay time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.active--
+	if c.busy[x.application()]--; c.busy[x.application()] == 0 {
+		delete(c.busy, x.application())
+	}
 	if h := c.hosts[x.host]; h != nil {
 		h.active--
 	}

@@ -17,6 +17,9 @@ func TestScanState(t *testing.T) {
 	for i := range 3000 {
 		st[fmt.Sprintf("many/%05d", i)] = "v"
 	}
+	for i := range 3 {
+		st[fmt.Sprint("large/", i)] = strings.Repeat("v", 250_000)
+	}
 	for _, c := range []struct{ scan, want string }{
 		{"j/  0 4096", "j/1=one j/2= j/3=" + st["j/3"]},
 		{"j/  2 4096", "j/1=one j/2="},
@@ -37,7 +40,10 @@ func TestScanState(t *testing.T) {
 			t.Errorf("%.30q: got %.40q, want %.40q", c.scan, got, c.want)
 		}
 	}
-	for limit, scans := range map[string]string{"1": fmt.Sprint(maxScans), "2000": "3"} { // 2000 and 2000 and the 96 that are left
+	for limit, scans := range map[string]string{
+		"many/ 1": fmt.Sprint(maxScans), "many/ 2000": "3", // 2000 and 2000 and the 96 that are left
+		"large/ 3": "23", // until they brought more than 16 MiB
+	} {
 		res, err := p.Handle(context.Background(), 0, inbound("scans "+limit), testTime, st)
 		if err != nil || emitted(t, res) != scans {
 			t.Errorf("limit %s: %+v, %v, want %s scans", limit, res, err, scans)

@@ -16,7 +16,7 @@ const (
 const (
 	maxKeyBytes  = 1024
 	maxReads     = 4096     // keys by state_get
-	maxReadBytes = 16 << 20 // their values, which are kept until the event is over
+	maxReadBytes = 16 << 20 // their values, which are kept until the event is over, and what scans found
 	maxScans     = 64       // calls of state_scan
 	maxScanned   = 4096     // keys by state_scan
 )
@@ -104,7 +104,7 @@ func stateScan(in *instance, stack []uint64) {
 	limit := uint64(uint32(stack[4]))
 	buf := in.guestBytes(stack[5], stack[6])
 	left := maxScanned - in.call.scanned
-	if !in.mayRead() || len(prefix) > maxKeyBytes || len(after) > maxKeyBytes || in.call.scans == maxScans || left == 0 {
+	if !in.mayRead() || len(prefix) > maxKeyBytes || len(after) > maxKeyBytes || in.call.scans == maxScans || left == 0 || in.call.read > maxReadBytes {
 		stack[0] = signed(stateRefused)
 		return
 	}
@@ -132,6 +132,7 @@ func (in *instance) scanState(prefix, after string, limit int, buf []byte) uint6
 		entry = binary.LittleEndian.AppendUint32(entry, uint32(len(value)))
 		_ = append(append(entry, key...), value...)
 		used += size
+		in.call.read += size // the range is read again when it is committed
 		limit--
 		in.call.scanned++
 		return true

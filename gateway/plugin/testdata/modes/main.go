@@ -150,11 +150,12 @@ func respond(mode, arg string) []byte {
 		size, _ := strconv.Atoi(words[3])
 		buf := make([]byte, size)
 		return emit("test.scan", scanState(words[0], words[1], limit, buf))
-	case "scans": // until it is refused
+	case "scans": // prefix, limit; until it is refused
 		buf := make([]byte, 1<<20)
-		limit, _ := strconv.Atoi(arg)
+		prefix, number, _ := strings.Cut(arg, " ")
+		limit, _ := strconv.Atoi(number)
 		for i := 0; ; i++ {
-			if got := scanState("many/", "", limit, buf); got == "-2" {
+			if got := scanState(prefix, "", limit, buf); got == "-2" {
 				return emit("test.scan", strconv.Itoa(i))
 			}
 		}
