@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -176,4 +178,40 @@ func (a *announcing) Write(b []byte) (int, error) {
 	m, err := a.Conn.Write(append([]byte(a.said), b...))
 	a.said = ""
 	return max(m-n, 0), err
+}
+
+// Whatever the moment, a connection that Accept returned is not ended by Close.
+func TestCloseLeavesTheAccepted(t *testing.T) {
+	cfg := Default()
+	cfg.Proxy.Trusted = []string{"127.0.0.1"}
+	for range 100 {
+		inner, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := Wrap(inner, cfg, Options{Timeout: patience, Pending: 2}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			io.WriteString(nc, "PROXY TCP4 203.0.113.7 192.0.2.1 4711 1883\r\n")
+			runtime.Gosched()
+			ln.Close()
+		}()
+		server, err := ln.Accept()
+		<-closed
+		if err == nil {
+			if err := server.SetDeadline(time.Now().Add(patience)); err != nil {
+				t.Errorf("a connection that was accepted is closed: %v", err)
+			}
+			server.Close()
+		}
+		nc.Close()
+	}
 }

@@ -296,3 +296,75 @@ func TestLargeWrites(t *testing.T) {
 		})
 	}
 }
+
+// Whom nobody accepts keeps its place, so that no more wait than may; it has no
+// deadline, and ends with the listener. Who was accepted does not.
+func TestPlacesAreKeptUntilAccepted(t *testing.T) {
+	for name, k := range everyKind(t) {
+		t.Run(name, func(t *testing.T) {
+			inner, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln, err := Wrap(inner, k.cfg, Options{Timeout: patience, Pending: 2}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			s := &service{t: t, ln: ln, addr: inner.Addr().String()}
+			ready := make(chan net.Conn, 5)
+			for range cap(ready) {
+				nc := s.dial()
+				go func() {
+					if c := greeted(nc, k.client, k.cfg.WebSocket.Enabled); c != nil {
+						ready <- c
+					}
+				}()
+			}
+			peers := []net.Conn{<-ready, <-ready}
+			select {
+			case <-ready:
+				t.Fatal("a third one got ready though nobody takes the first two")
+			case <-time.After(20 * time.Millisecond): // long enough to see most faults, and never too short to pass
+			}
+			server, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			peers = append(peers, <-ready)
+			ln.Close()
+			if _, err := server.Write([]byte("hello")); err != nil {
+				t.Errorf("who was accepted does not outlive the listener: %v", err)
+			}
+			server.Close()
+			for i, nc := range peers {
+				if err := ended(nc); err != nil {
+					t.Errorf("connection %d outlives the listener: %v", i, err)
+				}
+			}
+			eventually(t, "all places are free", func() bool { return s.metric("tributary_transport_pending_connections", "") == 0 })
+		})
+	}
+}
+
+// greeted is what a client does until its protocol may begin; nil: it did not come
+// that far.
+func greeted(nc net.Conn, client *tls.Config, framed bool) net.Conn {
+	if client != nil {
+		secure := tls.Client(nc, client)
+		if secure.Handshake() != nil {
+			return nil
+		}
+		nc = secure
+	}
+	if !framed {
+		return nc
+	}
+	io.WriteString(nc, "GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	if _, err := nc.Read(make([]byte, 1)); err != nil {
+		return nil
+	}
+	return nc
+}

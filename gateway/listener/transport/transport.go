@@ -18,10 +18,10 @@ type Options struct {
 	// Timeout bounds the time from accepting a connection until it is ready, all
 	// that it takes together.
 	Timeout time.Duration
-	// Pending is how many connections may be on their way to being ready, and
-	// PendingPerAddress how many of one peer address (of an IPv6 one, of its /64);
-	// 0: no bound. While there are too many, further ones wait in the kernel; one
-	// address's are closed.
+	// Pending is how many connections may be on their way to being ready, or ready
+	// and not accepted yet, and PendingPerAddress how many of one peer address (of an
+	// IPv6 one, of its /64); 0: no bound. While there are too many, further ones wait
+	// in the kernel; one address's are closed.
 	Pending, PendingPerAddress int
 	// ALPN is the protocol that TLS clients may ask for (RFC 7301); empty: none.
 	ALPN []string
@@ -39,7 +39,7 @@ type Listener struct {
 	certs   *certificates // nil: no TLS
 	upgrade *upgrader     // nil: no WebSocket
 
-	ready   chan net.Conn
+	ready   chan waiting
 	closed  chan struct{}
 	close   sync.Once
 	failure error // of the inner listener; read after closed
@@ -47,10 +47,21 @@ type Listener struct {
 	running sync.WaitGroup
 
 	mu      sync.Mutex
-	pending map[net.Conn]netip.Prefix
+	pending map[net.Conn]*place
 	perPeer map[netip.Prefix]int
 
 	refusedProxy, refusedTLS, refusedAddress atomic.Uint64
+}
+
+// place is what a connection holds until Accept took it or it ended.
+type place struct {
+	from  netip.Prefix
+	ready bool // it waits for Accept
+}
+
+// waiting is a connection that is ready, with what took its place.
+type waiting struct {
+	c, nc net.Conn
 }
 
 // Wrap puts around ln what cfg says, which must be valid. It reads the files of
@@ -59,8 +70,8 @@ func Wrap(ln net.Listener, cfg Config, opts Options, log *slog.Logger) (net.List
 	if cfg.TLS.Certificate == "" && !cfg.WebSocket.Enabled && len(cfg.Proxy.Trusted) == 0 {
 		return ln, nil
 	}
-	l := &Listener{inner: ln, cfg: cfg, opts: opts, log: log, ready: make(chan net.Conn), closed: make(chan struct{}),
-		pending: map[net.Conn]netip.Prefix{}, perPeer: map[netip.Prefix]int{}}
+	l := &Listener{inner: ln, cfg: cfg, opts: opts, log: log, ready: make(chan waiting), closed: make(chan struct{}),
+		pending: map[net.Conn]*place{}, perPeer: map[netip.Prefix]int{}}
 	if opts.Pending > 0 {
 		l.slots = make(chan struct{}, opts.Pending)
 	}
@@ -94,8 +105,9 @@ func Check(cfg Config, log *slog.Logger) error {
 // Accept returns the next connection that is ready.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
-	case c := <-l.ready:
-		return c, nil
+	case w := <-l.ready:
+		l.leave(w.nc)
+		return w.c, nil
 	case <-l.closed:
 		if l.failure != nil {
 			return nil, l.failure
@@ -107,7 +119,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Addr is the address of the inner listener.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
-// Close stops accepting and ends the connections that are not ready yet.
+// Close stops accepting and ends the connections that Accept did not return yet.
 func (l *Listener) Close() error {
 	err := l.inner.Close()
 	l.stop(nil)
@@ -115,8 +127,10 @@ func (l *Listener) Close() error {
 		l.upgrade.close()
 	}
 	l.mu.Lock()
-	for c := range l.pending {
-		c.Close()
+	for c, p := range l.pending {
+		if !p.ready { // else Accept may have it by now, or deliver ends it
+			c.Close()
+		}
 	}
 	l.mu.Unlock()
 	l.running.Wait()
@@ -198,7 +212,7 @@ func (l *Listener) enter(nc net.Conn) bool {
 		return false
 	default:
 	}
-	l.pending[nc] = from
+	l.pending[nc] = &place{from: from}
 	l.perPeer[from]++
 	return true
 }
@@ -207,13 +221,13 @@ func (l *Listener) enter(nc net.Conn) bool {
 func (l *Listener) leave(nc net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	from, ok := l.pending[nc]
-	if !ok {
+	p := l.pending[nc]
+	if p == nil {
 		return
 	}
 	delete(l.pending, nc)
-	if l.perPeer[from]--; l.perPeer[from] == 0 {
-		delete(l.perPeer, from)
+	if l.perPeer[p.from]--; l.perPeer[p.from] == 0 {
+		delete(l.perPeer, p.from)
 	}
 	l.free()
 }
@@ -251,12 +265,11 @@ func (l *Listener) prepare(nc net.Conn) {
 		}
 	}
 	if l.upgrade != nil { // it is ready when it is upgraded
-		l.upgrade.take(&pendingConn{Conn: c, until: until, leave: func() { l.leave(nc) }})
+		l.upgrade.take(&pendingConn{Conn: c, nc: nc, until: until, leave: func() { l.leave(nc) }})
 		return
 	}
 	nc.SetDeadline(time.Time{})
-	l.leave(nc)
-	l.deliver(c)
+	l.deliver(c, nc)
 }
 
 func (l *Listener) refuse(nc net.Conn, what string, err error) {
@@ -265,23 +278,37 @@ func (l *Listener) refuse(nc net.Conn, what string, err error) {
 	l.log.Debug("connection refused", "listener", l.opts.Name, "peer", nc.RemoteAddr(), "by", what, "error", err)
 }
 
-// deliver gives a ready connection to Accept.
-func (l *Listener) deliver(c net.Conn) {
+// deliver gives a ready connection to Accept. It keeps the place of nc until then: a
+// protocol that takes no more for now must not have any number of them wait here,
+// which nothing ends while they are silent.
+func (l *Listener) deliver(c, nc net.Conn) {
+	ready := l.ready
+	l.mu.Lock()
+	if p := l.pending[nc]; p != nil {
+		p.ready = true
+	}
 	select {
-	case l.ready <- c:
+	case <-l.closed: // Close may have ended it before it was ready
+		ready = nil
+	default:
+	}
+	l.mu.Unlock()
+	select {
+	case ready <- waiting{c, nc}:
 	case <-l.closed:
 		c.Close()
+		l.leave(nc)
 	}
 }
 
 // Metrics returns the listener's counters.
 func (l *Listener) Metrics() []stage.Metric {
 	l.mu.Lock()
-	waiting := len(l.pending)
+	pending := len(l.pending)
 	l.mu.Unlock()
 	own := stage.Label{Name: "listener", Value: l.opts.Name}
-	m := []stage.Metric{{Name: "tributary_transport_pending_connections", Help: "Connections whose PROXY announcement, TLS handshake or WebSocket upgrade is under way.",
-		Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(waiting)}}
+	m := []stage.Metric{{Name: "tributary_transport_pending_connections", Help: "Connections whose PROXY announcement, TLS handshake or WebSocket upgrade is under way, or that wait to be taken after it.",
+		Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(pending)}}
 	refused := func(by string, n uint64) {
 		m = append(m, stage.Metric{Name: "tributary_transport_refused_connections_total", Help: "Connections that were ended before their protocol began, by what refused them.",
 			Kind: stage.CounterMetric, Labels: []stage.Label{own, {Name: "by", Value: by}}, Value: float64(n)})

@@ -80,6 +80,7 @@ func (u *upgrader) close() {
 // pendingConn is a connection that is not ready until it is upgraded or closed.
 type pendingConn struct {
 	net.Conn
+	nc    net.Conn  // what holds its place
 	until time.Time // when it must be; whatever the HTTP server thinks
 	leave func()
 	once  sync.Once
@@ -130,10 +131,9 @@ func (u *upgrader) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	c := pending.Conn.(*Conn)
 	c.SetDeadline(time.Time{})
-	pending.once.Do(pending.leave)
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered()) // of a client that talked before it was answered
 	c.early = slices.Concat(early, c.early)
-	u.l.deliver(&socket{Conn: c})
+	u.l.deliver(&socket{Conn: c}, pending.nc)
 }
 
 // improper says why a request is no upgrade to MQTT.
