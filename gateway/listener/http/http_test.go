@@ -338,6 +338,35 @@ func TestKnownCredentials(t *testing.T) {
 	}
 }
 
+// What a plugin judged is judged anew with each request, since it saw all headers.
+func TestPluginJudgesEachRequest(t *testing.T) {
+	auth := &fakeAuth{judge: func(c *stage.Credentials) (*stage.Grant, error) {
+		for _, p := range c.Properties {
+			if p.Name == "x-device" {
+				return &stage.Grant{Principal: "device:fleet/" + p.Value, Application: "fleet", Device: p.Value, Method: "plugin.fleets"}, nil
+			}
+		}
+		return nil, &stage.Error{Code: stage.NotAuthorized}
+	}}
+	_, addr := start(t, auth, fakeRouter(func(in *event.Inbound) stage.Outcome {
+		return stage.Outcome{Reply: &event.Reply{Code: 200, Payload: []byte(in.Event.Device)}}
+	}), nil)
+	for _, c := range []struct {
+		header string
+		status int
+		device string
+	}{
+		{"X-Device: d1\r\n", 200, "d1"},
+		{"X-Device: d2\r\n", 200, "d2"},
+		{"", 403, ""},
+	} {
+		r, body := raw(t, addr, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer secret of all\r\n"+c.header+"\r\n")
+		if r.StatusCode != c.status || c.device != "" && body != c.device {
+			t.Errorf("%q: %d %s, want %d %s", c.header, r.StatusCode, body, c.status, c.device)
+		}
+	}
+}
+
 func TestConnections(t *testing.T) {
 	_, addr := start(t, users(), fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }), func(c *Config) { c.MaxConnections = 2 })
 	first, err := net.Dial("tcp", addr)
