@@ -140,7 +140,8 @@ func (t *token) meta() *stage.Entry {
 	return &t.Entry
 }
 
-// PutApplication makes an application, or changes its settings.
+// PutApplication makes an application, or changes its settings. A new one takes in
+// the devices that the store holds of one of its name, which only a file declared.
 func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (now stage.Application, created bool, err error) {
 	if err := checkApplication(&a).err(); err != nil {
 		return a, false, err
@@ -162,14 +163,21 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 			}
 		}
 		a.Entry, created = r.stamp(old.meta()), old == nil
+		var orphans []*device
 		var err error
+		if created { // read before anything is written, so that an error leaves all as it is
+			if orphans, err = r.orphans(a.Name); err != nil {
+				return nil, err
+			}
+		}
 		if a.Revision, err = r.write(applicationKey+a.Name, a.Revision, encode(applicationRecord{version{recordVersion}, a}),
 			store.Batch{Deletes: []store.Key{{Kind: store.Meta, Name: retiredKey + a.Name}}}); err != nil {
 			return nil, err
 		}
-		next = &application{a, &members{}}
 		if old != nil {
-			next.members = old.members
+			next = &application{a, old.members}
+		} else {
+			next = r.found(a, orphans)
 		}
 		r.revise(func(v *view) {
 			v.apps[a.Name] = next
@@ -181,6 +189,16 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 		return a, false, err
 	}
 	return next.show(), created, nil
+}
+
+// found returns a new application with devices that waited for it. r.mu is held.
+func (r *Registry) found(a stage.Application, devices []*device) *application {
+	app := newApplication(a)
+	for _, d := range devices {
+		r.place(app, d, nil)
+	}
+	app.share()
+	return app
 }
 
 // PutDevice makes a device, or changes its settings; its credentials stay.

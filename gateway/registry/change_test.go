@@ -156,6 +156,55 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
+// They also wait for one that is made at run time, and are then its own.
+func TestOrphansComeBackWithANewApplication(t *testing.T) {
+	st := &memory{}
+	r := open(t, plant(t), st)
+	d := r.NewDevice("plant", "new")
+	d.Aliases = []string{"also-new"}
+	mustPut(t, r, d)
+	mustPut(t, r, r.NewDevice("plant", "other"))
+	_, key, err := r.AddCredential(stage.Owner{Application: "plant", Name: "new"}, stage.NewCredential{Kind: stage.KeyCredential})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = open(t, Config{}, st)
+	st.blind = true
+	if _, _, err := r.PutApplication(r.NewApplication("plant"), stage.Precondition{}); !errors.Is(err, errDisk) || r.Exists("plant") {
+		t.Errorf("while the store cannot be read: %v, exists %v", err, r.Exists("plant"))
+	}
+	st.blind = false
+	if r := open(t, Config{}, st); r.Exists("plant") {
+		t.Error("an application whose devices could not be read was stored")
+	}
+	if a, created, err := r.PutApplication(r.NewApplication("plant"), stage.Precondition{}); err != nil || !created || a.Devices != 2 {
+		t.Errorf("%+v, created %v, %v", a, created, err)
+	}
+	now, _ := r.LookUp("plant", "new")
+	if now.Revision == "" || r.Resolve("plant", "also-new") != "new" {
+		t.Errorf("the device is %+v", now)
+	}
+	if _, err := r.Key(t.Context(), "new@plant", []byte(key)); err != nil {
+		t.Errorf("its key: %v", err)
+	}
+	now.Disabled = true
+	if _, created, err := r.PutDevice(now, stage.Precondition{Revision: now.Revision}); err != nil || created {
+		t.Errorf("changing it: created %v, %v", created, err)
+	}
+	if err := r.DeleteApplication("plant", false, stage.Precondition{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if a, _, err := r.PutApplication(r.NewApplication("plant"), stage.Precondition{}); err != nil || a.Devices != 0 {
+			t.Errorf("after the deletion: %+v, %v", a, err)
+		}
+		r = open(t, Config{}, st)
+	}
+	if _, err := r.Key(t.Context(), "new@plant", []byte(key)); err == nil {
+		t.Error("a key of a deleted application is right in the new one")
+	}
+}
+
 func TestDeleteApplication(t *testing.T) {
 	st := &memory{}
 	r := open(t, Config{}, st)

@@ -20,6 +20,7 @@ type memory struct {
 	last  store.Revision
 	items map[store.Key]item
 	fail  bool // refuse commits
+	blind bool // refuse scans
 	after int  // commits that still work before fail is set, when above 0
 }
 
@@ -68,8 +69,11 @@ func (m *memory) Get(k store.Key) ([]byte, store.Revision, error) {
 
 func (m *memory) Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error {
 	m.mu.Lock()
-	items := maps.Clone(m.items)
+	items, blind := maps.Clone(m.items), m.blind
 	m.mu.Unlock()
+	if blind {
+		return errDisk
+	}
 	var names []string
 	for k := range items {
 		if k.Kind == kind && strings.HasPrefix(k.Name, prefix) {

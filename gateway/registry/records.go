@@ -238,19 +238,47 @@ func (r *Registry) loadOne(kind, name string, value []byte, rev string) (loaded,
 }
 
 func (r *Registry) loadDevice(name string, value []byte, rev string) (loaded, error) {
-	var rec deviceRecord
-	if err := decode(value, &rec, &rec.version); err != nil {
+	d, err := readDevice(name, value, rev)
+	if err != nil {
 		return 0, err
 	}
-	application, device, _ := strings.Cut(name, "/")
-	app := r.view.Load().apps[application]
+	app := r.view.Load().apps[d.Application]
 	if app == nil {
 		return entryOrphan, nil
 	}
-	if _, ok := app.devices.get(device); ok {
+	if _, ok := app.devices.get(d.Name); ok {
 		return entryHidden, nil
 	}
-	rec.Application, rec.Name, rec.Revision = app.Name, device, rev
-	r.place(app, newDevice(rec.Device, fromRecords(rec.Credentials)), nil)
+	r.place(app, d, nil)
 	return entryTaken, nil
+}
+
+// readDevice reads the record of a device; name is its application's and its own.
+func readDevice(name string, value []byte, rev string) (*device, error) {
+	var rec deviceRecord
+	if err := decode(value, &rec, &rec.version); err != nil {
+		return nil, err
+	}
+	rec.Application, rec.Name, _ = strings.Cut(name, "/")
+	rec.Revision = rev
+	return newDevice(rec.Device, fromRecords(rec.Credentials)), nil
+}
+
+// orphans returns the devices that the store holds of an application that is not
+// there: those that were made while a file declared it.
+func (r *Registry) orphans(application string) (list []*device, err error) {
+	var failed error
+	err = r.store.Scan(store.Meta, deviceKey+application+"/", func(name string, value []byte, rev store.Revision) bool {
+		d, err := readDevice(strings.TrimPrefix(name, deviceKey), value, revision(rev))
+		if err != nil {
+			failed = fmt.Errorf("entry %q: %w", name, err)
+			return false
+		}
+		list = append(list, d)
+		return true
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return nil, fmt.Errorf("reading the devices that application %s had: %w", application, err)
+	}
+	return list, nil
 }

@@ -145,11 +145,14 @@ func New(cfg Config, st Store, log *slog.Logger) (*Registry, error) {
 func (r *Registry) publish() {
 	r.users.private, r.certificates.private = false, false
 	for _, app := range r.view.Load().apps {
-		app.devices.private, app.aliases.private = false, false
+		app.share()
 	}
 }
 
-// newApplication returns an application that is being loaded.
+// share ends the loading of an application's devices.
+func (m *members) share() { m.devices.private, m.aliases.private = false, false }
+
+// newApplication returns an application that is being loaded, and not shared yet.
 func newApplication(a stage.Application) *application {
 	app := &application{a, &members{}}
 	app.devices.private, app.aliases.private = true, true
