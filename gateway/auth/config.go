@@ -226,9 +226,13 @@ func (o OIDC) validate(p *problems, key string) {
 		p.add(key+".leeway", "is %v; use 0s to 10m", o.Leeway)
 	}
 	for _, role := range slices.Sorted(maps.Keys(o.Roles)) {
-		if _, err := newPattern(role, "application"); err != nil {
+		pat, err := newPattern(role, "application")
+		if err != nil {
 			p.add(key+".roles", "%q: %v", role, err)
+			continue
 		}
+		p.rights(key+".roles", role, "read", o.Roles[role].Read, pat)
+		p.rights(key+".roles", role, "write", o.Roles[role].Write, pat)
 	}
 }
 
@@ -323,6 +327,18 @@ func (p *problems) cache(key string, entries int, ttls ...time.Duration) {
 	for _, d := range ttls {
 		if d < 0 || d > 24*time.Hour {
 			p.add(key+".cache_ttl", "is %v; use 0s to 24h", d)
+		}
+	}
+}
+
+// rights checks the applications of a role: a placeholder that stands for nothing
+// would leave "*" of "{aplication}*", which is every application.
+func (p *problems) rights(key, role, list string, applications []string, pat *pattern) {
+	for _, a := range applications {
+		if rest := strings.ReplaceAll(a, "{application}", ""); strings.ContainsAny(rest, "{}") {
+			p.add(key, "%q: %s names %q; only {application} may stand in braces there", role, list, a)
+		} else if rest != a && !pat.has("application") {
+			p.add(key, "%q: %s names %q, but no {application} stands in the role's name; put it there, or name the applications", role, list, a)
 		}
 	}
 }

@@ -144,6 +144,26 @@ func TestValidate(t *testing.T) {
 		{"leeway", "oidc.x.leeway", func(c *Config) { o := oidc; o.Leeway = time.Hour; c.OIDC["x"] = o }},
 		{"devices without realm", "oidc.x.applications", func(c *Config) { o := oidc; o.DeviceClaim = "d"; c.OIDC["x"] = o }},
 		{"role", "oidc.x.roles", func(c *Config) { o := oidc; o.Roles = map[string]Role{"{x}": {}}; c.OIDC["x"] = o }},
+		{"role with a placeholder", "", func(c *Config) {
+			o := oidc
+			o.Roles = map[string]Role{"{application}:read": {Read: []string{"{application}", "x-{application}*"}}, "all": {Write: []string{"*"}}}
+			c.OIDC["x"] = o
+		}},
+		{"unknown placeholder of a role", `oidc.x.roles: "r:{application}": read names "{aplication}*"`, func(c *Config) {
+			o := oidc
+			o.Roles = map[string]Role{"r:{application}": {Read: []string{"{aplication}*"}}}
+			c.OIDC["x"] = o
+		}},
+		{"half a placeholder of a role", `oidc.x.roles: "r:{application}": write names "{application"`, func(c *Config) {
+			o := oidc
+			o.Roles = map[string]Role{"r:{application}": {Write: []string{"{application"}}}
+			c.OIDC["x"] = o
+		}},
+		{"placeholder that the role's name lacks", `oidc.x.roles: "viewer": write names "{application}*", but`, func(c *Config) {
+			o := oidc
+			o.Roles = map[string]Role{"viewer": {Write: []string{"{application}*"}}}
+			c.OIDC["x"] = o
+		}},
 		{"properties", "properties", func(c *Config) { c.Properties.Key = c.Properties.Device }},
 		{"cache", "properties.cache_entries", func(c *Config) { c.Properties.CacheEntries = 0 }},
 		{"cache time", "plugin.x.cache_ttl", func(c *Config) {
@@ -163,7 +183,7 @@ func TestValidate(t *testing.T) {
 		cfg.OIDC, cfg.HTTP, cfg.Plugin, cfg.Certificate = map[string]OIDC{}, map[string]HTTP{}, map[string]Plugin{}, map[string]Certificate{}
 		tt.change(&cfg)
 		err := cfg.Validate()
-		if tt.name == "" && err == nil {
+		if tt.key == "" && err == nil {
 			continue
 		}
 		if err == nil || !strings.HasPrefix(err.Error(), tt.key) || strings.Contains(err.Error(), "s3cret") {
