@@ -44,17 +44,21 @@ func (m *verdictMethod) judge(ctx context.Context, c *stage.Credentials) (*decis
 		return nil, errors.New("there is no plugin to ask")
 	}
 	in := connectEvent(c, m.auth.now())
+	if len(c.Properties) > 0 { // on which the verdict may rest, and no other one holds for them
+		verdict, err := m.ask(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return m.decide(ctx, verdict, c)
+	}
 	key := m.auth.digests.sum(string(in.Event.Data), in.Transport.Protocol)
 	verdict, ok, mark := m.known.get(key)
 	if !ok {
-		// Some verdicts rest on the properties, so they are told, and not remembered.
 		var err error
 		if verdict, err = m.ask(ctx, in); err != nil {
 			return nil, err
 		}
-		if len(c.Properties) == 0 {
-			m.known.put(key, mark, verdict, m.until(verdict))
-		}
+		m.known.put(key, mark, verdict, m.until(verdict))
 	}
 	return m.decide(ctx, verdict, c)
 }

@@ -106,6 +106,33 @@ func TestConnectEvent(t *testing.T) {
 	}
 }
 
+// A verdict on a connection without properties says nothing of one with them, nor
+// the other way round.
+func TestVerdictsOnPropertiesAreTheirOwn(t *testing.T) {
+	w := verdicts(t, func(in *event.Inbound) (event.Effect, error) {
+		if len(in.Transport.Properties) == 1 && in.Transport.Properties[0].Value == "compromised" {
+			return &event.Deny{}, nil
+		}
+		return &event.Allow{Device: "d1"}, nil
+	})
+	chain := w.chain("plugin.fleets")
+	plain, good, bad := client("somebody", "right"), client("somebody", "right"), client("somebody", "right")
+	good.Properties = []event.Property{{Name: "state", Value: "well"}}
+	bad.Properties = []event.Property{{Name: "state", Value: "compromised"}}
+	for i, c := range []*stage.Credentials{plain, bad, good, bad, plain} {
+		want := stage.Success
+		if c == bad {
+			want = stage.NotAuthorized
+		}
+		if _, err := chain.Connect(t.Context(), c); code(err) != want {
+			t.Errorf("connection %d, properties %v: %v, want code %#x", i, c.Properties, err, want)
+		}
+	}
+	if hits := w.methods["plugin.fleets"].(*verdictMethod).cacheHits(); hits != 1 {
+		t.Errorf("%d verdicts were remembered ones, want that on the last connection", hits)
+	}
+}
+
 func TestNoPlugin(t *testing.T) {
 	p := DefaultPlugin()
 	p.Applications = []string{"demo"}
