@@ -177,7 +177,7 @@ func (c *Config) validate() []finding {
 		l, key := c.Listeners.MQTT[name], join("listeners.mqtt", name)
 		check(key, validName("listener", name))
 		check(key, validAddress(l.Address))
-		check(key, c.validMethods(l.Auth))
+		check(key, validMethods(l.Auth, c.Auth.Methods()))
 		check(key, l.Transport.Validate())
 		check(key, l.Limits.Validate())
 	}
@@ -185,7 +185,7 @@ func (c *Config) validate() []finding {
 		l, key := c.Listeners.HTTP[name], join("listeners.http", name)
 		check(key, validName("listener", name))
 		check(key, validAddress(l.Address))
-		check(key, c.validMethods(l.Auth))
+		check(key, c.validHTTPMethods(l.Auth))
 		between := l.Transport()
 		check(key, between.Validate())
 		check(key, l.Limits.Validate())
@@ -201,9 +201,22 @@ func (c *Config) validate() []finding {
 	return found
 }
 
-// validMethods checks the auth list of a listener.
-func (c *Config) validMethods(list []string) error {
-	there := c.Auth.Methods()
+// validHTTPMethods checks the auth list of an HTTP listener, where neither packets
+// nor messages can carry credentials: who lists what would never be asked for must
+// not think that it is.
+func (c *Config) validHTTPMethods(list []string) error {
+	onlyMQTT := []string{"scram", "properties"}
+	for _, m := range onlyMQTT {
+		if slices.Contains(list, m) {
+			return fmt.Errorf("auth names %q, which only MQTT can carry; leave it out, and name it in the auth of a listener under listeners.mqtt", m)
+		}
+	}
+	there := slices.DeleteFunc(c.Auth.Methods(), func(m string) bool { return slices.Contains(onlyMQTT, m) })
+	return validMethods(list, there)
+}
+
+// validMethods checks the auth list of a listener, for which there are some methods.
+func validMethods(list, there []string) error {
 	if len(list) == 0 {
 		return fmt.Errorf("auth is empty, so nobody could connect; there are %s", strings.Join(there, ", "))
 	}

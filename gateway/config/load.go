@@ -347,10 +347,10 @@ func (l *loader) locate(f finding) {
 	_, rest := splitKey(message)
 	first := strings.TrimSpace(message[:len(message)-len(rest)])
 	switch within := strings.TrimPrefix(f.section+"."+first, "."); {
+	case first != "" && l.schema.find(within) != nil: // first, as a listener's auth is not [auth]
+		key = within
 	case first != "" && l.schema.find(first) != nil:
 		key = first
-	case first != "" && l.schema.find(within) != nil:
-		key = within
 	default:
 		rest = ": " + message
 	}
