@@ -57,7 +57,7 @@ func newAuth(cfg Config, dir Directory, judge Judge, log *slog.Logger, now func(
 	a.methods = map[string]method{
 		"password":    passwordMethod{dir},
 		"apikey":      keyMethod{dir},
-		"certificate": fingerprintMethod{dir},
+		"certificate": fingerprintMethod{dir, now},
 		"anonymous":   anonymousMethod{dir},
 		"scram":       &scramMethod{auth: a},
 		"properties":  newProperties(a, cfg.Properties),

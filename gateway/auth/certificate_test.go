@@ -255,6 +255,10 @@ func TestRegisteredCertificate(t *testing.T) {
 	if g, err := chain.Connect(t.Context(), c); err != nil || g.Device != "d1" || !g.Expires.Equal(w.clock.now().Add(time.Hour)) {
 		t.Errorf("%+v, %v", g, err)
 	}
+	w.clock.advance(time.Hour) // the next request of a connection that stays open
+	if _, err := chain.Connect(t.Context(), c); code(err) != stage.BadCredentials {
+		t.Errorf("expired: %v", err)
+	}
 }
 
 func TestRevocationLists(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"strings"
+	"time"
 
 	"tributary.io/gateway/stage"
 )
@@ -12,8 +13,11 @@ import (
 type (
 	passwordMethod    struct{ dir Directory }
 	keyMethod         struct{ dir Directory }
-	fingerprintMethod struct{ dir Directory }
-	anonymousMethod   struct{ dir Directory }
+	fingerprintMethod struct {
+		dir Directory
+		now func() time.Time
+	}
+	anonymousMethod struct{ dir Directory }
 )
 
 func (m passwordMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
@@ -37,6 +41,9 @@ func (m fingerprintMethod) judge(_ context.Context, c *stage.Credentials) (*deci
 		return nil, errOther
 	}
 	leaf := c.Certificates[0]
+	if !m.now().Before(leaf.NotAfter) { // each request of a connection is judged, TLS judged its beginning
+		return nil, refusedCredentials()
+	}
 	d, err := proven("")(m.dir.Certificate(sha256.Sum256(leaf.Raw)))
 	if err == nil {
 		d.expires = leaf.NotAfter
