@@ -46,7 +46,7 @@ func newOIDC(a *Auth, name string, cfg OIDC) (*oidcMethod, error) {
 	m.config = oidc.Config{
 		SupportedSigningAlgs: cfg.Algorithms, // no other is even looked at
 		SkipClientIDCheck:    true,           // it knows one audience only
-		Now:                  func() time.Time { return a.now().Add(-cfg.Leeway) },
+		SkipExpiryCheck:      true,           // it has its own leeway for some times, and none for others
 	}
 	for name, r := range cfg.Roles {
 		p, err := newPattern(name, "application")
@@ -130,10 +130,11 @@ func (m *oidcMethod) verify(ctx context.Context, raw string) (*oidc.IDToken, map
 	if keys.failure != nil {
 		return nil, nil, keys.failure
 	}
-	// What go-oidc has no setting for: other times with our leeway, one of several audiences.
+	// What go-oidc has no setting for: all times with our leeway, one of several
+	// audiences. A token without an expiry is not taken, which jwt would do.
 	var std jwt.Claims
 	var all map[string]any
-	if err != nil || t.Claims(&std) != nil || t.Claims(&all) != nil || t.Subject == "" ||
+	if err != nil || t.Claims(&std) != nil || t.Claims(&all) != nil || t.Subject == "" || std.Expiry == nil ||
 		std.ValidateWithLeeway(jwt.Expected{AnyAudience: m.cfg.Audience, Time: m.auth.now()}, m.cfg.Leeway) != nil {
 		return nil, nil, refusedCredentials()
 	}

@@ -229,6 +229,31 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// All times of a token have the leeway of the settings, however long.
+func TestLeeway(t *testing.T) {
+	w, p, s := tokens(t, func(o *OIDC) { o.Leeway = 10 * time.Minute })
+	chain := w.chain("oidc.main")
+	now := w.clock.now().Unix()
+	for _, tt := range []struct {
+		claim string
+		at    any
+		want  stage.Code
+	}{
+		{"nbf", now, stage.Success}, {"nbf", now + 590, stage.Success}, {"nbf", now + 610, stage.BadCredentials},
+		{"iat", now + 590, stage.Success}, {"iat", now + 610, stage.BadCredentials},
+		{"exp", now - 590, stage.Success}, {"exp", now - 610, stage.BadCredentials}, {"exp", 0, stage.BadCredentials}, {"exp", nil, stage.BadCredentials},
+	} {
+		if _, err := chain.Connect(t.Context(), client("", s.sign(t, w.claims(p, tt.claim, tt.at)))); code(err) != tt.want {
+			t.Errorf("%s is %v, now %d: %v, code %#x, want %#x", tt.claim, tt.at, now, err, code(err), tt.want)
+		}
+	}
+	null := w.claims(p)
+	null["exp"] = nil // the member is there, and says nothing
+	if _, err := chain.Connect(t.Context(), client("", s.sign(t, null))); code(err) != stage.BadCredentials {
+		t.Errorf("without a time to expire: %v", err)
+	}
+}
+
 // tamper changes one letter of the payload.
 func tamper(token string) string {
 	b := []byte(token)
