@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,6 +12,8 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"math/big"
 	"net/url"
 	"os"
@@ -296,6 +299,68 @@ func TestRevocationLists(t *testing.T) {
 	content, _ := os.ReadFile(file)
 	if lists, err := parseRevocations(content); err == nil {
 		t.Errorf("%d lists in nonsense", len(lists))
+	}
+}
+
+// A list that nobody could read is read when that is mended, though neither its
+// time nor its size changed, and what was wrong is told once.
+func TestRevocationListBecomesReadable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.crl")
+	w := newWorld(t, fleet(func(c *Certificate) { c.CRL = file }), nil)
+	now := w.clock.now()
+	ca := newAuthority(t, "Fleet CA", now)
+	ca.revoke(file, now.Add(time.Hour), 7)
+	mend := unreadable(t, file, now)
+	c := client("", "")
+	c.Certificates = ca.issue(commonName("d1"))
+	chain := w.chain("certificate.fleet")
+	told := 0
+	look := func() { w.lookAround(func(stage.Change) { told++ }) }
+	for range 2 {
+		if _, err := chain.Connect(t.Context(), c); code(err) != stage.ServerUnavailable {
+			t.Errorf("a list that cannot be read: %v", err)
+		}
+		look()
+	}
+	if n := strings.Count(w.log.String(), "until the revocation lists are mended"); n != 1 || told != 0 {
+		t.Errorf("the fault is told %d times, news %d times:\n%s", n, told, w.log)
+	}
+	mend()
+	for range 2 {
+		if _, err := chain.Connect(t.Context(), c); err != nil {
+			t.Errorf("a list that can be read: %v", err)
+		}
+		look()
+	}
+	if told != 1 {
+		t.Errorf("it is told %d times", told)
+	}
+}
+
+// unreadable has nobody read a file, not even root, until mend is called: in its place
+// is a directory of the same time and size.
+func unreadable(t *testing.T, file string, at time.Time) (mend func()) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(err, os.Remove(file), os.Mkdir(file, 0o700))
+	size := 0
+	for i := 0; size < len(content); i++ {
+		must(os.Mkdir(filepath.Join(file, fmt.Sprint("larger-", i)), 0o700))
+		info, err := os.Stat(file)
+		must(err)
+		size = int(info.Size())
+	}
+	must(os.Chtimes(file, at, at))
+	content = append(content, bytes.Repeat([]byte("\n"), size-len(content))...)
+	return func() {
+		t.Helper()
+		must(os.RemoveAll(file), os.WriteFile(file, content, 0o600), os.Chtimes(file, at, at))
 	}
 }
 

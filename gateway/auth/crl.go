@@ -24,6 +24,7 @@ type revocations struct {
 	mu          sync.Mutex
 	changed     time.Time // of the file when it was read
 	size        int64
+	unread      bool // it could not be read as it was then
 	lists       []revocationList
 	problem     error
 	seen        bool                         // that the file was read anew
@@ -99,7 +100,8 @@ func (r *revocations) look() (newer bool, err error) {
 	return newer, err
 }
 
-// read returns the lists, read again when the file changed.
+// read returns the lists, read again when the file changed, and for as long as it
+// cannot be read: what mends that, such as chmod, need not change time or size.
 func (r *revocations) read() ([]revocationList, error) {
 	info, err := os.Stat(r.file)
 	if err != nil {
@@ -107,15 +109,19 @@ func (r *revocations) read() ([]revocationList, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if info.ModTime().Equal(r.changed) && info.Size() == r.size {
+	same := info.ModTime().Equal(r.changed) && info.Size() == r.size
+	if same && !r.unread {
 		return r.lists, r.problem
 	}
-	r.changed, r.size, r.seen = info.ModTime(), info.Size(), false
+	content, err := os.ReadFile(r.file)
+	if same && err != nil { // which is no news
+		return r.lists, r.problem
+	}
+	r.changed, r.size, r.unread, r.seen = info.ModTime(), info.Size(), err != nil, false
 	select {
 	case r.wake <- struct{}{}:
 	default: // it will look anyway
 	}
-	content, err := os.ReadFile(r.file)
 	if err == nil {
 		r.lists, err = parseRevocations(content)
 	}
