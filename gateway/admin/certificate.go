@@ -17,7 +17,8 @@ type certificate struct {
 
 	mu     sync.Mutex
 	loaded *tls.Certificate
-	stamp  [2]time.Time // when the files were changed that were tried last
+	stamp  [2]time.Time // when the files were changed that are loaded
+	fault  string       // of the ones that were tried last; empty: none
 }
 
 // get implements tls.Config.GetCertificate.
@@ -33,14 +34,16 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.loaded != nil && stamp == c.stamp {
 		return c.loaded, nil
 	}
-	c.stamp = stamp
+	// What cannot be used is tried each time: what mends it, such as chmod, need not
+	// change the time of a file.
 	next, err := tls.LoadX509KeyPair(c.certificate, c.key)
 	switch {
 	case err == nil:
-		c.loaded = &next
+		c.loaded, c.stamp, c.fault = &next, stamp, ""
 	case c.loaded == nil:
 		return nil, fmt.Errorf("reading the certificate %s with the key %s: %w", c.certificate, c.key, err)
-	default:
+	case err.Error() != c.fault: // told once, not with every handshake
+		c.fault = err.Error()
 		c.log.Error("the new certificate of the admin endpoint cannot be used; the old one stays", "certificate", c.certificate, "error", err)
 	}
 	return c.loaded, nil

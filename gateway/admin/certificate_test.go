@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
@@ -88,12 +89,32 @@ func TestCertificateIsReadAgain(t *testing.T) {
 			t.Errorf("after a bad change: %q, %v", got, err)
 		}
 	}
+	// Nobody can read a directory. The key then is there with the same time, as after
+	// chmod.
+	stamp := start.Add(2 * time.Minute)
+	issueTo(t, certificate, key, "third", stamp)
+	private, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(key), os.Mkdir(key, 0o700), os.Chtimes(key, stamp, stamp)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := name(tls.VersionTLS13); got != "second" {
+		t.Errorf("with a key that cannot be read: %q, %v", got, err)
+	}
+	if err := errors.Join(os.Remove(key), os.WriteFile(key, private, 0o600), os.Chtimes(key, stamp, stamp)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := name(tls.VersionTLS13); got != "third" {
+		t.Errorf("with the key that can be read now: %q, %v", got, err)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if n := strings.Count(logs.String(), "the old one stays"); n != 1 {
-		t.Errorf("the bad change is told %d times:\n%s", n, logs.String())
+	if n := strings.Count(logs.String(), "the old one stays"); n != 2 {
+		t.Errorf("two bad changes are told %d times:\n%s", n, logs.String())
 	}
 }
 
