@@ -296,6 +296,47 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// Of two equal passwords the one that holds counts, whichever came first, and also
+// when a login with the other one is remembered.
+func TestEqualPasswords(t *testing.T) {
+	for name, expires := range map[string][]time.Duration{"the first expires": {time.Minute, 0}, "the second expires": {0, time.Minute}, "one expires sooner": {time.Minute, time.Hour}} {
+		t.Run(name, func(t *testing.T) {
+			r := open(t, Config{}, nil)
+			clock := time.Now()
+			r.now = func() time.Time { return clock }
+			mustPut(t, r, r.NewDevice("plant", "d"))
+			login := func() (*stage.Grant, error) { return r.Login(t.Context(), "d@plant", []byte("open sesame")) }
+			var ids []string
+			for _, after := range expires {
+				nc := stage.NewCredential{Kind: stage.PasswordCredential, Password: "open sesame"}
+				if after > 0 {
+					nc.Expires = clock.Add(after)
+				}
+				c, _, err := r.AddCredential(stage.Owner{Application: "plant", Name: "d"}, nc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids = append(ids, credentialName(c.ID))
+				if _, err := login(); err != nil { // is remembered
+					t.Fatal(err)
+				}
+			}
+			holds := ids[1]
+			if expires[0] == 0 {
+				holds = ids[0]
+			}
+			clock = clock.Add(time.Minute)
+			if g, err := login(); err != nil || g.Credential != holds {
+				t.Errorf("%+v, %v, want %s of %s", g, err, holds, ids)
+			}
+			clock = clock.Add(time.Hour)
+			if g, err := login(); name == "one expires sooner" && (g != nil || err == nil || !strings.Contains(err.Error(), "expired")) {
+				t.Errorf("when none holds: %+v, %v", g, err)
+			}
+		})
+	}
+}
+
 // Every way to prove something: right, wrong, of others, expired, revoked, of a
 // disabled holder.
 func TestCredentials(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,12 +57,22 @@ func (r *Registry) deviceHolder(application, name string) holder {
 }
 
 // secrets returns what the registry keeps of the holder's credentials of a kind,
-// and those credentials.
+// and those credentials. They stand in the order in which they are tried: of two
+// with the same password the one that holds longer counts.
 func (h *holder) secrets(kind stage.CredentialKind) (secrets []string, of []credential) {
 	for _, c := range h.credentials {
 		if c.Kind == kind {
-			secrets, of = append(secrets, c.secret), append(of, c)
+			of = append(of, c)
 		}
+	}
+	slices.SortStableFunc(of, func(a, b credential) int {
+		if a.Expires.IsZero() || b.Expires.IsZero() { // which is never
+			return a.Expires.Compare(b.Expires)
+		}
+		return b.Expires.Compare(a.Expires)
+	})
+	for _, c := range of {
+		secrets = append(secrets, c.secret)
 	}
 	return secrets, of
 }
@@ -122,14 +133,19 @@ func (r *Registry) Login(ctx context.Context, username string, password []byte) 
 
 func (r *Registry) password(ctx context.Context, h *holder, username string, password []byte) (*stage.Grant, error) {
 	secrets, of := h.secrets(stage.PasswordCredential)
-	i, err := r.verify.check(ctx, username, secrets, password)
+	now := r.now()
+	valid := slices.IndexFunc(of, func(c credential) bool { return c.Expired(now) })
+	if valid < 0 {
+		valid = len(of)
+	}
+	i, err := r.verify.check(ctx, username, secrets, valid, password)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("waiting to check a password: %w", err)
 	case i < 0:
 		return nil, refuse(stage.BadCredentials, "the user name or the password is wrong")
 	}
-	return h.grant(&of[i], r.now())
+	return h.grant(&of[i], now)
 }
 
 // Key judges a user name with an API key.

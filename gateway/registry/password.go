@@ -169,10 +169,12 @@ func (v *verifier) learn(secret string, passwords int) {
 	v.price.Store(&p)
 }
 
-// check returns which of the passwords' hashes matches, -1: none. It fails only
+// check returns the first of the passwords' hashes that matches, -1: none. Only for
+// the first ones, which are still valid, a success that is remembered counts: else
+// one from before its expiry would hide an equal password that holds. It fails only
 // when ctx ends while it waits for its turn.
-func (v *verifier) check(ctx context.Context, username string, secrets []string, password []byte) (int, error) {
-	for i, secret := range secrets {
+func (v *verifier) check(ctx context.Context, username string, secrets []string, valid int, password []byte) (int, error) {
+	for i, secret := range secrets[:valid] {
 		if v.remembers(v.key(username, secret, password)) {
 			return i, nil
 		}
