@@ -323,7 +323,7 @@ func (c *call) precondition() (pre stage.Precondition, err error) {
 	if none != "" && none != "*" {
 		return pre, failed(http.StatusBadRequest, "If-None-Match", "only * is understood here")
 	}
-	pre.Absent = none == "*"
+	pre.Absent, pre.Present = none == "*", match == "*"
 	if match == "" || match == "*" {
 		return pre, nil
 	}

@@ -178,6 +178,7 @@ func TestWalk(t *testing.T) {
 		{"admin", "GET", "/applications/plant", "", "", 404, `there is no application plant`},
 		{"operator", "PUT", "/applications/plant/devices/x", `{}`, "", 404, `there is no application plant`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-Match: \"1\"", 412, `does not exist any more`},
+		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-Match: *", 412, `there is no application plant`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-None-Match: *", 201, `"messaging":true,"retentionSeconds":604800,"retentionBytes":1073741824`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-None-Match: *", 412, `exists already`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":false,"name":"plant"}`, "", 200, `"messaging":false`},

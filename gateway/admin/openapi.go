@@ -66,7 +66,7 @@ func (d *documenter) operation(r *route, problemSchema any) object {
 		parameter("query", p.name, p.about, p.kind, false)
 	}
 	if r.conditional {
-		parameter("header", "If-Match", "do it only where the entry has this entity tag", "string", false)
+		parameter("header", "If-Match", "do it only where the entry has this entity tag; *: where there is one", "string", false)
 		if r.method == http.MethodPut {
 			parameter("header", "If-None-Match", "*: do it only where there is no such entry", "string", false)
 		}

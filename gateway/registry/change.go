@@ -80,6 +80,8 @@ func permit(e *stage.Entry, pre stage.Precondition, what string) error {
 	switch {
 	case e == nil && pre.Revision != "":
 		return fault(stage.Outdated, "%s does not exist any more", what)
+	case e == nil && pre.Present:
+		return fault(stage.Outdated, "there is no %s", what)
 	case e == nil:
 		return nil
 	case pre.Absent:

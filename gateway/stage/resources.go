@@ -154,6 +154,7 @@ type Token struct {
 type Precondition struct {
 	Revision string // the entry must have this one; empty: any
 	Absent   bool   // there must be no such entry
+	Present  bool   // there must be one, of any revision
 }
 
 // FaultKind is the kind of a Fault.
