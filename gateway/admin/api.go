@@ -299,12 +299,11 @@ func (c *call) decode(v any) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	err = d.Decode(v)
-	if err == nil && d.More() {
+	if err = d.Decode(v); err == nil {
+		if _, err := d.Token(); err == io.EOF { // More would overlook a bracket
+			return nil
+		}
 		err = errors.New("something follows the value")
-	}
-	if err == nil {
-		return nil
 	}
 	field, message := "", strings.TrimPrefix(err.Error(), "json: ")
 	var typed *json.UnmarshalTypeError

@@ -191,6 +191,8 @@ func TestWalk(t *testing.T) {
 		{"admin", "PUT", "/applications/plant", `{"retentionSeconds":"7d"}`, "", 400, `a string does not fit here.*"field":"retentionSeconds"`},
 		{"admin", "PUT", "/applications/plant", `{"retention":1}`, "", 400, `there is no member retention.*"field":"retention"`},
 		{"admin", "PUT", "/applications/plant", `{} {}`, "", 400, `something follows`},
+		{"admin", "PUT", "/applications/plant", `{}}}garbage`, "", 400, `something follows`},
+		{"admin", "PUT", "/applications/plant", `{}]`, "", 400, `something follows`},
 		{"admin", "PUT", "/applications/plant", `{`, "", 400, `unexpected`},
 		{"admin", "PUT", "/applications/plant", `{}`, "Content-Type: text/plain", 415, `application/json`},
 		{"admin", "PUT", "/applications/plant", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, "", 413, `more than 65536 bytes`},
