@@ -66,8 +66,6 @@
 //     entry without a session is dropped at the start. The record of a session that
 //     ends stays, as of one whose time is up, until none of its messages can be another
 //     member's of a shared group: a start ends it again and finds them one.
-//   - A session becomes a stored one: it is not prepared for, as in the first case; its
-//     queue is noted when it becomes so, before the session itself.
 //   - A client disconnects or comes back: an entry belongs to the session, not to the
 //     connection. The shelf of a session that is away has its entries in the order of
 //     delivery; welcome fills them with the messages before anything is sent, and what

@@ -94,7 +94,7 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 		s.limited(limitSessionsOfApplication)
 		return nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
 	}
-	if ses != nil && (p.CleanStart || !ses.belongs(from)) { // [MQTT-3.1.2-4]
+	if ses != nil && (p.CleanStart || !ses.belongs(from) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
 		ses.mu.Lock()
 		after = append(after, ses.takeOver(false)...)
 		after = append(after, s.end(ses)...)
@@ -147,40 +147,17 @@ func (s *Server) newSession(key sessionKey, from *sender) *session {
 	return ses
 }
 
-// store notes a session that begins or goes on. If the store does not have it
-// yet, all that belongs to it is noted before: without the session it means nothing,
-// so that a crash leaves all of it or none. The caller holds the lock.
+// store notes a session that begins or goes on, and before its will: without the
+// session that is one on its way. The store has a session from its beginning or never,
+// since one that ends with its connection is not gone on with: nothing belongs to it
+// yet when it gets there. The caller holds the lock.
 func (s *session) store() {
 	if !s.keeps.Swap(true) {
-		s.storeBelongings()
+		s.space.keepers.Add(1)
 	}
 	s.record(time.Time{})
 	if s.will != nil {
 		s.will.store(s)
-	}
-}
-
-func (s *session) storeBelongings() {
-	s.space.keepers.Add(1)
-	j := s.server.journal
-	if len(s.subs)+len(s.readers) > 0 {
-		s.recordSubscriptions()
-	}
-	for id, p := range s.incoming {
-		if p == nil {
-			j.put(incomingKey(s.number, id), []byte{recordVersion})
-		}
-	}
-	for _, f := range s.outbox.again {
-		if f.m != nil {
-			s.keep(&f.item)
-			j.put(queueKey('f', s.number, f.seq), appendFlight(nil, f))
-		}
-	}
-	for i := range s.outbox.queue[s.outbox.head:] {
-		if it := &s.outbox.queue[s.outbox.head+i]; it.m != nil && it.qos > 0 {
-			s.keep(it)
-		}
 	}
 }
 

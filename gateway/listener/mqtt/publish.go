@@ -188,7 +188,7 @@ func (s *session) conclude(id uint16, x *pending, v verdict) {
 		delete(s.incoming, id)
 	} else {
 		s.incoming[id] = nil
-		if s.keeps.Load() && !x.marked { // the store has the session only since
+		if s.keeps.Load() && !x.marked { // nothing was prepared for it
 			s.server.journal.put(incomingKey(s.number, id), []byte{recordVersion})
 			s.server.journal.commit(nil)
 		}

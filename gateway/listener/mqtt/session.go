@@ -55,6 +55,13 @@ type session struct {
 // persistent says whether the session outlives its connection. The caller holds mu.
 func (s *session) persistent() bool { return s.expiry > 0 }
 
+// lasts is persistent for those who do not hold mu.
+func (s *session) lasts() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.persistent()
+}
+
 // deliver hands an item to the session and says what became of it. It is called
 // without locks and never blocks.
 func (s *session) deliver(it item, now time.Time) stage.Delivery {

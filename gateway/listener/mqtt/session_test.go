@@ -56,6 +56,39 @@ func TestSession311(t *testing.T) {
 	}
 }
 
+// A session that ends with its connection is nobody's afterwards, not even of who
+// takes that connection over: [MQTT-3.1.2-6] of 3.1.1, section 3.1.2.11.2 of 5.0.
+func TestTakeoverOfASessionThatEndsWithItsConnection(t *testing.T) {
+	for _, v := range []byte{packet.V311, packet.V5} {
+		f := start(t, nil, nil)
+		w := f.v5("watch")
+		w.subscribe(0, "will/#")
+		first := packet.Connect{Version: v, ClientID: "a", CleanStart: true, Will: &packet.Will{Topic: "will/a"}}
+		if v == packet.V5 { // the end of the session is the end of the delay
+			first.Will.Props = &packet.Properties{WillDelay: ptr(uint32(3600))}
+		}
+		a, _ := f.connect(first)
+		a.subscribe(1, "t")
+		p := f.v5("p")
+		p.publish("t", "x")
+		m := expect[*packet.Publish](a)
+		b, ack := f.connect(packet.Connect{Version: v, ClientID: "a"})
+		a.ended(0x8E)
+		if ack.SessionPresent {
+			t.Errorf("version %d: session present", v)
+		}
+		b.quiet() // the message is not sent again
+		if x := p.publish("t", "y"); x.Code != packet.CodeNoMatchingSubscribers {
+			t.Errorf("version %d: the subscription is in force", v)
+		}
+		b.send(&packet.Ack{Type: packet.PUBREC, ID: m.ID})
+		if x := expect[*packet.Ack](b); v == packet.V5 && x.Code != packet.CodePacketIDNotFound {
+			t.Errorf("version %d: the flight goes on", v)
+		}
+		expect[*packet.Publish](w)
+	}
+}
+
 func TestExpiryInDisconnect(t *testing.T) { // section 3.14.2.2.2
 	f := start(t, nil, nil)
 	a, _ := f.kept("a", nil)

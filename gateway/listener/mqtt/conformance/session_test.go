@@ -11,6 +11,7 @@ func sessionChecks() []check {
 		{"session is kept and resumed", "3.1.2-4 3.1.2-5 3.1.4-3 3.2.2-2 3.2.2-3 4.1.0-1 4.1.0-2 4.5.0-1",
 			"3.1.2-5 3.1.2-6 3.1.2-23 3.1.4-4 3.2.2-3 4.1.0-1 4.5.0-1", resumed},
 		{"clean start discards", "3.1.2-6 3.1.4-3 3.2.2-1", "3.1.2-4 3.1.4-4 3.2.2-2", cleanStart},
+		{"what ends with its connection is not taken over", "3.1.2-6", "3.1.2-8 4.1.0-2", endsWithConnection},
 		{"session expiry", "", "4.1.0-2 3.1.2-23", expiry},
 		{"take-over", "3.1.4-2", "3.1.4-3 3.14.4-1 3.14.4-2", takeOver},
 		{"redelivery", "2.3.1-4 3.3.1-1 3.3.1-3 4.3.2-1 4.4.0-1 4.6.0-1 4.6.0-6", "3.3.1-1 3.3.1-3 4.3.2-2 4.3.2-3 4.3.3-2 4.3.3-3 4.4.0-1", redelivery},
@@ -71,6 +72,27 @@ func cleanStart(r *run) {
 			r.Fatal("a clean session outlived its connection")
 		}
 	}
+}
+
+// endsWithConnection has a client come back before the server sees its connection end.
+func endsWithConnection(r *run) {
+	topic := r.topic("t")
+	witness := r.client("w")
+	witness.subscribe(0, r.topic("will"))
+	l := login{id: r.id("a"), will: &will{topic: r.topic("will"), payload: "x"}}
+	if r.v == 5 {
+		l.will.props = props{{willDelay, uint32(3600)}}
+	}
+	old := r.connect(l)
+	old.subscribe(1, topic)
+	a, ack := r.login(login{id: r.id("a"), keep: true})
+	if ack.present {
+		r.Fatal("present, though it ended with the connection before")
+	}
+	old.closed(0x8E)
+	witness.hear(r.topic("will"), "x", 0) // at the end of its session, whatever its delay
+	r.client("b").say(message{topic: topic, payload: "y", qos: 1})
+	a.quiet()
 }
 
 func expiry(r *run) {
