@@ -166,12 +166,15 @@ func (c *conn) claim(id uint16) (*pending, error) {
 	return nil, nil
 }
 
-// await puts the message itself in the place of its claim.
+// await puts the message itself in the place of its claim, unless the session has
+// ended meanwhile: the authenticator may have been asked about the message.
 func (s *session) await(x, claim *pending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x.again, claim.again = claim.again, nil
-	s.incoming[x.id] = x
+	if s.incoming[x.id] == claim {
+		x.again, claim.again = claim.again, nil
+		s.incoming[x.id] = x
+	}
 }
 
 // conclude notes the verdict on the QoS 2 message x: accepted, its identifier

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -234,6 +235,40 @@ func TestResumeQoS2(t *testing.T) {
 	}
 	b.nc.Close()
 	b, _ = f.kept("b", nil)
+	b.quiet()
+}
+
+// undecided is asked about every topic, and says nothing until it is told to.
+type undecided struct {
+	fakeAuth
+	asked, told chan struct{}
+}
+
+func (u undecided) Authorize(context.Context, *stage.Grant, stage.Action, string, byte, bool) error {
+	u.asked <- struct{}{}
+	<-u.told
+	return nil
+}
+
+// A session may end while the authenticator is asked about a QoS 2 message of its.
+func TestQoS2OfASessionThatEnds(t *testing.T) {
+	auth := undecided{func(c *stage.Credentials) (*stage.Grant, error) {
+		g := messaging(c.ClientID)
+		g.Ask = true
+		return g, nil
+	}, make(chan struct{}), make(chan struct{})}
+	f := start(t, nil, func(_ *settings, f *fixture) { f.auth = auth })
+	a := f.v5("a")
+	a.send(&packet.Publish{Topic: "t", QoS: 2, ID: 1, Retain: true, Payload: []byte("x")})
+	<-auth.asked
+	b := f.v5("a")
+	close(auth.told)
+	a.ended(0x8E)
+	f.eventually("the end of the old connection", func() bool {
+		f.server.mu.Lock()
+		defer f.server.mu.Unlock()
+		return len(f.server.conns) == 1
+	})
 	b.quiet()
 }
 
