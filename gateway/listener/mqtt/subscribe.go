@@ -256,8 +256,9 @@ func (s *session) subscribe(x *subscribing, i int) (replay []item) {
 }
 
 // admit takes places for retained messages, and notes their entries where the store
-// has the session. They are the space's own, so a full queue takes them while it
-// was not full before. The caller holds the lock.
+// has the session. They are the space's own, so a full queue takes those of one filter
+// while it was not full before; those of the next filters have no room then, of this
+// SUBSCRIBE or of others whose SUBACK is not yet durable. The caller holds the lock.
 func (s *session) admit(items []item, now time.Time) []item {
 	if len(items) == 0 {
 		return nil
@@ -267,11 +268,12 @@ func (s *session) admit(items []item, now time.Time) []item {
 		return nil
 	}
 	for i := range items {
-		if it := &items[i]; it.qos > 0 && s.keeps.Load() {
+		it := &items[i]
+		if it.qos > 0 && s.keeps.Load() {
 			s.keep(it)
-			s.outbox.reserved++
-			s.outbox.reservedBytes += it.m.size()
 		}
+		s.outbox.reserved++
+		s.outbox.reservedBytes += it.m.size()
 	}
 	return items
 }
@@ -280,10 +282,10 @@ func (s *session) admit(items []item, now time.Time) []item {
 func (s *session) replay(items []item) {
 	for i := range items {
 		it := items[i]
-		if it.seq != 0 {
-			s.outbox.unreserve(it.m.size())
-		}
+		s.outbox.unreserve(it.m.size())
 		switch {
+		case s.ended && it.seq == 0:
+			s.gone()
 		case s.ended:
 			s.discard(&it)
 		case it.qos > 0:
@@ -292,7 +294,7 @@ func (s *session) replay(items []item) {
 			s.outbox.push(it)
 		}
 	}
-	if len(items) > 0 {
+	if len(items) > 0 && !s.ended {
 		s.pump(time.Now())
 	}
 }
