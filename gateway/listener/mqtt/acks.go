@@ -250,10 +250,13 @@ func (v *verdict) properties() *packet.Properties {
 	return x
 }
 
-// released answers a PUBREL, which ends an exchange of QoS 2.
+// released answers a PUBREL, which ends an exchange of QoS 2: one that the server
+// knows of, or else a client could go beyond the Receive Maximum by PUBRELs of nothing.
 func (c *conn) released(answer *packet.Ack) {
 	c.mu.Lock()
-	c.owed = max(0, c.owed-1)
+	if answer.Code == packet.CodeSuccess {
+		c.owed = max(0, c.owed-1)
+	}
 	c.appendPacket(answer)
 	c.mu.Unlock()
 }

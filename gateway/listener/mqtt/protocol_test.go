@@ -197,6 +197,20 @@ func TestReceiveMaximumQoS2(t *testing.T) { // section 4.9
 	c.ended(0x93)
 }
 
+// A PUBREL of nothing ends no exchange, and so makes room for no message.
+func TestReceiveMaximumAndPubrelOfNothing(t *testing.T) {
+	f := start(t, nil, func(c *settings, f *fixture) { c.ReceiveMaximum = 2; f.router.unrouted = false })
+	c := f.v5("c")
+	for id := uint16(1); id <= 3; id++ {
+		c.send(&packet.Publish{Topic: "t", QoS: 1, ID: id}, &packet.Ack{Type: packet.PUBREL, ID: 9})
+		if id == 3 {
+			c.ended(0x93)
+		} else if a := expect[*packet.Ack](c); a.Type != packet.PUBCOMP || a.Code != packet.CodePacketIDNotFound {
+			t.Fatalf("%+v", a)
+		}
+	}
+}
+
 // An MQTT 3.1.1 client knows no Receive Maximum: the reader waits.
 func TestReceiveMaximum311(t *testing.T) {
 	f := start(t, nil, func(c *settings, f *fixture) { c.ReceiveMaximum = 3; f.router.unrouted = false })
