@@ -327,6 +327,28 @@ func TestMaximumPacketSizeOut(t *testing.T) { // [MQTT-3.1.2-24], [MQTT-3.1.2-25
 	b.quiet()
 }
 
+// A topic alias, new or known, does not keep a message from the client that would
+// fit without.
+func TestTopicAliasAndMaximumPacketSize(t *testing.T) { // [MQTT-3.1.2-24]
+	f := start(t, nil, nil)
+	large := string(make([]byte, 60))
+	size := len((&packet.Publish{Topic: "t", Payload: []byte(large), QoS: 1, ID: 1}).Append(nil, packet.V5))
+	a := f.v5("a")
+	b, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "b",
+		Props: &packet.Properties{MaximumPacketSize: ptr(uint32(size)), TopicAliasMaximum: ptr(uint16(5))}})
+	b.subscribe(1, "t")
+	for i, want := range []struct {
+		payload, topic string
+		alias          bool
+	}{{large, "t", false}, {"small", "t", true}, {"small", "", true}, {large, "t", false}, {"small", "", true}} {
+		a.publish("t", want.payload)
+		m := expect[*packet.Publish](b)
+		if string(m.Payload) != want.payload || m.Topic != want.topic || (m.Props != nil && m.Props.TopicAlias != nil) != want.alias {
+			t.Fatalf("message %d: %+v", i, m)
+		}
+	}
+}
+
 // A client that is slow to read neither holds the publisher up nor grows without
 // bound: QoS 0 is dropped first, then QoS 1 above the queue's limits.
 func TestSlowConsumer(t *testing.T) { // facts §2 defect 7

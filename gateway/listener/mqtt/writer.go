@@ -163,6 +163,9 @@ func (c *conn) appendItem(it *item, id uint16, dup bool, now time.Time) bool {
 	out := c.output()
 	start := len(out.b)
 	out.b = p.Append(out.b, c.version)
+	if len(out.b)-start > c.maxPacket && c.unalias(&p, m.topic, named) {
+		out.b, named = p.Append(out.b[:start], c.version), false
+	}
 	if size := len(out.b) - start; size == 0 || size > c.maxPacket {
 		out.b = out.b[:start]
 		if named {
@@ -197,4 +200,18 @@ func (c *conn) alias(p *packet.Publish, x *packet.Properties) (introduced bool) 
 	c.topicAlias = n
 	x.TopicAlias = &c.topicAlias
 	return !known
+}
+
+// unalias takes the topic alias out of a PUBLISH again, which may fit without it: a
+// new one takes three bytes more, a known one spares only the topic. It is false where
+// there is none.
+func (c *conn) unalias(p *packet.Publish, topic string, introduced bool) bool {
+	if p.Props == nil || p.Props.TopicAlias == nil {
+		return false
+	}
+	if introduced {
+		delete(c.aliasesOut, topic)
+	}
+	p.Topic, p.Props.TopicAlias = topic, nil
+	return true
 }

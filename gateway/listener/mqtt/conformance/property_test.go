@@ -40,6 +40,14 @@ func maximumPacket(r *run) {
 	b.say(message{topic: topic, payload: strings.Repeat("z", room+1), qos: 1})
 	p.hear(topic, strings.Repeat("y", room), 1)
 	p.quiet()
+	// It fits no less where it could have a topic alias.
+	p = r.connect(login{id: r.id("a"), props: props{{maximumPacketSize, uint32(100)}, {topicAliasMaximum, uint16(5)}}})
+	p.subscribe(1, topic)
+	for range 2 {
+		b.say(message{topic: topic, payload: strings.Repeat("y", room), qos: 1})
+		p.hear(topic, strings.Repeat("y", room), 1)
+	}
+	p.quiet()
 }
 
 // reasonsFit has a client that takes small packets only provoke refusals; what is
