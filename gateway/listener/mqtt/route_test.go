@@ -181,6 +181,24 @@ func TestFanOutAfterCommit(t *testing.T) {
 	}
 }
 
+// No Local is about client identifiers: a message that takes its time does not come
+// back to a client that began a new session meanwhile.
+func TestNoLocalAfterACleanStart(t *testing.T) { // [MQTT-3.8.3-3]
+	f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
+	a := f.v5("a")
+	a.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1})
+	x := f.router.next(t, event.TypePublish)
+	a, b := f.v5("a"), f.v5("b")
+	for _, c := range []*client{a, b} {
+		c.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "t", NoLocal: true}}})
+		f.router.next(t, event.TypeSubscribe).done(stage.Outcome{})
+		expect[*packet.Suback](c)
+	}
+	x.done(stage.Outcome{})
+	a.quiet()
+	expect[*packet.Publish](b)
+}
+
 func TestPluginGrantsSubscriptions(t *testing.T) {
 	answers := map[string]stage.Outcome{
 		"granted/#": {Reply: &event.Reply{Code: 1}},

@@ -247,7 +247,7 @@ func (h *hits) each(m *message, fn func(s *session, it item)) {
 		it := item{m: m}
 		wanted := false
 		for ; i < len(h.subs) && h.subs[i].session == sub.session; i++ {
-			if s := h.subs[i]; !s.noLocal || m.from == nil || s.session != m.from.session { // [MQTT-3.8.3-3]
+			if s := h.subs[i]; !s.noLocal || !s.session.said(m) { // [MQTT-3.8.3-3]
 				wanted = true
 				it.merge(s)
 			}
@@ -258,6 +258,12 @@ func (h *hits) each(m *message, fn func(s *session, it item)) {
 			fn(sub.session, it)
 		}
 	}
+}
+
+// said says whether a message is of the session's own client: of the one with its
+// identifier, who may have had another session when it sent the message.
+func (s *session) said(m *message) bool {
+	return m.from != nil && m.from.session != nil && m.from.session.key == s.key
 }
 
 // merge adds what one more matching subscription wants.
