@@ -18,28 +18,27 @@ type leaf struct {
 	m        *message
 }
 
-// overhead is what a retained message counts beyond its topic and payload.
-const overhead = 128
+// overhead is what a retained message counts beyond its topic and payload, and
+// leafBytes what each level counts that it alone has: a leaf with a map for one more.
+const (
+	overhead  = 128
+	leafBytes = 272
+)
 
 // set stores the message of a topic, or deletes it when the payload is empty
 // [MQTT-3.3.1-6]. It is false when a limit forbids it.
 func (r *retained) set(m *message, maxCount, maxBytes int) bool {
-	old := r.get(m.topic)
 	if len(m.payload) == 0 {
-		if old != nil {
+		if old := r.get(m.topic); old != nil {
 			r.delete(old)
 		}
 		return true
 	}
-	if !r.room(m, maxCount, maxBytes) {
+	count, size := r.with(m)
+	if count > maxCount || size > maxBytes {
 		return false
 	}
-	if old != nil {
-		r.count--
-		r.bytes -= old.size() + overhead
-	}
-	r.count++
-	r.bytes += m.size() + overhead
+	r.count, r.bytes = count, size
 	n := &r.root
 	for rest, more := m.topic, true; more; {
 		var level string
@@ -50,7 +49,7 @@ func (r *retained) set(m *message, maxCount, maxBytes int) bool {
 			if n.children == nil {
 				n.children = make(map[string]*leaf)
 			}
-			n.children[level] = child
+			n.children[strings.Clone(level)] = child // it may outlive the message
 		}
 		n = child
 	}
@@ -61,42 +60,65 @@ func (r *retained) set(m *message, maxCount, maxBytes int) bool {
 
 // room says whether the limits allow to set a message.
 func (r *retained) room(m *message, maxCount, maxBytes int) bool {
-	count, size := r.count+1, r.bytes+m.size()+overhead
-	if old := r.get(m.topic); old != nil {
+	if len(m.payload) == 0 {
+		return true
+	}
+	count, size := r.with(m)
+	return count <= maxCount && size <= maxBytes
+}
+
+// with is how many messages there would be with one more, and their bytes.
+func (r *retained) with(m *message) (count, size int) {
+	old, lacking := r.find(m.topic)
+	count, size = r.count+1, r.bytes+m.size()+overhead+lacking*leafBytes
+	if old != nil {
 		count, size = r.count, size-old.size()-overhead
 	}
-	return len(m.payload) == 0 || count <= maxCount && size <= maxBytes
+	return count, size
 }
 
 func (r *retained) get(topic string) *message {
+	m, _ := r.find(topic)
+	return m
+}
+
+// find returns the message of a topic, if there is one, and how many of its levels
+// have no leaf yet.
+func (r *retained) find(topic string) (m *message, lacking int) {
 	n := &r.root
-	for rest, more := topic, true; more && n != nil; {
+	for rest, more := topic, true; more; {
 		var level string
-		level, rest, more = strings.Cut(rest, "/")
-		n = n.children[level]
+		if level, rest, more = strings.Cut(rest, "/"); n != nil {
+			n = n.children[level]
+		}
+		if n == nil {
+			lacking++
+		}
 	}
 	if n == nil {
-		return nil
+		return nil, lacking
 	}
-	return n.m
+	return n.m, 0
 }
 
 func (r *retained) delete(m *message) {
 	r.count--
-	r.bytes -= m.size() + overhead
-	r.root.delete(m.topic, true)
+	r.bytes -= m.size() + overhead + leafBytes*r.root.delete(m.topic, true)
 }
 
-func (l *leaf) delete(rest string, more bool) {
+// delete takes a message out, and says how many leaves went with it.
+func (l *leaf) delete(rest string, more bool) (gone int) {
 	if !more {
 		l.m = nil
-		return
+		return 0
 	}
 	level, rest, more := strings.Cut(rest, "/")
 	child := l.children[level]
-	if child.delete(rest, more); child.m == nil && len(child.children) == 0 {
+	if gone = child.delete(rest, more); child.m == nil && len(child.children) == 0 {
 		delete(l.children, level)
+		gone++
 	}
+	return gone
 }
 
 // match returns the messages whose topic matches the filter, and forgets those
