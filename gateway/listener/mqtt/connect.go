@@ -134,6 +134,9 @@ func (c *conn) connect() error {
 			return refuse(code, reason)
 		}
 	}
+	if len(ack.Append(nil, p.Version)) > c.maxPacket { // [MQTT-3.1.2-24]
+		return refuse(packet.CodePacketTooLarge, "CONNACK is above the maximum packet size")
+	}
 	denied := c.server.sessionOf(from).denied(from, grant)
 	if fault := c.server.attach(c, p, from, w, ack, denied); fault != nil {
 		fault.Version = p.Version

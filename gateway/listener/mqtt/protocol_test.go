@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -246,6 +247,38 @@ func TestReceiveMaximumOut(t *testing.T) { // [MQTT-3.3.4-9], facts §2 defect 2
 			b.send(&packet.Ack{Type: packet.PUBACK, ID: open[1]}, &packet.Ack{Type: packet.PUBACK, ID: open[0]})
 			open = nil
 		}
+	}
+}
+
+// What the client does not take, and cannot do without, ends the connection. A CONNACK
+// does so before it costs another connection its session.
+func TestAnswersAboveTheMaximumPacketSize(t *testing.T) { // [MQTT-3.1.2-24]
+	f := start(t, nil, nil)
+	a, _ := f.kept("a", nil)
+	for limit := uint32(1); limit <= 20; limit++ {
+		c := f.dial(packet.V5)
+		c.send(&packet.Connect{Version: packet.V5, ClientID: "a", Props: &packet.Properties{MaximumPacketSize: &limit}})
+		if limit >= 5 { // a refusal without a reason
+			if ack := expect[*packet.Connack](c); ack.Code != packet.CodePacketTooLarge || len(ack.Append(nil, packet.V5)) > int(limit) {
+				t.Fatalf("limit %d: %+v", limit, ack)
+			}
+		}
+		c.ended(0)
+	}
+	a.quiet()
+	var filters []string
+	for i := range 60 {
+		filters = append(filters, fmt.Sprint("t", i))
+	}
+	for _, request := range []packet.Packet{&packet.Subscribe{ID: 1, Filters: []packet.Filter{60: {Topic: "t"}}}, &packet.Unsubscribe{ID: 1, Topics: filters}} {
+		if s, ok := request.(*packet.Subscribe); ok {
+			for i, topic := range filters {
+				s.Filters[i].Topic = topic
+			}
+		}
+		c, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "b", Props: &packet.Properties{MaximumPacketSize: ptr(uint32(50))}})
+		c.send(request)
+		c.ended(packet.CodePacketTooLarge)
 	}
 }
 

@@ -14,12 +14,23 @@ func (c *conn) send(p packet.Packet) {
 	c.mu.Unlock()
 }
 
-// appendPacket is send for those who hold mu.
+// appendPacket is send for those who hold mu. A packet that the client does not take
+// ends the connection: it waits for it in vain.
 func (c *conn) appendPacket(p packet.Packet) {
-	if !c.closing {
-		out := c.output()
-		out.b = p.Append(out.b, c.version)
+	if c.closing {
+		return
 	}
+	out := c.output()
+	start := len(out.b)
+	if out.b = p.Append(out.b, c.version); len(out.b)-start <= c.maxPacket {
+		return
+	}
+	out.b = out.b[:start] // [MQTT-3.1.2-24]
+	if c.attached {
+		d := packet.Disconnect{Code: packet.CodePacketTooLarge} // smaller than any CONNACK that went
+		out.b = d.Append(out.b, c.version)
+	}
+	c.end()
 }
 
 // output is the buffer that packets are appended to. The caller holds mu.

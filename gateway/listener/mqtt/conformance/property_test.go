@@ -40,6 +40,14 @@ func maximumPacket(r *run) {
 	b.say(message{topic: topic, payload: strings.Repeat("z", room+1), qos: 1})
 	p.hear(topic, strings.Repeat("y", room), 1)
 	p.quiet()
+	p.send(r.subscribeFrame(9, 0, nil, strings.Split(strings.Repeat(topic+" ", 100)+topic, " ")...))
+	p.closed(0x95)                             // no SUBACK fits
+	for _, limit := range []uint32{1, 5, 20} { // and no CONNACK that accepts
+		p := r.dial()
+		p.limit = int(limit)
+		p.send(r.frame(login{id: r.id("a"), props: props{{maximumPacketSize, limit}}}))
+		p.closed(0)
+	}
 	// It fits no less where it could have a topic alias.
 	p = r.connect(login{id: r.id("a"), props: props{{maximumPacketSize, uint32(100)}, {topicAliasMaximum, uint16(5)}}})
 	p.subscribe(1, topic)
