@@ -35,6 +35,8 @@ func TestCommandLines(t *testing.T) {
 	bad := write(t, "bad.toml", "[log]\nlevel = 5\nlevl = \"info\"\n")
 	fine := write(t, "fine.toml", "[applications.plant]\n[applications.garden]\nmessaging = true\n")
 	orphan := write(t, "orphan.toml", "[plugins.p]\npath = \"nowhere/p.wasm\"\n")
+	stray := write(t, "stray.toml", "[applications.fleet]\n[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n"+
+		"[[routes]]\napplication = \"fleets\"\nplugin = \"p\"\n[[routes]]\napplication = \"garden\"\nplugin = \"p\"\n")
 	tests := []struct {
 		line   string // words; ^ stands for a space
 		env    []string
@@ -60,6 +62,8 @@ func TestCommandLines(t *testing.T) {
 		{line: "check --config " + fine, out: `fine.toml is fine: 2 applications, 0 users, 0 plugins, 0 routes\n`},
 		{line: "check", env: []string{"TRIBUTARY_CONFIG=" + fine}, out: `fine.toml is fine`},
 		{line: "check --set log.format=json --config " + fine + " --set log.level=warn", out: `is fine`},
+		{line: "check --config " + stray + " --data-dir " + t.TempDir(), out: `is fine: 1 application, .* 2 routes\n`,
+			err: `^[^\n]* level=WARN msg="routes\[0\].application is \\"fleets\\", and no application of this name is there yet; did you mean \\"fleet\\"\?"\n$`},
 		{line: "check --config " + bad, status: 1, err: `(?s)^tributary check: 2 problems with the settings:\n  \S+bad.toml:2: log.level is 5; .*\n  \S+bad.toml:3: log.levl is unknown; did you mean log.level\?\n$`},
 		{line: "check --config " + fine, env: []string{"TRIBUTARY_LOG__LEVEL=loud"}, status: 1, err: `^tributary check: TRIBUTARY_LOG__LEVEL: log.level is "loud"`},
 		{line: "check --config " + fine + " --listen nowhere", status: 1, err: `listeners.mqtt.tcp.address is "nowhere"`},

@@ -130,3 +130,52 @@ func TestRun(t *testing.T) {
 		t.Errorf("the gateway ended with status %d", status)
 	}
 }
+
+// A route may be there before its application. Only the registry knows whether it is.
+func TestRunWarnsOfRoutesToNothing(t *testing.T) {
+	file := write(t, "stray.toml", "[applications.fleet]\n[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n"+
+		"[[routes]]\napplication = \"fleets\"\nplugin = \"p\"\n[[routes]]\napplication = \"garden\"\nplugin = \"p\"\n[[routes]]\napplication = \"*\"\nplugin = \"p\"\n")
+	dir := t.TempDir()
+	for _, wait := range []struct{ admin, warnings string }{
+		{"127.0.0.1:0", `[0].application is "fleets", and no application of this name is there yet; did you mean "fleet"? [1].application is "garden", and no application of this name is there yet`},
+		{"", `[1].application is "garden", and no application of this name is there yet`},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		logs, w := io.Pipe()
+		done := make(chan int, 1)
+		go func() {
+			done <- run(ctx, []string{"run", "--config", file, "--data-dir", dir, "--set", "admin.address=" + wait.admin, "--listen", "127.0.0.1:0"},
+				&terminal{in: strings.NewReader(""), out: io.Discard, err: w})
+			w.Close()
+		}()
+		var warnings []string
+		for lines := bufio.NewScanner(logs); lines.Scan(); {
+			line := strings.ReplaceAll(lines.Text(), `\"`, `"`)
+			if m := regexp.MustCompile(`level=WARN msg="routes(.*)"$`).FindStringSubmatch(line); m != nil {
+				warnings = append(warnings, m[1])
+			}
+			if m := regexp.MustCompile(`listener=admin address=(\S+)`).FindStringSubmatch(line); m != nil {
+				wait.admin = m[1]
+			}
+			if strings.Contains(line, "the gateway is ready") {
+				go func(admin string) { // while the log is read
+					defer cancel()
+					if admin == "" {
+						return
+					}
+					status, _, errs := tributary(t, ctx, "", nil, "app", "create", "fleets", "--url", "http://"+admin, "--token-file", filepath.Join(dir, "admin.token"))
+					if status != 0 {
+						t.Errorf("app create: %d %s", status, errs)
+					}
+				}(wait.admin)
+			}
+		}
+		cancel()
+		if status := <-done; status != 0 {
+			t.Errorf("the gateway ended with status %d", status)
+		}
+		if got := strings.Join(warnings, " "); got != wait.warnings {
+			t.Errorf("it warns of\n%s\nwant\n%s", got, wait.warnings)
+		}
+	}
+}

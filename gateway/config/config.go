@@ -231,7 +231,8 @@ func validMethods(list, there []string) error {
 	return nil
 }
 
-// crossCheck finds references to what is not there.
+// crossCheck finds references to what is not there. An application may be made at
+// run time, see Strays.
 func (c *Config) crossCheck() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(c.Auth.Plugin)) {
@@ -242,12 +243,6 @@ func (c *Config) crossCheck() error {
 	}
 	for i, r := range c.Router.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
-		// It may be an application that is made at run time, unless it looks like a
-		// mistake.
-		near := didYouMean(r.Application, slices.Sorted(maps.Keys(c.Registry.Applications)))
-		if _, ok := c.Registry.Applications[r.Application]; !ok && near != "" && r.Application != "*" {
-			errs = append(errs, fmt.Errorf("%s.application is %q; there is no [applications.%s]%s", key, r.Application, bare(r.Application), near))
-		}
 		if _, ok := c.Plugins[r.Plugin]; !ok && r.Plugin != "" {
 			errs = append(errs, fmt.Errorf("%s.plugin is %q; there is no [plugins.%s]%s",
 				key, r.Plugin, bare(r.Plugin), didYouMean(r.Plugin, slices.Sorted(maps.Keys(c.Plugins)))))

@@ -64,6 +64,9 @@ func Check(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if err := checkTransports(cfg.Listeners, log); err != nil {
 		return err
 	}
+	for _, warning := range cfg.Strays(slices.Sorted(maps.Keys(cfg.Registry.Applications)), true) {
+		log.Warn(warning)
+	}
 	_, err = router.New(cfg.Router, handlers, nil, nil, log)
 	return err
 }
@@ -136,6 +139,9 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	reg, err := registry.New(cfg.Registry, st, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("reading applications and users: %w", err)
+	}
+	for _, warning := range cfg.Strays(reg.Applications(), false) {
+		s.log.Warn(warning)
 	}
 	if err := retain(reg, st); err != nil {
 		return nil, err
