@@ -85,7 +85,10 @@ func (o *benchOptions) bench(ctx context.Context, t *terminal) error {
 	if o.cfg.Version == 0 {
 		return usageError(fmt.Sprintf("--version is %q; it must be 3.1.1 or 5", o.version))
 	}
-	o.cfg.QoS = byte(min(o.qos, 3))
+	if o.qos > 2 {
+		return usageError(fmt.Sprintf("--qos is %d; it must be 0, 1 or 2", o.qos))
+	}
+	o.cfg.QoS = byte(o.qos)
 	if name, ok := strings.CutPrefix(o.cfg.Payload, "@"); ok {
 		content, err := os.ReadFile(name)
 		if err != nil {

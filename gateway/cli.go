@@ -46,6 +46,10 @@ const (
 
 // run runs a command line and returns the exit status.
 func run(ctx context.Context, args []string, t *terminal) int {
+	if len(args) == 0 { // whoever asks nothing does not know what to ask
+		printCommands(t.err)
+		return exitUsage
+	}
 	cmd, rest, err := choose(args)
 	switch {
 	case err == nil && cmd == nil:
@@ -73,30 +77,27 @@ func run(ctx context.Context, args []string, t *terminal) int {
 	return exitFailed
 }
 
-// choose finds the command that args begin with; none stands for the list of
-// all commands.
+// choose finds the command that args, of which there are some, begin with; none
+// stands for the list of all commands.
 func choose(args []string) (*command, []string, error) {
 	if len(args) > 0 && args[0] == "help" {
 		args = append(args[1:len(args):len(args)], "--help")
 	}
-	if len(args) == 0 {
-		return nil, nil, usageError("a command is missing, such as run")
-	}
-	if args[0] == "--help" || args[0] == "-help" || args[0] == "-h" {
+	if asksHelp(args[0]) {
 		return nil, nil, nil
 	}
-	var group []string
+	var group []command
 	for _, cmd := range commands() {
 		words := strings.Fields(cmd.name)
 		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == cmd.name {
 			return &cmd, args[len(words):], nil
 		}
 		if words[0] == args[0] {
-			group = append(group, words[1])
+			group = append(group, cmd)
 		}
 	}
 	if group != nil {
-		return nil, nil, usageError(fmt.Sprintf("%q needs one of: %s", args[0], strings.Join(group, ", ")))
+		return chooseInGroup(args, group)
 	}
 	var names []string
 	for _, cmd := range commands() {
@@ -107,13 +108,34 @@ func choose(args []string) (*command, []string, error) {
 	return nil, nil, usageError(fmt.Sprintf("there is no command %q; the commands are %s", args[0], strings.Join(names, ", ")))
 }
 
+func asksHelp(arg string) bool { return arg == "--help" || arg == "-help" || arg == "-h" }
+
+// chooseInGroup has the first word of commands of two words explain itself; with
+// anything else but one of these it is an error.
+func chooseInGroup(args []string, group []command) (*command, []string, error) {
+	help, second := &strings.Builder{}, make([]string, len(group))
+	help.WriteString("Commands:\n")
+	for i, cmd := range group {
+		second[i] = strings.Fields(cmd.name)[1]
+		cmd.printSummary(help)
+	}
+	fmt.Fprintf(help, "\nEach command explains itself: tributary %s <command> --help\n", args[0])
+	whole := &command{name: args[0], args: "<command> [options]", help: help.String(), setup: func(*flag.FlagSet) func(context.Context, *terminal, []string) error { return nil }}
+	if len(args) > 1 && asksHelp(args[1]) {
+		return whole, args[1:2], nil
+	}
+	return whole, nil, usageError("it needs one of: " + strings.Join(second, ", "))
+}
+
 func printCommands(w io.Writer) {
 	fmt.Fprint(w, "Tributary is a protocol gateway between devices and the applications that use their data.\n\nUsage: tributary <command> [options]\n\nCommands:\n")
 	for _, cmd := range commands() {
-		fmt.Fprintf(w, "  %-18s %s\n", cmd.name, cmd.summary)
+		cmd.printSummary(w)
 	}
 	fmt.Fprint(w, "\nEach command explains itself: tributary <command> --help\n")
 }
+
+func (c *command) printSummary(w io.Writer) { fmt.Fprintf(w, "  %-18s %s\n", c.name, c.summary) }
 
 // run parses the options, which may stand anywhere among the arguments.
 func (c *command) run(ctx context.Context, t *terminal, args []string) error {

@@ -45,14 +45,15 @@ func TestCommandLines(t *testing.T) {
 		out    string // parts of the outputs, as regular expressions
 		err    string
 	}{
-		{line: "", status: 2, err: `a command is missing`},
+		{line: "", status: 2, err: `(?s)Usage: tributary <command>.*  run  .*  tail  .*  version  `},
 		{line: "--help", out: `(?s)Usage: tributary <command>.*  run  .*  tail  .*  version  `},
 		{line: "help", out: `Usage: tributary <command>`},
 		{line: "help tail", out: `Usage: tributary tail <application> \[options\]`},
 		{line: "help plugin build", out: `Usage: tributary plugin build <directory>`},
 		{line: "serve", status: 2, err: `there is no command "serve"; the commands are run, check, .*\nTry: tributary --help\n`},
-		{line: "plugin", status: 2, err: `"plugin" needs one of: build`},
-		{line: "plugin bild .", status: 2, err: `"plugin" needs one of: build`},
+		{line: "plugin", status: 2, err: `^tributary plugin: it needs one of: build, test\nTry: tributary plugin --help\n$`},
+		{line: "plugin bild .", status: 2, err: `^tributary plugin: it needs one of: build`},
+		{line: "help device", out: `^Usage: tributary device <command> \[options\]\n\nCommands:\n  device create  `},
 		{line: "run --confg x", status: 2, err: `tributary run: there is no option --confg\nTry: tributary run --help\n`},
 		{line: "run --config", status: 2, err: `flag needs an argument: -config`},
 		{line: "run now", status: 2, err: `an argument too many: "now"`},
@@ -84,7 +85,7 @@ func TestCommandLines(t *testing.T) {
 		{line: "tail a --username alice --password-file nope", status: 1, err: `reading the password: open nope`},
 
 		{line: "bench --version 6", status: 2, err: `--version is "6"; it must be 3.1.1 or 5`},
-		{line: "bench --qos 300", status: 2, err: `qos`},
+		{line: "bench --qos 300", status: 2, err: `--qos is 300; it must be 0, 1 or 2`},
 		{line: "bench --publishers 0", status: 2, err: `clients`},
 		{line: "bench --payload @nope", status: 1, err: `reading the payload: open nope`},
 		{line: "bench --address 127.0.0.1:1", status: 1, err: `127.0.0.1:1`},
@@ -140,6 +141,32 @@ func TestHelp(t *testing.T) {
 			}
 			if err := parse.run(t.Context(), &terminal{out: io.Discard, err: io.Discard}, rest); err != nil {
 				t.Errorf("%s --help: the example %q: %v", cmd.name, line, err)
+			}
+		}
+	}
+}
+
+// The first word of commands of two words lists them.
+func TestHelpOfGroups(t *testing.T) {
+	groups := map[string][]string{}
+	for _, cmd := range commands() {
+		if words := strings.Fields(cmd.name); len(words) == 2 {
+			groups[words[0]] = append(groups[words[0]], "  "+cmd.name+" ")
+		}
+	}
+	for group, members := range groups {
+		for _, option := range []string{"--help", "-h"} {
+			status, out, errs := tributary(t, t.Context(), "", nil, group, option)
+			if status != 0 || errs != "" || !strings.HasPrefix(out, "Usage: tributary "+group+" <command>") {
+				t.Errorf("%s %s: %d %q %q", group, option, status, out, errs)
+			}
+			for _, member := range members {
+				if !strings.Contains(out, member) {
+					t.Errorf("%s %s does not list %q", group, option, member)
+				}
+			}
+			if n := strings.Count(out, "\n  "); n != len(members) {
+				t.Errorf("%s %s lists %d commands, want %d", group, option, n, len(members))
 			}
 		}
 	}

@@ -107,9 +107,9 @@ func (v *vectorRun) run(ctx context.Context) error {
 	case v.ran == 0:
 		return fmt.Errorf("no vector's name contains %q", v.only)
 	case v.failed > 0:
-		return fmt.Errorf("%d of %d vectors failed", v.failed, v.ran)
+		return fmt.Errorf("%d of %s failed", v.failed, count(v.ran, "vector"))
 	}
-	fmt.Fprintf(v.t.out, "%s %s: %d vectors in %d files passed\n", v.manifest.Name, v.manifest.Version, v.ran, len(files))
+	fmt.Fprintf(v.t.out, "%s %s: %s in %s passed\n", v.manifest.Name, v.manifest.Version, count(v.ran, "vector"), count(len(files), "file"))
 	return nil
 }
 

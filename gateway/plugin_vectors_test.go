@@ -27,11 +27,11 @@ func TestPluginTest(t *testing.T) {
 		status int
 		want   []string // in what is printed
 	}{
-		"pass":              {map[string]string{"plugin.toml": about, "testdata/v.json": passes}, []string{"--module", module}, exitOK, []string{"minimal 1.2.3: 1 vectors in 1 files passed"}},
+		"pass":              {map[string]string{"plugin.toml": about, "testdata/v.json": passes}, []string{"--module", module}, exitOK, []string{"minimal 1.2.3: 1 vector in 1 file passed"}},
 		"names":             {map[string]string{"plugin.toml": about, "testdata/v.json": passes}, []string{"--module", module, "-v"}, exitOK, []string{"ok    v.json: nothing comes of it"}},
 		"beside plugin":     {map[string]string{"plugin.toml": about, "testdata/v.json": passes, "minimal.wasm": module}, nil, exitOK, []string{"passed"}},
 		"fail":              {map[string]string{"plugin.toml": about, "testdata/v.json": fails}, []string{"--module", module}, exitFailed, []string{"FAIL  v.json: two\n      effects: want 1 elements", "FAIL  v.json: three\n      failure", "2 of 3 vectors failed"}},
-		"only some":         {map[string]string{"plugin.toml": about, "testdata/v.json": fails}, []string{"--module", module, "--run", "one"}, exitOK, []string{"1 vectors"}},
+		"only some":         {map[string]string{"plugin.toml": about, "testdata/v.json": fails}, []string{"--module", module, "--run", "one"}, exitOK, []string{"1 vector in 1 file"}},
 		"none of that name": {map[string]string{"plugin.toml": about, "testdata/v.json": fails}, []string{"--module", module, "--run", "four"}, exitFailed, []string{`no vector's name contains "four"`}},
 		"no vectors":        {map[string]string{"plugin.toml": about}, []string{"--module", module}, exitFailed, []string{"no file matches", "sdk-plugin/README.md"}},
 		"no module":         {map[string]string{"plugin.toml": about, "testdata/v.json": passes}, nil, exitFailed, []string{"minimal.wasm", "--module"}},
