@@ -26,8 +26,8 @@ func tailCommand() command {
 		help: `
 Connects to a running gateway as a consumer of its own and prints the events of an
 application, a line each, until it is interrupted. It takes nothing away from other
-consumers. Where the application is not anonymous it logs in as a user, with the
-password from the terminal or --password-file.
+consumers. Where the application is not anonymous, name a user who may read it with
+--username; the password comes from the terminal or --password-file.
 
 Examples:
   tributary tail demo
@@ -39,7 +39,7 @@ Examples:
 		setup: func(flags *flag.FlagSet) func(context.Context, *terminal, []string) error {
 			var o tailOptions
 			flags.StringVar(&o.address, "address", "127.0.0.1:1883", "`address` of the gateway's MQTT listener")
-			flags.StringVar(&o.username, "username", "", "user `name`, or @<application> for an anonymous one")
+			flags.StringVar(&o.username, "username", "", "user `name` (default: @<application>, which is anonymous)")
 			flags.StringVar(&o.passwordFile, "password-file", "", "`file` whose first line is the password; - is standard input")
 			flags.StringVar(&o.from, "from", "next", "`where` to begin: first, last, next, an offset, or an RFC 3339 time")
 			flags.BoolVar(&o.quarantine, "quarantine", false, "print the events that no plugin could handle instead")
@@ -90,8 +90,11 @@ func (o *tailOptions) validate(application string) error {
 // tail subscribes and prints until ctx ends, the count is reached or the
 // connection fails.
 func (o *tailOptions) tail(ctx context.Context, t *terminal, application string) error {
-	hello := &packet.Connect{Version: packet.V5, CleanStart: true, KeepAlive: keepAlive, Username: o.username, HasUsername: o.username != ""}
-	if o.username != "" && !strings.HasPrefix(o.username, "@") {
+	hello := &packet.Connect{Version: packet.V5, CleanStart: true, KeepAlive: keepAlive, Username: o.username, HasUsername: true}
+	if o.username == "" { // it says whose events it wants, as several applications may be anonymous
+		hello.Username = "@" + application
+	}
+	if !strings.HasPrefix(hello.Username, "@") {
 		password, err := passwordFrom(ctx, t, o.passwordFile, "Password of "+o.username+": ")
 		if err != nil {
 			return err
@@ -233,7 +236,11 @@ func (s *subscriber) hello(hello *packet.Connect, sub *packet.Subscribe) error {
 		return fmt.Errorf("logging in: the gateway answered with %T", p)
 	}
 	if ack.Code != 0 {
-		return refusal("the gateway refuses the connection", ack.Code, ack.Props)
+		remedy := mayRead
+		if strings.HasPrefix(hello.Username, "@") {
+			remedy = "; does the application exist? Where it is not anonymous, name a user who may read it with --username"
+		}
+		return refusal("the gateway refuses the connection", ack.Code, ack.Props, remedy)
 	}
 	if _, err := s.conn.Write(sub.Append(nil, packet.V5)); err != nil {
 		return fmt.Errorf("subscribing: %w", err)
@@ -246,13 +253,17 @@ func (s *subscriber) hello(hello *packet.Connect, sub *packet.Subscribe) error {
 		return fmt.Errorf("subscribing: the gateway answered with %T", p)
 	}
 	if granted.Codes[0] >= 0x80 {
-		return refusal("the gateway refuses to show "+sub.Filters[0].Topic, granted.Codes[0], granted.Props)
+		return refusal("the gateway refuses to show "+sub.Filters[0].Topic, granted.Codes[0], granted.Props, mayRead)
 	}
 	return nil
 }
 
-// refusal words a reason code, with the gateway's own reason where it gave one.
-func refusal(what string, code byte, props *packet.Properties) error {
+// mayRead is what to look at when a user is not authorized.
+const mayRead = "; does the application exist, and may this user read it? See [users] in gateway.toml"
+
+// refusal words a reason code, with the gateway's own reason where it gave one and
+// what to do, also about the code that says no more than not authorized.
+func refusal(what string, code byte, props *packet.Properties, notAuthorized string) error {
 	reason := ""
 	if props != nil && props.ReasonString != nil {
 		reason = ": " + printable(*props.ReasonString)
@@ -264,7 +275,7 @@ func refusal(what string, code byte, props *packet.Properties) error {
 	case packet.CodeBadUserNameOrPassword:
 		remedy = "; check --username and the password"
 	case packet.CodeNotAuthorized:
-		remedy = "; does the application exist, and may this user read it? See [users] in gateway.toml"
+		remedy = notAuthorized
 	}
 	return fmt.Errorf("%s (0x%02X)%s%s", what, code, reason, remedy)
 }
@@ -317,7 +328,7 @@ func (s *subscriber) read() (packet.Packet, error) {
 			return nil, fmt.Errorf("reading from the gateway: %w", err)
 		}
 		if d, ok := p.(*packet.Disconnect); ok {
-			return nil, refusal("the gateway ended the connection", d.Code, d.Props)
+			return nil, refusal("the gateway ended the connection", d.Code, d.Props, mayRead)
 		}
 		return p, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
 )
@@ -94,6 +95,10 @@ func TestTail(t *testing.T) {
 			status: 1, err: "tributary tail: the gateway refuses the connection (0x86); check --username and the password\n"},
 		{name: "not allowed", script: script{suback: packet.Suback{ID: 1, Codes: []byte{packet.CodeNotAuthorized}, Props: &packet.Properties{ReasonString: text("no \x1bapplication")}}}, args: "demo",
 			status: 1, err: "tributary tail: the gateway refuses to show app/demo (0x87): no \\u001bapplication; does the application exist, and may this user read it? See [users] in gateway.toml\n"},
+		{name: "not anonymous", script: script{connack: packet.Connack{Code: packet.CodeNotAuthorized}}, args: "plant",
+			status: 1, err: "tributary tail: the gateway refuses the connection (0x87); does the application exist? Where it is not anonymous, name a user who may read it with --username\n"},
+		{name: "a user who may not", script: script{connack: packet.Connack{Code: packet.CodeNotAuthorized}}, args: "plant --username alice", stdin: "secret\n",
+			status: 1, err: "tributary tail: the gateway refuses the connection (0x87); does the application exist, and may this user read it? See [users] in gateway.toml\n"},
 		{name: "shut down", script: ended, args: "demo", status: 1, err: "tributary tail: the gateway ended the connection (0x8B): it is shutting down\n"},
 	}
 	for _, tt := range tests {
@@ -142,5 +147,23 @@ func TestTailEndsWithItsContext(t *testing.T) {
 	cancel()
 	if status := <-done; status != 0 {
 		t.Errorf("status %d", status)
+	}
+}
+
+// Without a user name it is anonymous in the application that it reads, whichever others are.
+func TestTailOfAnonymousApplications(t *testing.T) {
+	file := write(t, "gateway.toml", "[applications.plant]\nanonymous = true\n[applications.garden]\nanonymous = true\n[applications.closed]\n"+
+		"[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n[[routes]]\napplication = \"*\"\nplugin = \"p\"\n")
+	mqtt, _, _ := startGateway(t, "--config", file, "--data-dir", t.TempDir())
+	for application, refused := range map[string]bool{"plant": false, "garden": false, "closed": true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if !refused { // there are no events, so it would not end
+			time.AfterFunc(time.Second, cancel)
+		}
+		status, _, errs := tributary(t, ctx, "", nil, "tail", application, "--address", mqtt)
+		cancel()
+		if refused != (status == 1) || refused != strings.Contains(errs, "--username") {
+			t.Errorf("tail %s: %d %s", application, status, errs)
+		}
 	}
 }
