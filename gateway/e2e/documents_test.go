@@ -316,13 +316,14 @@ func (p *page) shell(b *block) *terminal {
 	return s
 }
 
-// adapt puts the addresses of this gateway into a script.
+// adapt puts the addresses of this gateway into a script. The host stays what the
+// page or the program says, as a certificate has to name it.
 func (p *page) adapt(script string) string {
-	host, port, err := net.SplitHostPort(p.gateway.address["mqtt.tcp"])
+	_, port, err := net.SplitHostPort(p.gateway.address["mqtt.tcp"])
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	script = regexp.MustCompile(`\bmosquitto_(sub|pub|rr) `).ReplaceAllString(script, "${0}-h "+host+" -p "+port+" ")
+	script = regexp.MustCompile(`\bmosquitto_(sub|pub|rr) `).ReplaceAllString(script, "${0}-p "+port+" ")
 	script = regexp.MustCompile(`\btributary (tail|bench)\b`).ReplaceAllString(script, "${0} --address "+p.gateway.address["mqtt.tcp"])
 	return strings.NewReplacer("127.0.0.1:8080", p.gateway.address["admin"], "localhost:8080", p.gateway.address["admin"],
 		"127.0.0.1:8090", p.gateway.address["http.web"], "mqtt://127.0.0.1:1883", "mqtt://"+p.gateway.address["mqtt.tcp"]).Replace(script)
