@@ -211,7 +211,7 @@ func TestWalk(t *testing.T) {
 		{"reader", "GET", "/applications/nope/devices", "", "", 404, `no application nope`},
 		{"operator", "PUT", "/applications/filed/devices/fixed", `{}`, "", 409, `declared in gateway.toml`},
 		{"operator", "PUT", "/applications/filed/devices/new", `{}`, "", 201, `"fromFile":false`},
-		{"operator", "POST", "/applications/filed/devices/fixed/credentials", `{"kind":"key"}`, "", 409, `declared in gateway.toml`},
+		{"operator", "POST", "/applications/filed/devices/fixed/credentials", `{"kind":"key"}`, "", 409, `declared in gateway.toml: put the hash of a password into its password_hashes there`},
 		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"key","label":"first","expires":"2099-01-01T00:00:00Z"}`, "", 201, `"kind":"key","label":"first".*"lastFour":"....","secret":"trk_[0-9A-Za-z]{32}"`},
 		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"password","password":"open sesame"}`, "", 201, `^[^"]*"id":"\w+","kind":"password","created":"[^"]+"\}`},
 		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"scram-sha-256"}`, "", 201, `"secret":"[0-9A-Za-z]{32}"`},

@@ -64,7 +64,7 @@ func (r *Registry) editCredentials(owner stage.Owner, edit func([]credential) ([
 			return nil, fault(stage.NotFound, "there is no application %s", owner.Application)
 		}
 		old, ok := app.devices.get(owner.Name)
-		if err := permitDelete(old.meta(), stage.Precondition{}, "device "+owner.Name); !ok || err != nil {
+		if err := permitCredentials(old.meta(), "device "+owner.Name); !ok || err != nil {
 			return nil, err
 		}
 		next := newDevice(old.Device, nil)
@@ -78,9 +78,18 @@ func (r *Registry) editCredentials(owner stage.Owner, edit func([]credential) ([
 	})
 }
 
+// permitCredentials says whether the credentials of a holder may be changed. What
+// gateway.toml declares has its own there, and no others.
+func permitCredentials(holder *stage.Entry, what string) error {
+	if holder != nil && holder.FromFile {
+		return fault(stage.Conflict, "%s is declared in gateway.toml: put the hash of a password into its password_hashes there and restart the gateway", what)
+	}
+	return permitDelete(holder, stage.Precondition{}, what)
+}
+
 func (r *Registry) editUser(owner stage.Owner, edit func([]credential) ([]credential, string, error)) (*stage.Change, error) {
 	old, ok := r.users.get(owner.Name)
-	if err := permitDelete(old.meta(), stage.Precondition{}, "user "+owner.Name); !ok || err != nil {
+	if err := permitCredentials(old.meta(), "user "+owner.Name); !ok || err != nil {
 		return nil, err
 	}
 	list, touched, err := edit(append([]credential(nil), old.credentials...))
