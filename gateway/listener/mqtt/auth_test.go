@@ -141,6 +141,25 @@ func TestEnhancedAuthenticationRefused(t *testing.T) {
 	})
 }
 
+// What is wrong with a packet that has no place in an authentication has reason codes
+// that CONNACK does not.
+func TestMalformedAmidAuthentication(t *testing.T) { // [MQTT-3.2.2-8]
+	f, _ := govern(t, nil, "d1")
+	for _, second := range []packet.Packet{
+		&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "a#"}}},
+		&packet.Publish{Topic: "t", Props: &packet.Properties{TopicAlias: ptr(uint16(0))}},
+	} {
+		c := f.dial(packet.V5)
+		c.send(authConnect("steps", "d1"))
+		c.said(packet.CodeContinueAuthentication, "prove it")
+		c.send(second)
+		if ack := expect[*packet.Connack](c); ack.Code != packet.CodeProtocolError {
+			t.Errorf("%T: CONNACK %#x", second, ack.Code)
+		}
+		c.ended(0)
+	}
+}
+
 // An exchange before CONNACK is over within connect_timeout, whoever is slow.
 func TestEnhancedAuthenticationTakesTooLong(t *testing.T) {
 	f, a := govern(t, func(cfg *settings, _ *fixture) { cfg.ConnectTimeout = 100 * time.Millisecond }, "d1")

@@ -200,6 +200,9 @@ func (c *conn) shut(code byte, reason string) {
 		return
 	}
 	if c.attached && c.version == packet.V5 {
+		if !packet.CodeAllowed(packet.DISCONNECT, code) { // [MQTT-3.14.2-1]: it is CONNACK's, of a second CONNECT
+			code = packet.CodeProtocolError
+		}
 		p := packet.Disconnect{Code: code}
 		if reason != "" {
 			p.Props = &packet.Properties{ReasonString: &reason}

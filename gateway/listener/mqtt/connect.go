@@ -236,6 +236,9 @@ func (c *conn) refuse(e *packet.Error) {
 		return
 	}
 	p := &packet.Connack{Code: e.Code}
+	if e.Version == packet.V5 && !packet.CodeAllowed(packet.CONNACK, e.Code) { // [MQTT-3.2.2-8]: of a packet amid the authentication
+		p.Code = packet.CodeProtocolError
+	}
 	if e.Reason != "" {
 		p.Props = &packet.Properties{ReasonString: &e.Reason}
 		if len(p.Append(nil, e.Version)) > c.maxPacket { // [MQTT-3.2.2-19]

@@ -57,6 +57,20 @@ func TestProtocolErrors(t *testing.T) {
 	}
 }
 
+// What is wrong with a second CONNECT has reason codes that DISCONNECT does not.
+func TestSecondConnect(t *testing.T) { // [MQTT-3.1.0-2], [MQTT-3.14.2-1]
+	f := start(t, nil, nil)
+	for _, second := range [][]byte{
+		(&packet.Connect{Version: packet.V5, ClientID: "c"}).Append(nil, packet.V5),
+		{0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 6, 2, 0, 0, 0, 0, 0}, // the version
+		{0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 0},    // no client identifier, and not clean
+	} {
+		c := f.v5("c")
+		c.raw(second)
+		c.ended(packet.CodeProtocolError)
+	}
+}
+
 func TestConnectRefusals(t *testing.T) {
 	connect := func(p packet.Connect) []byte { return p.Append(nil, p.Version) }
 	auth := func(c *stage.Credentials) (*stage.Grant, error) {

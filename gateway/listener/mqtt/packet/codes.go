@@ -61,10 +61,10 @@ func bit(types ...Type) (mask uint16) {
 	return mask
 }
 
-// codeAllowed says whether a packet of type t may carry the reason code in MQTT
+// CodeAllowed says whether a packet of type t may carry the reason code in MQTT
 // 5.0: [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1],
 // [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2], [MQTT-3.14.2-1], [MQTT-3.15.2-1].
-func codeAllowed(t Type, code byte) bool {
+func CodeAllowed(t Type, code byte) bool {
 	switch code {
 	case CodeSuccess:
 		return true

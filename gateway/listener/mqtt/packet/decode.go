@@ -100,7 +100,7 @@ func (r *reader) ack(version byte, p *Ack) {
 // code reads a reason code that the packet may carry.
 func (r *reader) code() byte {
 	code := r.u8()
-	if !codeAllowed(r.typ, code) {
+	if !CodeAllowed(r.typ, code) {
 		r.fail(CodeProtocolError, "reason code not allowed")
 	}
 	return code
@@ -171,7 +171,7 @@ func (r *reader) codes(version byte) []byte {
 	}
 	for _, code := range codes {
 		// [MQTT-3.9.3-2] of 3.1.1
-		if !codeAllowed(r.typ, code) || version != V5 && code > CodeUnspecified {
+		if !CodeAllowed(r.typ, code) || version != V5 && code > CodeUnspecified {
 			r.fail(CodeProtocolError, "reason code not allowed")
 		}
 	}

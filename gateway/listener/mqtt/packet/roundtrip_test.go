@@ -72,7 +72,7 @@ func genProps(t *rapid.T, version byte, owner Type) *Properties {
 }
 
 func genCode(t *rapid.T, typ Type) byte {
-	return rapid.Byte().Filter(func(c byte) bool { return codeAllowed(typ, c) }).Draw(t, "code")
+	return rapid.Byte().Filter(func(c byte) bool { return CodeAllowed(typ, c) }).Draw(t, "code")
 }
 
 // genPacket draws a packet of the given type.
