@@ -58,6 +58,9 @@ type conn struct {
 	now     time.Time // of the last read
 	in      packet.Publish
 	aliases []string // inbound topic aliases
+	orders  uint64   // SUBSCRIBEs and UNSUBSCRIBEs so far
+
+	contests map[string]*contest // by filter; under the session's lock
 
 	mu         sync.Mutex
 	change     sync.Cond         // broadcast when something below that a goroutine waits for changes

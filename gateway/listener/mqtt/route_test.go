@@ -234,6 +234,73 @@ func TestPluginGrantsSubscriptions(t *testing.T) {
 	}
 }
 
+// Of packets about one filter the client's last one counts, whichever a plugin is done
+// with first.
+func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
+	subscribe := func(id uint16, qos byte) packet.Packet {
+		return &packet.Subscribe{ID: id, Filters: []packet.Filter{{Topic: "t", QoS: qos}}}
+	}
+	unsubscribe := &packet.Unsubscribe{ID: 9, Topics: []string{"t"}}
+	refused := stage.Outcome{Code: stage.NotAuthorized}
+	for _, test := range []struct {
+		name     string
+		say      []packet.Packet
+		order    []int // in which the SUBSCRIBEs are judged
+		outcomes []stage.Outcome
+		unsuback byte
+		want     int // QoS; -1: there is no subscription
+	}{
+		{"unsubscribed", []packet.Packet{subscribe(1, 1), unsubscribe}, []int{0}, nil, 0, -1},
+		{"unsubscribed, and again", []packet.Packet{subscribe(1, 1), unsubscribe, unsubscribe}, []int{0}, nil, packet.CodeNoSubscriptionExisted, -1},
+		{"subscribed again", []packet.Packet{subscribe(1, 1), unsubscribe, subscribe(2, 2)}, []int{1, 0}, nil, 0, 2},
+		{"the last first", []packet.Packet{subscribe(1, 0), subscribe(2, 1), subscribe(3, 2)}, []int{2, 0, 1}, nil, 0, 2},
+		{"in order", []packet.Packet{subscribe(1, 2), subscribe(2, 1)}, []int{0, 1}, nil, 0, 1},
+		{"the last is refused", []packet.Packet{subscribe(1, 1), subscribe(2, 2)}, []int{1, 0}, []stage.Outcome{{}, refused}, 0, 1},
+		{"unsubscribed in the end", []packet.Packet{subscribe(1, 1), subscribe(2, 2), unsubscribe}, []int{1, 0}, nil, 0, -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
+			c := f.v5("c")
+			c.send(test.say...)
+			asked := make([]submitted, len(test.order))
+			for i := range asked {
+				asked[i] = f.router.next(t, event.TypeSubscribe)
+			}
+			for len(test.say) > len(asked) { // before anything is judged
+				u := expect[*packet.Unsuback](c)
+				if test.say = test.say[1:]; len(test.say) == len(asked) && u.Codes[0] != test.unsuback {
+					t.Errorf("UNSUBACK %#x", u.Codes[0])
+				}
+			}
+			for _, i := range test.order {
+				outcome := stage.Outcome{}
+				if test.outcomes != nil {
+					outcome = test.outcomes[i]
+				}
+				asked[i].done(outcome)
+				if a := expect[*packet.Suback](c); a.ID != uint16(i+1) {
+					t.Errorf("SUBACK %d, want %d", a.ID, i+1)
+				}
+			}
+			got := -1
+			f.server.mu.Lock()
+			s := f.server.sessions[sessionKey{"n", "c"}]
+			f.server.mu.Unlock()
+			s.mu.Lock()
+			if sub := s.subs["t"]; sub != nil {
+				got = int(sub.qos)
+			}
+			if n := len(s.conn.contests); n > 0 {
+				t.Errorf("%d contests go on", n)
+			}
+			s.mu.Unlock()
+			if got != test.want {
+				t.Errorf("QoS %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
 func TestCloudEventsFromDevices(t *testing.T) {
 	full := []packet.UserProperty{{Name: "specversion", Value: "1.0"}, {Name: "id", Value: "i"}, {Name: "source", Value: "/s"}, {Name: "type", Value: "ty"},
 		{Name: "subject", Value: "su"}, {Name: "time", Value: "2026-01-02T03:04:05Z"}, {Name: "dataschema", Value: "http://x/y"}, {Name: "ext", Value: "e"}, {Name: "device", Value: "spoof"}}

@@ -24,6 +24,8 @@ type subscribing struct {
 	plugin  []bool // a plugin granted it
 	readers []*reader
 	left    atomic.Int32
+	number  uint64 // among the client's SUBSCRIBEs and UNSUBSCRIBEs
+	awaited bool   // there are contests about its filters
 
 	mu     sync.Mutex
 	reason string // the first that was given
@@ -48,6 +50,8 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 	n := len(p.Filters)
 	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), readers: make([]*reader, n)}
 	x.left.Store(1)
+	c.orders++
+	x.number = c.orders
 	if p.Props != nil {
 		x.ids = p.Props.SubscriptionIDs
 	}
@@ -63,6 +67,9 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 	}
 	for i := range p.Filters {
 		x.judge(i)
+	}
+	if x.left.Load() > 1 { // before the last of them, which is the next line
+		x.await()
 	}
 	x.done()
 	return nil
@@ -166,12 +173,13 @@ func (x *subscribing) done() {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer x.finish()
 	if s.conn != c || s.ended {
 		return // the client never saw a SUBACK; its readers left with the connection
 	}
 	replays := make([][]item, len(x.codes))
 	for i := range x.codes {
-		if x.codes[i] <= 2 && x.readers[i] == nil {
+		if x.codes[i] <= 2 && x.readers[i] == nil && c.decide(x.packet.Filters[i].Topic, x.number) {
 			replays[i] = s.admit(s.subscribe(x, i), time.Now())
 		}
 	}
@@ -313,8 +321,12 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 		s.mu.Unlock()
 		return errClosing
 	}
+	c.orders++
 	for i, topic := range p.Topics {
 		codes[i] = packet.CodeNoSubscriptionExisted
+		if c.overtakes(topic, c.orders) {
+			codes[i] = packet.CodeSuccess
+		}
 		if sub := s.subs[topic]; sub != nil {
 			delete(s.subs, topic)
 			s.space.unsubscribe(sub)
