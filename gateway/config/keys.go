@@ -1,8 +1,13 @@
 package config
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"sort"
 	"strings"
+
+	"github.com/knadh/koanf/parsers/toml/v2"
 )
 
 // join adds a key to a path, quoted where TOML wants that.
@@ -137,6 +142,38 @@ func opened(value string) string {
 		return "]"
 	}
 	return ""
+}
+
+// placeTOML finds the line, and the column where the parser tells it, of what is no
+// TOML, and a remedy for the likeliest mistake.
+func placeTOML(file []byte, err error) (where, remedy string) {
+	rows := bytes.SplitAfter(file, []byte("\n"))
+	var placed interface{ Position() (row, column int) }
+	if !errors.As(err, &placed) {
+		// Of what is there twice the parser tells no place. It is the last line of the
+		// shortest part with the same error: the parser stops at the first.
+		row := 1 + sort.Search(len(rows)-1, func(i int) bool {
+			_, before := toml.Parser().Unmarshal(bytes.Join(rows[:i+1], nil))
+			return before != nil && before.Error() == err.Error()
+		})
+		return fmt.Sprintf(":%d", row), ""
+	}
+	row, column := placed.Position()
+	if row >= 1 && row <= len(rows) {
+		remedy = unquoted(string(rows[row-1]))
+	}
+	return fmt.Sprintf(":%d:%d", row, column), remedy
+}
+
+// unquoted says how to write the text of a line that is no TOML, where its value is
+// one word that nothing encloses.
+func unquoted(line string) string {
+	parts, rest := splitKey(line)
+	value, ok := strings.CutPrefix(rest, "=")
+	if value = strings.TrimSpace(value); parts == nil || !ok || value == "" || strings.ContainsAny(value, "\"'[]{}=# \t") {
+		return ""
+	}
+	return fmt.Sprintf("; a text needs quotes: %s = %q", joinAll("", parts), value)
 }
 
 func joinAll(path string, parts []string) string {

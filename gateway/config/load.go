@@ -112,13 +112,8 @@ func (l *loader) file(name string) {
 func (l *loader) parse(name string, content []byte) {
 	m, err := toml.Parser().Unmarshal(content)
 	if err != nil {
-		at := name
-		var placed interface{ Position() (row, column int) }
-		if errors.As(err, &placed) {
-			row, column := placed.Position()
-			at = fmt.Sprintf("%s:%d:%d", name, row, column)
-		}
-		l.problem(at, "this is no TOML: %s", strings.TrimPrefix(err.Error(), "toml: "))
+		where, remedy := placeTOML(content, err)
+		l.problem(name+where, "this is no TOML: %s%s", strings.TrimPrefix(err.Error(), "toml: "), remedy)
 		return
 	}
 	at := lines(content)
