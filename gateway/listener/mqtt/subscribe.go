@@ -68,7 +68,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 	for i := range p.Filters {
 		x.judge(i)
 	}
-	if x.left.Load() > 1 { // before the last of them, which is the next line
+	if x.left.Load() > 1 { // a plugin is asked; nothing is decided before this goroutine is done, too
 		x.await()
 	}
 	x.done()
