@@ -92,7 +92,7 @@ func TestCommandLines(t *testing.T) {
 
 		{line: "plugin build", status: 2, err: `the plugin's directory is missing`},
 		{line: "plugin build testdata", status: 1, err: `a plugin needs a plugin.toml`},
-		{line: "plugin build testdata/badmanifest -o " + t.TempDir() + "/x.wasm", status: 1, err: `testdata/badmanifest/plugin.toml: .*colour`},
+		{line: "plugin build testdata/badmanifest -o " + t.TempDir() + "/x.wasm", status: 1, err: `testdata/badmanifest/plugin.toml:3: colour is unknown`},
 		{line: "plugin build testdata/badsource -o " + t.TempDir() + "/x.wasm", status: 1, err: `(?s)compiling the Go package in testdata/badsource: .*undefined: nothing`},
 	}
 	for _, tt := range tests {

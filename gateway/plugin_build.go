@@ -51,9 +51,9 @@ func buildPlugin(ctx context.Context, t *terminal, dir, out string) error {
 	if err != nil {
 		return fmt.Errorf("reading what the plugin says of itself: %w; a plugin needs a plugin.toml with its name and version", err)
 	}
-	manifest, err := config.ParseManifest(text)
+	manifest, err := config.ParseManifest(described, text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", described, err)
+		return err
 	}
 	if out == "" {
 		out = manifest.Name + ".wasm"

@@ -133,8 +133,8 @@ func (v *vectorRun) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading what the plugin says of itself: %w; a plugin needs a plugin.toml with its name and version", err)
 	}
-	if v.manifest, err = config.ParseManifest(text); err != nil {
-		return fmt.Errorf("%s: %w", described, err)
+	if v.manifest, err = config.ParseManifest(described, text); err != nil {
+		return err
 	}
 	path := v.module
 	if path == "" {

@@ -331,7 +331,7 @@ func (p *page) adapt(script string) string {
 
 // settings checks a block of TOML; where it says so it is also put into force.
 func (p *page) settings(b *block) {
-	if _, err := config.ParseManifest([]byte(b.text)); err == nil {
+	if _, err := config.ParseManifest("plugin.toml", []byte(b.text)); err == nil {
 		return
 	}
 	if p.dir == "" {
