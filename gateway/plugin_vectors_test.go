@@ -33,10 +33,11 @@ func TestPluginTest(t *testing.T) {
 		"fail":              {map[string]string{"plugin.toml": about, "testdata/v.json": fails}, []string{"--module", module}, exitFailed, []string{"FAIL  v.json: two\n      effects: want 1 elements", "FAIL  v.json: three\n      failure", "2 of 3 vectors failed"}},
 		"only some":         {map[string]string{"plugin.toml": about, "testdata/v.json": fails}, []string{"--module", module, "--run", "one"}, exitOK, []string{"1 vector in 1 file"}},
 		"none of that name": {map[string]string{"plugin.toml": about, "testdata/v.json": fails}, []string{"--module", module, "--run", "four"}, exitFailed, []string{`no vector's name contains "four"`}},
+		"an empty file":     {map[string]string{"plugin.toml": about, "testdata/v.json": `[]`}, []string{"--module", module}, exitFailed, []string{"v.json: there is no vector in it"}},
 		"no vectors":        {map[string]string{"plugin.toml": about}, []string{"--module", module}, exitFailed, []string{"no file matches", "sdk-plugin/README.md"}},
 		"no module":         {map[string]string{"plugin.toml": about, "testdata/v.json": passes}, nil, exitFailed, []string{"minimal.wasm", "--module"}},
 		"no description":    {map[string]string{"testdata/v.json": passes}, nil, exitFailed, []string{"plugin.toml"}},
-		"a misspelt member": {map[string]string{"plugin.toml": about, "testdata/v.json": `[{"name":"x","effect":[]}]`}, []string{"--module", module}, exitFailed, []string{"unknown field"}},
+		"a misspelt member": {map[string]string{"plugin.toml": about, "testdata/v.json": `[{"name":"x","effect":[]}]`}, []string{"--module", module}, exitFailed, []string{`the member "effect" is unknown`}},
 		"no directory":      {nil, []string{}, exitFailed, []string{"no file matches"}},
 	} {
 		t.Run(name, func(t *testing.T) {

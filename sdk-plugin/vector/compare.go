@@ -62,6 +62,10 @@ func effectTree(e event.Effect) map[string]any {
 	return nil
 }
 
+func failureTree(f *event.Failure) map[string]any {
+	return map[string]any{"retryable": f.Retryable, "code": float64(f.Code), "message": f.Message}
+}
+
 // eventTree is the event in the CloudEvents JSON format, without the attributes
 // that the gateway has yet to fill in.
 func eventTree(e *event.Event) any {

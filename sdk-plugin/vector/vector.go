@@ -5,7 +5,6 @@
 package vector
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -73,11 +72,9 @@ func Load(path string) ([]Case, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading vectors: %w", err)
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	var files []file
-	if err := d.Decode(&files); err != nil {
-		return nil, fmt.Errorf("reading vectors of %s: %w", path, err)
+	files, err := decode(path, text)
+	if err != nil {
+		return nil, err
 	}
 	cases := make([]Case, len(files))
 	for i := range files {
@@ -91,6 +88,9 @@ func Load(path string) ([]Case, error) {
 func (f *file) read() (c Case, err error) {
 	if f.Name == "" || (f.Effects == nil) == (f.Failure == nil) {
 		return c, errors.New("give it a name, and either effects or a failure to expect")
+	}
+	if err := f.checkExpected(); err != nil {
+		return c, err
 	}
 	if bad := badPlaceholder([]any{f.Effects, f.Failure, f.After}); bad != "" {
 		return c, fmt.Errorf("%q is no placeholder: there are {{any}}, {{time}}, {{now}}, {{now+30s}}, {{id}} and {{id:name}}", bad)
@@ -168,8 +168,7 @@ func (c *Case) Check(got event.Result) []string {
 	case c.failure != nil && got.Failure == nil:
 		d.add("failure", "the plugin answered with effects: %s", show(effectTrees(got.Effects)))
 	case c.failure != nil:
-		f := got.Failure
-		d.compare("failure", c.failure, map[string]any{"retryable": f.Retryable, "code": float64(f.Code), "message": f.Message})
+		d.compare("failure", c.failure, failureTree(got.Failure))
 	case got.Failure != nil:
 		d.add("effects", "the plugin failed: %s", got.Failure.Message)
 	default:

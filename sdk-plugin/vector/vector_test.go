@@ -154,6 +154,35 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// What is wrong in a file is told by its place and in JSON's words.
+func TestLoadSays(t *testing.T) {
+	const head = `[{"name":"x","event":{"type":"t"},`
+	for text, want := range map[string]string{
+		`[]`:                                    "FILE: there is no vector in it",
+		`{}`:                                    "FILE: a vector file is a JSON array of cases",
+		"[\n{,":                                 "FILE:2: this is no JSON: invalid character ',' looking for beginning of object key string",
+		`[5]`:                                   "FILE: vector 0 (): number stands where an object belongs",
+		head + `"effects":{}}]`:                 "FILE: vector 0 (x): effects: object stands where an array belongs",
+		head + `"exact":1}]`:                    "FILE: vector 0 (x): exact: number stands where true or false belongs",
+		head + `"transport":{"qos":""}}]`:       "FILE: vector 0 (x): transport.qos: string stands where a whole number from 0 to 255 belongs",
+		head + `"effect":[]}]`:                  `FILE: vector 0 (x): the member "effect" is unknown; sdk-plugin/README.md has those that there are`,
+		head + `"failure":true}]`:               "FILE: vector 0 (x): failure is no object",
+		head + `"failure":{"retriable":null}}]`: "FILE: vector 0 (x): failure.retriable is unknown; there are code, message, retryable",
+		head + `"effects":[{"put":{}},{"emti":{}}]}]`:      "FILE: vector 0 (x): effects[1].emti is unknown; there are allow, call, cancel_timer, delete, deny, emit, pass, publish, put, reply, set_timer",
+		head + `"effects":[{"put":{"ttl_base64":null}}]}]`: "FILE: vector 0 (x): effects[0].put.ttl_base64 is unknown; there are key, ttl, value",
+		head + `"effects":[{"delete":{"keys":null}}]}]`:    "FILE: vector 0 (x): effects[0].delete.keys is unknown; there are key",
+		head + `"effects":[1]}]`:                           "FILE: vector 0 (x): effects[0] is no object",
+	} {
+		path := filepath.Join(t.TempDir(), "bad.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path); err == nil || strings.ReplaceAll(err.Error(), path, "FILE") != want {
+			t.Errorf("%s\ngot  %v\nwant %s", text, err, want)
+		}
+	}
+}
+
 func load(t *testing.T, text string) []Case {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "v.json")
