@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 )
 
 // Config is the [admin] table of gateway.toml.
@@ -46,8 +47,12 @@ func (c Config) Validate() error {
 	if c.Address == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+	_, port, err := net.SplitHostPort(c.Address)
+	if err != nil {
 		return fmt.Errorf("address is %q; it must be host:port, such as 127.0.0.1:8080: %w", c.Address, err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); errors.Is(err, strconv.ErrRange) { // it may be a name
+		return fmt.Errorf("address is %q; the port must be at most 65535", c.Address)
 	}
 	if (c.Certificate == "") != (c.Key == "") {
 		return errors.New("certificate and key belong together; set both or none")

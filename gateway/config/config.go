@@ -306,6 +306,9 @@ func validAddress(address string) error {
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
+	if errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("address is %q; the port must be at most 65535", address)
+	}
 	if err != nil {
 		return fmt.Errorf("address is %q; it must be host:port, such as 127.0.0.1:1883", address)
 	}

@@ -211,6 +211,8 @@ disabled = true
 		{name: "key of a listener", set: []string{"listeners.mqtt.tcp.adress=x"}, problem: "--set listeners.mqtt.tcp.adress: listeners.mqtt.tcp.adress is unknown; did you mean listeners.mqtt.tcp.address?"},
 		{name: "listener without a name", set: []string{"listeners.mqtt.address=x"}, problem: "--set listeners.mqtt.address: listeners.mqtt.address is a table, which takes no value"},
 		{name: "two listeners at one address", set: []string{"listeners.mqtt.other.max_connections=5"}, problem: `--set listeners.mqtt.other.max_connections: listeners.mqtt.tcp.address is "127.0.0.1:1883", which listeners.mqtt.other.address is, too`},
+		{name: "port above all", set: []string{"listeners.mqtt.tcp.address=:65536"}, problem: `--set listeners.mqtt.tcp.address: listeners.mqtt.tcp.address is ":65536"; the port must be at most 65535`},
+		{name: "admin port above all", set: []string{"admin.address=:65536"}, problem: `--set admin.address: admin.address is ":65536"; the port must be at most 65535`},
 		{name: "impossible value", env: []string{"TRIBUTARY_LOG__LEVEL=loud"}, problem: `TRIBUTARY_LOG__LEVEL: log.level is "loud"; use debug, info, warn or error`},
 	}
 	for _, tt := range tests {
