@@ -103,7 +103,7 @@ func TestLock(t *testing.T) {
 		defer s.Close()
 	}
 	_, err := Open(testConfig(dir), slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), dir+" is in use by another process") {
+	if err == nil || !strings.Contains(err.Error(), dir+" is in use by another process; stop it, or choose another directory with store.dir or --data-dir") {
 		t.Fatalf("opening a store that is open: %v", err)
 	}
 	if child {
