@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -308,12 +309,29 @@ func (c *call) decode(v any) error {
 	field, message := "", strings.TrimPrefix(err.Error(), "json: ")
 	var typed *json.UnmarshalTypeError
 	if errors.As(err, &typed) {
-		field, message = typed.Field, fmt.Sprintf("a %s does not fit here", typed.Value)
+		field, message = typed.Field, unfit(typed)
 	} else if name, ok := strings.CutPrefix(message, "unknown field "); ok {
 		field, _ = strconv.Unquote(name)
 		message = "there is no member " + field
 	}
 	return failed(http.StatusBadRequest, field, "%s", message)
+}
+
+// unfit says which kind of value stands where which belongs.
+func unfit(err *json.UnmarshalTypeError) string {
+	value, isNumber := strings.CutPrefix(err.Value, "number ") // with the number
+	if vowel := value[0] == 'a' || value[0] == 'o'; vowel {
+		value = "an " + value
+	} else if !isNumber {
+		value = "a " + value
+	}
+	takes := map[reflect.Kind]string{
+		reflect.String: "a string", reflect.Bool: "true or false", reflect.Slice: "an array", reflect.Struct: "an object", reflect.Map: "an object",
+	}[err.Type.Kind()]
+	if takes == "" {
+		takes = "a whole number"
+	}
+	return value + " does not fit here; it takes " + takes
 }
 
 // precondition reads If-Match and If-None-Match (RFC 9110 section 13.1).
