@@ -78,7 +78,7 @@ func (o *clientOptions) client(t *terminal) (*client, error) {
 		c.tokenFrom = first(o.tokenFile, t.variable("TRIBUTARY_TOKEN_FILE"), defaultTokenFile)
 		content, err := os.ReadFile(c.tokenFrom)
 		if err != nil {
-			return nil, fmt.Errorf("reading the token: %w; the gateway leaves one in its admin.token_file, which only its owner can read: name that file with --token-file, or set TRIBUTARY_TOKEN", err)
+			return nil, fmt.Errorf("reading the token: %w; the gateway leaves one in its admin.token_file (below --data-dir where that is given), which only its owner can read: name that file with --token-file, or set TRIBUTARY_TOKEN", err)
 		}
 		c.token = strings.TrimSpace(string(content))
 	}
@@ -191,7 +191,7 @@ func (c *client) refusal(resp *http.Response, text []byte) error {
 	problem.Status, problem.Detail = resp.StatusCode, printable(problem.Detail)
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
-		problem.Detail += "; it came from " + c.tokenFrom + ". A token from admin.token_file ends with its gateway: see --token-file"
+		problem.Detail += "; the token came from " + c.tokenFrom + ". One from admin.token_file ends with its gateway: name the file of the gateway that runs with --token-file"
 	case http.StatusForbidden:
 		problem.Detail += "; the token came from " + c.tokenFrom
 	}

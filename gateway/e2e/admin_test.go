@@ -312,7 +312,7 @@ func TestAdminTokens(t *testing.T) {
 		{operator, "device list demo --output yaml", 2, "table or json"},
 		{operator, "key create d@demo --expires soon", 2, "neither a time"},
 		{operator, "connection kick demo nobody", 3, "no connection of nobody"},
-		{"tra_wrong", "app list", 1, "the token is wrong, expired or revoked; it came from $TRIBUTARY_TOKEN"},
+		{"tra_wrong", "app list", 1, "the token is wrong, expired or revoked; the token came from $TRIBUTARY_TOKEN. One from admin.token_file ends with its gateway: name the file of the gateway that runs with --token-file"},
 		{operator, "app list --url http://127.0.0.1:1", 1, "is it running, and is --url"},
 		{operator, "app list --token-file nope", 1, "reading the token: open nope"},
 	} {
