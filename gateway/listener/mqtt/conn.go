@@ -86,7 +86,11 @@ var (
 	errWill         = errors.New("the client sent DISCONNECT and wants its will published")
 	errClosing      = errors.New("the server closes the connection")
 	errHalted       = errors.New("the gateway is stopping")
-	errIdle         = &packet.Error{Code: packet.CodeKeepAliveTimeout, Reason: "nothing came for one and a half keep-alives"}
+	// errSecond ends a connection without DISCONNECT [MQTT-3.1.0-2]. Section 4.13.1 asks
+	// for no packet where a CONNECT is wrong, and a client that sent a second one may have
+	// two readers by then, who would take an answer apart between them.
+	errSecond = &packet.Error{Code: packet.CodeProtocolError, Reason: "a second CONNECT"}
+	errIdle   = &packet.Error{Code: packet.CodeKeepAliveTimeout, Reason: "nothing came for one and a half keep-alives"}
 )
 
 func newConn(s *Server, l *Listener, nc net.Conn) *conn {
@@ -105,7 +109,9 @@ func (c *conn) serve() {
 	var fault *packet.Error
 	if errors.As(err, &fault) {
 		c.server.overstepped(fault.Code)
-		c.shut(fault.Code, fault.Reason)
+		if fault != errSecond {
+			c.shut(fault.Code, fault.Reason)
+		}
 		c.server.log.Debug("mqtt connection failed", "client", c.clientID, "peer", c.peer, "code", fault.Code, "reason", fault.Reason)
 	}
 	if errors.Is(err, errHalted) {
@@ -134,8 +140,11 @@ func (c *conn) readLoop() error {
 // handle acts on one packet.
 func (c *conn) handle(first byte, body []byte) error {
 	t := packet.Type(first >> 4)
-	if t == packet.PUBLISH {
+	switch t {
+	case packet.PUBLISH:
 		return c.onPublish(first, body)
+	case packet.CONNECT:
+		return errSecond
 	}
 	p, err := packet.Decode(c.version, first, body)
 	if err == nil {
@@ -157,7 +166,7 @@ func (c *conn) handle(first byte, body []byte) error {
 		return c.onDisconnect(p)
 	case *packet.Auth:
 		return c.onAuth(p)
-	default: // a second CONNECT [MQTT-3.1.0-2]
+	default:
 		return &packet.Error{Code: packet.CodeProtocolError, Reason: t.String() + ": not expected here"}
 	}
 	return nil
@@ -203,9 +212,6 @@ func (c *conn) shut(code byte, reason string) {
 		return
 	}
 	if c.attached && c.version == packet.V5 {
-		if !packet.CodeAllowed(packet.DISCONNECT, code) { // [MQTT-3.14.2-1]: it is CONNACK's, of a second CONNECT
-			code = packet.CodeProtocolError
-		}
 		p := packet.Disconnect{Code: code}
 		if reason != "" {
 			p.Props = &packet.Properties{ReasonString: &reason}
