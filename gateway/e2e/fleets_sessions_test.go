@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/eclipse/paho.golang/paho"
 
@@ -220,8 +221,11 @@ func TestFleetsAway(t *testing.T) {
 		g.asked("GET", "/api/v1/commands/executions/"+id, "", 200, &c)
 		return c.Status
 	}
-	for name, p := range connects {
+	for name := range connects {
 		eventually(t, "the short command is over", func() bool { return status(dead[name]) == "TIMED_OUT" })
+	}
+	time.Sleep(time.Second) // the request's message expiry began a moment later than the command
+	for name, p := range connects {
 		d := g.thing(name, p)
 		root, requests := "$emqx/things/"+name+"/", "$emqx/commands/things/"+name+"/executions/"
 		d.settled()
