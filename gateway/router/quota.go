@@ -34,7 +34,9 @@ type usage struct {
 	bytes    atomic.Int64
 	counting sync.Mutex   // who holds it may count
 	again    atomic.Int64 // from when it is worth while at the quota, Unix ns
-	anyway   atomic.Int64 // from when it is counted whatever the sum
+	anyway   atomic.Int64 // from when it is counted whatever the sum; 0: it never was
+
+	refreshing atomic.Bool // somebody counts it whatever the sum
 }
 
 func (q *quotas) of(prefix string) *usage {
@@ -58,13 +60,21 @@ func (r *Router) reserve(prefix string, h Handler, delta int64) error {
 	}
 	u, most := r.quotas.of(prefix), h.Limits().StateBytes
 	due := func() bool {
-		now := time.Now().UnixNano()
-		return now > u.anyway.Load() || u.bytes.Load()+delta > most && now > u.again.Load()
+		return u.anyway.Load() == 0 || u.bytes.Load()+delta > most && time.Now().UnixNano() > u.again.Load()
 	}
-	if due() {
+	stale := func() bool { return time.Now().UnixNano() > u.anyway.Load() }
+	switch {
+	case due():
 		if err := r.count(prefix, u, due); err != nil {
 			return err
 		}
+	case stale() && u.refreshing.CompareAndSwap(false, true): // the shard need not wait for it
+		r.workers.Go(func() {
+			defer u.refreshing.Store(false)
+			if err := r.count(prefix, u, stale); err != nil {
+				r.log.Warn("the state of a plugin could not be counted again", "error", err)
+			}
+		})
 	}
 	if has := u.bytes.Load(); has+delta > most {
 		return &event.Failure{Code: 0x97, Message: fmt.Sprintf(

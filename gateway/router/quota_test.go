@@ -66,7 +66,8 @@ func TestStateIsCountedAgain(t *testing.T) {
 		t.Error("it is counted every time")
 	}
 	u.anyway.Store(1)
-	if r.reserve("demo\x00p\x00", h, 1); u.bytes.Load() != 0 {
+	r.reserve("demo\x00p\x00", h, 1)
+	if r.workers.Wait(); u.bytes.Load() != 0 {
 		t.Errorf("%d bytes, want 0", u.bytes.Load())
 	}
 }

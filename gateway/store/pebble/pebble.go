@@ -243,7 +243,7 @@ func (s *Store) close() error {
 		// store that was closed has no log to lose.
 		err = s.db.Flush()
 	}
-	if err == nil && s.fs.failure() == nil {
+	if err == nil {
 		err = s.writeWitness()
 	}
 	if cerr := s.db.Close(); err == nil {
