@@ -31,7 +31,7 @@ type enhanced struct {
 	cancel   context.CancelFunc
 	steps    int
 	bytes    int    // that the client may still send
-	changes  uint64 // Server.changes when it began
+	changes  uint64 // Sessions.changes when it began
 }
 
 // stop ends an exchange, done or not.

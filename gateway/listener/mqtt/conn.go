@@ -17,7 +17,7 @@ import (
 // grant changes once the connection is established. It outlives the connection in
 // a will, and in the session that it left behind.
 type sender struct {
-	server   *Server
+	server   *Sessions
 	current  atomic.Pointer[stage.Grant] // see granted
 	session  *session
 	space    *space // that it publishes to

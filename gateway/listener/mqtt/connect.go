@@ -222,7 +222,7 @@ func wire(seconds uint32) time.Duration {
 }
 
 // expiry is the session expiry that a client gets.
-func (s *Server) expiry(wanted uint32) time.Duration {
+func (s *Sessions) expiry(wanted uint32) time.Duration {
 	d := wire(wanted)
 	if most := s.cfg.SessionExpiryMax; most > 0 {
 		d = min(d, most)

@@ -12,7 +12,7 @@ import (
 // Connections returns the connections, and the sessions kept for clients that are
 // away, that match, in the order of namespace and client id: at most limit of
 // those behind the given one. match may call the server.
-func (s *Server) Connections(match func(*stage.Connection) bool, afterNamespace, afterClientID string, limit int) (list []stage.Connection) {
+func (s *Sessions) Connections(match func(*stage.Connection) bool, afterNamespace, afterClientID string, limit int) (list []stage.Connection) {
 	after := sessionKey{afterNamespace, afterClientID}
 	all := slices.DeleteFunc(s.allSessions(), func(ses *session) bool { return ses.key.compare(after) <= 0 })
 	slices.SortFunc(all, func(a, b *session) int { return a.key.compare(b.key) })
@@ -34,7 +34,7 @@ func (k sessionKey) compare(other sessionKey) int {
 // Kick ends the connection of a client with 0x98 (administrative action), and, if
 // it is to be forgotten, its session, also that of a client that is away. Its will
 // is sent. It is false where there is nothing to end.
-func (s *Server) Kick(namespace, clientID string, forget bool) bool {
+func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 	s.mu.Lock()
 	ses := s.sessions[sessionKey{namespace, clientID}]
 	s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *Server) Kick(namespace, clientID string, forget bool) bool {
 
 // forget ends a session, whether or not its client is connected. It is called
 // without locks; the connection is the caller's to shut.
-func (s *Server) forget(ses *session) {
+func (s *Sessions) forget(ses *session) {
 	var after []func()
 	s.mu.Lock()
 	ses.mu.Lock()
@@ -78,7 +78,7 @@ func (s *Server) forget(ses *session) {
 }
 
 // sessionOf finds the session that a client would resume; nil: none.
-func (s *Server) sessionOf(from *sender) *session {
+func (s *Sessions) sessionOf(from *sender) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions[sessionKey{from.granted().Namespace, from.clientID}]

@@ -10,7 +10,7 @@ import (
 
 // delivery is a plugin's message that waits for its commit.
 type delivery struct {
-	server      *Server
+	server      *Sessions
 	application string
 	client      string // whose event the plugin handled
 	publish     *event.Publish
@@ -21,7 +21,7 @@ type delivery struct {
 // Prepare implements the router's downlink: it finds out which stored sessions the
 // message is for, and adds their entries to the batch. What Deliver does later
 // follows what is so then.
-func (s *Server) Prepare(application, client string, p *event.Publish, b *store.Batch) stage.Prepared {
+func (s *Sessions) Prepare(application, client string, p *event.Publish, b *store.Batch) stage.Prepared {
 	d := &delivery{server: s, application: application, client: client, publish: p}
 	if s.journal == nil || len(p.Topics) == 0 {
 		return d
@@ -208,7 +208,7 @@ func (d *delivery) broadcast(now time.Time) stage.Delivery {
 
 // Reach says what would become of a message to a device: Delivered when it is
 // connected, Queued when it has a persistent session.
-func (s *Server) Reach(application, name string) stage.Delivery {
+func (s *Sessions) Reach(application, name string) stage.Delivery {
 	sessions := s.devices.find(application, name)
 	best := stage.NoDevice
 	for _, ses := range sessions {

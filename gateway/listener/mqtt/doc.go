@@ -18,10 +18,10 @@
 //
 // # Lock order
 //
-//	Server.mu → session.mu → space.mu
+//	Sessions.mu → session.mu → space.mu
 //	                       → conn.mu
-//	Server.mu → index.mu → device.mu ← session.mu
-//	Server.mu → spacesMu → space.mu
+//	Sessions.mu → index.mu → device.mu ← session.mu
+//	Sessions.mu → spacesMu → space.mu
 //
 // A lock is only ever taken while holding locks that point to it; two of the same
 // kind are never held together. Nothing that may block (router, logs,

@@ -11,7 +11,7 @@ import (
 // before is told 0x8E. All of it happens under the session's lock, so that no
 // message falls between the two connections. denied are the filters of subscriptions
 // that a kept session loses.
-func (s *Server) attach(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool) *packet.Error {
+func (s *Sessions) attach(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool) *packet.Error {
 	stored := make(chan error, 1)
 	after, fault := s.claim(c, p, from, w, ack, denied, stored)
 	for _, f := range after {
@@ -34,7 +34,7 @@ func (s *Server) attach(c *conn, p *packet.Connect, from *sender, w *will, ack *
 
 // welcome queues the CONNACK of a stored session, once that is durable, and has
 // its queue sent.
-func (s *Server) welcome(c *conn, ack *packet.Connack) error {
+func (s *Sessions) welcome(c *conn, ack *packet.Connack) error {
 	ses := c.session
 	entries, err := s.fetch(ses)
 	if err != nil {
@@ -77,7 +77,7 @@ func (c *conn) welcomed() bool {
 // claim does what attach does under locks, and returns what is to be done without.
 // A session that the store has, or gets now, is greeted when stored says that it
 // is durable; any other one at once.
-func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool, stored chan<- error) (after []func(), fault *packet.Error) {
+func (s *Sessions) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool, stored chan<- error) (after []func(), fault *packet.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := sessionKey{from.granted().Namespace, from.clientID}
@@ -135,8 +135,8 @@ func (s *Server) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *p
 	return after, nil
 }
 
-// newSession makes a session. The caller holds Server.mu.
-func (s *Server) newSession(key sessionKey, from *sender) *session {
+// newSession makes a session. The caller holds Sessions.mu.
+func (s *Sessions) newSession(key sessionKey, from *sender) *session {
 	s.numbers++
 	g := from.granted()
 	ses := &session{server: s, key: key, principal: g.Principal, application: g.Application, number: s.numbers}
@@ -237,7 +237,7 @@ func (s *session) unplug() (after func()) {
 // nothing if the session has another by now. failed says that the client did not
 // say goodbye, so that its will is due. What it returns is to be called next; it
 // may block.
-func (s *Server) detach(c *conn, failed bool) (after func()) {
+func (s *Sessions) detach(c *conn, failed bool) (after func()) {
 	ses := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -308,7 +308,7 @@ func (s *session) sendWill(w *will) {
 }
 
 // expire ends a session whose time is up, unless the client came back in time.
-func (s *Server) expire(ses *session, visit int) {
+func (s *Sessions) expire(ses *session, visit int) {
 	s.mu.Lock()
 	ses.mu.Lock()
 	var after []func()
@@ -324,7 +324,7 @@ func (s *Server) expire(ses *session, visit int) {
 
 // end removes a session with all that is its own: subscriptions, queue, will
 // [MQTT-3.1.2-23]. Both locks are held.
-func (s *Server) end(ses *session) (after []func()) {
+func (s *Sessions) end(ses *session) (after []func()) {
 	ses.ended = true
 	if s.sessions[ses.key] == ses { // a restored one may have a successor
 		delete(s.sessions, ses.key)

@@ -83,7 +83,7 @@ var limitNames = [limitCount]string{
 }
 
 // limited counts that somebody came up against a limit.
-func (s *Server) limited(l limit) { s.count.limited[l].Add(1) }
+func (s *Sessions) limited(l limit) { s.count.limited[l].Add(1) }
 
 // limitMetrics are the counters of limited.
 func (s *Server) limitMetrics() (list []stage.Metric) {
@@ -164,7 +164,7 @@ func (s *Server) overstepped(code byte) {
 }
 
 // improper checks the limits on a message that a decoder does not know.
-func (s *Server) improper(l *Limits, p *packet.Publish) (v verdict) {
+func (s *Sessions) improper(l *Limits, p *packet.Publish) (v verdict) {
 	switch {
 	case len(p.Topic) > l.MaxTopicBytes:
 		s.limited(limitTopic)

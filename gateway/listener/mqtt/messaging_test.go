@@ -246,8 +246,8 @@ func TestUnsubscribe(t *testing.T) {
 	if p := a.publish("s", "x"); p.Code != packet.CodeNoMatchingSubscribers {
 		t.Fatalf("%+v", p)
 	}
-	f.server.mu.Lock()
-	defer f.server.mu.Unlock()
+	f.server.Sessions.mu.Lock()
+	defer f.server.Sessions.mu.Unlock()
 	if sp := f.server.spaceOf("demo"); sp.trie.count != 0 || !sp.trie.root.empty() {
 		t.Error("the trie is not empty")
 	}

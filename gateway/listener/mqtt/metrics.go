@@ -35,8 +35,11 @@ var dropReasons = [...]string{"offline", "slow", "queue_full", "expired", "too_l
 // Metrics returns the server's counters and gauges as of now.
 func (s *Server) Metrics() []stage.Metric {
 	s.mu.Lock()
-	conns, sessions := len(s.conns), len(s.sessions)
+	conns := len(s.conns)
 	s.mu.Unlock()
+	s.Sessions.mu.Lock()
+	sessions := len(s.sessions)
+	s.Sessions.mu.Unlock()
 	n := &s.count
 	var list []stage.Metric
 	add := func(kind stage.MetricKind, name, help string, value float64, labels ...stage.Label) {
@@ -79,7 +82,7 @@ func (s *Server) Metrics() []stage.Metric {
 }
 
 // sizes adds up what the spaces hold.
-func (s *Server) sizes() (subscriptions, retained, bytes, queued int) {
+func (s *Sessions) sizes() (subscriptions, retained, bytes, queued int) {
 	s.spacesMu.Lock()
 	defer s.spacesMu.Unlock()
 	for _, sp := range s.spaces {

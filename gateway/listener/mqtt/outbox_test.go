@@ -79,9 +79,9 @@ func TestRetainedMessagesForManyFilters(t *testing.T) {
 				t.Errorf("stored %v, QoS %d: %d of %d messages were dropped, want all but %d", stored, qos, n, all, 2*retained)
 			}
 			f.mem().hold(false)
-			f.server.mu.Lock()
+			f.server.Sessions.mu.Lock()
 			s := f.server.sessions[sessionKey{"n", "c"}]
-			f.server.mu.Unlock()
+			f.server.Sessions.mu.Unlock()
 			f.eventually("the places to be taken", func() bool {
 				s.mu.Lock()
 				defer s.mu.Unlock()

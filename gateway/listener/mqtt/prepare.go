@@ -17,7 +17,7 @@ const bodyShared = 512
 // have it; the others are taken back. A session that subscribed meanwhile gets
 // the message, and an entry of its own. The zero value decides nothing.
 type bookings struct {
-	server  *Server
+	server  *Sessions
 	entries []claimed
 	next    int // where the next one is to be expected
 

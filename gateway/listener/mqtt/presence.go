@@ -97,7 +97,7 @@ func (d *device) connected(n int) {
 // announce tells the router that a device went online or offline, if that is what
 // it is now and not what was told last. One goroutine tells at a time, so that
 // the last event is the truth. It is called without locks and may block.
-func (s *Server) announce(d *device) {
+func (s *Sessions) announce(d *device) {
 	if d == nil {
 		return
 	}
@@ -122,7 +122,7 @@ func (s *Server) announce(d *device) {
 	s.devices.forget(d)
 }
 
-func (s *Server) tell(d *device, online bool) {
+func (s *Sessions) tell(d *device, online bool) {
 	if !s.routes(d.application) {
 		return
 	}

@@ -11,7 +11,7 @@ import (
 // for it and without its will, and deletes what the application retained. It
 // returns when none of it is in the store any more, or with why that is not sure.
 // Nobody may get a grant for the application by then.
-func (s *Server) Purge(application string) error {
+func (s *Sessions) Purge(application string) error {
 	spaces := []*space{s.spaceOf(application), s.spaceOf("\x00" + application)} // of its devices, and of its anonymous readers
 	for _, ses := range s.allSessions() {
 		if slices.Contains(spaces, ses.space) {
@@ -33,7 +33,7 @@ func (s *Server) Purge(application string) error {
 }
 
 // purge ends one session.
-func (s *Server) purge(ses *session) {
+func (s *Sessions) purge(ses *session) {
 	ses.mu.Lock()
 	c := ses.conn
 	ses.will.drop()

@@ -32,7 +32,7 @@ func powerless(g *stage.Grant) *stage.Grant {
 // that somebody retained who may not publish them any more. It returns
 // when all of this is in force. It may block on the authenticator, where that has
 // to ask about topics.
-func (s *Server) Reconsider(change stage.Change) {
+func (s *Sessions) Reconsider(change stage.Change) {
 	s.changes.Add(1) // a client that is just being authenticated is reconsidered after
 	for _, ses := range s.allSessions() {
 		ses.reconsider(&change, true)
@@ -42,7 +42,7 @@ func (s *Server) Reconsider(change stage.Change) {
 
 // reconsiderRetained deletes the retained messages whose publisher has no right to
 // their topic any more, whatever it authenticates with.
-func (s *Server) reconsiderRetained(change *stage.Change) {
+func (s *Sessions) reconsiderRetained(change *stage.Change) {
 	anyhow := *change
 	anyhow.Credential = ""
 	s.spacesMu.Lock()
@@ -110,7 +110,7 @@ func (sp *space) drop(m *message) {
 	})
 }
 
-func (s *Server) allSessions() []*session {
+func (s *Sessions) allSessions() []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]*session, 0, len(s.sessions))

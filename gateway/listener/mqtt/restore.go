@@ -13,7 +13,7 @@ import (
 
 // restoring is what Restore has read so far, by the sessions' numbers.
 type restoring struct {
-	server    *Server
+	server    *Sessions
 	listeners []*Listener
 	now       time.Time
 	sessions  map[uint64]*session
@@ -38,7 +38,7 @@ type orphan struct {
 // log and counted, and everything else restored. Clients keep the rights that
 // their listener, one of these, grants them now. It is to be called once, after the
 // router runs and before Serve; without a store it does nothing.
-func (s *Server) Restore(listeners ...*Listener) error {
+func (s *Sessions) Restore(listeners ...*Listener) error {
 	if s.journal == nil {
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 func (from *sender) granted() *stage.Grant { return from.current.Load() }
 
 // newSender makes the sender of a connection, or of one of its messages.
-func (s *Server) newSender(g *stage.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
+func (s *Sessions) newSender(g *stage.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
 	from := &sender{server: s, space: s.space(g), source: stage.Source(g.Application, g.Device),
 		clientID: clientID, username: username, peer: peer, version: version, via: via}
 	from.current.Store(g)

@@ -283,9 +283,9 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 				}
 			}
 			got := -1
-			f.server.mu.Lock()
+			f.server.Sessions.mu.Lock()
 			s := f.server.sessions[sessionKey{"n", "c"}]
-			f.server.mu.Unlock()
+			f.server.Sessions.mu.Unlock()
 			s.mu.Lock()
 			if sub := s.subs["t"]; sub != nil {
 				got = int(sub.qos)

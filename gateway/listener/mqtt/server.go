@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/stage"
@@ -90,58 +89,25 @@ type Logs interface {
 
 // Server is an MQTT server. All methods are safe for concurrent use.
 type Server struct {
-	cfg    Config
-	router Router
-	routes func(application string) bool
-	logs   Logs
-	log    *slog.Logger
-	ids    *stage.IDs
-	count  counters
-	// changes counts the calls of Reconsider.
-	changes atomic.Uint64
-
-	journal *journal // nil without a store
+	*Sessions
 
 	buffers   buffers
 	rates     rateTable
-	strangers budget    // of buffers for CONNECT packets
-	hits      sync.Pool // of *hits
-
-	ctx    context.Context // ends with the server; for authentication
-	cancel context.CancelFunc
+	strangers budget // of buffers for CONNECT packets
 
 	mu        sync.Mutex
-	sessions  map[sessionKey]*session
-	numbers   uint64 // of sessions
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
 	stopping  bool
 	running   sync.WaitGroup // connections
-
-	devices index
-
-	spacesMu sync.Mutex
-	spaces   map[string]*space
 }
 
 // New returns a server that holds no connection yet. It does no I/O. Without a
 // store (nil) everything lives in memory only.
 func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, router: router, logs: logs, log: log, ids: stage.NewIDs(),
-		sessions: make(map[sessionKey]*session), conns: make(map[*conn]struct{}),
-		listeners: make(map[net.Listener]struct{}), spaces: make(map[string]*space)}
-	s.devices.devices = make(map[deviceKey]*device)
+	s := &Server{Sessions: newSessions(cfg, router, logs, st, log), conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
 	s.rates = rateTable{start: time.Now(), entries: make(map[string]*buckets)}
 	s.strangers.max = int64(cfg.MaxBytesBeforeConnect)
-	if st != nil {
-		s.journal = newJournal(st, log)
-	}
-	s.hits.New = func() any { return new(hits) }
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.routes = func(string) bool { return true }
-	if r, ok := router.(interface{ Routes(application string) bool }); ok {
-		s.routes = r.Routes
-	}
 	return s
 }
 
@@ -241,7 +207,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		conns = append(conns, c)
 	}
 	s.mu.Unlock()
-	s.cancel()
+	s.stop()
 	for _, c := range conns {
 		c.halt()
 	}
@@ -259,42 +225,4 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		go c.broken() // each at once: where TLS says goodbye to who does not read it takes a while
 	}
 	return fmt.Errorf("closing MQTT connections: %w", ctx.Err())
-}
-
-// flush returns when all that is noted of sessions is durable.
-func (s *Server) flush(ctx context.Context) error {
-	if s.journal == nil {
-		return nil
-	}
-	done := make(chan error, 1)
-	s.journal.commit(func(err error) { done <- err })
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("storing MQTT sessions: %w", err)
-		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("storing MQTT sessions: %w", ctx.Err())
-	}
-}
-
-// space is the topic space of a grant: its application's, or, for a client of no
-// application, its namespace's own.
-func (s *Server) space(g *stage.Grant) *space {
-	if g.Application == "" {
-		return s.spaceOf("\x00" + g.Namespace)
-	}
-	return s.spaceOf(g.Application)
-}
-
-func (s *Server) spaceOf(name string) *space {
-	s.spacesMu.Lock()
-	defer s.spacesMu.Unlock()
-	sp := s.spaces[name]
-	if sp == nil {
-		sp = &space{server: s, name: name}
-		s.spaces[name] = sp
-	}
-	return sp
 }

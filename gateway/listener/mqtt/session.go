@@ -18,7 +18,7 @@ type sessionKey struct{ namespace, clientID string }
 // session is what the server keeps for a client id of a namespace, over its
 // connections. A persistent one is in the store too.
 type session struct {
-	server    *Server
+	server    *Sessions
 	key       sessionKey
 	principal string
 

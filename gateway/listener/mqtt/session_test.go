@@ -106,7 +106,11 @@ func TestSessionExpiry(t *testing.T) { // [MQTT-4.1.0-2]
 	a, _ := f.kept("a", func(p *packet.Connect) { p.Props.SessionExpiry = ptr(uint32(1)) })
 	a.subscribe(1, "t")
 	a.nc.Close()
-	waitFor(t, func() bool { f.server.mu.Lock(); defer f.server.mu.Unlock(); return len(f.server.sessions) == 0 })
+	waitFor(t, func() bool {
+		f.server.Sessions.mu.Lock()
+		defer f.server.Sessions.mu.Unlock()
+		return len(f.server.sessions) == 0
+	})
 	if p := f.v5("p").publish("t", "x"); p.Code != packet.CodeNoMatchingSubscribers {
 		t.Fatal("the subscription outlived its session")
 	}

@@ -13,11 +13,11 @@ import (
 
 // space is the topic space of one application.
 type space struct {
-	server  *Server
+	server  *Sessions
 	name    string
 	keepers atomic.Int64 // stored sessions; without any, no message has to be prepared
 
-	sessions int          // Server.mu guards it
+	sessions int          // Sessions.mu guards it
 	queued   atomic.Int64 // bytes that wait or fly in its sessions, nearly
 
 	mu       sync.RWMutex

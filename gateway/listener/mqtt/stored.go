@@ -17,13 +17,13 @@ const maxDamage = 1 << 16
 // scan calls fn for the keys of a kind whose names begin with prefix. A damaged
 // value ends no scan: it is searched for, reported and passed over. fn returns an
 // error for a record that it cannot read, which is reported and passed over, too.
-func (s *Server) scan(kind store.Kind, prefix string, fn func(name string, value []byte) error) error {
+func (s *Sessions) scan(kind store.Kind, prefix string, fn func(name string, value []byte) error) error {
 	left := maxDamage
 	return s.scanFrom(kind, prefix, "", &left, fn)
 }
 
 // scanFrom is scan for names above last. left is how many scans it may use.
-func (s *Server) scanFrom(kind store.Kind, prefix, last string, left *int, fn func(name string, value []byte) error) error {
+func (s *Sessions) scanFrom(kind store.Kind, prefix, last string, left *int, fn func(name string, value []byte) error) error {
 	if *left--; *left < 0 {
 		return fmt.Errorf("too much is damaged in the session store: %w; restore it from a backup", store.ErrCorrupt)
 	}
@@ -52,7 +52,7 @@ func (s *Server) scanFrom(kind store.Kind, prefix, last string, left *int, fn fu
 }
 
 // damaged reports a record that cannot be read. It stays where it is.
-func (s *Server) damaged(name string, err error) {
+func (s *Sessions) damaged(name string, err error) {
 	s.count.damaged.Add(1)
 	s.log.Error("a record of a session, of its queue or of a retained message cannot be read and is passed over; it is lost unless the store is restored from a backup",
 		"key", fmt.Sprintf("%q", name), "error", err)
@@ -60,7 +60,7 @@ func (s *Server) damaged(name string, err error) {
 
 // fetch reads the messages of a session that are on its shelf or in flight. It is
 // called without locks.
-func (s *Server) fetch(ses *session) (map[uint64]*entry, error) {
+func (s *Sessions) fetch(ses *session) (map[uint64]*entry, error) {
 	ses.mu.Lock()
 	needed := ses.outbox.shelved()
 	ses.mu.Unlock()
@@ -71,7 +71,7 @@ func (s *Server) fetch(ses *session) (map[uint64]*entry, error) {
 }
 
 // entries reads the messages that the store has for a session.
-func (s *Server) entries(ses *session) (map[uint64]*entry, error) {
+func (s *Sessions) entries(ses *session) (map[uint64]*entry, error) {
 	list := map[uint64]*entry{}
 	bodies := map[uint64]*message{}
 	err := s.scan(store.Queue, keyName('e', ses.number, nil), func(name string, value []byte) error {
@@ -103,7 +103,7 @@ func (s *Server) entries(ses *session) (map[uint64]*entry, error) {
 
 // shelvedOrphans reads the messages of a session that ended which are to go to
 // other members of a shared group.
-func (s *Server) shelvedOrphans(ses *session) (list []item) {
+func (s *Sessions) shelvedOrphans(ses *session) (list []item) {
 	stored, err := s.entries(ses)
 	if err != nil {
 		s.log.Error("messages of a shared subscription are lost", "client", ses.key.clientID, "error", err)
@@ -117,7 +117,7 @@ func (s *Server) shelvedOrphans(ses *session) (list []item) {
 }
 
 // body reads a shared body.
-func (s *Server) body(id uint64) (*message, error) {
+func (s *Sessions) body(id uint64) (*message, error) {
 	value, _, err := s.journal.store.Get(bodyKey(id))
 	if err != nil {
 		return nil, fmt.Errorf("reading the body of a message: %w", err)
