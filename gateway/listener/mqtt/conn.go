@@ -6,27 +6,17 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
 )
 
-// sender is in whose name something is said: an authenticated client. Only its
-// grant changes once the connection is established. It outlives the connection in
-// a will, and in the session that it left behind.
+// sender is a client as the listener that let it in knows it, possibly no longer
+// connected.
 type sender struct {
-	server   *Sessions
-	current  atomic.Pointer[stage.Grant] // see granted
-	session  *session
-	space    *space // that it publishes to
-	source   string // CloudEvents source of its events
-	clientID string
-	username string
-	peer     string
-	version  byte // of the protocol
-	via      *Listener
+	*Client
+	server *Server
+	via    *Listener
 	// Where each message carries credentials of its own: spoken says that this is
 	// in whose name one goes, and previous who that was for the one before.
 	spoken   bool

@@ -130,14 +130,14 @@ func (c *conn) connect() error {
 	var w *will
 	if p.Will != nil {
 		w = newWill(p.Will, from)
-		if code, reason := w.allowed(); code != 0 {
+		if code, reason := w.allowed(from); code != 0 {
 			return refuse(code, reason)
 		}
 	}
 	if len(ack.Append(nil, p.Version)) > c.maxPacket { // [MQTT-3.1.2-24]
 		return refuse(packet.CodePacketTooLarge, "CONNACK is above the maximum packet size")
 	}
-	denied := c.server.sessionOf(from).denied(from, grant)
+	denied := c.server.sessionOf(from.Client).denied(from.Client, grant)
 	if fault := c.server.attach(c, p, from, w, ack, denied); fault != nil {
 		fault.Version = p.Version
 		return fault

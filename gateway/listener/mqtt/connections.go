@@ -78,7 +78,7 @@ func (s *Sessions) forget(ses *session) {
 }
 
 // sessionOf finds the session that a client would resume; nil: none.
-func (s *Sessions) sessionOf(from *sender) *session {
+func (s *Sessions) sessionOf(from *Client) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions[sessionKey{from.granted().Namespace, from.clientID}]
@@ -99,7 +99,7 @@ func (s *session) describe() (x stage.Connection, ok bool) {
 	}
 	if from := s.from; from != nil {
 		g := from.granted()
-		x.Listener, x.Method, x.Application, x.Device = from.via.Name, g.Method, g.Application, g.Device
+		x.Listener, x.Method, x.Application, x.Device = from.listener, g.Method, g.Application, g.Device
 		x.Protocol = "mqtt/3.1.1"
 		if from.version == packet.V5 {
 			x.Protocol = "mqtt/5"

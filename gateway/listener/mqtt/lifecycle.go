@@ -94,7 +94,7 @@ func (s *Sessions) claim(c *conn, p *packet.Connect, from *sender, w *will, ack 
 		s.limited(limitSessionsOfApplication)
 		return nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
 	}
-	if ses != nil && (p.CleanStart || !ses.belongs(from) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
+	if ses != nil && (p.CleanStart || !ses.belongs(from.Client) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
 		ses.mu.Lock()
 		after = append(after, ses.takeOver(false)...)
 		after = append(after, s.end(ses)...)
@@ -102,19 +102,19 @@ func (s *Sessions) claim(c *conn, p *packet.Connect, from *sender, w *will, ack 
 		ses = nil
 	}
 	if ses == nil {
-		ses = s.newSession(key, from)
+		ses = s.newSession(key, from.Client)
 	} else {
 		ack.SessionPresent = true // [MQTT-3.2.2-3]
 	}
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	after = append(after, ses.takeOver(true)...)
-	after = append(after, ses.prune(from, denied)...)
+	after = append(after, ses.prune(from.Client, denied)...)
 	from.session = ses
 	if w != nil {
 		w.from.session = ses
 	}
-	ses.conn, ses.from, ses.will, ses.welcomed = c, from, w, false
+	ses.conn, ses.from, ses.will, ses.welcomed = c, from.Client, w, false
 	ses.since = time.Now()
 	ses.visits++
 	ses.stuck = time.Time{}
@@ -136,7 +136,7 @@ func (s *Sessions) claim(c *conn, p *packet.Connect, from *sender, w *will, ack 
 }
 
 // newSession makes a session. The caller holds Sessions.mu.
-func (s *Sessions) newSession(key sessionKey, from *sender) *session {
+func (s *Sessions) newSession(key sessionKey, from *Client) *session {
 	s.numbers++
 	g := from.granted()
 	ses := &session{server: s, key: key, principal: g.Principal, application: g.Application, number: s.numbers}
@@ -180,7 +180,7 @@ func (s *session) recordSubscriptions() {
 
 // belongs says whether the session is of the same device. A principal whose
 // device changed gets a new one.
-func (s *session) belongs(from *sender) bool {
+func (s *session) belongs(from *Client) bool {
 	if s.space != s.server.space(from.granted()) {
 		return false
 	}

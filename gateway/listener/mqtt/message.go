@@ -16,14 +16,14 @@ type message struct {
 	qos     byte
 	retain  bool
 	expires time.Time // zero: never
-	from    *sender   // nil when a plugin sent it, or nobody knows who
+	from    *Client   // nil when a plugin sent it, or nobody knows who
 	// props holds what is passed on unaltered: payload format, content type,
 	// response topic, correlation data and user properties. nil: none.
 	props *packet.Properties
 }
 
 // newMessage copies what a PUBLISH has beyond the life of its frame.
-func newMessage(p *packet.Publish, now time.Time, from *sender) *message {
+func newMessage(p *packet.Publish, now time.Time, from *Client) *message {
 	m := &message{topic: p.Topic, payload: bytes.Clone(p.Payload), qos: p.QoS, retain: p.Retain, from: from}
 	if x := p.Props; x != nil {
 		m.props = forwarded(x)

@@ -242,7 +242,7 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 		return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
 	}
 	if g.Messaging {
-		x.m = newMessage(p, now, from)
+		x.m = newMessage(p, now, from.Client)
 	}
 	return x, v, true
 }
@@ -258,7 +258,7 @@ func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdi
 	if !p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !from.space.stores(p.Topic, p.QoS) {
 		return nil, v
 	}
-	m := newMessage(p, now, from)
+	m := newMessage(p, now, from.Client)
 	switch {
 	case !p.Retain:
 		v.code = stage.NoMatchingSubscribers
@@ -274,7 +274,7 @@ func (from *sender) direct(p *packet.Publish, now time.Time) (x *pending, v verd
 	if !from.granted().Messaging {
 		return nil, verdict{code: stage.NoMatchingSubscribers}
 	}
-	matched, kept, late := from.space.publishPacket(p, from, now)
+	matched, kept, late := from.space.publishPacket(p, from.Client, now)
 	switch {
 	case !kept:
 		v = verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}

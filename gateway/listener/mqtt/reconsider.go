@@ -53,7 +53,7 @@ func (s *Sessions) reconsiderRetained(change *stage.Change) {
 		var touched []*message
 		sp.mu.RLock()
 		sp.retained.root.each(func(m *message) {
-			if m.from != nil && m.from.via.Auth != nil && anyhow.Touches(m.from.granted()) {
+			if m.from != nil && m.from.entrance != nil && anyhow.Touches(m.from.granted()) {
 				touched = append(touched, m)
 			}
 		})
@@ -72,10 +72,10 @@ func (s *Sessions) reconsiderRetained(change *stage.Change) {
 
 // entitled is what a sender may do by whatever it authenticates with. Where that
 // cannot be decided it is what it was.
-func (from *sender) entitled(old *stage.Grant) *stage.Grant {
+func (from *Client) entitled(old *stage.Grant) *stage.Grant {
 	g := *old
 	g.Credential, g.Certificate, g.Expires = "", "", time.Time{}
-	now, err := from.via.Auth.Renew(&g)
+	now, err := from.entrance.Renew(&g)
 	if err == nil {
 		return now
 	}
@@ -131,11 +131,11 @@ func (s *session) reconsider(change *stage.Change, ask bool) {
 		if w != nil && w.from != from && change.Touches(w.from.granted()) {
 			w.from.renew()
 		}
-		if from == nil || from.via.Auth == nil || !change.Touches(from.granted()) {
+		if from == nil || from.entrance == nil || !change.Touches(from.granted()) {
 			return
 		}
 		old := from.granted()
-		g, err := from.via.Auth.Renew(old)
+		g, err := from.entrance.Renew(old)
 		if err == nil && !alike(g, old) {
 			err = errOther
 		}
@@ -148,12 +148,12 @@ func (s *session) reconsider(change *stage.Change, ask bool) {
 }
 
 // renew renews the grant of the sender of a will.
-func (from *sender) renew() {
-	if from.via.Auth == nil {
+func (from *Client) renew() {
+	if from.entrance == nil {
 		return
 	}
 	old := from.granted()
-	g, err := from.via.Auth.Renew(old)
+	g, err := from.entrance.Renew(old)
 	if err != nil {
 		g = powerless(old)
 	}
@@ -163,7 +163,7 @@ func (from *sender) renew() {
 // revoke takes all rights from the sender, its will with them, and ends its
 // connection. It is false, and nothing happened, where the sender's grant is not
 // old any more.
-func (s *session) revoke(from *sender, old *stage.Grant, err error) bool {
+func (s *session) revoke(from *Client, old *stage.Grant, err error) bool {
 	_, reason, known := refusal(err)
 	if !known {
 		s.server.log.Warn("a grant could not be renewed and is revoked", "client", from.clientID, "error", err)
@@ -193,7 +193,7 @@ func (s *session) revoke(from *sender, old *stage.Grant, err error) bool {
 
 // regrant puts a new grant in the place of the old one. It is false, and nothing
 // happened, where the sender's grant is not old any more.
-func (s *session) regrant(from *sender, old, g *stage.Grant, ask bool) bool {
+func (s *session) regrant(from *Client, old, g *stage.Grant, ask bool) bool {
 	var denied map[string]bool
 	if ask {
 		denied = s.denied(from, g)
@@ -228,7 +228,7 @@ func (s *session) reauthenticated(c *conn, g *stage.Grant) error {
 		s.mu.Lock()
 		current := s.conn == c
 		s.mu.Unlock()
-		if !current || s.regrant(c.sender, old, g, true) {
+		if !current || s.regrant(c.sender.Client, old, g, true) {
 			return nil
 		}
 	}
@@ -236,7 +236,7 @@ func (s *session) reauthenticated(c *conn, g *stage.Grant) error {
 
 // denied are the filters of the session's subscriptions that the authenticator,
 // asked anew, does not authorize. It may block, and is called without locks.
-func (s *session) denied(from *sender, g *stage.Grant) map[string]bool {
+func (s *session) denied(from *Client, g *stage.Grant) map[string]bool {
 	if s == nil || !g.Ask {
 		return nil
 	}
@@ -250,7 +250,7 @@ func (s *session) denied(from *sender, g *stage.Grant) map[string]bool {
 	}
 	s.mu.Unlock()
 	denied := make(map[string]bool)
-	deadline := time.Now().Add(from.via.Limits.ConnectTimeout)
+	deadline := time.Now().Add(from.entrance.Patience())
 	for i, filter := range filters {
 		if time.Now().After(deadline) || !from.authorized(g, stage.Subscribe, filter, subs[i].qos, false) {
 			denied[filter] = true
@@ -262,7 +262,7 @@ func (s *session) denied(from *sender, g *stage.Grant) map[string]bool {
 // prune drops the subscriptions that the sender's present grant does not allow, or
 // that are denied, and with them what waits only because of them. The caller
 // holds the lock, and calls what is returned after unlocking.
-func (s *session) prune(from *sender, denied map[string]bool) (after []func()) {
+func (s *session) prune(from *Client, denied map[string]bool) (after []func()) {
 	g := from.granted()
 	var left []*reader
 	before, subscribed := len(s.subs), len(s.subs)+len(s.readers)

@@ -109,8 +109,8 @@ type sessionRecord struct {
 	namespace, clientID, principal, application, device string
 	expiry                                              time.Duration
 	left                                                time.Time     // when its connection ended; zero: it has one
-	from                                                *sender       // to be written; nil: unknown
-	last                                                *senderRecord // as it was read; nil: unknown
+	from                                                *Client       // to be written; nil: unknown
+	last                                                *clientRecord // as it was read; nil: unknown
 }
 
 func (r *sessionRecord) append(dst []byte) []byte {
@@ -151,7 +151,7 @@ func (r *sessionRecord) parse(b []byte) error {
 		case 7:
 			r.left = at(f.Uint64())
 		case 8:
-			r.last = new(senderRecord)
+			r.last = new(clientRecord)
 			if err := r.last.parse(f.Bytes()); err != nil {
 				return err
 			}

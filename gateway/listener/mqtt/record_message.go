@@ -129,7 +129,7 @@ func (m *message) appendRetained(dst []byte) []byte {
 
 // parse reads a message, and who published it where by is not nil and that is
 // known.
-func (m *message) parse(b []byte, by *senderRecord) error {
+func (m *message) parse(b []byte, by *clientRecord) error {
 	f, err := fields(b)
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func (w *will) append(dst []byte) []byte {
 }
 
 // parse reads a will, and who it is of.
-func (w *will) parse(b []byte, from *senderRecord) error {
+func (w *will) parse(b []byte, from *clientRecord) error {
 	f, err := fields(b)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func samples() map[string][]byte {
 		ContentType: ptr("text/plain"), ResponseTopic: ptr("r"), CorrelationData: []byte("c"), PayloadFormat: ptr(byte(1)),
 		User: []packet.UserProperty{{Name: "k", Value: "v"}, {Name: "k", Value: "w"}}}}
 	shared := &subscription{group: "g", filter: "a/+"}
-	from := &sender{clientID: "c1", username: "u", peer: "192.0.2.1:1", version: 5, via: &Listener{Name: "mqtt"}}
+	from := &Client{clientID: "c1", username: "u", peer: "192.0.2.1:1", version: 5, listener: "mqtt"}
 	from.current.Store(&stage.Grant{
 		Principal: "p", Namespace: "n", Method: "m", Credential: "k", Application: "demo", Device: "d",
 		Publish: []string{"w/#", "x"}, Subscribe: []string{"s"}, Read: []string{"r"}, Write: []string{"*"},
@@ -97,7 +97,7 @@ func readBack(name string, b []byte) (again []byte, err error) {
 			return nil, err
 		}
 		if r.last != nil {
-			r.from = senderOf(r.last)
+			r.from = clientOf(r.last)
 		}
 		return r.append(nil), nil
 	case "subscriptions":
@@ -124,16 +124,16 @@ func readBack(name string, b []byte) (again []byte, err error) {
 		err = f.parse(b)
 		return appendFlight(nil, f), err
 	}
-	w, from := new(will), new(senderRecord)
+	w, from := new(will), new(clientRecord)
 	if err := w.parse(b, from); err != nil {
 		return nil, err
 	}
-	w.from = senderOf(from)
+	w.from = clientOf(from)
 	return w.append(nil), nil
 }
 
-func senderOf(r *senderRecord) *sender {
-	s := &sender{clientID: r.clientID, username: r.username, peer: r.peer, version: r.version, via: &Listener{Name: r.listener}}
+func clientOf(r *clientRecord) *Client {
+	s := &Client{clientID: r.clientID, username: r.username, peer: r.peer, version: r.version, listener: r.listener}
 	s.current.Store(&r.grant)
 	return s
 }

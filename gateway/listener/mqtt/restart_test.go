@@ -233,7 +233,7 @@ func TestWillsThroughRestart(t *testing.T) {
 		due, polite := 0, false
 		f.mem().Scan(store.Sess, "w", func(_ string, v []byte, _ store.Revision) bool {
 			var w waiting
-			if w.parse(v, new(senderRecord)) == nil && !w.due.IsZero() {
+			if w.parse(v, new(clientRecord)) == nil && !w.due.IsZero() {
 				due++
 			}
 			polite = polite || bytes.Contains(v, []byte("will/polite")) // not gone yet

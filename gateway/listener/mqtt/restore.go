@@ -13,16 +13,16 @@ import (
 
 // restoring is what Restore has read so far, by the sessions' numbers.
 type restoring struct {
-	server    *Sessions
-	listeners []*Listener
-	now       time.Time
-	sessions  map[uint64]*session
-	left      map[uint64]time.Time
-	flights   map[uint64]map[uint64]*flight
-	wills     map[uint64][]*will
-	strays    []store.Key // of sessions that are gone
-	orphans   []orphan
-	last      uint64
+	server   *Sessions
+	entrance func(listener string) Entrance
+	now      time.Time
+	sessions map[uint64]*session
+	left     map[uint64]time.Time
+	flights  map[uint64]map[uint64]*flight
+	wills    map[uint64][]*will
+	strays   []store.Key // of sessions that are gone
+	orphans  []orphan
+	last     uint64
 }
 
 // orphan is an entry whose session is gone.
@@ -36,13 +36,14 @@ type orphan struct {
 // the end of a session or a will, happens now; that of a session which was
 // connected when the gateway died counts from now. A damaged record is reported in the
 // log and counted, and everything else restored. Clients keep the rights that
-// their listener, one of these, grants them now. It is to be called once, after the
-// router runs and before Serve; without a store it does nothing.
-func (s *Sessions) Restore(listeners ...*Listener) error {
+// the listener which they came through grants them now; entrance returns it, or nil. It is
+// to be called once, after the router runs and before connections come; without a store it
+// does nothing.
+func (s *Sessions) restore(entrance func(listener string) Entrance) error {
 	if s.journal == nil {
 		return nil
 	}
-	r := &restoring{server: s, listeners: listeners, now: time.Now(), sessions: map[uint64]*session{}, left: map[uint64]time.Time{},
+	r := &restoring{server: s, entrance: entrance, now: time.Now(), sessions: map[uint64]*session{}, left: map[uint64]time.Time{},
 		flights: map[uint64]map[uint64]*flight{}, wills: map[uint64][]*will{}}
 	for _, step := range []struct {
 		kind   store.Kind
@@ -111,7 +112,7 @@ func (r *restoring) session(name string, value []byte) error {
 		ses.since = r.now
 	}
 	if rec.last != nil {
-		ses.from = r.sender(rec.last, ses)
+		ses.from = r.client(rec.last, ses)
 	}
 	return nil
 }
@@ -159,21 +160,16 @@ func (r *restoring) incoming(name string, _ []byte) error {
 	return nil
 }
 
-// sender makes a sender as it was. One whose listener is no more has no rights.
-func (r *restoring) sender(rec *senderRecord, ses *session) *sender {
-	via := &Listener{Name: rec.listener}
-	for _, l := range r.listeners {
-		if l.Name == rec.listener {
-			via = l
-		}
-	}
+// client makes a client as it was. One whose listener is no more has no rights.
+func (r *restoring) client(rec *clientRecord, ses *session) *Client {
 	g := &rec.grant
-	if via.Auth == nil {
+	in := r.entrance(rec.listener)
+	if in == nil {
 		g = powerless(g)
 	}
-	from := r.server.newSender(g, rec.clientID, rec.username, rec.peer, rec.version, via)
-	from.session = ses
-	return from
+	who := r.server.newClient(g, rec.clientID, rec.username, rec.peer, rec.version, rec.listener, in)
+	who.session = ses
+	return who
 }
 
 func (r *restoring) will(name string, value []byte) error {
@@ -182,7 +178,7 @@ func (r *restoring) will(name string, value []byte) error {
 		return err
 	}
 	w := &will{number: number, seq: seq}
-	var from senderRecord
+	var from clientRecord
 	if err := w.parse(value, &from); err != nil {
 		return err
 	}
@@ -191,8 +187,8 @@ func (r *restoring) will(name string, value []byte) error {
 	if ses == nil { // it ended, and its will was on its way
 		ses = &session{server: s, number: number, ended: true, space: s.space(&from.grant)}
 	}
-	w.from = r.sender(&from, ses)
-	w.from.spoken = true
+	w.from = r.client(&from, ses)
+	w.spoken = true
 	w.from.renew()
 	r.wills[number] = append(r.wills[number], w)
 	return nil
@@ -204,12 +200,12 @@ func (r *restoring) retained(name string, value []byte) error {
 		return errRecord
 	}
 	m := new(message)
-	var by senderRecord
+	var by clientRecord
 	if err := m.parse(value, &by); err != nil {
 		return err
 	}
 	if by.clientID != "" {
-		m.from = r.sender(&by, nil)
+		m.from = r.client(&by, nil)
 	}
 	m.retain = true
 	if !m.expired(r.now) {

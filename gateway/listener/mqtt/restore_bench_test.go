@@ -17,10 +17,9 @@ func BenchmarkRestore(b *testing.B) {
 	const sessions, subscriptions = 100_000, 10
 	st := newMemStore()
 	put := func(k store.Key, value []byte) { st.keys[k] = store.Put{Key: k, Value: value} }
-	via := &Listener{Name: "mqtt"}
 	for n := uint64(1); n <= sessions; n++ {
 		id := fmt.Sprint("device-", n)
-		from := &sender{clientID: id, peer: "192.0.2.1:1234", version: packet.V5, via: via}
+		from := &Client{clientID: id, peer: "192.0.2.1:1234", version: packet.V5, listener: "mqtt"}
 		from.current.Store(messaging(id))
 		r := sessionRecord{namespace: "n", clientID: id, principal: "p", application: "demo", device: id, expiry: time.Hour, left: time.Now(), from: from}
 		put(sessKey('s', n), r.append(nil))

@@ -10,16 +10,9 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// granted is what the client may do now. A grant itself never changes, so who
-// asks several things of it calls this once.
-func (from *sender) granted() *stage.Grant { return from.current.Load() }
-
 // newSender makes the sender of a connection, or of one of its messages.
-func (s *Sessions) newSender(g *stage.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
-	from := &sender{server: s, space: s.space(g), source: stage.Source(g.Application, g.Device),
-		clientID: clientID, username: username, peer: peer, version: version, via: via}
-	from.current.Store(g)
-	return from
+func (s *Server) newSender(g *stage.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
+	return &sender{Client: s.newClient(g, clientID, username, peer, version, via.Name, entrance{s, via}), server: s, via: via}
 }
 
 // speaker returns in whose name a message goes that carries credentials of its
@@ -44,35 +37,6 @@ func (from *sender) speaker(g *stage.Grant, p *packet.Publish) (who *sender, v v
 		from.previous = who
 	}
 	return who, v
-}
-
-// denial is what a client is told that the authenticator did not say yes to. One
-// that could not decide counts as one that said no.
-func (from *sender) denial(err error) string {
-	_, reason, known := refusal(err)
-	if !known {
-		from.server.log.Warn("a right could not be decided and is refused", "client", from.clientID, "error", err)
-	}
-	return reason
-}
-
-// authorized asks the authenticator about a topic, or a filter, that the grant
-// allows, if another service has to be asked. It may block, and is called
-// without locks.
-func (from *sender) authorized(g *stage.Grant, a stage.Action, topic string, qos byte, retain bool) bool {
-	if !g.Ask {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(from.server.ctx, from.via.Limits.ConnectTimeout)
-	defer cancel()
-	if a == stage.Subscribe {
-		_, topic, _ = packet.SplitShare(topic)
-	}
-	err := from.via.Auth.Authorize(ctx, g, a, topic, qos, retain)
-	if err != nil {
-		from.denial(err)
-	}
-	return err == nil
 }
 
 // mayPublish says whether the sender may publish to the topic, be it a command's
@@ -105,11 +69,10 @@ func permits(g *stage.Grant, topic string) bool {
 // clients have topics that could retain anything.
 func retainAvailable(g *stage.Grant) bool { return g.Messaging || g.Device != "" }
 
-// maySubscribe says whether the client, without a plugin's help, may subscribe to
-// a filter. A shared subscription is allowed where the plain one is.
-func (from *sender) maySubscribe(filter string) bool {
-	g := from.granted()
-	if ownReplies(g, from.clientID, filter) {
+// maySubscribe says whether a grant alone allows a client to subscribe to a filter. A
+// shared subscription is allowed where the plain one is.
+func maySubscribe(g *stage.Grant, clientID, filter string) bool {
+	if ownReplies(g, clientID, filter) {
 		return true
 	}
 	if !g.Messaging {

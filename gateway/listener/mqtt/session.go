@@ -32,7 +32,7 @@ type session struct {
 
 	mu       sync.Mutex
 	conn     *conn     // nil while nobody is connected
-	from     *sender   // of conn, or of the one before; nil: unknown
+	from     *Client   // of conn, or of the one before; nil: unknown
 	since    time.Time // of the connection, or of its end
 	welcomed bool      // conn has its CONNACK, so that messages may go to it
 	ended    bool

@@ -68,7 +68,7 @@ func (sp *space) publish(m *message, booked *bookings, now time.Time) (best stag
 // message of it only if somebody wants it, so that a publish that nobody reads
 // costs no copy. Where the message cannot be retained (kept is false) it is not
 // sent either. late is that of bookings.
-func (sp *space) publishPacket(p *packet.Publish, from *sender, now time.Time) (matched, kept, late bool) {
+func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (matched, kept, late bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var m *message

@@ -12,7 +12,8 @@ import (
 type will struct {
 	publish packet.Publish
 	delay   time.Duration
-	from    *sender
+	from    *Client
+	spoken  bool // from is in whose name its credentials are
 
 	// Where the store has it: the number of its session and its own; 0: nowhere.
 	number, seq uint64
@@ -32,13 +33,13 @@ func (w *will) store(s *session) {
 // drop forgets a will that is not to be sent.
 func (w *will) drop() {
 	if w != nil && w.seq != 0 {
-		w.from.session.server.journal.delete(w.key())
+		w.from.sessions.journal.delete(w.key())
 	}
 }
 
 // newWill copies the will of a CONNECT out of its frame.
 func newWill(w *packet.Will, from *sender) *will {
-	x := &will{from: from, publish: packet.Publish{Topic: w.Topic, Payload: bytes.Clone(w.Payload), QoS: w.QoS, Retain: w.Retain}}
+	x := &will{from: from.Client, publish: packet.Publish{Topic: w.Topic, Payload: bytes.Clone(w.Payload), QoS: w.QoS, Retain: w.Retain}}
 	if w.Props == nil {
 		return x
 	}
@@ -56,19 +57,20 @@ func newWill(w *packet.Will, from *sender) *will {
 // which must be a message that the client could publish; 0 is none.
 //
 // A will with credentials of its own goes in the name that they stand for.
-func (w *will) allowed() (code byte, reason string) {
+func (w *will) allowed(from *sender) (code byte, reason string) {
 	p := &w.publish
-	v := w.from.server.improper(&w.from.via.Limits, p)
-	g := w.from.granted()
+	v := from.server.improper(&from.via.Limits, p)
+	g := from.granted()
 	if !v.code.Refused() && g.PerMessage {
 		var speaker *sender
-		if speaker, v = w.from.speaker(g, p); speaker != nil {
-			w.from, g = speaker, speaker.granted()
+		if speaker, v = from.speaker(g, p); speaker != nil {
+			from, g = speaker, speaker.granted()
+			w.from, w.spoken = speaker.Client, true
 		}
 	}
 	if !v.code.Refused() {
 		to, _ := parseCommand(g, p.Topic)
-		v = w.from.mayPublish(g, p, to)
+		v = from.mayPublish(g, p, to)
 	}
 	if v.code.Refused() {
 		return connackCode(v.code), "will: " + v.reason
@@ -80,23 +82,17 @@ func (w *will) allowed() (code byte, reason string) {
 // and may block on the router. A server that stops sends none: those that are
 // stored go out after the restart.
 func (w *will) send() {
-	s := w.from.server
+	s := w.from.sessions
 	if s.ctx.Err() != nil {
 		return
 	}
 	s.count.wills.Add(1)
-	x, v, route := w.from.judge(&w.publish, time.Now())
-	if v.code.Refused() {
-		w.from.refused(w.publish.Topic, &v)
-	}
-	if x == nil {
+	if w.from.entrance == nil { // nobody knows any more what it may publish
+		s.count.refusedPublishes.Add(1)
+		s.log.Warn("a will is not sent, since the listener of its client is no more", "client", w.from.clientID, "listener", w.from.listener,
+			"topic", w.publish.Topic)
 		w.drop()
 		return
 	}
-	x.will = w
-	if route {
-		s.router.Submit(&x.in, x.along(), x.outcome)
-	} else {
-		x.settleAlone(v)
-	}
+	w.from.entrance.PublishWill(w)
 }

@@ -5,24 +5,24 @@ import (
 	proto "tributary.io/sdk-plugin/event/wire"
 )
 
-// senderRecord is what is stored of a sender.
-type senderRecord struct {
+// clientRecord is what is stored of a client.
+type clientRecord struct {
 	clientID, username, peer, listener string
 	version                            byte
 	grant                              stage.Grant
 }
 
-func (from *sender) append(dst []byte) []byte {
-	dst = proto.AppendString(dst, 1, from.clientID)
-	dst = proto.AppendString(dst, 2, from.username)
-	dst = proto.AppendString(dst, 3, from.peer)
-	dst = proto.AppendString(dst, 4, from.via.Name)
-	dst = proto.AppendUint(dst, 5, uint64(from.version))
+func (who *Client) append(dst []byte) []byte {
+	dst = proto.AppendString(dst, 1, who.clientID)
+	dst = proto.AppendString(dst, 2, who.username)
+	dst = proto.AppendString(dst, 3, who.peer)
+	dst = proto.AppendString(dst, 4, who.listener)
+	dst = proto.AppendUint(dst, 5, uint64(who.version))
 	dst, mark := proto.Open(dst, 6, 128)
-	return proto.Close(appendGrant(dst, from.granted()), mark)
+	return proto.Close(appendGrant(dst, who.granted()), mark)
 }
 
-func (r *senderRecord) parse(b []byte) error {
+func (r *clientRecord) parse(b []byte) error {
 	f := proto.Read(b, 0)
 	for f.Next() {
 		switch f.Field() {

@@ -1,0 +1,58 @@
+package mqtt
+
+import (
+	"context"
+	"time"
+
+	"tributary.io/gateway/stage"
+)
+
+// entrance is a listener as sessions know it.
+type entrance struct {
+	server *Server
+	via    *Listener
+}
+
+// Restore reads from the store what an earlier run left, see Sessions.Restore. Clients keep
+// the rights that their listener, one of these, grants them now. It is to be called once,
+// after the router runs and before Serve.
+func (s *Server) Restore(listeners ...*Listener) error {
+	return s.restore(func(name string) Entrance {
+		for _, l := range listeners {
+			if l.Name == name && l.Auth != nil {
+				return entrance{s, l}
+			}
+		}
+		return nil
+	})
+}
+
+// Authorize implements Entrance.
+func (e entrance) Authorize(ctx context.Context, g *stage.Grant, a stage.Action, topic string, qos byte, retain bool) error {
+	return e.via.Auth.Authorize(ctx, g, a, topic, qos, retain)
+}
+
+// Renew implements Entrance.
+func (e entrance) Renew(g *stage.Grant) (*stage.Grant, error) { return e.via.Auth.Renew(g) }
+
+// Patience implements Entrance.
+func (e entrance) Patience() time.Duration { return e.via.Limits.ConnectTimeout }
+
+// PublishWill implements Entrance.
+func (e entrance) PublishWill(w *will) {
+	from := &sender{Client: w.from, server: e.server, via: e.via, spoken: w.spoken}
+	x, v, route := from.judge(&w.publish, time.Now())
+	if v.code.Refused() {
+		from.refused(w.publish.Topic, &v)
+	}
+	if x == nil {
+		w.drop()
+		return
+	}
+	x.will = w
+	if route {
+		e.server.router.Submit(&x.in, x.along(), x.outcome)
+	} else {
+		x.settleAlone(v)
+	}
+}
