@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -40,6 +41,9 @@ func apiCommand(name, args, summary, help string, setup func(fs *flag.FlagSet) f
 			if want := len(strings.Fields(args)); len(left) != want {
 				return usageError(fmt.Sprintf("%d arguments are given; it takes: %s", len(left), strings.TrimSpace(name+" "+args)))
 			}
+			if slices.Contains(left, "") {
+				return usageError("an argument is empty; it takes: " + strings.TrimSpace(name+" "+args))
+			}
 			c, err := o.client(t)
 			if err != nil {
 				return err
@@ -66,7 +70,7 @@ func (o *clientOptions) declare(fs *flag.FlagSet) {
 
 func (o *clientOptions) client(t *terminal) (*client, error) {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment} // one time limit is enough, and tells what is slow
-	c := &client{t: t, json: o.output == "json", http: &http.Client{Timeout: 30 * time.Second, Transport: transport}}
+	c := &client{t: t, json: o.output == "json", http: &http.Client{Timeout: 30 * time.Second, Transport: transport, CheckRedirect: stay}}
 	if o.output != "json" && o.output != "table" {
 		return nil, usageError(fmt.Sprintf("--output is %q; it must be table or json", o.output))
 	}
@@ -95,6 +99,10 @@ func (o *clientOptions) client(t *terminal) (*client, error) {
 	}
 	return c, nil
 }
+
+// stay follows no redirect: the gateway sends none, so it would lead to something
+// else than what was asked about, which must not be changed, nor see the token.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // first returns the first text that is not empty.
 func first(texts ...string) string {
@@ -133,11 +141,15 @@ func (e *apiError) Error() string {
 	return e.Detail
 }
 
-// apiPath makes a path of the API.
+// apiPath makes a path of the API. Each part is one part of the path whatever it
+// holds, also where it is a dot or two, which escaping leaves as they are and which
+// would lead to another path.
 func apiPath(parts ...string) string {
 	escaped := make([]string, len(parts))
 	for i, p := range parts {
-		escaped[i] = url.PathEscape(p)
+		if escaped[i] = url.PathEscape(p); p == "." || p == ".." {
+			escaped[i] = strings.ReplaceAll(p, ".", "%2E")
+		}
 	}
 	return "/api/v1/" + strings.Join(escaped, "/")
 }
@@ -187,6 +199,9 @@ func (c *client) refusal(resp *http.Response, text []byte) error {
 	problem := &apiError{Status: resp.StatusCode}
 	if json.Unmarshal(text, problem) != nil || problem.Detail == "" {
 		problem.Detail = fmt.Sprintf("%s answers %s; is --url the gateway's admin.address?", c.base, resp.Status)
+		if elsewhere := resp.Header.Get("Location"); elsewhere != "" {
+			problem.Detail = fmt.Sprintf("%s answers %s and sends to %s, which is not followed; name the gateway itself with --url", c.base, resp.Status, elsewhere)
+		}
 	}
 	problem.Status, problem.Detail = resp.StatusCode, printable(problem.Detail)
 	switch resp.StatusCode {

@@ -94,6 +94,69 @@ func TestAdminClient(t *testing.T) {
 	}
 }
 
+// What is destroyed is what was named: no part of a path leads to another one, no
+// redirect is followed, and nothing happens without a yes.
+func TestDestructiveCommands(t *testing.T) {
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.RequestURI)
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/moved/"):
+			w.Header().Set("Location", "/api/v1/applications/plant")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+			json.NewEncoder(w).Encode(object{"name": strings.Replace(name, "alias", "pump", 1), "devices": 3, "role": "reader",
+				"credentials": []object{{"id": "..", "kind": "key", "label": "bench"}}})
+		}
+	}))
+	defer server.Close()
+	const nobody = "standard input is no terminal to confirm it on, so say --yes"
+	for _, tt := range []struct {
+		line, asked string
+		status      int
+		err         string
+	}{
+		{"device delete plant ..", "GET /api/v1/applications/plant/devices/%2E%2E", 2, "this deletes device .. of application plant with its 1 credential; " + nobody},
+		{"device delete plant alias", "GET /api/v1/applications/plant/devices/alias", 3, "there is no device alias; it is another name of pump"},
+		{"device delete plant .. --yes", "DELETE /api/v1/applications/plant/devices/%2E%2E", 0, ""},
+		{"device delete plant . --yes", "DELETE /api/v1/applications/plant/devices/%2E", 0, ""},
+		{"device delete .. x/../y --yes", "DELETE /api/v1/applications/%2E%2E/devices/x%2F..%2Fy", 0, ""},
+		{"app delete plant", "GET /api/v1/applications/plant", 2, "this deletes application plant with its 3 devices; its log and quarantine stay as long as their retention says; " + nobody},
+		{"app delete plant --purge", "GET /api/v1/applications/plant", 2, "with its 3 devices, its log, its quarantine, its state and its groups; " + nobody},
+		{"app delete plant --purge --yes", "DELETE /api/v1/applications/plant?purge=true", 0, ""},
+		{"user delete ..", "GET /api/v1/users/%2E%2E", 2, "this deletes user .. with its 1 credential; " + nobody},
+		{"token delete ..", "GET /api/v1/tokens/%2E%2E", 2, "this deletes the token .. with the role reader; " + nobody},
+		{"token delete .. --yes", "DELETE /api/v1/tokens/%2E%2E", 0, ""},
+		{"key delete pump@plant ..", "GET /api/v1/applications/plant/devices/pump", 2, "this deletes the key .. of pump@plant bench and ends the connections that it opened; " + nobody},
+		{"key delete pump@plant .. --yes", "DELETE /api/v1/applications/plant/devices/pump/credentials/%2E%2E", 0, ""},
+		{"key delete ..@.. .. --yes", "DELETE /api/v1/applications/%2E%2E/devices/%2E%2E/credentials/%2E%2E", 0, ""},
+		{"key delete .. .. --yes", "DELETE /api/v1/users/%2E%2E/credentials/%2E%2E", 0, ""},
+		{"key delete pump@plant other", "GET /api/v1/applications/plant/devices/pump", 3, "there is no credential other"},
+		{"group delete plant ..", "", 2, "this deletes the group .. of application plant with its position; " + nobody},
+		{"group delete plant .. --yes", "DELETE /api/v1/applications/plant/groups/%2E%2E?quarantine=false", 0, ""},
+		{"connection kick plant ..", "DELETE /api/v1/connections/plant/%2E%2E?forget=false", 0, ""},
+		{"connection kick plant .. --forget", "", 2, "this deletes the session of .. in plant with what waits in it; " + nobody},
+		{"connection kick plant .. --forget --yes", "DELETE /api/v1/connections/plant/%2E%2E?forget=true", 0, ""},
+		{"device delete plant pump --yes --url " + server.URL + "/moved", "DELETE /moved/api/v1/applications/plant/devices/pump", 1,
+			"answers 307 Temporary Redirect and sends to /api/v1/applications/plant, which is not followed; name the gateway itself with --url"},
+		{"device show plant pump --url " + server.URL + "/moved", "GET /moved/api/v1/applications/plant/devices/pump", 1, "which is not followed"},
+		{"device delete plant ^ --yes", "", 2, "an argument is empty; it takes: device delete <application> <device>"},
+	} {
+		asked = nil
+		args := strings.Fields(tt.line)
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "^", "")
+		}
+		status, _, errs := tributary(t, t.Context(), "y\n", []string{"TRIBUTARY_URL=" + server.URL, "TRIBUTARY_TOKEN=tra_x"}, args...)
+		if got := strings.Join(asked, ", "); status != tt.status || got != tt.asked || !strings.Contains(errs, tt.err) {
+			t.Errorf("%s: %d, asked %q\n%s\nwant %d, %q\n%s", tt.line, status, got, errs, tt.status, tt.asked, tt.err)
+		}
+	}
+}
+
 func TestPrintedTokenIsAccepted(t *testing.T) {
 	_, out, _ := tributary(t, t.Context(), "", nil, "token", "create", "ops", "--role", "admin", "--application", "plant", "--print-config")
 	_, lines, _ := strings.Cut(out, "\n")

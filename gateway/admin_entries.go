@@ -211,17 +211,22 @@ func (e *entries) able(verb, what string, disabled bool) command {
 }
 
 func (e *entries) delete() command {
-	help := fmt.Sprintf("\nDeletes %s with all that belongs to it.\n", e.one())
+	help := fmt.Sprintf("\nDeletes %s with all that belongs to it, when that is confirmed.\n", e.one())
 	if e.command == "app" {
 		help += "Its devices go with it. Its log and quarantine stay as long as their retention\nsays, unless --purge is given.\n"
 	}
-	help += fmt.Sprintf("\nExamples:\n  tributary %s delete %s\n", e.command, e.example)
+	help += fmt.Sprintf("\nExamples:\n  tributary %s delete %s\n  tributary %s delete %s --yes\n", e.command, e.example, e.command, e.example)
 	return apiCommand(e.command+" delete", e.args, "delete "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		var sure consent
+		sure.declare(fs)
 		purge := false
 		if e.command == "app" {
 			fs.BoolVar(&purge, "purge", false, "also delete its log, quarantine, state and groups")
 		}
 		return func(ctx context.Context, c *client, args []string) error {
+			if err := e.confirm(ctx, c, &sure, args, purge); err != nil {
+				return err
+			}
 			query := ""
 			if purge {
 				query = "?purge=true"
@@ -232,4 +237,35 @@ func (e *entries) delete() command {
 			return c.done(nil, "%s %s is deleted", e.noun, e.name(args))
 		}
 	})
+}
+
+// confirm asks before an entry is deleted, and says what goes with it.
+func (e *entries) confirm(ctx context.Context, c *client, sure *consent, args []string, purge bool) error {
+	if sure.given {
+		return nil
+	}
+	var now object
+	if _, err := c.call(ctx, http.MethodGet, e.path(args), nil, &now); err != nil {
+		return err
+	}
+	what := e.noun + " " + e.name(args)
+	switch credentials, _ := now["credentials"].([]any); {
+	case now["name"] != args[len(args)-1]: // it was found by an alias
+		return &apiError{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no %s; it is another name of %s", what, show(now["name"]))}
+	case e.command == "app" && purge:
+		what += fmt.Sprintf(" with its %s, its log, its quarantine, its state and its groups", count(whole(now["devices"]), "device"))
+	case e.command == "app":
+		what += fmt.Sprintf(" with its %s; its log and quarantine stay as long as their retention says", count(whole(now["devices"]), "device"))
+	case e.command == "device":
+		what += fmt.Sprintf(" of application %s with its %s", printable(args[0]), count(len(credentials), "credential"))
+	default:
+		what += " with its " + count(len(credentials), "credential")
+	}
+	return sure.ask(ctx, c.t, what)
+}
+
+// whole is a number of JSON, 0 where there is none.
+func whole(v any) int {
+	n, _ := v.(float64)
+	return int(n)
 }

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 )
@@ -17,12 +16,13 @@ func keyCommands() []command {
 
 const holderArg = "<login>"
 
-// holder is the path of the device or user that logs in by a name.
-func holder(login string) string {
+// holder is the path of the device or user that logs in by a name, or of what is
+// below it.
+func holder(login string, below ...string) string {
 	if at := strings.LastIndexByte(login, '@'); at >= 0 {
-		return apiPath("applications", login[at+1:], "devices", login[:at])
+		return apiPath(append([]string{"applications", login[at+1:], "devices", login[:at]}, below...)...)
 	}
-	return apiPath("users", login)
+	return apiPath(append([]string{"users", login}, below...)...)
 }
 
 // newCredential are the options that describe a new credential.
@@ -63,7 +63,7 @@ func (n *newCredential) body(ctx context.Context, t *terminal) (object, error) {
 // give gives a holder a credential and prints it.
 func (c *client) give(ctx context.Context, login string, body object) error {
 	var made object
-	if _, err := c.call(ctx, http.MethodPost, holder(login)+"/credentials", body, &made); err != nil {
+	if _, err := c.call(ctx, http.MethodPost, holder(login, "credentials"), body, &made); err != nil {
 		return err
 	}
 	secret, shown := made["secret"].(string)
@@ -131,18 +131,46 @@ Examples:
 
 func keyDeleteCommand() command {
 	return apiCommand("key delete", holderArg+" <id>", "revoke a credential, and end the connections that it opened", `
-Revokes a credential. Connections that it opened end.
+Revokes a credential, once it is confirmed. Connections that it opened end.
 
 Examples:
   tributary key delete pump-1@plant 8sPbGyT0aWmK
-`, func(*flag.FlagSet) func(context.Context, *client, []string) error {
+  tributary key delete pump-1@plant 8sPbGyT0aWmK --yes
+`, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		var sure consent
+		sure.declare(fs)
 		return func(ctx context.Context, c *client, args []string) error {
-			if _, err := c.call(ctx, http.MethodDelete, holder(args[0])+"/credentials/"+url.PathEscape(args[1]), nil, nil); err != nil {
+			if err := c.confirmKey(ctx, &sure, args[0], args[1]); err != nil {
+				return err
+			}
+			if _, err := c.call(ctx, http.MethodDelete, holder(args[0], "credentials", args[1]), nil, nil); err != nil {
 				return err
 			}
 			return c.done(nil, "%s of %s is revoked", printable(args[1]), printable(args[0]))
 		}
 	})
+}
+
+// confirmKey asks before a credential is deleted.
+func (c *client) confirmKey(ctx context.Context, sure *consent, login, id string) error {
+	if sure.given {
+		return nil
+	}
+	list, err := c.credentials(ctx, login)
+	if err != nil {
+		return err
+	}
+	for _, have := range list {
+		if have["id"] == id {
+			return sure.ask(ctx, c.t, strings.TrimSpace(fmt.Sprintf("the %s %s of %s %s", show(have["kind"]), printable(id), printable(login), show(have["label"])))+
+				" and ends the connections that it opened")
+		}
+	}
+	return noCredential(id)
+}
+
+func noCredential(id string) error {
+	return &apiError{Status: http.StatusNotFound, Detail: "there is no credential " + printable(id)}
 }
 
 func keyRotateCommand() command {
@@ -181,10 +209,10 @@ Examples:
 				if err := c.give(ctx, args[0], body); err != nil {
 					return err
 				}
-				_, err = c.call(ctx, http.MethodDelete, holder(args[0])+"/credentials/"+args[1], nil, nil)
+				_, err = c.call(ctx, http.MethodDelete, holder(args[0], "credentials", args[1]), nil, nil)
 				return err
 			}
-			return &apiError{Status: http.StatusNotFound, Detail: "there is no credential " + printable(args[1])}
+			return noCredential(args[1])
 		}
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -49,14 +50,22 @@ Examples:
 func connectionKickCommand() command {
 	return apiCommand("connection kick", "<namespace> <client-id>", "end a connection", `
 Ends a connection, which "connection list" shows. Nothing keeps the client from
-connecting again: see "device disable" and "key delete" for that.
+connecting again: see "device disable" and "key delete" for that. --forget is to
+be confirmed.
 
 Examples:
   tributary connection kick plant pump-1
-  tributary connection kick user:alice laptop --forget
+  tributary connection kick user:alice laptop --forget --yes
 `, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		var sure consent
+		sure.declare(fs)
 		forget := fs.Bool("forget", false, "end its session, too, with what waits in it")
 		return func(ctx context.Context, c *client, args []string) error {
+			if *forget {
+				if err := sure.ask(ctx, c.t, fmt.Sprintf("the session of %s in %s with what waits in it", printable(args[1]), printable(args[0]))); err != nil {
+					return err
+				}
+			}
 			if _, err := c.call(ctx, http.MethodDelete, apiPath("connections", args[0], args[1])+"?forget="+strconv.FormatBool(*forget), nil, nil); err != nil {
 				return err
 			}
@@ -86,14 +95,20 @@ Examples:
 
 func groupDeleteCommand() command {
 	return apiCommand("group delete", "<application> <group>", "forget a consumer group and its position", `
-Forgets a consumer group that nobody is connected to. When it comes back it is a
-new one, and begins at the end of the log.
+Forgets a consumer group that nobody is connected to, when that is confirmed. When
+it comes back it is a new one, and begins at the end of the log.
 
 Examples:
   tributary group delete plant s.billing
+  tributary group delete plant s.billing --yes
 `, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		var sure consent
+		sure.declare(fs)
 		quarantine := fs.Bool("quarantine", false, "the group reads the quarantine")
 		return func(ctx context.Context, c *client, args []string) error {
+			if err := sure.ask(ctx, c.t, fmt.Sprintf("the group %s of application %s with its position", printable(args[1]), printable(args[0]))); err != nil {
+				return err
+			}
 			target := apiPath("applications", args[0], "groups", args[1]) + "?quarantine=" + strconv.FormatBool(*quarantine)
 			if _, err := c.call(ctx, http.MethodDelete, target, nil, nil); err != nil {
 				return err

@@ -107,12 +107,24 @@ Examples:
 
 func tokenDeleteCommand() command {
 	return apiCommand("token delete", "<name>", "revoke a token of the admin API", `
-Revokes a token of the admin API at once.
+Revokes a token of the admin API at once, when that is confirmed.
 
 Examples:
   tributary token delete ci
-`, func(*flag.FlagSet) func(context.Context, *client, []string) error {
+  tributary token delete ci --yes
+`, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+		var sure consent
+		sure.declare(fs)
 		return func(ctx context.Context, c *client, args []string) error {
+			var now object
+			if !sure.given {
+				if _, err := c.call(ctx, http.MethodGet, apiPath("tokens", args[0]), nil, &now); err != nil {
+					return err
+				}
+			}
+			if err := sure.ask(ctx, c.t, fmt.Sprintf("the token %s with the role %s", printable(args[0]), show(now["role"]))); err != nil {
+				return err
+			}
 			if _, err := c.call(ctx, http.MethodDelete, apiPath("tokens", args[0]), nil, nil); err != nil {
 				return err
 			}

@@ -1,25 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 )
-
-// terminal is what a command talks to.
-type terminal struct {
-	in       io.Reader
-	out, err io.Writer
-	env      []string // "NAME=value"
-}
 
 // command is one subcommand. setup declares its options and returns what runs
 // it with the arguments that are left; ctx ends at the first signal.
@@ -204,72 +194,4 @@ func oneArg(args []string, what string) (string, error) {
 		return "", usageError(what + " is missing")
 	}
 	return args[0], noArgs(args[1:])
-}
-
-// passwordFrom reads a password from the first line of a file; "" and "-" stand
-// for standard input.
-func passwordFrom(ctx context.Context, t *terminal, file, prompt string) ([]byte, error) {
-	from := *t
-	if file != "" && file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("reading the password: %w", err)
-		}
-		defer f.Close()
-		from.in = f
-	}
-	return readPassword(ctx, &from, prompt)
-}
-
-// readPassword reads a line: from a terminal after the prompt and without
-// showing it, else from whatever standard input is.
-func readPassword(ctx context.Context, t *terminal, prompt string) ([]byte, error) {
-	if f, ok := t.in.(*os.File); ok && isTerminal(f) {
-		fmt.Fprint(t.err, prompt)
-		if echo(f, false) == nil {
-			defer func() {
-				echo(f, true)
-				fmt.Fprintln(t.err)
-			}()
-		}
-	}
-	type result struct {
-		line string
-		err  error
-	}
-	read := make(chan result, 1)
-	go func() { // a read from a terminal cannot be broken off
-		line, err := bufio.NewReader(oneByte{t.in}).ReadString('\n')
-		read <- result{line, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, errors.New("interrupted")
-	case r := <-read:
-		if r.err != nil && r.err != io.EOF {
-			return nil, fmt.Errorf("reading the password: %w", r.err)
-		}
-		return []byte(strings.TrimRight(r.line, "\r\n")), nil
-	}
-}
-
-// oneByte keeps a reader from reading beyond the line that is wanted.
-type oneByte struct{ r io.Reader }
-
-func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]) }
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Mode()&os.ModeDevice != 0
-}
-
-// echo switches on or off that a terminal shows what is typed.
-func echo(f *os.File, on bool) error {
-	arg := "-echo"
-	if on {
-		arg = "echo"
-	}
-	cmd := exec.Command("stty", arg)
-	cmd.Stdin = f
-	return cmd.Run()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 
 	"tributary.io/gateway/registry"
 )
@@ -33,7 +32,7 @@ Examples:
 				if err != nil {
 					return err
 				}
-				if f, ok := t.in.(*os.File); ok && isTerminal(f) {
+				if t.keyboard() != nil {
 					again, err := readPassword(ctx, t, "Again: ")
 					if err != nil {
 						return err

@@ -26,7 +26,7 @@ type rule struct {
 // here after thinking about who may know whom (design, section 2).
 func rules() map[string]rule {
 	return map[string]rule{
-		"gateway": {ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/plugin gateway/registry gateway/server sdk-plugin/event sdk-plugin/vector"},
+		"gateway": {theirs: "golang.org/x/term", ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/plugin gateway/registry gateway/server sdk-plugin/event sdk-plugin/vector"},
 		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry " +
 			"gateway/router gateway/stage gateway/store gateway/store/pebble gateway/timer sdk-plugin/event"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
@@ -69,7 +69,7 @@ func rules() map[string]rule {
 
 // testModules may be imported by any test, beside what its package may import.
 const testModules = "github.com/google/go-cmp pgregory.net/rapid github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang github.com/cloudevents/sdk-go " +
-	"github.com/coder/websocket google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync github.com/santhosh-tekuri/jsonschema github.com/go-jose/go-jose github.com/xdg-go/scram"
+	"github.com/coder/websocket google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync github.com/santhosh-tekuri/jsonschema github.com/go-jose/go-jose github.com/xdg-go/scram golang.org/x/sys"
 
 // goFile is one parsed file of the module.
 type goFile struct {

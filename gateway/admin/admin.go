@@ -15,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,7 +92,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Server {
 		cert = &certificate{certificate: cfg.Certificate, key: cfg.Key, log: log}
 	}
 	return &Server{log: log, cert: cert, http: &http.Server{
-		Handler:           mux,
+		Handler:           exact(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      2 * time.Minute, // a CPU profile takes 30 s unless asked otherwise
@@ -98,6 +100,19 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Server {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}
+}
+
+// exact refuses paths that lead elsewhere than they say, which a ServeMux would answer
+// with a redirect: a client that follows one with a DELETE deletes what is above.
+func exact(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		given := req.URL.EscapedPath()
+		if given == "" || path.Clean(given) == strings.TrimSuffix(given, "/") || given == "/" {
+			next.ServeHTTP(w, req)
+			return
+		}
+		refuse(w, failed(http.StatusBadRequest, "", "the path has an empty part, . or .., which lead to another one; in a name, write %%2E for each dot"))
+	})
 }
 
 // Serve answers requests on ln until ctx ends, then closes ln and returns nil

@@ -278,7 +278,10 @@ func (a *api) problem(err error) *problem {
 	return failed(http.StatusServiceUnavailable, "", "nothing was changed, because it could not be stored; see the gateway's log")
 }
 
-func (a *api) fail(w http.ResponseWriter, p *problem) {
+func (a *api) fail(w http.ResponseWriter, p *problem) { refuse(w, p) }
+
+// refuse answers with a problem.
+func refuse(w http.ResponseWriter, p *problem) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)

@@ -355,6 +355,32 @@ func TestRevisions(t *testing.T) {
 	}
 }
 
+// Whoever deletes a device called .. must not delete what it is in.
+func TestDotsAreNoNames(t *testing.T) {
+	f := newFixture(t)
+	f.do("admin", "PUT", prefix+"/applications/plant", `{}`)
+	devices := prefix + "/applications/plant/devices"
+	f.do("admin", "PUT", devices+"/pump", `{}`)
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"PUT", devices + "/%2E%2E", `{}`, 400}, {"PUT", devices + "/%2e", `{}`, 400}, {"PUT", devices + "/%2E%2E%2E", `{}`, 201},
+		{"PUT", devices + "/other", `{"aliases":[".."]}`, 400}, {"PUT", prefix + "/users/%2E%2E", `{}`, 400}, {"PUT", prefix + "/applications/%2E%2E", `{}`, 400},
+		{"DELETE", devices + "/%2E%2E", "", 404}, {"DELETE", devices + "/pump/credentials/%2E%2E", "", 404},
+		// What a ServeMux would redirect to another path.
+		{"DELETE", devices + "/..", "", 400}, {"DELETE", devices + "/", "", 404}, {"DELETE", devices + "/.", "", 400}, {"DELETE", devices + "/pump/credentials/..", "", 400},
+		{"GET", prefix + "//applications", "", 400}, {"PUT", prefix + "/applications/plant/../yard", `{}`, 400},
+	} {
+		if a := f.do("admin", tt.method, tt.path, tt.body); a.status != tt.status {
+			t.Errorf("%s %s: %d %s, want %d", tt.method, tt.path, a.status, a.body, tt.status)
+		}
+	}
+	if a := f.do("admin", "GET", devices+"/pump", ""); a.status != 200 {
+		t.Errorf("the device that nobody meant: %d", a.status)
+	}
+}
+
 func TestPages(t *testing.T) {
 	f := newFixture(t)
 	f.do("admin", "PUT", prefix+"/applications/plant", `{}`)

@@ -75,7 +75,7 @@ func (p *pattern) match(s string) (map[string]string, bool) {
 // plainName says whether a name that another authority gives may become part of
 // rights and topics.
 func plainName(s string) bool {
-	if s == "" || len(s) > 256 {
+	if s == "" || s == "." || s == ".." || len(s) > 256 {
 		return false
 	}
 	return !strings.ContainsFunc(s, func(r rune) bool {

@@ -119,7 +119,7 @@ func TestAdminWalk(t *testing.T) {
 	pump = g.in("pump", "pump-1@plant", key) // nothing keeps it away
 	second := strings.TrimSpace(g.did("key", "create", "pump-1@plant", "--label", "second"))
 	other := g.in("other", "pump-1@plant", second)
-	g.did("key", "delete", "pump-1@plant", g.keyID("pump-1@plant", "first"))
+	g.did("key", "delete", "pump-1@plant", g.keyID("pump-1@plant", "first"), "--yes")
 	pump.ends(0x87)
 	other.quiet() // the other key's connection lives
 	if _, code := g.present("pump", "pump-1@plant", key); code == 0 {
@@ -142,11 +142,11 @@ func TestAdminWalk(t *testing.T) {
 	if e := reader.event(); string(e.Data) != "22" {
 		t.Errorf("event %+v", e)
 	}
-	g.did("device", "delete", "plant", "pump-1")
+	g.did("device", "delete", "plant", "pump-1", "--yes")
 	pump.ends(0x87)
-	g.did("user", "delete", "alice")
+	g.did("user", "delete", "alice", "--yes")
 	reader.ends(0x87)
-	g.did("app", "delete", "plant", "--purge")
+	g.did("app", "delete", "plant", "--purge", "--yes")
 	if status, _, errs := g.cli("app", "show", "plant"); status != 3 || !strings.Contains(errs, "there is no application plant") {
 		t.Errorf("status %d: %s", status, errs)
 	}
@@ -312,6 +312,12 @@ func TestAdminTokens(t *testing.T) {
 		{operator, "device list demo --output yaml", 2, "table or json"},
 		{operator, "key create d@demo --expires soon", 2, "neither a time"},
 		{operator, "connection kick demo nobody", 3, "no connection of nobody"},
+		{operator, "device delete demo ..", 3, "there is no device .."},
+		{operator, "device delete demo .. --yes", 3, "there is no device .."},
+		{operator, "key delete d@demo .. --yes", 3, "there is no credential .."},
+		{operator, "device create demo ..", 1, "neither . nor .."},
+		{operator, "device delete demo d", 2, "this deletes device d of application demo with its 0 credentials; standard input is no terminal to confirm it on, so say --yes"},
+		{operator, "device show demo d", 0, ""},
 		{"tra_wrong", "app list", 1, "the token is wrong, expired or revoked; the token came from $TRIBUTARY_TOKEN. One from admin.token_file ends with its gateway: name the file of the gateway that runs with --token-file"},
 		{operator, "app list --url http://127.0.0.1:1", 1, "is it running, and is --url"},
 		{operator, "app list --token-file nope", 1, "reading the token: open nope"},
@@ -321,7 +327,7 @@ func TestAdminTokens(t *testing.T) {
 			t.Errorf("%s: status %d, want %d\n%s%s\nwant %s", tt.line, status, tt.status, out, errs, tt.err)
 		}
 	}
-	g.did("token", "delete", "ci")
+	g.did("token", "delete", "ci", "--yes")
 	if status, _, errs := g.cliAs(operator, "app", "list"); status != 1 || !strings.Contains(errs, "revoked") {
 		t.Errorf("a revoked token: %d %s", status, errs)
 	}
@@ -354,12 +360,12 @@ func TestAdminGroups(t *testing.T) {
 	if out := g.did("group", "list", "demo"); !regexp.MustCompile(`s\.billing +- +\d+ +\d+ +1 `).MatchString(out) {
 		t.Errorf("groups:\n%s", out)
 	}
-	if status, _, errs := g.cli("group", "delete", "demo", "s.billing"); status != 1 || !strings.Contains(errs, "in use") {
+	if status, _, errs := g.cli("group", "delete", "demo", "s.billing", "--yes"); status != 1 || !strings.Contains(errs, "in use") {
 		t.Errorf("a group in use: %d %s", status, errs)
 	}
 	member.nc.Close()
 	eventually(t, "the group can be deleted", func() bool {
-		status, _, _ := g.cli("group", "delete", "demo", "s.billing")
+		status, _, _ := g.cli("group", "delete", "demo", "s.billing", "--yes")
 		return status == 0
 	})
 	if out := g.did("group", "list", "demo", "--output", "json"); strings.TrimSpace(out) != "[]" {

@@ -37,7 +37,7 @@ const maxRetention = 200 * 365 * 24 * 3600
 
 func checkDevice(d *stage.Device) (f faults) {
 	if !ValidDevice(d.Name) {
-		f.add("name", "a device's name is 1 to 128 bytes of text without /, + and #")
+		f.add("name", "a device's name is 1 to 128 bytes of text without /, + and #, and neither . nor ..")
 	}
 	for _, pattern := range d.GatewayFor {
 		if !ValidDevice(pattern) {
@@ -46,7 +46,7 @@ func checkDevice(d *stage.Device) (f faults) {
 	}
 	for _, alias := range d.Aliases {
 		if !validAlias(alias) {
-			f.add("aliases", "%q cannot be an alias: use 1 to 256 bytes of text", alias)
+			f.add("aliases", "%q cannot be an alias: use 1 to 256 bytes of text, but neither . nor ..", alias)
 		}
 		if alias == d.Name {
 			f.add("aliases", "%q is the device's own name", alias)
@@ -62,7 +62,7 @@ func checkDevice(d *stage.Device) (f faults) {
 
 func checkUser(u *stage.User) (f faults) {
 	if !ValidDevice(u.Name) || strings.Contains(u.Name, "@") {
-		f.add("name", "a user's name is 1 to 128 bytes of text without @, /, + and # (with @ it would be a device's login)")
+		f.add("name", "a user's name is 1 to 128 bytes of text without @, /, + and # (with @ it would be a device's login), and neither . nor ..")
 	}
 	f.applications("read", u.Read, true)
 	f.applications("write", u.Write, true)
@@ -136,13 +136,17 @@ func validApplication(name string) bool {
 
 // ValidDevice says whether a name can be a device's: 1 to 128 bytes of UTF-8
 // without control characters and without '/', '+' and '#', so that it can be a
-// level of an MQTT topic.
+// level of an MQTT topic, and neither "." nor "..", so that it can be a part of a URL.
 func ValidDevice(name string) bool {
-	return text(name, 128) && !strings.ContainsAny(name, "/+#")
+	return text(name, 128) && !strings.ContainsAny(name, "/+#") && !dots(name)
 }
 
+// dots says whether a name is what stands for a place in a path, the same one or the
+// one above, so that who puts it into a URL asks about something else.
+func dots(name string) bool { return name == "." || name == ".." }
+
 // validAlias says whether a text can be an alias. It never stands in a topic.
-func validAlias(alias string) bool { return text(alias, 256) }
+func validAlias(alias string) bool { return text(alias, 256) && !dots(alias) }
 
 // text says whether s is 1 to most bytes of UTF-8 without control characters.
 func text(s string, most int) bool {

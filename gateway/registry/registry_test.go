@@ -111,6 +111,7 @@ func TestConnect(t *testing.T) {
 		{"anonymous declared device", near, "narrow", nil, anonymous("narrow", "data/#"), 0},
 		{"anonymous reader without client id", near, "", nil, anonymous(""), 0},
 		{"anonymous reader whose client id is no device", near, "a/b", nil, anonymous("a/b"), 0},
+		{"anonymous reader whose client id is a place in a path", near, "..", nil, anonymous(".."), 0},
 
 		{"wrong password", far, "x", []string{"gw@plant", "nope"}, nil, stage.BadCredentials},
 		{"password of another device", far, "x", []string{"gw@plant", "at"}, nil, stage.BadCredentials},
@@ -277,6 +278,9 @@ func TestQuestions(t *testing.T) {
 		{"open", "off", true, true},
 		{"open", "", false, false},
 		{"open", "a/b", false, false},
+		{"open", ".", false, false},
+		{"open", "..", false, false},
+		{"open", "...", true, false},
 		{"open", "a\x00b", false, false},
 		{"plant", "gw", true, false},
 		{"plant", "sensor-1", true, false}, // by gw
@@ -349,6 +353,8 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	cfg.Applications["plant"].Devices["a/b"] = Device{GatewayFor: []string{"x/*"}, Publish: []string{"a/#/b"}, Subscribe: []string{""}}
 	cfg.Applications["plant"].Devices["c"] = Device{PasswordHashes: []string{"hunter2"}, Certificates: []string{"12:34"}, Aliases: []string{"gw", "serial"}}
 	cfg.Applications["plant"].Devices["e"] = Device{Aliases: []string{"serial"}, Publish: []string{"{devcie}/#", "{device}/{x"}, MessageRate: -1}
+	cfg.Applications["plant"].Devices[".."] = Device{Aliases: []string{"."}}
+	cfg.Users["."] = User{PasswordHashes: cfg.Users["alice"].PasswordHashes}
 	cfg.Tokens = map[string]Token{"ci": {Hash: "hunter2", Role: "root"}}
 	cfg.Users["d@plant"] = User{Read: []string{"No", "*"}, Write: []string{"a/b", "later"}}
 	err := cfg.Validate()
@@ -377,6 +383,9 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 		`applications.plant.devices.e.aliases: "serial" is an alias of c already`,
 		`applications.plant.devices.e.publish: "{devcie}/#" has the unknown placeholder {devcie}; there are {application}`,
 		`applications.plant.devices.e.message_rate: -1 is negative`,
+		`applications.plant.devices."..": a device's name`,
+		`applications.plant.devices."..".aliases: "." cannot be an alias`,
+		`users.".": a user's name`,
 		`tokens.ci.hash: this is no hash of a token`,
 		`tokens.ci.role: the role is "root"; use reader, operator or admin`,
 	} {
@@ -384,8 +393,8 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 20 {
-		t.Errorf("%d problems, want 20:\n%v", n, err)
+	if n := strings.Count(err.Error(), "\n") + 1; n != 23 {
+		t.Errorf("%d problems, want 23:\n%v", n, err)
 	}
 	if _, err := New(cfg, &memory{}, discard()); err == nil {
 		t.Error("New accepts it")

@@ -232,9 +232,10 @@ func (j *job) read(body sdk.Value) *problem {
 	return nil
 }
 
-// validName says whether a name can be a level of a topic, which a thing's is.
+// validName says whether a name can be a level of a topic, which a thing's is, and a
+// part of a URL, where a dot or two stand for a place.
 func validName(name string) bool {
-	return name != "" && len(name) <= 128 && !strings.ContainsAny(name, "/+#\x00")
+	return name != "" && name != "." && name != ".." && len(name) <= 128 && !strings.ContainsAny(name, "/+#\x00")
 }
 
 // full says whether a thing's queue takes no more.
