@@ -347,8 +347,9 @@ func (c *call) precondition() (pre stage.Precondition, err error) {
 	if match == "" || match == "*" {
 		return pre, nil
 	}
-	revision, ok := strings.CutPrefix(match, `"`)
-	if revision, ok = strings.CutSuffix(revision, `"`); !ok || revision == "" || strings.Contains(revision, `"`) {
+	rest, begins := strings.CutPrefix(match, `"`)
+	revision, ends := strings.CutSuffix(rest, `"`)
+	if !begins || !ends || revision == "" || strings.Contains(revision, `"`) {
 		return pre, failed(http.StatusBadRequest, "If-Match", "give one entity tag, as ETag had it, or *")
 	}
 	pre.Revision = revision

@@ -350,6 +350,14 @@ func TestRevisions(t *testing.T) {
 			t.Errorf("%s with an old tag: %d", method, a.status)
 		}
 	}
+	revision := strings.Trim(second.header.Get("ETag"), `"`)
+	for _, tag := range []string{revision, revision + `"`, `"` + revision, `"`, `""`, `W/"` + revision + `"`, `"` + revision + `" "`, `"` + revision + `", "x"`} {
+		for _, method := range []string{"PUT", "DELETE"} {
+			if a := f.do("admin", method, path, `{}`, "If-Match: "+tag); a.status != 400 || a.member("field") != `"If-Match"` {
+				t.Errorf("%s with the tag %s: %d %s", method, tag, a.status, a.body)
+			}
+		}
+	}
 	if a := f.do("admin", "DELETE", path, "", "If-Match: "+second.header.Get("ETag")); a.status != 204 {
 		t.Errorf("DELETE with the tag: %d", a.status)
 	}
