@@ -63,9 +63,9 @@ func readPassword(ctx context.Context, t *terminal, prompt string) ([]byte, erro
 			return string(line), err
 		}
 	}
-	line, err := interruptible(ctx, read)
+	line, err := interruptible(ctx, "the password", read)
 	if err != nil {
-		return nil, fmt.Errorf("reading the password: %w", err)
+		return nil, err
 	}
 	return []byte(line), nil
 }
@@ -80,8 +80,9 @@ func (t *terminal) readLine() (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// interruptible ends with ctx, too, which a read from a terminal does not.
-func interruptible(ctx context.Context, read func() (string, error)) (string, error) {
+// interruptible ends with ctx, too, which a read from a terminal does not; what it
+// reads is for errors.
+func interruptible(ctx context.Context, what string, read func() (string, error)) (string, error) {
 	type result struct {
 		line string
 		err  error
@@ -95,7 +96,10 @@ func interruptible(ctx context.Context, read func() (string, error)) (string, er
 	case <-ctx.Done():
 		return "", errors.New("interrupted")
 	case r := <-done:
-		return r.line, r.err
+		if r.err != nil {
+			return "", fmt.Errorf("reading %s: %w", what, r.err)
+		}
+		return r.line, nil
 	}
 }
 
@@ -122,9 +126,9 @@ func (g *consent) ask(ctx context.Context, t *terminal, what string) error {
 		return usageError("this deletes " + what + "; standard input is no terminal to confirm it on, so say --yes")
 	}
 	fmt.Fprintf(t.err, "This deletes %s.\nGo on? [y/N] ", what)
-	answer, err := interruptible(ctx, t.readLine)
+	answer, err := interruptible(ctx, "the answer", t.readLine)
 	if err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+		return err
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
