@@ -1,8 +1,6 @@
 package mqtt
 
 import (
-	"time"
-
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -19,24 +17,13 @@ type acks struct {
 
 // pending is one PUBLISH, or a will, whose outcome is awaited.
 type pending struct {
-	in    event.Inbound // what the router got
-	from  *sender
-	conn  *conn    // nil for a will: nobody is told
-	m     *message // to be sent to subscribers on success; nil: to nobody
-	next  *pending // in the ack queue
-	id    uint16
-	qos   byte
-	ask   *request   // of a command; nil otherwise
-	again []*pending // QoS 2: repetitions of this message that came meanwhile
-	twin  bool       // it is such a repetition
-
-	// What was prepared for its commit, and became of it.
-	booked bookings
-	alone  bool  // it has a commit of its own
-	marked bool  // QoS 2: its identifier is in it
-	unkept bool  // the limits do not allow to retain it
-	hits   *hits // its receivers, where they were found when it became durable
-	will   *will // the will that it is
+	publication
+	in   event.Inbound // what the router got
+	conn *conn         // nil for a will: nobody is told
+	next *pending      // in the ack queue
+	id   uint16
+	qos  byte
+	ask  *request // of a command; nil otherwise
 
 	// The outcome, once settled.
 	settled bool
@@ -96,7 +83,7 @@ func (c *conn) answer(qos byte, id uint16, v verdict) error {
 		return nil
 	}
 	c.mu.Unlock()
-	p := &pending{conn: c, from: c.sender, qos: qos, id: id}
+	p := &pending{publication: publication{from: c.Client}, conn: c, qos: qos, id: id}
 	if err := c.enter(p); err != nil {
 		return err
 	}
@@ -128,7 +115,7 @@ func (p *pending) settle(v verdict) {
 	c.draining = true
 	for c.first != nil && c.first.settled {
 		p := c.first
-		if p.m != nil || p.qos == 2 || p.booked.late {
+		if p.m != nil || p.arrival != nil || p.booked.late {
 			c.mu.Unlock()
 			over := p.conclude()
 			c.mu.Lock()
@@ -158,19 +145,9 @@ func (p *pending) settle(v verdict) {
 // is not over where one of them has it in the store only since: the message stays
 // the first of the queue and is settled once more when that is durable.
 func (p *pending) conclude() (over bool) {
-	if p.m != nil && !p.verdict.code.Refused() {
-		matched := p.publish(time.Now())
-		if p.verdict.code == stage.NoMatchingSubscribers && matched {
-			p.verdict.code = stage.Success
-		}
-	}
-	p.m = nil
-	if p.will != nil && p.verdict.code.Refused() && !p.verdict.undecided {
-		p.will.drop()
-	}
-	if p.alone {
-		p.alone = false
-		p.from.session.behind.Add(-1)
+	v := &p.verdict
+	if p.finish(!v.code.Refused(), v.undecided) && v.code == stage.NoMatchingSubscribers {
+		v.code = stage.Success
 	}
 	if p.conn == nil {
 		return true
@@ -182,8 +159,8 @@ func (p *pending) conclude() (over bool) {
 			return false
 		}
 	}
-	if p.qos == 2 && !p.twin {
-		p.from.session.conclude(p.id, p, p.verdict)
+	if p.arrival != nil {
+		p.from.session.conclude(p.arrival, p.verdict)
 	}
 	return true
 }
@@ -200,17 +177,26 @@ func (p *pending) await() {
 	})
 }
 
-// publish sends the message to its receivers.
-func (p *pending) publish(now time.Time) (matched bool) {
-	sp := p.from.space
-	if h := p.hits; h != nil {
-		p.hits = nil
-		defer sp.giveBack(h)
-		sp.send(p.m, h, &p.booked, now)
-		return !h.none()
+// along is what is to be committed with the message: itself, or nothing where
+// there cannot be anything.
+func (p *pending) along() Companion {
+	if !p.durable() {
+		return nil
 	}
-	_, matched = sp.publish(p.m, &p.booked, now)
-	return matched
+	return p
+}
+
+// settleAlone settles a message that no route takes, after a commit of its own if
+// it needs one.
+func (p *pending) settleAlone(v verdict) {
+	if !p.durable() || v.code.Refused() {
+		p.settle(v)
+		return
+	}
+	p.commitAlone(func(err error) {
+		v.undecided = v.undecided || err != nil
+		p.settle(v)
+	})
 }
 
 // acknowledge appends the PUBACK or PUBREC of a message. The caller holds mu.

@@ -43,7 +43,7 @@ func (e entrance) PublishWill(w *will) {
 	from := &sender{Client: w.from, server: e.server, via: e.via, spoken: w.spoken}
 	x, v, route := from.judge(&w.publish, time.Now())
 	if v.code.Refused() {
-		from.refused(w.publish.Topic, &v)
+		e.server.refused(w.from.clientID, w.publish.Topic, &v)
 	}
 	if x == nil {
 		w.drop()

@@ -25,19 +25,19 @@ func (c *conn) onPublish(first byte, body []byte) error {
 	if p.QoS < 2 {
 		return c.dispatch(p, nil)
 	}
-	claim, err := c.claim(p.ID)
-	if claim == nil {
+	a, err := c.takeQoS2ID(p.ID)
+	if a == nil {
 		return err
 	}
-	if err = c.dispatch(p, claim); err != nil {
-		c.session.conclude(p.ID, claim, verdict{undecided: true})
+	if err = c.dispatch(p, a); err != nil {
+		c.session.conclude(a, verdict{undecided: true})
 	}
 	return err
 }
 
-// dispatch has a message judged and answers or routes it. claim is its place
-// among the session's QoS 2 identifiers.
-func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
+// dispatch has a message judged and answers or routes it. a is the arrival of one of
+// QoS 2.
+func (c *conn) dispatch(p *packet.Publish, a *arrival) error {
 	x, v, route, err := c.admit(p)
 	if err != nil {
 		return err
@@ -47,20 +47,17 @@ func (c *conn) dispatch(p *packet.Publish, claim *pending) error {
 		return &packet.Error{Code: packet.CodeRetainNotSupported, Reason: v.reason}
 	}
 	if v.code.Refused() {
-		c.refused(p.Topic, &v)
+		c.server.refused(c.clientID, p.Topic, &v)
 	}
 	if x == nil {
-		if claim != nil {
-			c.session.conclude(p.ID, claim, v)
+		if a != nil {
+			c.session.conclude(a, v)
 		}
 		return c.answer(p.QoS, p.ID, v)
 	}
-	x.conn = c
+	x.conn, x.arrival = c, a
 	if err := c.enter(x); err != nil {
 		return err
-	}
-	if claim != nil {
-		c.session.await(x, claim)
 	}
 	if route {
 		c.server.router.Submit(&x.in, x.along(), x.outcome)
@@ -112,20 +109,20 @@ func (c *conn) resolveAlias(p *packet.Publish) error {
 	return nil
 }
 
-// claim takes a QoS 2 identifier. It returns nil for a message that came before
-// and was not released: that is answered again, and not acted on again
-// [MQTT-4.3.3-10]; if its outcome is still awaited (since an earlier connection),
+// takeQoS2ID takes a packet identifier for a message of QoS 2. It returns nil for a
+// message that came before and was not released: that is answered again, and not acted
+// on again [MQTT-4.3.3-10]; if its outcome is still awaited (since an earlier connection),
 // once that is known.
-func (c *conn) claim(id uint16) (*pending, error) {
-	s := c.session
-	s.mu.Lock()
-	if s.conn != c { // the client has said it again on its new connection, and may be done with it
-		s.mu.Unlock()
+func (c *conn) takeQoS2ID(id uint16) (*arrival, error) {
+	a, state := c.session.arrive(c, id, c.listener.Limits.MaxUnreleased)
+	switch state {
+	case arrivalNew:
+		return a, nil
+	case arrivalStale:
 		return nil, errClosing
-	}
-	original, known := s.incoming[id]
-	if !known && len(s.incoming) >= c.listener.Limits.MaxUnreleased {
-		s.mu.Unlock()
+	case arrivalAccepted:
+		return nil, c.answer(2, id, verdict{})
+	case arrivalFull:
 		c.server.limited(limitUnreleased)
 		v := verdict{code: stage.QuotaExceeded, reason: "too many messages of QoS 2 without PUBREL"}
 		if c.version != packet.V5 { // its PUBREC could not tell
@@ -133,73 +130,18 @@ func (c *conn) claim(id uint16) (*pending, error) {
 		}
 		return nil, c.answer(2, id, v)
 	}
-	if !known {
-		x := &pending{}
-		if s.incoming == nil {
-			s.incoming = make(map[uint16]*pending)
-		}
-		s.incoming[id] = x
-		s.mu.Unlock()
-		return x, nil
-	}
-	s.mu.Unlock()
-	if original == nil {
-		return nil, c.answer(2, id, verdict{})
-	}
-	twin := &pending{conn: c, from: c.sender, id: id, qos: 2, twin: true}
+	twin := &pending{publication: publication{from: c.Client}, conn: c, id: id, qos: 2}
 	if err := c.enter(twin); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	now, known := s.incoming[id]
-	if now != nil {
-		now.again = append(now.again, twin)
-	}
-	s.mu.Unlock()
-	switch {
-	case now != nil:
-	case known:
+	switch kept, accepted := c.session.repeated(id, twin.settle); {
+	case kept:
+	case accepted:
 		twin.settle(verdict{})
 	default:
 		twin.settle(verdict{code: stage.UnspecifiedError, reason: "the message was refused"})
 	}
 	return nil, nil
-}
-
-// await puts the message itself in the place of its claim, unless the session has
-// ended meanwhile: the authenticator may have been asked about the message.
-func (s *session) await(x, claim *pending) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.incoming[x.id] == claim {
-		x.again, claim.again = claim.again, nil
-		s.incoming[x.id] = x
-	}
-}
-
-// conclude notes the verdict on the QoS 2 message x: accepted, its identifier
-// waits for the PUBREL; refused, it is free. Repetitions get the same answer.
-func (s *session) conclude(id uint16, x *pending, v verdict) {
-	s.mu.Lock()
-	if s.incoming[id] != x {
-		s.mu.Unlock()
-		return
-	}
-	again := x.again
-	x.again = nil
-	if v.undecided || v.code.Refused() {
-		delete(s.incoming, id)
-	} else {
-		s.incoming[id] = nil
-		if s.keeps.Load() && !x.marked { // nothing was prepared for it
-			s.server.journal.put(incomingKey(s.number, id), []byte{recordVersion})
-			s.server.journal.commit(nil)
-		}
-	}
-	s.mu.Unlock()
-	for _, twin := range again {
-		twin.settle(v)
-	}
 }
 
 // judge decides what becomes of a message: a verdict at once (x is nil, or a
@@ -265,7 +207,7 @@ func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdi
 	case !from.space.retainable(m, now):
 		return nil, verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
 	}
-	return &pending{from: from, id: p.ID, qos: p.QoS, m: m}, v
+	return &pending{publication: publication{from: from.Client, m: m}, id: p.ID, qos: p.QoS}, v
 }
 
 // direct sends a message straight to the subscribers: no route takes it. One that a
@@ -281,7 +223,7 @@ func (from *sender) direct(p *packet.Publish, now time.Time) (x *pending, v verd
 	case !matched && !p.Retain:
 		v.code = stage.NoMatchingSubscribers
 	case late:
-		x = &pending{from: from, id: p.ID, qos: p.QoS, booked: bookings{late: true}}
+		x = &pending{publication: publication{from: from.Client, booked: bookings{late: true}}, id: p.ID, qos: p.QoS}
 	}
 	return x, v
 }
@@ -301,15 +243,14 @@ func (x *pending) outcome(o stage.Outcome) {
 		x.ask.report(&v, o.Delivery)
 	}
 	if v.code.Refused() {
-		x.from.refused(x.in.Transport.Topic, &v)
+		x.from.sessions.refused(x.from.clientID, x.in.Transport.Topic, &v)
 	}
 	x.settle(v)
 }
 
 // refused counts and logs a refused message: the only trace where the sender
 // cannot be told.
-func (from *sender) refused(topic string, v *verdict) {
-	s := from.session.server
+func (s *Sessions) refused(clientID, topic string, v *verdict) {
 	s.count.refusedPublishes.Add(1)
-	s.log.Debug("message refused", "client", from.clientID, "topic", topic, "code", byte(v.code), "reason", v.reason)
+	s.log.Debug("message refused", "client", clientID, "topic", topic, "code", byte(v.code), "reason", v.reason)
 }

@@ -154,7 +154,7 @@ func (r *restoring) incoming(name string, _ []byte) error {
 		return nil
 	}
 	if ses.incoming == nil {
-		ses.incoming = map[uint16]*pending{}
+		ses.incoming = map[uint16]*arrival{}
 	}
 	ses.incoming[uint16(id)] = nil
 	return nil

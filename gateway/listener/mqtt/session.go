@@ -49,7 +49,7 @@ type session struct {
 	outbox    outbox
 	// incoming is the inbound QoS 2 messages by packet identifier: nil once
 	// PUBREC went and until PUBREL comes, the waiting message before.
-	incoming map[uint16]*pending
+	incoming map[uint16]*arrival
 }
 
 // persistent says whether the session outlives its connection. The caller holds mu.
