@@ -24,10 +24,10 @@ const (
 
 // arrive takes a packet identifier of the client for a message of QoS 2, of which it may
 // hold most at once.
-func (s *session) arrive(c *conn, id uint16, most int) (*arrival, arrivalState) {
+func (s *session) arrive(c Link, id uint16, most int) (*arrival, arrivalState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != c { // the client has said it again on its new connection, and may be done with it
+	if s.link != c { // the client has said it again on its new connection, and may be done with it
 		return nil, arrivalStale
 	}
 	a, known := s.incoming[id]

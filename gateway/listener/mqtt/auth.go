@@ -192,7 +192,7 @@ func (c *conn) onAuth(p *packet.Auth) error {
 		return c.say(e.packet(packet.CodeContinueAuthentication, answer))
 	}
 	e.stop()
-	if err := c.session.reauthenticated(c, g); err != nil {
+	if err := c.session.reauthenticated(c, c.Client, g); err != nil {
 		return c.unauthenticated(err)
 	}
 	c.server.count.reauthenticated.Add(1)

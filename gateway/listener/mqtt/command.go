@@ -109,7 +109,7 @@ func (p *pending) respond() {
 	s := p.from.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == p.conn {
+	if s.link == p.conn {
 		s.accept(item{m: m, qos: m.qos}, time.Now())
 	}
 }

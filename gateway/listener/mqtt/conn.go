@@ -32,15 +32,16 @@ type conn struct {
 	nc       net.Conn
 	direct   *direct // nil if nc is not plain TCP
 	version  byte    // of the protocol; 0 before CONNECT
-	*sender          // nil before the session is attached
+	*sender          // nil before CONNECT was accepted
 
-	keepAlive time.Duration // 1.5 times what was agreed on; 0: none
-	window    int           // QoS 1 and 2 messages that the client takes at once
-	maxPacket int           // largest packet that the client takes
-	aliasMax  uint16        // topic aliases that the client takes
-	quiet     bool          // it wants no reason strings and user properties on acks
-	expiry0   bool          // it asked for no session expiry in CONNECT
-	enhanced  *enhanced     // nil unless CONNECT named an authentication method
+	keepAlive time.Duration   // 1.5 times what was agreed on; 0: none
+	window    int             // QoS 1 and 2 messages that the client takes at once
+	maxPacket int             // largest packet that the client takes
+	aliasMax  uint16          // topic aliases that the client takes
+	quiet     bool            // it wants no reason strings and user properties on acks
+	expiry0   bool            // it asked for no session expiry in CONNECT
+	enhanced  *enhanced       // nil unless CONNECT named an authentication method
+	connack   *packet.Connack // until it went
 
 	visit   visit
 	input   input
@@ -107,7 +108,7 @@ func (c *conn) serve() {
 	if errors.Is(err, errHalted) {
 		c.drain()
 	}
-	after := c.server.detach(c, !errors.Is(err, errDisconnected))
+	after := c.server.detach(c.session, c, !errors.Is(err, errDisconnected))
 	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
 		c.nc.Close() // whoever sees the end of the connection finds it detached
 	}
@@ -145,7 +146,14 @@ func (c *conn) handle(first byte, body []byte) error {
 	}
 	switch p := p.(type) {
 	case *packet.Ack:
-		c.onAck(p)
+		switch t {
+		case packet.PUBREC:
+			c.onPubrec(p)
+		case packet.PUBREL:
+			c.onPubrel(p)
+		default:
+			c.onPuback(p)
+		}
 	case *packet.Subscribe:
 		return c.onSubscribe(p)
 	case *packet.Unsubscribe:
@@ -162,18 +170,43 @@ func (c *conn) handle(first byte, body []byte) error {
 	return nil
 }
 
-// onAck takes the client's word on a message that the server sent, or releases
-// one that the client sent.
-func (c *conn) onAck(p *packet.Ack) {
-	if p.Type == packet.PUBREL {
-		c.session.release(c, p.ID)
-		return
+// onPuback takes a PUBACK, section 3.4, or a PUBCOMP, section 3.7.
+func (c *conn) onPuback(p *packet.Ack) { c.session.acknowledged(c, p.Type, p.ID, p.Code, c.now) }
+
+// onPubrec takes a PUBREC, section 3.5.
+func (c *conn) onPubrec(p *packet.Ack) {
+	answer := &packet.Ack{Type: packet.PUBREL, ID: p.ID}
+	var a answered
+	if p.Code >= packet.CodeUnspecified {
+		a = c.session.acknowledged(c, p.Type, p.ID, p.Code, c.now)
+	} else {
+		a = c.session.received(c, p.ID, func(err error) { c.answerLater(answer, err) })
 	}
-	answer, done := c.session.acknowledged(c, p, c.now)
-	if answer != nil {
+	switch a {
+	case answeredUnknown:
+		answer.Code = packet.CodePacketIDNotFound
+		c.send(answer)
+	case answeredNow:
 		c.send(answer)
 	}
-	done.settle(p.Code, c)
+}
+
+// onPubrel takes a PUBREL, section 3.6.
+func (c *conn) onPubrel(p *packet.Ack) {
+	id := p.ID
+	known, now := c.session.release(c, id, func(known bool, err error) { c.answerLater(pubcomp(id, known), err) })
+	if now {
+		c.released(pubcomp(id, known))
+	}
+}
+
+// pubcomp answers a PUBREL of an identifier that was known or not.
+func pubcomp(id uint16, known bool) *packet.Ack {
+	p := &packet.Ack{Type: packet.PUBCOMP, ID: id}
+	if !known {
+		p.Code = packet.CodePacketIDNotFound
+	}
+	return p
 }
 
 // onDisconnect ends the connection at the client's wish, section 3.14.

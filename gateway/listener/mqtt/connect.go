@@ -137,8 +137,13 @@ func (c *conn) connect() error {
 	if len(ack.Append(nil, p.Version)) > c.maxPacket { // [MQTT-3.1.2-24]
 		return refuse(packet.CodePacketTooLarge, "CONNACK is above the maximum packet size")
 	}
+	c.mu.Lock()
+	c.sender, c.connack = from, ack
+	c.mu.Unlock()
 	denied := c.server.sessionOf(from.Client).denied(from.Client, grant)
-	if fault := c.server.attach(c, p, from, w, ack, denied); fault != nil {
+	fault = c.server.attach(&arriving{link: c, terms: c.terms(), client: from.Client, clean: p.CleanStart,
+		expiry: c.server.expiry(wantedExpiry(p, grant)), will: w, denied: denied})
+	if fault != nil {
 		fault.Version = p.Version
 		return fault
 	}

@@ -42,7 +42,7 @@ func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 		return false
 	}
 	ses.mu.Lock()
-	c := ses.conn
+	c := ses.link
 	ses.mu.Unlock()
 	if c == nil && !forget {
 		return false
@@ -51,7 +51,7 @@ func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 		s.forget(ses)
 	}
 	if c != nil {
-		c.shut(packet.CodeAdministrativeAction, "an operator ended the connection")
+		c.Close(packet.CodeAdministrativeAction, "an operator ended the connection")
 	}
 	s.count.kicked.Add(1)
 	return true
@@ -64,7 +64,7 @@ func (s *Sessions) forget(ses *session) {
 	s.mu.Lock()
 	ses.mu.Lock()
 	if !ses.ended {
-		if ses.conn != nil {
+		if ses.link != nil {
 			after = append(after, ses.unplug())
 		}
 		after = append(after, s.end(ses)...)
@@ -92,7 +92,7 @@ func (s *session) describe() (x stage.Connection, ok bool) {
 		return x, false
 	}
 	x = stage.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
-		Online: s.conn != nil, Subscriptions: len(s.subs) + len(s.readers),
+		Online: s.link != nil, Subscriptions: len(s.subs) + len(s.readers),
 		Queued: s.outbox.waiting, QueuedBytes: s.outbox.bytes, InFlight: len(s.outbox.flights)}
 	if s.device != nil {
 		x.Application, x.Device = s.device.application, s.device.name
@@ -106,8 +106,8 @@ func (s *session) describe() (x stage.Connection, ok bool) {
 		}
 	}
 	switch {
-	case s.conn != nil:
-		x.Peer = s.conn.peer
+	case s.link != nil:
+		x.Peer = s.from.peer
 	case s.expiry != forever:
 		x.Expires = x.Since.Add(s.expiry)
 	}

@@ -15,7 +15,7 @@ import (
 // its next connection.
 type reader struct {
 	session *session
-	conn    *conn
+	link    Link
 	filter  string // as it was given
 	topic   string // what records are delivered on
 	log     stage.Subscription
@@ -40,12 +40,12 @@ type receipt struct {
 // settle tells the log that the client is done with a record. A client that
 // refuses one would refuse it again, so that it is not redelivered: it is counted
 // and logged.
-func (r receipt) settle(code byte, c *conn) {
+func (r receipt) settle(code byte, s *session) {
 	if r.from == nil {
 		return
 	}
 	if code >= packet.CodeUnspecified {
-		c.server.log.Warn("consumer refused an event", "client", c.clientID, "application", r.from.log.Application,
+		s.server.log.Warn("consumer refused an event", "client", s.key.clientID, "application", r.from.log.Application,
 			"offset", r.offset, "code", code)
 	}
 	r.from.ack(r.offset)
@@ -166,7 +166,7 @@ func (x *subscribing) join(i int, f logFilter) {
 		return
 	}
 	want := &x.packet.Filters[i]
-	r := &reader{session: s, conn: c, filter: want.Topic, topic: f.topic, qos: min(want.QoS, 1), ids: x.ids,
+	r := &reader{session: s, link: c, filter: want.Topic, topic: f.topic, qos: min(want.QoS, 1), ids: x.ids,
 		binary: x.options.binary && c.version == packet.V5,
 		log:    stage.Subscription{Application: f.application, Quarantine: f.quarantine, Start: x.options.start, Window: c.window}}
 	if r.qos == 0 { // it needs no acknowledgement of the client
@@ -212,7 +212,7 @@ func (r *reader) join() error {
 	s := r.session
 	s.mu.Lock()
 	r.member = member
-	current := s.conn == r.conn && !s.ended
+	current := s.link == r.link && !s.ended
 	if current {
 		if s.readers == nil {
 			s.readers = make(map[string]*reader)
@@ -283,8 +283,8 @@ func (c *conn) rejoin() {
 	s.mu.Lock()
 	var again []*reader
 	for _, old := range s.readers {
-		if old.left && s.conn == c {
-			again = append(again, &reader{session: s, conn: c, filter: old.filter, topic: old.topic, log: old.log,
+		if old.left && s.link == c {
+			again = append(again, &reader{session: s, link: c, filter: old.filter, topic: old.topic, log: old.log,
 				binary: old.binary && c.version == packet.V5, qos: old.qos, ids: old.ids})
 		}
 	}

@@ -114,7 +114,7 @@ func (d *delivery) address(now time.Time) (best stage.Delivery) {
 func (s *session) answer(m *message, now time.Time) stage.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == nil || s.ended {
+	if s.link == nil || s.ended {
 		return stage.NoDevice
 	}
 	return s.accept(item{m: m, qos: m.qos}, now)
@@ -166,7 +166,7 @@ func (s *session) reserveFor(m *message, now time.Time) (it item, wanted bool) {
 	if s.full(now) {
 		return it, false
 	}
-	if s.keeps.Load() && (it.qos > 0 || s.conn == nil) {
+	if s.keeps.Load() && (it.qos > 0 || s.link == nil) {
 		it.seq = s.server.journal.next()
 		s.outbox.reserved++
 		s.outbox.reservedBytes += m.size()
@@ -184,7 +184,7 @@ func (s *session) offer(m *message, booked *bookings, now time.Time) (d stage.De
 	}
 	booked.take(s, &it)
 	defer func() { booked.delivered(s, &it, d) }()
-	if s.conn == nil && it.qos == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
+	if s.link == nil && it.qos == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
 		if it.seq != 0 {
 			s.outbox.unreserve(m.size())
 		}

@@ -6,42 +6,52 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
-// attach gives a connection its session, new or kept, and queues the CONNACK as
-// its first packet, sections 3.1.2.4 and 4.1. A connection that had the session
+// arriving is a client whose connection is to get a session.
+type arriving struct {
+	link   Link
+	terms  Terms
+	client *Client
+	clean  bool            // it wants a new session
+	expiry time.Duration   // of the session, once the connection is over
+	will   *will           // nil: none
+	denied map[string]bool // filters of subscriptions that a kept session loses
+}
+
+// attach gives a connection its session, new or kept, and has it greet the client,
+// sections 3.1.2.4 and 4.1. A connection that had the session
 // before is told 0x8E. All of it happens under the session's lock, so that no
-// message falls between the two connections. denied are the filters of subscriptions
-// that a kept session loses.
-func (s *Sessions) attach(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool) *packet.Error {
+// message falls between the two connections.
+func (s *Sessions) attach(x *arriving) *packet.Error {
 	stored := make(chan error, 1)
-	after, fault := s.claim(c, p, from, w, ack, denied, stored)
+	greeted, resumed, after, fault := s.claim(x, stored)
 	for _, f := range after {
 		f()
 	}
-	if fault != nil || c.welcomed() {
+	if fault != nil || greeted {
 		return fault
 	}
 	err := <-stored
 	if err == nil {
-		err = s.welcome(c, ack)
+		err = s.welcome(x, resumed)
 	}
 	if err != nil {
-		s.log.Error("a session could not be stored or read", "client", from.clientID, "error", err)
-		s.detach(c, false)()
+		s.log.Error("a session could not be stored or read", "client", x.client.clientID, "error", err)
+		s.detach(x.client.session, x.link, false)()
 		return &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the session cannot be stored or read now"}
 	}
 	return nil
 }
 
-// welcome queues the CONNACK of a stored session, once that is durable, and has
+// welcome greets the client of a stored session, once that is durable, and has
 // its queue sent.
-func (s *Sessions) welcome(c *conn, ack *packet.Connack) error {
-	ses := c.session
+func (s *Sessions) welcome(x *arriving, resumed bool) error {
+	ses := x.client.session
 	entries, err := s.fetch(ses)
 	if err != nil {
 		return err
 	}
 	ses.mu.Lock()
-	if ses.conn != c {
+	if ses.link != x.link {
 		ses.mu.Unlock()
 		return nil // taken over meanwhile, and told so
 	}
@@ -50,51 +60,41 @@ func (s *Sessions) welcome(c *conn, ack *packet.Connack) error {
 	}
 	adopt := ses.withdraw() // before anything is sent: its rights may be fewer than they were
 	ses.outbox.grounded()
-	ses.greet(c, ack)
+	ses.greet(resumed)
 	ses.mu.Unlock()
 	adopt()
 	return nil
 }
 
-// greet queues the CONNACK and what waits for the client. The caller holds the lock.
-func (s *session) greet(c *conn, ack *packet.Connack) {
+// greet greets the client and sends what waits for it. The caller holds the lock.
+func (s *session) greet(resumed bool) {
 	s.welcomed = true
-	c.mu.Lock()
-	c.attached = true
-	c.appendPacket(ack)
-	c.kick()
-	c.mu.Unlock()
+	s.link.Greet(resumed)
 	s.pump(time.Now())
-}
-
-// welcomed says whether the CONNACK went.
-func (c *conn) welcomed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.attached
 }
 
 // claim does what attach does under locks, and returns what is to be done without.
 // A session that the store has, or gets now, is greeted when stored says that it
 // is durable; any other one at once.
-func (s *Sessions) claim(c *conn, p *packet.Connect, from *sender, w *will, ack *packet.Connack, denied map[string]bool, stored chan<- error) (after []func(), fault *packet.Error) {
+func (s *Sessions) claim(x *arriving, stored chan<- error) (greeted, resumed bool, after []func(), fault *packet.Error) {
+	from := x.client
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := sessionKey{from.granted().Namespace, from.clientID}
 	ses := s.sessions[key]
 	switch {
 	case s.stopping:
-		return nil, &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the gateway is stopping"}
+		return false, false, nil, &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the gateway is stopping"}
 	case ses != nil && ses.principal != from.granted().Principal: // section 5.4.2
-		return nil, &packet.Error{Code: packet.CodeClientIDNotValid, Reason: "the client identifier is in use by somebody else"}
+		return false, false, nil, &packet.Error{Code: packet.CodeClientIDNotValid, Reason: "the client identifier is in use by somebody else"}
 	case ses == nil && len(s.sessions) >= s.cfg.MaxSessions:
 		s.limited(limitSessions)
-		return nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the gateway has too many sessions"}
+		return false, false, nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the gateway has too many sessions"}
 	case ses == nil && from.space.sessions >= s.cfg.MaxSessionsPerApplication:
 		s.limited(limitSessionsOfApplication)
-		return nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
+		return false, false, nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
 	}
-	if ses != nil && (p.CleanStart || !ses.belongs(from.Client) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
+	if ses != nil && (x.clean || !ses.belongs(from) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
 		ses.mu.Lock()
 		after = append(after, ses.takeOver(false)...)
 		after = append(after, s.end(ses)...)
@@ -102,37 +102,34 @@ func (s *Sessions) claim(c *conn, p *packet.Connect, from *sender, w *will, ack 
 		ses = nil
 	}
 	if ses == nil {
-		ses = s.newSession(key, from.Client)
+		ses = s.newSession(key, from)
 	} else {
-		ack.SessionPresent = true // [MQTT-3.2.2-3]
+		resumed = true
 	}
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	after = append(after, ses.takeOver(true)...)
-	after = append(after, ses.prune(from.Client, denied)...)
+	after = append(after, ses.prune(from, x.denied)...)
 	from.session = ses
-	if w != nil {
-		w.from.session = ses
+	if x.will != nil {
+		x.will.from.session = ses
 	}
-	ses.conn, ses.from, ses.will, ses.welcomed = c, from.Client, w, false
+	ses.link, ses.terms, ses.from, ses.will, ses.welcomed = x.link, x.terms, from, x.will, false
 	ses.since = time.Now()
 	ses.visits++
 	ses.stuck = time.Time{}
-	ses.expiry = s.expiry(wantedExpiry(p, from.granted()))
+	ses.expiry = x.expiry
 	ses.outbox.grounded()
 	ses.online.Store(true)
 	ses.device.connected(+1)
-	c.mu.Lock()
-	c.sender = from
-	c.expireAt(from.granted().Expires)
-	c.mu.Unlock()
+	x.link.Expire(from.granted().Expires)
 	if s.journal == nil || !ses.keeps.Load() && !ses.persistent() {
-		ses.greet(c, ack)
-		return after, nil
+		ses.greet(resumed)
+		return true, resumed, after, nil
 	}
 	ses.store()
 	s.journal.commit(func(err error) { stored <- err })
-	return after, nil
+	return false, resumed, after, nil
 }
 
 // newSession makes a session. The caller holds Sessions.mu.
@@ -208,17 +205,17 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 		w.drop()
 	}
 	s.will = nil
-	if c := s.conn; c != nil {
+	if c := s.link; c != nil {
 		s.server.count.takeovers.Add(1)
 		after = append(after, s.unplug())
-		after = append(after, func() { c.shut(packet.CodeSessionTakenOver, "another connection took the session over") }) // [MQTT-3.1.4-3]
+		after = append(after, func() { c.Close(packet.CodeSessionTakenOver, "another connection took the session over") }) // [MQTT-3.1.4-3]
 	}
 	return after
 }
 
 // unplug takes the connection away from the session. The caller holds the lock.
 func (s *session) unplug() (after func()) {
-	s.conn, s.welcomed = nil, false
+	s.link, s.welcomed = nil, false
 	s.since = time.Now()
 	s.online.Store(false)
 	s.device.connected(-1)
@@ -237,13 +234,12 @@ func (s *session) unplug() (after func()) {
 // nothing if the session has another by now. failed says that the client did not
 // say goodbye, so that its will is due. What it returns is to be called next; it
 // may block.
-func (s *Sessions) detach(c *conn, failed bool) (after func()) {
-	ses := c.session
+func (s *Sessions) detach(ses *session, c Link, failed bool) (after func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	if ses.conn != c {
+	if ses.link != c {
 		return func() {}
 	}
 	list := []func(){ses.unplug()}
@@ -297,7 +293,7 @@ func (s *session) postpone(w *will, delay time.Duration) {
 // sendWill sends a delayed will, unless the client returned in time.
 func (s *session) sendWill(w *will) {
 	s.mu.Lock()
-	due := s.will == w && s.conn == nil
+	due := s.will == w && s.link == nil
 	if due {
 		s.will = nil
 	}
@@ -312,7 +308,7 @@ func (s *Sessions) expire(ses *session, visit int) {
 	s.mu.Lock()
 	ses.mu.Lock()
 	var after []func()
-	if ses.conn == nil && !ses.ended && ses.visits == visit {
+	if ses.link == nil && !ses.ended && ses.visits == visit {
 		after = s.end(ses)
 	}
 	ses.mu.Unlock()
@@ -355,10 +351,10 @@ func (s *Sessions) end(ses *session) (after []func()) {
 }
 
 // setExpiry changes the session expiry at the client's wish.
-func (s *session) setExpiry(c *conn, d time.Duration) {
+func (s *session) setExpiry(c Link, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == c {
+	if s.link == c {
 		s.expiry = d
 	}
 }

@@ -222,18 +222,18 @@ func (s *session) account() {
 // tooSlow disconnects a client whose queue is full for too long. The caller holds
 // the lock.
 func (s *session) tooSlow(now time.Time) {
-	c := s.conn
+	c := s.link
 	if c == nil {
 		return
 	}
-	switch most := c.listener.Limits.SlowConsumerTimeout; {
+	switch most := s.terms.SlowTimeout; {
 	case most == 0:
 	case s.stuck.IsZero():
 		s.stuck = now
 	case now.Sub(s.stuck) >= most:
 		s.stuck = time.Time{}
 		s.server.limited(limitSlowConsumer)
-		c.shut(packet.CodeQuotaExceeded, "messages come faster than the client takes them")
+		c.Close(packet.CodeQuotaExceeded, "messages come faster than the client takes them")
 	}
 }
 

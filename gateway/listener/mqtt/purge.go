@@ -35,13 +35,13 @@ func (s *Sessions) Purge(application string) error {
 // purge ends one session.
 func (s *Sessions) purge(ses *session) {
 	ses.mu.Lock()
-	c := ses.conn
+	c := ses.link
 	ses.will.drop()
 	ses.will = nil
 	ses.mu.Unlock()
 	s.forget(ses)
 	if c != nil {
-		c.shut(packet.CodeNotAuthorized, "the application was deleted")
+		c.Close(packet.CodeNotAuthorized, "the application was deleted")
 	}
 }
 

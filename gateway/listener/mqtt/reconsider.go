@@ -179,14 +179,14 @@ func (s *session) revoke(from *Client, old *stage.Grant, err error) bool {
 		s.willTimer.Stop()
 		s.willTimer = nil
 	}
-	c := s.conn
+	c := s.link
 	s.mu.Unlock()
 	s.server.count.revoked.Add(1)
 	if e := (*stage.Error)(nil); errors.As(err, &e) && e.Gone {
 		s.server.forget(s)
 	}
 	if c != nil {
-		c.shut(packet.CodeNotAuthorized, reason)
+		c.Close(packet.CodeNotAuthorized, reason)
 	}
 	return true
 }
@@ -204,12 +204,8 @@ func (s *session) regrant(from *Client, old, g *stage.Grant, ask bool) bool {
 		return false
 	}
 	after := s.prune(from, denied)
-	if c := s.conn; c != nil {
-		c.mu.Lock()
-		if !c.closing {
-			c.expireAt(g.Expires)
-		}
-		c.mu.Unlock()
+	if c := s.link; c != nil {
+		c.Expire(g.Expires)
 	}
 	s.mu.Unlock()
 	for _, f := range after {
@@ -219,16 +215,16 @@ func (s *session) regrant(from *Client, old, g *stage.Grant, ask bool) bool {
 }
 
 // reauthenticated takes the grant of a client that authenticated once more.
-func (s *session) reauthenticated(c *conn, g *stage.Grant) error {
+func (s *session) reauthenticated(c Link, who *Client, g *stage.Grant) error {
 	for {
-		old := c.granted()
+		old := who.granted()
 		if !alike(old, g) {
 			return errOther
 		}
 		s.mu.Lock()
-		current := s.conn == c
+		current := s.link == c
 		s.mu.Unlock()
-		if !current || s.regrant(c.sender.Client, old, g, true) {
+		if !current || s.regrant(who, old, g, true) {
 			return nil
 		}
 	}

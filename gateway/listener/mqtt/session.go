@@ -31,10 +31,11 @@ type session struct {
 	behind      atomic.Int32 // messages of the client that no route takes and that await their commit
 
 	mu       sync.Mutex
-	conn     *conn     // nil while nobody is connected
-	from     *Client   // of conn, or of the one before; nil: unknown
+	link     Link      // the connection; nil while nobody is connected
+	terms    Terms     // of link
+	from     *Client   // of link, or of the one before; nil: unknown
 	since    time.Time // of the connection, or of its end
-	welcomed bool      // conn has its CONNACK, so that messages may go to it
+	welcomed bool      // link has its CONNACK, so that messages may go to it
 	ended    bool
 
 	expiry    time.Duration
@@ -72,7 +73,7 @@ func (s *session) deliver(it item, now time.Time) stage.Delivery {
 
 // accept is deliver for those who hold mu.
 func (s *session) accept(it item, now time.Time) stage.Delivery {
-	c := s.conn
+	c := s.link
 	admitted := it.seq != 0 // its commit was prepared, and with it its place
 	if admitted {
 		s.outbox.unreserve(it.m.size())
@@ -84,7 +85,7 @@ func (s *session) accept(it item, now time.Time) stage.Delivery {
 		return stage.NoDevice
 	case it.qos == 0:
 		s.discard(&it)
-		if !c.sendNow(&it, now) {
+		if !c.PutNow(&it, now) {
 			s.server.count.dropped[dropSlow].Add(1)
 			return stage.NoDevice
 		}
@@ -114,7 +115,7 @@ func (s *session) enqueue(it item) {
 		s.keep(&it)
 		s.server.journal.commit(nil)
 	}
-	if s.conn == nil {
+	if s.link == nil {
 		s.outbox.put(it.slot())
 	} else {
 		s.outbox.push(it)
@@ -144,28 +145,36 @@ func (s *session) full(now time.Time) bool {
 // pump moves items from the outbox to the connection as far as its window and its
 // write buffer allow. The caller holds mu.
 func (s *session) pump(now time.Time) {
-	if s.conn != nil && s.welcomed && !s.outbox.empty() {
-		if held := s.fill(s.conn, now); len(held) > 0 {
-			s.launch(s.conn, held)
+	if s.link != nil && s.welcomed && !s.outbox.empty() {
+		if held := s.fill(s.link, now); len(held) > 0 {
+			s.launch(s.link, held)
 		}
 	}
 	s.account()
 }
 
+// ready is called by a connection whose output takes messages again.
+func (s *session) ready(c Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == c {
+		s.pump(time.Now())
+	}
+}
+
 // fill does what pump does, but for the flights that it returns: those have to be
 // durable first.
-func (s *session) fill(c *conn, now time.Time) (held []*flight) {
+func (s *session) fill(c Link, now time.Time) (held []*flight) {
 	o := &s.outbox
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	defer c.kick()
+	c.Lock()
+	defer c.Unlock()
+	defer c.Wake()
 	for !o.empty() {
-		if !c.hasRoom() {
-			c.starved = true
+		if !c.Room() {
 			return held
 		}
 		if len(o.again) > 0 {
-			if o.out >= c.window {
+			if o.out >= s.terms.Window {
 				return held
 			}
 			f := o.again[0]
@@ -176,7 +185,7 @@ func (s *session) fill(c *conn, now time.Time) (held []*flight) {
 			continue
 		}
 		it := o.peek()
-		if it.qos > 0 && (o.out >= c.window || o.flying >= s.server.cfg.QueueBytes) { // [MQTT-3.3.4-9]
+		if it.qos > 0 && (o.out >= s.terms.Window || o.flying >= s.server.cfg.QueueBytes) { // [MQTT-3.3.4-9]
 			return held
 		}
 		if it.m != nil && it.m.expired(now) {
@@ -194,17 +203,12 @@ func (s *session) fill(c *conn, now time.Time) (held []*flight) {
 
 // send puts one item out for the first time, or returns it as a flight that must
 // not leave before it is durable. The caller holds both locks.
-func (s *session) send(c *conn, it item, now time.Time) (held *flight) {
+func (s *session) send(c Link, it item, now time.Time) (held *flight) {
 	if it.qos == 0 { // a record, a retained message, or one for a device that was away
-		sent := c.appendItem(&it, 0, false, now)
-		s.discard(&it)
-		switch {
-		case it.from == nil:
-		case sent:
-			c.unwritten = append(c.unwritten, receipt{it.from, it.record.Offset})
-		default:
+		if !c.Put(&it, 0, false, now) && it.from != nil {
 			go it.from.ack(it.record.Offset)
 		}
+		s.discard(&it)
 		return nil
 	}
 	f := s.outbox.takeOff(it)
@@ -215,7 +219,7 @@ func (s *session) send(c *conn, it item, now time.Time) (held *flight) {
 			return f
 		}
 	}
-	if !c.appendItem(&f.item, f.id, false, now) {
+	if !c.Put(&f.item, f.id, false, now) {
 		s.land(f)
 		if it.from != nil {
 			go it.from.ack(it.record.Offset)
@@ -225,48 +229,48 @@ func (s *session) send(c *conn, it item, now time.Time) (held *flight) {
 }
 
 // launch sends flights when they are durable. The caller holds mu.
-func (s *session) launch(c *conn, held []*flight) {
+func (s *session) launch(c Link, held []*flight) {
 	numbers := make([]uint64, len(held))
 	for i, f := range held {
 		numbers[i] = f.number
 	}
 	s.server.journal.commit(func(err error) {
 		if err != nil {
-			c.shut(packet.CodeServerBusy, "the session cannot be stored")
+			c.Close(packet.CodeServerBusy, "the session cannot be stored")
 			return
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.conn != c {
+		if s.link != c {
 			return // the next connection sends them
 		}
 		now := time.Now()
-		c.mu.Lock()
+		c.Lock()
 		for i, f := range held {
 			if f.number != numbers[i] || !f.held {
 				continue
 			}
 			f.held, f.tried = false, true
-			if !c.appendItem(&f.item, f.id, false, now) {
+			if !c.Put(&f.item, f.id, false, now) {
 				s.land(f)
 			}
 		}
-		c.kick()
-		c.mu.Unlock()
+		c.Wake()
+		c.Unlock()
 		s.pump(now) // places in the window may be free again
 	})
 }
 
 // resend sends a flight of an earlier connection again [MQTT-4.4.0-1]. The
 // caller holds both locks.
-func (s *session) resend(c *conn, f *flight, now time.Time) {
+func (s *session) resend(c Link, f *flight, now time.Time) {
 	if f.released {
-		c.appendPacket(&packet.Ack{Type: packet.PUBREL, ID: f.id})
+		c.PutRelease(f.id)
 		return
 	}
 	dup := f.tried
 	f.tried = true
-	if !c.appendItem(&f.item, f.id, dup, now) {
+	if !c.Put(&f.item, f.id, dup, now) {
 		s.land(f)
 	}
 }
@@ -289,34 +293,38 @@ func (s *session) discard(it *item) {
 	}
 }
 
-// acknowledged takes a PUBACK, PUBREC or PUBCOMP of the client. It returns the
-// answer that is due at once, if any, and the receipt of a record that is settled.
-func (s *session) acknowledged(c *conn, p *packet.Ack, now time.Time) (answer *packet.Ack, done receipt) {
+// answered is how a session takes what the client says of a packet identifier.
+type answered uint8
+
+const (
+	answeredNever   answered = iota // nothing is to be said
+	answeredNow                     // the answer may leave at once
+	answeredLater                   // durable is called when it may leave
+	answeredUnknown                 // there is no such identifier
+)
+
+// acknowledged takes the client's word that it is done with a message: PUBACK for one of
+// QoS 1, PUBCOMP, or a PUBREC that refuses, for one of QoS 2. code is that of the packet.
+func (s *session) acknowledged(c Link, kind packet.Type, id uint16, code byte, now time.Time) answered {
+	a, done := s.landed(c, kind, id, code, now)
+	done.settle(code, s)
+	return a
+}
+
+func (s *session) landed(c Link, kind packet.Type, id uint16, code byte, now time.Time) (a answered, done receipt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != c {
-		return nil, done
+	if s.link != c {
+		return answeredNever, done
 	}
-	f := s.outbox.flights[p.ID]
-	refused := p.Code >= packet.CodeUnspecified
-	switch p.Type {
-	case packet.PUBREC:
-		switch {
-		case f == nil || f.qos != 2:
-			return &packet.Ack{Type: packet.PUBREL, ID: p.ID, Code: packet.CodePacketIDNotFound}, done
-		case !refused:
-			return s.received(c, f), done
-		}
-	case packet.PUBACK:
-		if f == nil || f.qos != 1 {
-			return nil, done // of a connection long gone
-		}
-	case packet.PUBCOMP:
-		if f == nil || !f.released {
-			return nil, done
-		}
+	f := s.outbox.flights[id]
+	switch {
+	case kind == packet.PUBREC && (f == nil || f.qos != 2):
+		return answeredUnknown, done
+	case kind == packet.PUBACK && (f == nil || f.qos != 1), kind == packet.PUBCOMP && (f == nil || !f.released):
+		return answeredNever, done // of a connection long gone
 	}
-	if refused {
+	if code >= packet.CodeUnspecified {
 		s.server.count.refusedByClient.Add(1)
 	}
 	if f.from != nil {
@@ -324,20 +332,28 @@ func (s *session) acknowledged(c *conn, p *packet.Ack, now time.Time) (answer *p
 	}
 	s.land(f)
 	s.pump(now)
-	return nil, done
+	return answeredNever, done
 }
 
-// received takes the client's word that it has a message of QoS 2. The PUBREL
+// received takes the client's word that it has a message of QoS 2 (PUBREC). The PUBREL
 // that answers it leaves when that is durable: after it the client may take the
-// identifier for a new message. The caller holds mu.
-func (s *session) received(c *conn, f *flight) (now *packet.Ack) {
-	answer := &packet.Ack{Type: packet.PUBREL, ID: f.id}
+// identifier for a new message.
+func (s *session) received(c Link, id uint16, durable func(error)) answered {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != c {
+		return answeredNever
+	}
+	f := s.outbox.flights[id]
+	if f == nil || f.qos != 2 {
+		return answeredUnknown
+	}
 	again := f.released
 	f.released, f.held = true, false
 	s.outbox.lighten(f)
 	f.m, f.ids, f.shared = nil, nil, nil // the client has it
 	if f.seq == 0 {
-		return answer
+		return answeredNow
 	}
 	j := s.server.journal
 	if !again { // in this order: a flight that lacks its entry and was not released has landed
@@ -345,33 +361,31 @@ func (s *session) received(c *conn, f *flight) (now *packet.Ack) {
 		j.forget(s.number, &f.item, false)
 		f.body = 0
 	}
-	j.commit(func(err error) { c.answerLater(answer, err) })
-	return nil
+	j.commit(durable)
+	return answeredLater
 }
 
 // release takes a PUBREL: the identifier may be used anew. The PUBCOMP leaves when
-// that is durable, for after it a message with this identifier is a new one.
-func (s *session) release(c *conn, id uint16) {
-	answer := &packet.Ack{Type: packet.PUBCOMP, ID: id}
+// that is durable, for after it a message with this identifier is a new one: now says that
+// it may leave at once, else answer is called. known is false if there was nothing to release.
+func (s *session) release(c Link, id uint16, answer func(known bool, err error)) (known, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != c {
-		return
+	if s.link != c {
+		return false, false
 	}
-	p, known := s.incoming[id]
+	waiting, known := s.incoming[id]
+	known = known && waiting == nil // else said twice, maybe: the first may not be durable yet
 	keeps := s.keeps.Load()
-	switch {
-	case !known || p != nil: // said twice, maybe: the first may not be durable yet
-		answer.Code = packet.CodePacketIDNotFound
-	case keeps:
-		s.server.journal.delete(incomingKey(s.number, id))
-		fallthrough
-	default:
+	if known {
+		if keeps {
+			s.server.journal.delete(incomingKey(s.number, id))
+		}
 		delete(s.incoming, id)
 	}
-	if keeps {
-		s.server.journal.commit(func(err error) { c.answerLater(answer, err) })
-	} else {
-		c.released(answer)
+	if !keeps {
+		return known, true
 	}
+	s.server.journal.commit(func(err error) { answer(known, err) })
+	return known, false
 }

@@ -226,7 +226,7 @@ func (sp *space) handOut(m *message, sub *subscription, booked *bookings, now ti
 func (s *session) takeShared(it item, booked *bookings, now time.Time) (d stage.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.conn == nil && (it.qos == 0 || !s.persistent()) {
+	if s.ended || s.link == nil && (it.qos == 0 || !s.persistent()) {
 		return stage.NoDevice
 	}
 	booked.take(s, &it)

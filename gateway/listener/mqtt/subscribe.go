@@ -174,7 +174,7 @@ func (x *subscribing) done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer x.finish()
-	if s.conn != c || s.ended {
+	if s.link != c || s.ended {
 		return // the client never saw a SUBACK; its readers left with the connection
 	}
 	replays := make([][]item, len(x.codes))
@@ -205,7 +205,7 @@ func (x *subscribing) done() {
 func (x *subscribing) answer(replays [][]item) {
 	c := x.conn
 	s := c.session
-	if s.conn == c {
+	if s.link == c {
 		p := &packet.Suback{ID: x.packet.ID, Codes: x.codes}
 		if x.reason != "" && !c.quiet {
 			p.Props = &packet.Properties{ReasonString: &x.reason}
@@ -241,7 +241,7 @@ func (s *session) subscribe(x *subscribing, i int) (replay []item) {
 	old := s.subs[f.Topic]
 	switch {
 	case old != nil:
-	case len(s.subs)+len(s.readers) >= s.conn.listener.Limits.MaxSubscriptions:
+	case len(s.subs)+len(s.readers) >= s.terms.Subscriptions:
 		s.server.limited(limitSubscriptions)
 		x.refuse(i, stage.QuotaExceeded, "the session has too many subscriptions")
 		return nil
@@ -298,7 +298,7 @@ func (s *session) replay(items []item) {
 			s.discard(&it)
 		case it.qos > 0:
 			s.enqueue(it)
-		case s.conn != nil:
+		case s.link != nil:
 			s.outbox.push(it)
 		}
 	}
@@ -317,7 +317,7 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 	codes := make([]byte, len(p.Topics))
 	var gone []*reader
 	s.mu.Lock()
-	if s.conn != c {
+	if s.link != c {
 		s.mu.Unlock()
 		return errClosing
 	}

@@ -100,11 +100,7 @@ func (c *conn) flush() {
 			r.from.ack(r.offset)
 		}
 		if starved {
-			c.session.mu.Lock()
-			if c.session.conn == c {
-				c.session.pump(time.Now())
-			}
-			c.session.mu.Unlock()
+			c.session.ready(c)
 		}
 		c.mu.Lock()
 	}
