@@ -336,23 +336,3 @@ func TestSplitKey(t *testing.T) {
 		}
 	}
 }
-
-// FuzzLoad feeds files: whatever stands in them, Load answers with a
-// configuration or with problems.
-func FuzzLoad(f *testing.F) {
-	content, err := os.ReadFile(reference)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(string(content))
-	f.Add("[[routes]]\napplication = \"x\"\n[applications.\"a[0]\".devices.b]\ndisabled = 1\n")
-	f.Add("a = \"\"\"\n[b]\n\"\"\"\nlog = 1979-05-27\n")
-	f.Fuzz(func(t *testing.T, content string) {
-		l := newLoader()
-		l.parse("fuzz.toml", []byte(content))
-		cfg, err := l.finish()
-		if (cfg == nil) == (err == nil) {
-			t.Errorf("%v, %v", cfg, err)
-		}
-	})
-}

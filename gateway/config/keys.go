@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/knadh/koanf/parsers/toml/v2"
@@ -60,17 +61,7 @@ func onePart(s string) (part, rest string, ok bool) {
 		return "", s, false
 	}
 	if quote := s[0]; quote == '"' || quote == '\'' {
-		var b strings.Builder
-		for i := 1; i < len(s); i++ {
-			switch {
-			case s[i] == quote:
-				return b.String(), s[i+1:], true
-			case s[i] == '\\' && quote == '"' && i+1 < len(s):
-				i++
-			}
-			b.WriteByte(s[i])
-		}
-		return "", s, false
+		return quotedPart(s[1:], quote)
 	}
 	n := 0
 	for n < len(s) && isBare(s[n]) {
@@ -82,6 +73,106 @@ func onePart(s string) (part, rest string, ok bool) {
 		}
 	}
 	return s[:n], s[n:], n > 0
+}
+
+// quotedPart reads a part up to its closing quote; s begins behind the opening one.
+// The escapes are those of TOML, which are among Go's, in which bare writes.
+func quotedPart(s string, quote byte) (part, rest string, ok bool) {
+	var b strings.Builder
+	for rest = s; rest != "" && rest[0] != quote; {
+		if quote == '\'' {
+			b.WriteByte(rest[0])
+			rest = rest[1:]
+			continue
+		}
+		c, multibyte, tail, err := strconv.UnquoteChar(rest, quote)
+		switch {
+		case err != nil:
+			return "", s, false
+		case multibyte:
+			b.WriteRune(c)
+		default:
+			b.WriteByte(byte(c))
+		}
+		rest = tail
+	}
+	if rest == "" {
+		return "", s, false
+	}
+	return b.String(), rest[1:], true
+}
+
+// mostLevels bounds brackets within brackets and parts of a key: the parser goes as
+// deep as the file does, until the stack is full.
+const mostLevels = 64
+
+// depthError says that a file has more levels than any setting.
+type depthError struct {
+	line int
+	what string
+}
+
+func (e *depthError) Error() string { return e.what }
+
+// parseTOML reads TOML; an error is a *depthError, or the parser's.
+func parseTOML(text []byte) (map[string]any, error) {
+	if deep := tooDeep(text); deep != nil {
+		return nil, deep
+	}
+	return toml.Parser().Unmarshal(text)
+}
+
+func tooDeep(file []byte) *depthError {
+	line, brackets, dots := 1, 0, 0
+	for i := 0; i < len(file); i++ {
+		switch c := file[i]; {
+		case c == '"' || c == '\'':
+			end := i + stringLength(file[i:])
+			line += bytes.Count(file[i:end], []byte("\n"))
+			i = end - 1
+		case c == '#':
+			for i+1 < len(file) && file[i+1] != '\n' {
+				i++
+			}
+		case c == '\n':
+			line, dots = line+1, 0
+		case c == '[' || c == '{':
+			brackets, dots = brackets+1, 0
+		case c == ']' || c == '}':
+			brackets, dots = max(0, brackets-1), 0
+		case c == '.':
+			dots++
+		case !isBare(c) && c != ' ' && c != '\t':
+			dots = 0
+		}
+		if brackets > mostLevels {
+			return &depthError{line, fmt.Sprintf("there are more than %d brackets within each other", mostLevels)}
+		}
+		if dots >= mostLevels {
+			return &depthError{line, fmt.Sprintf("a key has more than %d parts", mostLevels)}
+		}
+	}
+	return nil
+}
+
+// stringLength returns the length of the TOML string that s begins with. One that
+// does not end goes to the end of the line, or, in three quotes, of the file.
+func stringLength(s []byte) int {
+	quote := s[:1]
+	if three := bytes.Repeat(quote, 3); bytes.HasPrefix(s, three) {
+		quote = three
+	}
+	for i := len(quote); i < len(s); i++ {
+		switch {
+		case bytes.HasPrefix(s[i:], quote):
+			return i + len(quote)
+		case s[i] == '\\' && quote[0] == '"':
+			i++
+		case s[i] == '\n' && len(quote) == 1:
+			return i
+		}
+	}
+	return len(s)
 }
 
 // lines finds the line on which each key and table of a TOML file begins, by

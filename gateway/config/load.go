@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/knadh/koanf/parsers/toml/v2"
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/v2"
 
@@ -110,7 +109,12 @@ func (l *loader) file(name string) {
 }
 
 func (l *loader) parse(name string, content []byte) {
-	m, err := toml.Parser().Unmarshal(content)
+	m, err := parseTOML(content)
+	var deep *depthError
+	if errors.As(err, &deep) {
+		l.problem(fmt.Sprintf("%s:%d", name, deep.line), "%v; no setting is so deep", deep)
+		return
+	}
 	if err != nil {
 		where, remedy := placeTOML(content, err)
 		l.problem(name+where, "this is no TOML: %s%s", strings.TrimPrefix(err.Error(), "toml: "), remedy)
@@ -127,16 +131,21 @@ func (l *loader) parse(name string, content []byte) {
 	}})
 }
 
-// parent returns the path above a path; the parent of routes[0] is routes.
+// parent returns the path above a path, which is always shorter; the parent of
+// routes[0] is routes.
 func parent(path string) string {
-	if strings.HasSuffix(path, "]") {
-		return path[:strings.LastIndexByte(path, '[')]
+	end, quoted := 0, false
+	for i := 0; i < len(path); i++ {
+		switch c := path[i]; {
+		case quoted && c == '\\':
+			i++ // a quotation mark behind it ends nothing
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == '.' || c == '['):
+			end = i
+		}
 	}
-	parts, _ := splitKey(path)
-	if len(parts) < 2 {
-		return ""
-	}
-	return strings.TrimSuffix(path, "."+bare(parts[len(parts)-1]))
+	return path[:end]
 }
 
 // envPrefix begins every variable that is a setting. fileVariable names the file

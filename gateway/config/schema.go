@@ -121,8 +121,10 @@ func (n *node) find(path string) *node {
 	}
 	for _, part := range parts {
 		name, _, index := strings.Cut(part, "[")
-		if n = n.child(name); n != nil && index {
-			n = n.elem
+		if at := n.child(name); index && at != nil && at.kind == list {
+			n = at.elem
+		} else {
+			n = n.child(part) // a name may have a bracket
 		}
 		if n == nil {
 			return nil
@@ -184,10 +186,16 @@ func didYouMean(word string, candidates []string) string {
 	return ""
 }
 
+// longestKey is more than any key has, with those above it.
+const longestKey = 256
+
 // nearest returns the candidate that is spelt most alike, or "" when none is
 // within a third of the word's letters.
 func nearest(word string, candidates []string) string {
 	best, least := "", max(1, len(word)/3)+1
+	if len(word) > longestKey {
+		return "" // comparing takes its length times theirs
+	}
 	for _, c := range candidates {
 		if d := distance(word, c); d < least {
 			best, least = c, d

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/knadh/koanf/parsers/toml/v2"
 )
 
 // convert turns what stands in a source into a value of the leaf's type, or
@@ -72,7 +70,7 @@ func (n *node) parse(key, s string) (any, error) {
 		return nil, fmt.Errorf("is %q; it must be true or false", s)
 	case n.typ == reflect.TypeFor[[]string]():
 		if strings.HasPrefix(s, "[") {
-			m, err := toml.Parser().Unmarshal([]byte("list = " + s))
+			m, err := parseTOML([]byte("list = " + s))
 			if err != nil {
 				return nil, fmt.Errorf(`is %q; it must be a list such as a,b or ["a", "b"]`, s)
 			}
