@@ -43,6 +43,9 @@ type Config struct {
 	Plugins   map[string]Plugin `koanf:"plugins"`
 	Auth      auth.Config       `koanf:"auth"`
 	Registry  registry.Config   `koanf:",squash"`
+
+	// ServiceLinks are variables that look like settings and come from Kubernetes.
+	ServiceLinks []string `koanf:"-"`
 }
 
 // Listeners are what accepts connections, by name.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -65,6 +64,7 @@ type loader struct {
 	schema   *node
 	user     *koanf.Koanf      // what the sources say, merged
 	origin   map[string]string // where the winning value of a path stands
+	links    []string          // variables that are Kubernetes's
 	problems []error
 }
 
@@ -148,15 +148,11 @@ func parent(path string) string {
 	return path[:end]
 }
 
-// envPrefix begins every variable that is a setting. fileVariable names the file
-// (main reads it, and those of the admin API's client); foreign ones are set by
-// Kubernetes for a service called tributary.
-const (
-	envPrefix    = "TRIBUTARY_"
-	fileVariable = "TRIBUTARY_CONFIG"
-)
+// envPrefix begins every variable that is a setting. main reads the others: which
+// file has the settings, and how the admin API's client finds and convinces a gateway.
+const envPrefix = "TRIBUTARY_"
 
-var foreign = regexp.MustCompile(`^TRIBUTARY_(URL$|TOKEN(_FILE)?$|(SERVICE_(HOST|PORT)|PORT)(_|$))`)
+var ofMain = []string{"TRIBUTARY_CONFIG", "TRIBUTARY_URL", "TRIBUTARY_TOKEN", "TRIBUTARY_TOKEN_FILE"}
 
 func (l *loader) environment(env []string) {
 	env = slices.Clone(env)
@@ -164,10 +160,15 @@ func (l *loader) environment(env []string) {
 	for _, variable := range env {
 		name, value, _ := strings.Cut(variable, "=")
 		key, ok := strings.CutPrefix(name, envPrefix)
-		if !ok || name == fileVariable || foreign.MatchString(name) {
+		if !ok || slices.Contains(ofMain, name) {
 			continue
 		}
-		l.text(name, strings.Split(strings.ToLower(key), "__"), value)
+		parts := strings.Split(strings.ToLower(key), "__")
+		if serviceLink(name, value) && l.schema.find(joinAll("", parts)) == nil {
+			l.links = append(l.links, name)
+			continue
+		}
+		l.text(name, parts, value)
 	}
 }
 
@@ -300,7 +301,7 @@ func (l *loader) decode() (*Config, error) {
 	if err := k.Unmarshal("", cfg); err != nil {
 		return nil, fmt.Errorf("reading the merged configuration: %w", err)
 	}
-	cfg.Router.Routes = cfg.Routes
+	cfg.Router.Routes, cfg.ServiceLinks = cfg.Routes, l.links
 	return cfg, nil
 }
 

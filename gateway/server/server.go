@@ -75,6 +75,9 @@ func Check(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 // stop, and an error when the gateway could not start, a listener or the store
 // failed, or the stop took too long.
 func (s *Server) Run(ctx context.Context) error {
+	if len(s.cfg.ServiceLinks) > 0 {
+		s.log.Debug("variables of the environment are links to Kubernetes services and no settings", "variables", s.cfg.ServiceLinks)
+	}
 	g, err := s.assemble(ctx)
 	if err != nil {
 		return err
