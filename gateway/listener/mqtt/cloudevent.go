@@ -72,7 +72,7 @@ func properties(user []packet.UserProperty) []event.Property {
 // render makes the message of a record: a CloudEvent by the MQTT binding, in the
 // content mode of the subscription. It is nil for a record that is no event. The
 // message is valid until the next call. The caller holds the session's lock.
-func (r *reader) render(record stage.Record, version byte) *message {
+func (r *logSubscription) render(record stage.Record, version byte) *message {
 	var e event.Event
 	if err := event.ParseEvent(record.Event, &e); err != nil {
 		r.session.server.log.Warn("a stored event is unreadable and was left out", "application", r.log.Application,

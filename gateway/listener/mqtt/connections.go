@@ -92,7 +92,7 @@ func (s *session) describe() (x stage.Connection, ok bool) {
 		return x, false
 	}
 	x = stage.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
-		Online: s.link != nil, Subscriptions: len(s.subs) + len(s.readers),
+		Online: s.link != nil, Subscriptions: len(s.subs) + len(s.logSubs),
 		Queued: s.outbox.waiting, QueuedBytes: s.outbox.bytes, InFlight: len(s.outbox.flights)}
 	if s.device != nil {
 		x.Application, x.Device = s.device.application, s.device.name

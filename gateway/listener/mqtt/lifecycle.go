@@ -172,7 +172,7 @@ func (s *session) record(left time.Time) {
 // recordSubscriptions notes what the session is subscribed to. The caller holds
 // the lock.
 func (s *session) recordSubscriptions() {
-	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.readers))
+	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.logSubs))
 }
 
 // belongs says whether the session is of the same device. A principal whose
@@ -219,8 +219,8 @@ func (s *session) unplug() (after func()) {
 	s.since = time.Now()
 	s.online.Store(false)
 	s.device.connected(-1)
-	var gone []*reader
-	for _, r := range s.readers {
+	var gone []*logSubscription
+	for _, r := range s.logSubs {
 		if !r.left {
 			r.left = true
 			s.outbox.forget(r)
@@ -345,7 +345,7 @@ func (s *Sessions) end(ses *session) (after []func()) {
 		after = append(after, func() { ses.space.adopt(orphans) })
 	}
 	ses.space.sessions--
-	ses.outbox, ses.subs, ses.readers, ses.incoming = outbox{reserved: ses.outbox.reserved}, nil, nil, nil
+	ses.outbox, ses.subs, ses.logSubs, ses.incoming = outbox{reserved: ses.outbox.reserved}, nil, nil, nil
 	ses.account()
 	return after
 }

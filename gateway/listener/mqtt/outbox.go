@@ -11,10 +11,10 @@ import (
 // item is one message on its way to one session: a message, or a record of a log.
 type item struct {
 	m      *message
-	from   *reader       // of a record; nil for a message
-	record stage.Record  // of a log, as the consumer stage gave it
-	ids    []uint32      // subscription identifiers
-	shared *subscription // the shared subscription that it was picked for, if any
+	from   *logSubscription // of a record; nil for a message
+	record stage.Record     // of a log, as the consumer stage gave it
+	ids    []uint32         // subscription identifiers
+	shared *subscription    // the shared subscription that it was picked for, if any
 	qos    byte
 	retain bool
 
@@ -306,7 +306,7 @@ func (o *outbox) grounded() {
 // forget drops the records of a reader that left: others get them. The packet
 // identifiers of those in flight stay taken until the client acknowledges them or
 // the connection ends.
-func (o *outbox) forget(r *reader) {
+func (o *outbox) forget(r *logSubscription) {
 	o.keep(func(it *item) bool { return it.from != r })
 	for _, f := range o.flights {
 		if f.from == r {

@@ -260,15 +260,15 @@ func (s *session) denied(from *Client, g *stage.Grant) map[string]bool {
 // holds the lock, and calls what is returned after unlocking.
 func (s *session) prune(from *Client, denied map[string]bool) (after []func()) {
 	g := from.granted()
-	var left []*reader
-	before, subscribed := len(s.subs), len(s.subs)+len(s.readers)
+	var left []*logSubscription
+	before, subscribed := len(s.subs), len(s.subs)+len(s.logSubs)
 	for filter, sub := range s.subs {
 		if !sub.byPlugin && (denied[filter] || !from.maySubscribe(filter)) {
 			delete(s.subs, filter)
 			s.space.unsubscribe(sub)
 		}
 	}
-	for _, r := range s.readers {
+	for _, r := range s.logSubs {
 		if !g.MayRead(r.log.Application) {
 			left = append(left, s.remove(r))
 		}
@@ -279,7 +279,7 @@ func (s *session) prune(from *Client, denied map[string]bool) (after []func()) {
 	if len(s.subs) < before {
 		after = append(after, s.withdraw())
 	}
-	if s.keeps.Load() && len(s.subs)+len(s.readers) < subscribed {
+	if s.keeps.Load() && len(s.subs)+len(s.logSubs) < subscribed {
 		s.recordSubscriptions()
 		s.server.journal.commit(nil)
 	}

@@ -161,7 +161,7 @@ func (r *sessionRecord) parse(b []byte) error {
 }
 
 // appendSubscriptions writes what a session is subscribed to.
-func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[string]*reader) []byte {
+func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[string]*logSubscription) []byte {
 	dst = append(dst, recordVersion)
 	var one []byte
 	for topic, s := range subs {
@@ -193,7 +193,7 @@ func appendNumbers(dst []byte, field int, numbers []uint32) []byte {
 }
 
 // parseSubscriptions reads them; topic is the filter as the client gave it.
-func parseSubscriptions(b []byte, sub func(topic string, s *subscription), log func(r *reader)) error {
+func parseSubscriptions(b []byte, sub func(topic string, s *subscription), log func(r *logSubscription)) error {
 	f, err := fields(b)
 	if err != nil {
 		return err
@@ -208,7 +208,7 @@ func parseSubscriptions(b []byte, sub func(topic string, s *subscription), log f
 			}
 			sub(topic, s)
 		case 2:
-			r := new(reader)
+			r := new(logSubscription)
 			if err := r.parse(f.Bytes()); err != nil {
 				return err
 			}
@@ -240,7 +240,7 @@ func (s *subscription) parse(b []byte) (topic string, err error) {
 	return topic, f.Err()
 }
 
-func (r *reader) parse(b []byte) error {
+func (r *logSubscription) parse(b []byte) error {
 	f := proto.Read(b, 0)
 	for f.Next() {
 		switch f.Field() {

@@ -38,7 +38,7 @@ func samples() map[string][]byte {
 			expiry: time.Hour, left: when, from: from}).append(nil),
 		"subscriptions": appendSubscriptions(nil,
 			map[string]*subscription{"$share/g/a/+": {qos: 2, noLocal: true, asIs: true, byPlugin: true, ids: []uint32{7, 268435455}}},
-			map[string]*reader{"$share/g/app/demo": {topic: "app/demo", binary: true, qos: 1, ids: []uint32{3},
+			map[string]*logSubscription{"$share/g/app/demo": {topic: "app/demo", binary: true, qos: 1, ids: []uint32{3},
 				log: stage.Subscription{Application: "demo", Quarantine: true, Group: "s.g"}}}),
 		"entry":     appendEntry(nil, &item{m: m, qos: 1, retain: true, ids: []uint32{1, 300}, shared: shared}),
 		"reference": appendEntry(nil, &item{m: m, qos: 2, body: 99}),
@@ -101,8 +101,8 @@ func readBack(name string, b []byte) (again []byte, err error) {
 		}
 		return r.append(nil), nil
 	case "subscriptions":
-		subs, readers := map[string]*subscription{}, map[string]*reader{}
-		err = parseSubscriptions(b, func(topic string, s *subscription) { subs[topic] = s }, func(r *reader) { readers[r.filter] = r })
+		subs, readers := map[string]*subscription{}, map[string]*logSubscription{}
+		err = parseSubscriptions(b, func(topic string, s *subscription) { subs[topic] = s }, func(r *logSubscription) { readers[r.filter] = r })
 		return appendSubscriptions(nil, subs, readers), err
 	case "entry", "reference":
 		e, err := parseEntry(b, true)

@@ -134,12 +134,12 @@ func (r *restoring) subscriptions(name string, value []byte) error {
 		}
 		ses.subs[topic] = sub
 		ses.space.subscribe(sub, 2, r.now)
-	}, func(rd *reader) {
+	}, func(rd *logSubscription) {
 		rd.session, rd.left = ses, true
-		if ses.readers == nil {
-			ses.readers = map[string]*reader{}
+		if ses.logSubs == nil {
+			ses.logSubs = map[string]*logSubscription{}
 		}
-		ses.readers[rd.filter] = rd
+		ses.logSubs[rd.filter] = rd
 	})
 }
 

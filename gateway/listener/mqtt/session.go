@@ -45,8 +45,8 @@ type session struct {
 	timer     *time.Timer // ends the session
 	will      *will       // of the connection, or waiting for its delay
 	willTimer *time.Timer
-	subs      map[string]*subscription // by the filter as it was given
-	readers   map[string]*reader       // same, subscriptions to logs
+	subs      map[string]*subscription    // by the filter as it was given
+	logSubs   map[string]*logSubscription // same, subscriptions to logs
 	outbox    outbox
 	// incoming is the inbound QoS 2 messages by packet identifier: nil once
 	// PUBREC went and until PUBREL comes, the waiting message before.

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
@@ -22,7 +21,7 @@ type subscribing struct {
 	codes   []byte // granted QoS or refusal, per filter
 	allowed []bool // the client's own rights grant it
 	plugin  []bool // a plugin granted it
-	readers []*reader
+	readers []*logSubscription
 	left    atomic.Int32
 	number  uint64 // among the client's SUBSCRIBEs and UNSUBSCRIBEs
 	awaited bool   // there are contests about its filters
@@ -48,7 +47,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
 	}
 	n := len(p.Filters)
-	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), readers: make([]*reader, n)}
+	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), readers: make([]*logSubscription, n)}
 	x.left.Store(1)
 	c.orders++
 	x.number = c.orders
@@ -162,149 +161,46 @@ func (x *subscribing) plain(i int) {
 	x.codes[i] = x.packet.Filters[i].QoS
 }
 
-// done counts a filter as judged, and after the last one puts the subscriptions
-// into force and answers, once they are durable if the session is. It is called
+// done counts a filter as judged, and after the last one has the subscriptions put into
+// force and answers, once they are durable if the session is. It is called
 // without locks, from any goroutine.
 func (x *subscribing) done() {
 	if x.left.Add(-1) > 0 {
 		return
 	}
 	c := x.conn
-	s := c.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer x.finish()
-	if s.link != c || s.ended {
-		return // the client never saw a SUBACK; its readers left with the connection
-	}
-	replays := make([][]item, len(x.codes))
-	for i := range x.codes {
-		if x.codes[i] <= 2 && x.readers[i] == nil && c.decide(x.packet.Filters[i].Topic, x.number) {
-			replays[i] = s.admit(s.subscribe(x, i), time.Now())
+	list := make([]wanted, 0, len(x.codes))
+	for i, code := range x.codes {
+		if code > 2 {
+			continue
 		}
+		f := &x.packet.Filters[i]
+		list = append(list, wanted{index: i, filter: f.Topic, qos: code, noLocal: f.NoLocal, asIs: f.RetainAsPublished,
+			handling: f.RetainHandling, byPlugin: x.plugin[i], ids: x.ids, log: x.readers[i]})
 	}
-	granted := func(code byte) bool { return code <= 2 }
-	if !s.keeps.Load() || !slices.ContainsFunc(x.codes, granted) {
-		x.answer(replays)
-		return
-	}
-	s.recordSubscriptions()
-	s.server.journal.commit(func(err error) {
-		if err != nil {
-			c.shut(packet.CodeServerBusy, "the session cannot be stored")
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		x.answer(replays)
-	})
+	c.session.subscribe(c, list, x)
 }
 
-// answer sends the SUBACK, then retained messages and records. The caller holds
-// the session's lock.
-func (x *subscribing) answer(replays [][]item) {
+// Decide implements subscriber.
+func (x *subscribing) Decide(filter string) bool { return x.conn.decide(filter, x.number) }
+
+// Refuse implements subscriber.
+func (x *subscribing) Refuse(i int, code stage.Code, reason string) { x.refuse(i, code, reason) }
+
+// Over implements subscriber.
+func (x *subscribing) Over() { x.finish() }
+
+// Answer implements subscriber: it sends the SUBACK.
+func (x *subscribing) Answer() {
 	c := x.conn
-	s := c.session
-	if s.link == c {
-		p := &packet.Suback{ID: x.packet.ID, Codes: x.codes}
-		if x.reason != "" && !c.quiet {
-			p.Props = &packet.Properties{ReasonString: &x.reason}
-			if len(p.Append(nil, c.version)) > c.maxPacket {
-				p.Props = nil
-			}
-		}
-		c.mu.Lock()
-		c.appendPacket(p)
-		c.mu.Unlock()
-		defer func() { // together with what follows at once
-			c.mu.Lock()
-			c.kick()
-			c.mu.Unlock()
-		}()
-	}
-	for i := range replays {
-		s.replay(replays[i])
-		if r := x.readers[i]; r != nil && !r.left {
-			r.start()
+	p := &packet.Suback{ID: x.packet.ID, Codes: x.codes}
+	if x.reason != "" && !c.quiet {
+		p.Props = &packet.Properties{ReasonString: &x.reason}
+		if len(p.Append(nil, c.version)) > c.maxPacket {
+			p.Props = nil
 		}
 	}
-}
-
-// subscribe puts one granted filter into force, and returns the retained
-// messages that it is to get. The caller holds the lock.
-func (s *session) subscribe(x *subscribing, i int) (replay []item) {
-	f := &x.packet.Filters[i]
-	if !x.plugin[i] && !x.conn.maySubscribe(f.Topic) { // a right that went while a plugin was asked
-		x.refuse(i, stage.NotAuthorized, "no right to subscribe to this filter")
-		return nil
-	}
-	old := s.subs[f.Topic]
-	switch {
-	case old != nil:
-	case len(s.subs)+len(s.readers) >= s.terms.Subscriptions:
-		s.server.limited(limitSubscriptions)
-		x.refuse(i, stage.QuotaExceeded, "the session has too many subscriptions")
-		return nil
-	case !s.space.takesSubscriptions():
-		s.server.limited(limitSubscriptionsOfApplication)
-		x.refuse(i, stage.QuotaExceeded, "the application has too many subscriptions")
-		return nil
-	}
-	group, filter, _ := packet.SplitShare(f.Topic)
-	sub := &subscription{session: s, filter: filter, group: group, qos: x.codes[i], noLocal: f.NoLocal,
-		asIs: f.RetainAsPublished, byPlugin: x.plugin[i], ids: x.ids}
-	if s.subs == nil {
-		s.subs = make(map[string]*subscription)
-	}
-	s.subs[f.Topic] = sub
-	for _, m := range s.space.subscribe(sub, f.RetainHandling, time.Now()) {
-		replay = append(replay, item{m: m, qos: min(m.qos, sub.qos), retain: true, ids: sub.ids})
-	}
-	return replay
-}
-
-// admit takes places for retained messages, and notes their entries where the store
-// has the session. They are the space's own, so a full queue takes those of one filter
-// while it was not full before; those of the next filters have no room then, of this
-// SUBSCRIBE or of others whose SUBACK is not yet durable. The caller holds the lock.
-func (s *session) admit(items []item, now time.Time) []item {
-	if len(items) == 0 {
-		return nil
-	}
-	if s.full(now) {
-		s.server.count.dropped[dropQueue].Add(uint64(len(items)))
-		return nil
-	}
-	for i := range items {
-		it := &items[i]
-		if it.qos > 0 && s.keeps.Load() {
-			s.keep(it)
-		}
-		s.outbox.reserved++
-		s.outbox.reservedBytes += it.m.size()
-	}
-	return items
-}
-
-// replay delivers retained messages [MQTT-3.3.1-8]. The caller holds the lock.
-func (s *session) replay(items []item) {
-	for i := range items {
-		it := items[i]
-		s.outbox.unreserve(it.m.size())
-		switch {
-		case s.ended && it.seq == 0:
-			s.gone()
-		case s.ended:
-			s.discard(&it)
-		case it.qos > 0:
-			s.enqueue(it)
-		case s.link != nil:
-			s.outbox.push(it)
-		}
-	}
-	if len(items) > 0 && !s.ended {
-		s.pump(time.Now())
-	}
+	c.send(p)
 }
 
 // onUnsubscribe takes an UNSUBSCRIBE, section 3.10.
@@ -313,39 +209,19 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 		c.server.limited(limitUserProperties)
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "UNSUBSCRIBE: too many user properties"}
 	}
-	s := c.session
-	codes := make([]byte, len(p.Topics))
-	var gone []*reader
-	s.mu.Lock()
-	if s.link != c {
-		s.mu.Unlock()
+	c.orders++
+	answer := &packet.Unsuback{ID: p.ID, Codes: make([]byte, len(p.Topics))}
+	existed := func(i int, filter string, did bool) {
+		answer.Codes[i] = packet.CodeNoSubscriptionExisted
+		if c.overtakes(filter, c.orders) || did {
+			answer.Codes[i] = packet.CodeSuccess
+		}
+	}
+	current, now := c.session.unsubscribe(c, p.Topics, existed, func(err error) { c.answerLater(answer, err) })
+	if !current {
 		return errClosing
 	}
-	c.orders++
-	for i, topic := range p.Topics {
-		codes[i] = packet.CodeNoSubscriptionExisted
-		if c.overtakes(topic, c.orders) {
-			codes[i] = packet.CodeSuccess
-		}
-		if sub := s.subs[topic]; sub != nil {
-			delete(s.subs, topic)
-			s.space.unsubscribe(sub)
-			codes[i] = packet.CodeSuccess
-		}
-		if r := s.readers[topic]; r != nil {
-			gone = append(gone, s.remove(r))
-			codes[i] = packet.CodeSuccess
-		}
-	}
-	answer := &packet.Unsuback{ID: p.ID, Codes: codes}
-	durable := s.keeps.Load() && slices.Contains(codes, packet.CodeSuccess)
-	if durable {
-		s.recordSubscriptions()
-		s.server.journal.commit(func(err error) { c.answerLater(answer, err) })
-	}
-	s.mu.Unlock()
-	leaveAll(gone)
-	if !durable {
+	if now {
 		c.send(answer)
 	}
 	return nil
