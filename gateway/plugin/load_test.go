@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,8 +101,9 @@ func TestLoadGranted(t *testing.T) {
 	}
 }
 
-// TestCache loads a module twice from one directory, and refuses a directory
-// that others may write to.
+// TestCache loads a module twice from one directory, and keeps away from one that
+// others may write to, as Kubernetes makes a volume with an fsGroup, or that cannot be
+// there: neither is a reason not to start.
 func TestCache(t *testing.T) {
 	cfg := testConfig()
 	cfg.CacheDir = filepath.Join(t.TempDir(), "a", "cache")
@@ -120,12 +122,42 @@ func TestCache(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Errorf("nothing is cached: %v %v", files, err)
 	}
-	if err := os.Chmod(cfg.CacheDir, 0o770); err != nil {
+	old := map[string][]byte{}
+	for _, file := range files { // whoever may write may have written this
+		old[file] = []byte("not what the gateway wrote")
+		if err := os.WriteFile(file, old[file], 0o660); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(cfg.CacheDir, 0o770|os.ModeSetgid); err != nil {
 		t.Fatal(err)
 	}
-	if h, err := New(cfg, 2, nil); err == nil {
-		_ = h.Close(context.Background())
-		t.Error("a directory that the group may write to was accepted")
+	occupied := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(occupied, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for dir, reason := range map[string]string{cfg.CacheDir: "others may write to it (mode 0770)", filepath.Join(occupied, "cache"): "not a directory"} {
+		said := &bytes.Buffer{}
+		cfg.CacheDir = dir
+		h, err := New(cfg, 2, slog.New(slog.NewTextHandler(said, nil)))
+		if err != nil {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		p := load(t, h, watGuest(t, "minimal"), Grant{})
+		if _, err := send(p, 0, "x"); err != nil {
+			t.Error(err)
+		}
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(said.String(), "level=WARN") || !strings.Contains(said.String(), reason) {
+			t.Errorf("said about %s:\n%s", dir, said)
+		}
+	}
+	for file, content := range old {
+		if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, content) {
+			t.Errorf("%s was used: %v", file, err)
+		}
 	}
 }
 

@@ -51,22 +51,16 @@ type Host struct {
 	closed  bool
 }
 
-// New makes the cache directory and a runtime. Each plugin may have as many
+// New makes the cache directory and a runtime. Where the directory cannot be used, it
+// says so and goes on without, since a cache only makes starts faster. Each plugin may have as many
 // instances as there are shards, the router's workers. The configuration must be
 // valid.
 func New(cfg Config, shards int, log *slog.Logger) (*Host, error) {
 	h := &Host{cfg: cfg, shards: max(shards, 1), log: log}
 	// Debug information would only slow the loading: traps name functions without it.
 	rc := wazero.NewRuntimeConfig().WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false)
-	if cfg.CacheDir != "" {
-		if err := makePrivate(cfg.CacheDir); err != nil {
-			return nil, err
-		}
-		cache, err := wazero.NewCompilationCacheWithDir(cfg.CacheDir)
-		if err != nil {
-			return nil, fmt.Errorf("opening the cache of compiled plugins %s (wasm.cache_dir): %w", cfg.CacheDir, err)
-		}
-		h.cache, rc = cache, rc.WithCompilationCache(cache)
+	if h.cache = openCache(cfg.CacheDir, log); h.cache != nil {
+		rc = rc.WithCompilationCache(h.cache)
 	}
 	ctx := context.Background()
 	h.rt = wazero.NewRuntimeWithConfig(ctx, rc)
@@ -80,18 +74,34 @@ func New(cfg Config, shards int, log *slog.Logger) (*Host, error) {
 	return h, nil
 }
 
+// openCache opens the cache of compiled plugins; nil: there is none.
+func openCache(dir string, log *slog.Logger) wazero.CompilationCache {
+	if dir == "" {
+		return nil
+	}
+	err := makePrivate(dir)
+	if err == nil {
+		var cache wazero.CompilationCache
+		if cache, err = wazero.NewCompilationCacheWithDir(dir); err == nil {
+			return cache
+		}
+	}
+	log.Warn("compiled plugins are not kept, so each start compiles them again; name another wasm.cache_dir, or none (\"\") to hear no more of it", "dir", dir, "error", err)
+	return nil
+}
+
 // makePrivate makes a directory that only its owner may write to: what is in it
 // is executed.
 func makePrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the cache of compiled plugins (wasm.cache_dir): %w", err)
+		return fmt.Errorf("making the directory: %w", err)
 	}
 	st, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("looking at the cache of compiled plugins (wasm.cache_dir): %w", err)
+		return fmt.Errorf("looking at the directory: %w", err)
 	}
-	if st.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("others may write to %s (wasm.cache_dir), and the gateway runs what is in it: chmod go-w it, or name another directory", dir)
+	if mode := st.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Errorf("others may write to it (mode %#o), and the gateway runs what is in it: chmod go-w it where it is yours alone", mode)
 	}
 	return nil
 }
