@@ -6,8 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/server"
@@ -18,9 +20,9 @@ func runCommand() command {
 		name:    "run",
 		summary: "run the gateway",
 		help: `
-Runs the gateway until SIGINT or SIGTERM. It then accepts nothing more, finishes
-and acknowledges what it has, and exits; a second signal ends it at once. The log
-goes to standard error.
+Runs the gateway until SIGINT, SIGTERM or SIGHUP. It then accepts nothing more,
+finishes and acknowledges what it has, and exits; a second signal ends it at once.
+Settings are read at the start only. The log goes to standard error.
 
 Settings come from gateway.toml, over it from the environment (TRIBUTARY_ and the
 key in capitals, two underscores for each dot), over that from the options.
@@ -38,7 +40,11 @@ Examples:
 				if err != nil {
 					return err
 				}
-				return server.New(cfg, cfg.Log.Logger(t.err)).Run(ctx)
+				// Nobody may end the gateway by closing the other end of its standard error.
+				signal.Ignore(syscall.SIGPIPE)
+				log := server.NewLog(t.err, cfg.Log)
+				defer log.Close()
+				return server.New(cfg, cfg.Log.Logger(log), log.Metrics).Run(ctx)
 			}
 		},
 	}

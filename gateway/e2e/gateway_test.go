@@ -70,15 +70,7 @@ func start(t testing.TB, config string, options ...string) *gateway {
 
 func startIn(t testing.TB, dir, config string, options ...string) *gateway {
 	t.Helper()
-	watched()
-	if artefacts.problem != nil {
-		t.Fatal(artefacts.problem)
-	}
-	file := filepath.Join(t.TempDir(), "gateway.toml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	g := &gateway{t: t, dir: dir, config: file, options: options}
+	g := &gateway{t: t, dir: dir, config: configured(t, config), options: options}
 	g.run()
 	t.Cleanup(func() {
 		if g.cmd != nil {
@@ -86,6 +78,20 @@ func startIn(t testing.TB, dir, config string, options ...string) *gateway {
 		}
 	})
 	return g
+}
+
+// configured writes a configuration, and checks that there is something to start.
+func configured(t testing.TB, config string) (file string) {
+	t.Helper()
+	watched()
+	if artefacts.problem != nil {
+		t.Fatal(artefacts.problem)
+	}
+	file = filepath.Join(t.TempDir(), "gateway.toml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // run starts the process and waits until it is ready.
@@ -114,11 +120,7 @@ func (g *gateway) try() error {
 
 // spawn starts the process and does not wait.
 func (g *gateway) spawn() error {
-	args := append([]string{"run", "--config", g.config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-		"--data-dir", g.dir, "--set", "wasm.cache_dir=" + artefacts.cache, "--set", "log.format=json"}, g.options...)
-	cmd := exec.Command(artefacts.binary, args...)
-	cmd.Dir = g.dir
-	cmd.Env = environment()
+	cmd := g.command()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -132,6 +134,16 @@ func (g *gateway) spawn() error {
 		ended <- cmd.Wait()
 	}(g.out, g.ended)
 	return nil
+}
+
+// command is the gateway, not yet started.
+func (g *gateway) command() *exec.Cmd {
+	args := append([]string{"run", "--config", g.config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+		"--data-dir", g.dir, "--set", "wasm.cache_dir=" + artefacts.cache, "--set", "log.format=json"}, g.options...)
+	cmd := exec.Command(artefacts.binary, args...)
+	cmd.Dir = g.dir
+	cmd.Env = environment()
+	return cmd
 }
 
 // environment is this process's, without what would be settings to the gateway.

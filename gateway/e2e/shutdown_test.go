@@ -1,6 +1,11 @@
 package e2e
 
 import (
+	"bufio"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -87,4 +92,95 @@ func TestSecondSignal(t *testing.T) {
 	}
 	g.run()
 	g.v5("after").accepted("temperature", "1")
+}
+
+// SIGHUP, which a process gets when its terminal goes away, is as good as SIGTERM, and
+// nothing where whoever started the gateway had it ignored.
+func TestHangUp(t *testing.T) {
+	g := start(t, demo("", ""))
+	c := g.v5("d")
+	c.accepted("x", "1")
+	g.cmd.Process.Signal(syscall.SIGHUP)
+	if d := expect[*packet.Disconnect](c); d.Code != packet.CodeServerShuttingDown {
+		t.Errorf("DISCONNECT %#x", d.Code)
+	}
+	if status := g.wait(); status != 0 {
+		t.Errorf("exit status %d\n%s", status, g.out.tail())
+	}
+
+	signal.Ignore(syscall.SIGHUP) // which the gateway inherits, as from nohup
+	defer signal.Reset(syscall.SIGHUP)
+	g.run()
+	g.cmd.Process.Signal(syscall.SIGHUP)
+	g.v5("d").accepted("x", "2")
+	if status := g.stop(); status != 0 {
+		t.Errorf("exit status %d\n%s", status, g.out.tail())
+	}
+}
+
+// Whoever reads the log, or does not, cannot stop the gateway.
+func TestLogReaders(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		then func(log *os.File) // with the end that is read
+	}{
+		{"it goes away", func(log *os.File) { log.Close() }},
+		{"it stops reading", func(*os.File) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := &gateway{t: t, dir: t.TempDir(), config: configured(t, demo("", "")), options: []string{"--log-level", "debug"}, out: newOutput(), ended: make(chan error, 1)}
+			log := g.unread()
+			defer log.Close()
+			in := bufio.NewReader(log)
+			for g.out.address("admin") == "" || g.out.address("mqtt.tcp") == "" {
+				line, err := in.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				g.out.line(strings.TrimSpace(line))
+			}
+			g.mqtt, g.admin = g.out.address("mqtt.tcp"), g.out.address("admin")
+			eventually(t, "it is ready", func() bool { status, _ := g.get("/readyz"); return status == 200 })
+			tt.then(log)
+			long := strings.Repeat("x", 200)
+			c := g.v5("d")
+			for n := 0; n < 40_000; n++ { // each is refused, which is a line
+				if n%1000 == 0 {
+					if dropped, _ := g.metric("tributary_log_dropped_lines_total"); dropped > 0 {
+						break
+					}
+				}
+				c.publish("command/demo/"+long+"/x", "1")
+			}
+			if dropped, _ := g.metric("tributary_log_dropped_lines_total"); dropped == 0 {
+				t.Error("no lines were dropped, so nothing was tested")
+			}
+			c.accepted("x", "1")
+			if status := g.stop(); status != 0 {
+				t.Errorf("exit status %d", status)
+			}
+		})
+	}
+}
+
+// unread starts the process and returns the end of its log that is to be read.
+func (g *gateway) unread() *os.File {
+	g.t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer w.Close()
+	g.cmd = g.command()
+	g.cmd.Stderr = w
+	if err := g.cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	go func(cmd *exec.Cmd) { g.ended <- cmd.Wait() }(g.cmd)
+	g.t.Cleanup(func() {
+		if g.cmd != nil {
+			g.kill()
+		}
+	})
+	return r
 }

@@ -40,15 +40,16 @@ const drainTime = 20 * time.Second
 
 // Server is a gateway.
 type Server struct {
-	cfg   *config.Config
-	log   *slog.Logger
-	ready atomic.Bool
+	cfg     *config.Config
+	log     *slog.Logger
+	metrics []func() []stage.Metric
+	ready   atomic.Bool
 }
 
 // New returns a gateway that does nothing until Run. The configuration must be
-// valid.
-func New(cfg *config.Config, log *slog.Logger) *Server {
-	return &Server{cfg: cfg, log: log}
+// valid. It shows the metrics beside those of its stages.
+func New(cfg *config.Config, log *slog.Logger, metrics ...func() []stage.Metric) *Server {
+	return &Server{cfg: cfg, log: log, metrics: metrics}
 }
 
 // Check loads what Run would load, without opening the store or listening.
@@ -190,7 +191,8 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	s.leaveToken(reg)
 	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
-		Metrics:     []func() []stage.Metric{g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics, func() []stage.Metric { return transportMetrics(g.doors, g.webs) }},
+		Metrics: append(slices.Clone(s.metrics), g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics,
+			func() []stage.Metric { return transportMetrics(g.doors, g.webs) }),
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    apps,
 		Connections: g.mqtt,
