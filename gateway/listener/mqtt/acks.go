@@ -18,26 +18,17 @@ type acks struct {
 // pending is one PUBLISH, or a will, whose outcome is awaited.
 type pending struct {
 	publication
-	in   event.Inbound // what the router got
-	conn *conn         // nil for a will: nobody is told
-	next *pending      // in the ack queue
-	id   uint16
-	qos  byte
-	ask  *request // of a command; nil otherwise
+	server *Server       // that made an event of it
+	in     event.Inbound // what the router got
+	conn   *conn         // nil for a will: nobody is told
+	next   *pending      // in the ack queue
+	id     uint16
+	qos    byte
+	ask    *request // of a command; nil otherwise
 
 	// The outcome, once settled.
 	settled bool
 	verdict verdict
-}
-
-// verdict is what a PUBLISH is answered with.
-type verdict struct {
-	code   stage.Code
-	reason string
-	status string // of a command: what became of it
-	// undecided ends the connection instead of answering, so that the client
-	// sends the message again.
-	undecided bool
 }
 
 // enter gives p a place in the ack queue. MQTT 5 clients that exceed the Receive

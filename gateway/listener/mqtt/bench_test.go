@@ -112,7 +112,7 @@ func BenchmarkDeliver(b *testing.B) {
 			addr := os.Getenv("TRIBUTARY_BROKER")
 			if addr == "" {
 				// The subscribers may fall behind; what is measured is not what is dropped then.
-				addr = start(b, nil, func(c *settings, _ *fixture) { c.QueueMessages, c.QueueBytes = 1<<30, 1<<30 }).addr
+				addr = start(b, nil, func(c *settings, _ *fixture) { c.Sessions.QueueMessages, c.Sessions.QueueBytes = 1<<30, 1<<30 }).addr
 			}
 			each := b.N/10 + 1
 			var subs, pubs sync.WaitGroup

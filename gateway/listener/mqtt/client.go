@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -85,4 +86,13 @@ func (who *Client) authorized(g *stage.Grant, a stage.Action, topic string, qos 
 // a filter. A shared subscription is allowed where the plain one is.
 func (who *Client) maySubscribe(filter string) bool {
 	return maySubscribe(who.granted(), who.clientID, filter)
+}
+
+// refusal is the code and the reason of an error from another stage. known says
+// that the stage meant it so, and did not merely fail.
+func refusal(err error) (code stage.Code, reason string, known bool) {
+	if e := (*stage.Error)(nil); errors.As(err, &e) {
+		return e.Code, e.Reason, true
+	}
+	return stage.ServerUnavailable, "the gateway cannot do this now; try again", false
 }

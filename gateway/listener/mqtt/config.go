@@ -11,24 +11,10 @@ import (
 // Config is what holds for all listeners together, because sessions and retained
 // messages do not belong to one. Sizes are bytes.
 type Config struct {
-	// SessionExpiryMax bounds how long a session outlives its connection, and is
-	// what MQTT 3.1.1 sessions without clean session get. 0: no maximum.
-	SessionExpiryMax time.Duration `koanf:"session_expiry_max"`
+	Sessions sessionsConfig `koanf:",squash"`
 
 	MaxConnectionsTotal   int `koanf:"max_connections_total"`    // open connections of all listeners
 	MaxBytesBeforeConnect int `koanf:"max_bytes_before_connect"` // buffers for CONNECT packets, of all that are being read
-
-	MaxSessions      int `koanf:"max_sessions"`       // connected or kept
-	QueueMessages    int `koanf:"queue_messages"`     // waiting per session; above it new ones are dropped
-	QueueBytes       int `koanf:"queue_bytes"`        // same, bytes of topic, payload and properties
-	QueueTotalBytes  int `koanf:"queue_total_bytes"`  // same, of all sessions of an application or user; those in flight count too
-	MaxRetained      int `koanf:"max_retained"`       // retained messages per application
-	MaxRetainedBytes int `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
-
-	// Of one application, or one user: sessions, connected or kept, and their
-	// subscriptions together.
-	MaxSessionsPerApplication      int `koanf:"max_sessions_per_application"`
-	MaxSubscriptionsPerApplication int `koanf:"max_subscriptions_per_application"`
 }
 
 // Limits bounds what the clients of a listener may do. Sizes are bytes. A zero limit means what
@@ -95,20 +81,10 @@ type Limits struct {
 // Default returns the settings of an unchanged gateway.
 func Default() Config {
 	return Config{
-		SessionExpiryMax: 7 * 24 * time.Hour,
+		Sessions: sessionsDefault(),
 
 		MaxConnectionsTotal:   100_000,
 		MaxBytesBeforeConnect: 32 << 20,
-
-		MaxSessions:      200_000,
-		QueueMessages:    10_000,
-		QueueBytes:       8 << 20,
-		QueueTotalBytes:  256 << 20,
-		MaxRetained:      100_000,
-		MaxRetainedBytes: 64 << 20,
-
-		MaxSessionsPerApplication:      200_000,
-		MaxSubscriptionsPerApplication: 1_000_000,
 	}
 }
 
@@ -158,18 +134,9 @@ const (
 // Validate names every setting that cannot work.
 func (c *Config) Validate() error {
 	var b bounds
-	b.span("session_expiry_max", c.SessionExpiryMax, 0, 1<<32*time.Second)
 	b.within("max_connections_total", c.MaxConnectionsTotal, 1, many)
 	b.within("max_bytes_before_connect", c.MaxBytesBeforeConnect, 64<<10, many)
-	b.within("max_sessions", c.MaxSessions, 1, many)
-	b.within("max_sessions_per_application", c.MaxSessionsPerApplication, 1, many)
-	b.within("max_subscriptions_per_application", c.MaxSubscriptionsPerApplication, 1, many)
-	b.within("queue_messages", c.QueueMessages, 1, many)
-	b.within("queue_bytes", c.QueueBytes, 1, many)
-	b.within("queue_total_bytes", c.QueueTotalBytes, 1, 1<<40)
-	b.within("max_retained", c.MaxRetained, 0, many)
-	b.within("max_retained_bytes", c.MaxRetainedBytes, 0, many)
-	return errors.Join(b...)
+	return errors.Join(append(b, c.Sessions.Validate())...)
 }
 
 // Validate names every limit that cannot work.

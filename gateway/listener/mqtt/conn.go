@@ -217,7 +217,7 @@ func (c *conn) onDisconnect(p *packet.Disconnect) error {
 			return &packet.Error{Code: packet.CodeProtocolError, Reason: "DISCONNECT: session expiry after a CONNECT without"}
 		}
 		if !c.granted().Once {
-			c.session.setExpiry(c, c.server.expiry(wanted))
+			c.session.setExpiry(c, c.server.expiry(wire(wanted)))
 		}
 	}
 	if p.Code != packet.CodeSuccess { // [MQTT-3.1.2-8], [MQTT-3.14.4-3]

@@ -142,7 +142,7 @@ func (c *conn) connect() error {
 	c.mu.Unlock()
 	denied := c.server.sessionOf(from.Client).denied(from.Client, grant)
 	fault = c.server.attach(&arriving{link: c, terms: c.terms(), client: from.Client, clean: p.CleanStart,
-		expiry: c.server.expiry(wantedExpiry(p, grant)), will: w, denied: denied})
+		expiry: c.server.expiry(wire(wantedExpiry(p, grant))), will: w, denied: denied})
 	if fault != nil {
 		fault.Version = p.Version
 		return fault
@@ -185,7 +185,7 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage
 		c.aliasMax = min(*in.TopicAliasMaximum, uint16(cfg.TopicAliasMax))
 	}
 	c.quiet = in.RequestProblemInfo != nil && *in.RequestProblemInfo == 0
-	if expiry := c.server.expiry(wantedExpiry(p, grant)); !c.expiry0 && expiry < wire(*in.SessionExpiry) { // section 3.2.2.3.2
+	if expiry := c.server.expiry(wire(wantedExpiry(p, grant))); !c.expiry0 && expiry < wire(*in.SessionExpiry) { // section 3.2.2.3.2
 		seconds := uint32(expiry / time.Second)
 		out.SessionExpiry = &seconds
 	}
@@ -226,15 +226,6 @@ func wire(seconds uint32) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// expiry is the session expiry that a client gets.
-func (s *Sessions) expiry(wanted uint32) time.Duration {
-	d := wire(wanted)
-	if most := s.cfg.SessionExpiryMax; most > 0 {
-		d = min(d, most)
-	}
-	return d
-}
-
 // refuse answers a CONNECT with a CONNACK that refuses it.
 func (c *conn) refuse(e *packet.Error) {
 	if e.Version == 0 {
@@ -269,15 +260,6 @@ func connackCode(code stage.Code) byte {
 		return byte(code)
 	}
 	return packet.CodeUnspecified
-}
-
-// refusal is the code and the reason of an error from another stage. known says
-// that the stage meant it so, and did not merely fail.
-func refusal(err error) (code stage.Code, reason string, known bool) {
-	if e := (*stage.Error)(nil); errors.As(err, &e) {
-		return e.Code, e.Reason, true
-	}
-	return stage.ServerUnavailable, "the gateway cannot do this now; try again", false
 }
 
 // assignedPrefix begins the client identifiers that the gateway assigns.

@@ -205,7 +205,7 @@ func TestConsumerSkips(t *testing.T) {
 		}
 		m.waitAck(t, 3)
 	}
-	if f.server.count.dropped[dropTooLarge].Load() != 2 || f.server.count.dropped[dropUnreadable].Load() != 2 || f.server.count.refusedByClient.Load() != 1 {
+	if f.counted("dropped_messages_total", "too_large") != 2 || f.counted("dropped_messages_total", "unreadable") != 2 || f.counted("refused_by_client_total") != 1 {
 		t.Error("not counted")
 	}
 }

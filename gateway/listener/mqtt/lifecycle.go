@@ -88,10 +88,10 @@ func (s *Sessions) claim(x *arriving, stored chan<- error) (greeted, resumed boo
 	case ses != nil && ses.principal != from.granted().Principal: // section 5.4.2
 		return false, false, nil, &packet.Error{Code: packet.CodeClientIDNotValid, Reason: "the client identifier is in use by somebody else"}
 	case ses == nil && len(s.sessions) >= s.cfg.MaxSessions:
-		s.limited(limitSessions)
+		s.reached(limitSessions)
 		return false, false, nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the gateway has too many sessions"}
 	case ses == nil && from.space.sessions >= s.cfg.MaxSessionsPerApplication:
-		s.limited(limitSessionsOfApplication)
+		s.reached(limitSessionsOfApplication)
 		return false, false, nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
 	}
 	if ses != nil && (x.clean || !ses.belongs(from) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
@@ -357,4 +357,12 @@ func (s *session) setExpiry(c Link, d time.Duration) {
 	if s.link == c {
 		s.expiry = d
 	}
+}
+
+// expiry is the session expiry that a client gets who wants one.
+func (s *Sessions) expiry(wanted time.Duration) time.Duration {
+	if most := s.cfg.SessionExpiryMax; most > 0 {
+		return min(wanted, most)
+	}
+	return wanted
 }

@@ -23,67 +23,49 @@ const (
 	limitConnectTimeout
 	limitBytesBeforeConnect
 	limitLogins
-	limitSessions
-	limitSessionsOfApplication
 	limitPacketBytes
 	limitClientID
 	limitTopic
 	limitUserProperties
 	limitWillBytes
-	limitSubscriptions
-	limitSubscriptionsOfApplication
 	limitFilters
 	limitReceiveMaximum
 	limitUnreleased
 	limitRateWait
 	limitDeviceRate
 	limitApplicationRate
-	limitRetained
-	limitQueue
-	limitQueueTotal
 	limitWriteTimeout
-	limitSlowConsumer
 	limitKeepAlive
 	limitCount
-
-	limitNone limit = -1
 )
 
 var limitNames = [limitCount]string{
-	limitConnectionsTotal:           "max_connections_total",
-	limitConnections:                "max_connections",
-	limitConnectionsPerAddress:      "max_connections_per_address",
-	limitConnecting:                 "max_connecting",
-	limitConnectingPerAddress:       "max_connecting_per_address",
-	limitConnectRate:                "connect_rate_per_address",
-	limitConnectTimeout:             "connect_timeout",
-	limitBytesBeforeConnect:         "max_bytes_before_connect",
-	limitLogins:                     "login_failures",
-	limitSessions:                   "max_sessions",
-	limitSessionsOfApplication:      "max_sessions_per_application",
-	limitPacketBytes:                "max_packet_bytes",
-	limitClientID:                   "max_client_id_bytes",
-	limitTopic:                      "max_topic",
-	limitUserProperties:             "max_user_properties",
-	limitWillBytes:                  "max_will_bytes",
-	limitSubscriptions:              "max_subscriptions",
-	limitSubscriptionsOfApplication: "max_subscriptions_per_application",
-	limitFilters:                    "max_filters",
-	limitReceiveMaximum:             "receive_maximum",
-	limitUnreleased:                 "max_unreleased",
-	limitRateWait:                   "rate_wait",
-	limitDeviceRate:                 "device_rate",
-	limitApplicationRate:            "application_rate",
-	limitRetained:                   "max_retained",
-	limitQueue:                      "queue",
-	limitQueueTotal:                 "queue_total_bytes",
-	limitWriteTimeout:               "write_timeout",
-	limitSlowConsumer:               "slow_consumer_timeout",
-	limitKeepAlive:                  "keep_alive",
+	limitConnectionsTotal:      "max_connections_total",
+	limitConnections:           "max_connections",
+	limitConnectionsPerAddress: "max_connections_per_address",
+	limitConnecting:            "max_connecting",
+	limitConnectingPerAddress:  "max_connecting_per_address",
+	limitConnectRate:           "connect_rate_per_address",
+	limitConnectTimeout:        "connect_timeout",
+	limitBytesBeforeConnect:    "max_bytes_before_connect",
+	limitLogins:                "login_failures",
+	limitPacketBytes:           "max_packet_bytes",
+	limitClientID:              "max_client_id_bytes",
+	limitTopic:                 "max_topic",
+	limitUserProperties:        "max_user_properties",
+	limitWillBytes:             "max_will_bytes",
+	limitFilters:               "max_filters",
+	limitReceiveMaximum:        "receive_maximum",
+	limitUnreleased:            "max_unreleased",
+	limitRateWait:              "rate_wait",
+	limitDeviceRate:            "device_rate",
+	limitApplicationRate:       "application_rate",
+	limitWriteTimeout:          "write_timeout",
+	limitKeepAlive:             "keep_alive",
 }
 
 // limited counts that somebody came up against a limit.
-func (s *Sessions) limited(l limit) { s.count.limited[l].Add(1) }
+func (s *Server) limited(l limit) { s.count.limited[l].Add(1) }
 
 // limitMetrics are the counters of limited.
 func (s *Server) limitMetrics() (list []stage.Metric) {
@@ -164,7 +146,7 @@ func (s *Server) overstepped(code byte) {
 }
 
 // improper checks the limits on a message that a decoder does not know.
-func (s *Sessions) improper(l *Limits, p *packet.Publish) (v verdict) {
+func (s *Server) improper(l *Limits, p *packet.Publish) (v verdict) {
 	switch {
 	case len(p.Topic) > l.MaxTopicBytes:
 		s.limited(limitTopic)
@@ -177,69 +159,4 @@ func (s *Sessions) improper(l *Limits, p *packet.Publish) (v verdict) {
 		return verdict{code: stage.QuotaExceeded, reason: "too many user properties"}
 	}
 	return v
-}
-
-// propertyBytes is what the properties of a message take in memory, about.
-func propertyBytes(x *packet.Properties) (n int) {
-	if x.ContentType != nil {
-		n += len(*x.ContentType)
-	}
-	if x.ResponseTopic != nil {
-		n += len(*x.ResponseTopic)
-	}
-	n += len(x.CorrelationData)
-	for i := range x.User {
-		n += len(x.User[i].Name) + len(x.User[i].Value) + 32 // two strings
-	}
-	return n
-}
-
-// over says which bound the queue of a session has reached. The caller holds the lock.
-func (s *session) over() limit {
-	cfg, o := &s.server.cfg, &s.outbox
-	switch {
-	case o.waiting+o.reserved >= cfg.QueueMessages, o.bytes+o.reservedBytes >= cfg.QueueBytes:
-		return limitQueue
-	case s.space.queued.Load() >= int64(cfg.QueueTotalBytes):
-		return limitQueueTotal
-	}
-	return limitNone
-}
-
-// slack is by how much the count of a space may be off for each session: a client
-// that takes its messages as they come changes nothing that others share.
-const slack = 1024
-
-// account tells the space what the session has by now. The caller holds the lock.
-func (s *session) account() {
-	n := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
-	if d := n - s.counted; d >= slack || d <= -slack || n == 0 && d != 0 {
-		s.counted = n
-		s.space.queued.Add(int64(d))
-	}
-}
-
-// tooSlow disconnects a client whose queue is full for too long. The caller holds
-// the lock.
-func (s *session) tooSlow(now time.Time) {
-	c := s.link
-	if c == nil {
-		return
-	}
-	switch most := s.terms.SlowTimeout; {
-	case most == 0:
-	case s.stuck.IsZero():
-		s.stuck = now
-	case now.Sub(s.stuck) >= most:
-		s.stuck = time.Time{}
-		s.server.limited(limitSlowConsumer)
-		c.Close(packet.CodeQuotaExceeded, "messages come faster than the client takes them")
-	}
-}
-
-// takesSubscriptions says whether the application may have one more.
-func (sp *space) takesSubscriptions() bool {
-	sp.mu.RLock()
-	defer sp.mu.RUnlock()
-	return sp.trie.count < sp.server.cfg.MaxSubscriptionsPerApplication
 }

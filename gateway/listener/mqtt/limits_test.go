@@ -13,7 +13,7 @@ import (
 )
 
 // hits is how often a limit was counted.
-func (f *fixture) limitHits(l limit) uint64 { return f.server.count.limited[l].Load() }
+func (f *fixture) limitHits(limit string) int { return f.counted("limited_total", limit) }
 
 // refused sends a CONNECT and expects a CONNACK that refuses it.
 func (f *fixture) refused(p packet.Connect, code byte) {
@@ -44,17 +44,17 @@ func TestLimits(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name  string
-		limit limit
+		limit string
 		set   func(*settings)
 		auth  fakeAuth
 		run   func(t *testing.T, f *fixture)
 	}{
-		{"connections of all listeners", limitConnectionsTotal, func(s *settings) { s.MaxConnectionsTotal = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"connections of all listeners", "max_connections_total", func(s *settings) { s.MaxConnectionsTotal = 1 }, nil, func(t *testing.T, f *fixture) {
 			f.v5("a")
 			f.refused(clean(packet.V5, "b"), packet.CodeServerBusy)
 			f.refused(clean(packet.V311, "b"), 3)
 		}},
-		{"connections of a listener", limitConnections, func(s *settings) { s.MaxConnections = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"connections of a listener", "max_connections", func(s *settings) { s.MaxConnections = 1 }, nil, func(t *testing.T, f *fixture) {
 			a := f.v5("a")
 			f.refused(clean(packet.V5, "b"), packet.CodeServerBusy)
 			f.refused(clean(packet.V311, "b"), 3)
@@ -63,7 +63,7 @@ func TestLimits(t *testing.T) {
 			waitFor(t, func() bool { return f.server.open() == 0 })
 			f.v5("b")
 		}},
-		{"connections of an address", limitConnectionsPerAddress, func(s *settings) { s.MaxConnectionsPerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"connections of an address", "max_connections_per_address", func(s *settings) { s.MaxConnectionsPerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
 			a := f.v5("a")
 			f.refused(clean(packet.V5, "b"), packet.CodeQuotaExceeded)
 			f.refused(clean(packet.V311, "b"), 3)
@@ -73,11 +73,11 @@ func TestLimits(t *testing.T) {
 			waitFor(t, func() bool { return f.server.open() == 1 })
 			f.v5("b")
 		}},
-		{"connections before CONNECT", limitConnecting, func(s *settings) { s.MaxConnecting = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"connections before CONNECT", "max_connecting", func(s *settings) { s.MaxConnecting = 1 }, nil, func(t *testing.T, f *fixture) {
 			f.dial(packet.V5)
 			f.dial(packet.V5).ended(0)
 		}},
-		{"connections before CONNECT of an address", limitConnectingPerAddress, func(s *settings) { s.MaxConnectingPerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"connections before CONNECT of an address", "max_connecting_per_address", func(s *settings) { s.MaxConnectingPerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
 			silent := f.dial(packet.V5)
 			waitFor(t, func() bool { return f.server.open() == 1 })
 			f.dial(packet.V5).ended(0)
@@ -88,32 +88,32 @@ func TestLimits(t *testing.T) {
 			expect[*packet.Connack](silent)
 			f.v5("next")
 		}},
-		{"connections a second of an address", limitConnectRate, func(s *settings) { s.ConnectRatePerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"connections a second of an address", "connect_rate_per_address", func(s *settings) { s.ConnectRatePerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
 			f.v5("a")
 			f.v5("b")
 			f.refused(clean(packet.V5, "c"), packet.CodeConnectionRateExceeded)
 			f.refused(clean(packet.V311, "c"), 3)
 		}},
-		{"time to CONNECT", limitConnectTimeout, func(s *settings) { s.ConnectTimeout = 100 * time.Millisecond }, nil, func(t *testing.T, f *fixture) {
+		{"time to CONNECT", "connect_timeout", func(s *settings) { s.ConnectTimeout = 100 * time.Millisecond }, nil, func(t *testing.T, f *fixture) {
 			c := f.dial(packet.V5)
 			c.raw([]byte{0x10})
 			c.ended(0)
 		}},
-		{"bytes before CONNECT", limitBytesBeforeConnect, func(s *settings) { s.MaxBytesBeforeConnect = 64 << 10 }, nil, func(t *testing.T, f *fixture) {
+		{"bytes before CONNECT", "max_bytes_before_connect", func(s *settings) { s.MaxBytesBeforeConnect = 64 << 10 }, nil, func(t *testing.T, f *fixture) {
 			long := clean(packet.V5, "c")
 			long.HasPassword, long.Password = true, make([]byte, 60_000)
 			b := long.Append(nil, packet.V5)
 			f.dial(packet.V5).raw(b[:20_000])
 			waitFor(t, func() bool { return f.server.strangers.used.Load() > 0 })
 			f.dial(packet.V5).raw(b[:59_000])
-			waitFor(t, func() bool { return f.limitHits(limitBytesBeforeConnect) > 0 })
+			waitFor(t, func() bool { return f.limitHits("max_bytes_before_connect") > 0 })
 		}},
-		{"size of CONNECT", limitPacketBytes, nil, nil, func(t *testing.T, f *fixture) {
+		{"size of CONNECT", "max_packet_bytes", nil, nil, func(t *testing.T, f *fixture) {
 			c := f.dial(packet.V5)
 			c.raw([]byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F})
 			c.ended(0) // it may not even speak MQTT
 		}},
-		{"size of a packet", limitPacketBytes, func(s *settings) { s.MaxPacketBytes = 1000 }, nil, func(t *testing.T, f *fixture) {
+		{"size of a packet", "max_packet_bytes", func(s *settings) { s.MaxPacketBytes = 1000 }, nil, func(t *testing.T, f *fixture) {
 			c, ack := f.connect(clean(packet.V5, "a"))
 			if *ack.Props.MaximumPacketSize != 1000 {
 				t.Errorf("the client is told %d bytes", *ack.Props.MaximumPacketSize)
@@ -124,13 +124,13 @@ func TestLimits(t *testing.T) {
 			old.raw([]byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F})
 			old.ended(0)
 		}},
-		{"client identifier", limitClientID, func(s *settings) { s.MaxClientIDBytes = 23 }, nil, func(t *testing.T, f *fixture) {
+		{"client identifier", "max_client_id_bytes", func(s *settings) { s.MaxClientIDBytes = 23 }, nil, func(t *testing.T, f *fixture) {
 			f.refused(clean(packet.V5, strings.Repeat("x", 24)), packet.CodeClientIDNotValid)
 			f.refused(clean(packet.V311, strings.Repeat("x", 24)), 2)
 		}},
-		{"topic length", limitTopic, func(s *settings) { s.MaxTopicBytes = 10 }, nil, topicTooMuch("aaaaaaaaaaa")},
-		{"topic depth", limitTopic, func(s *settings) { s.MaxTopicLevels = 3 }, nil, topicTooMuch("a/b/c/d")},
-		{"user properties", limitUserProperties, func(s *settings) { s.MaxUserProperties = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"topic length", "max_topic", func(s *settings) { s.MaxTopicBytes = 10 }, nil, topicTooMuch("aaaaaaaaaaa")},
+		{"topic depth", "max_topic", func(s *settings) { s.MaxTopicLevels = 3 }, nil, topicTooMuch("a/b/c/d")},
+		{"user properties", "max_user_properties", func(s *settings) { s.MaxUserProperties = 1 }, nil, func(t *testing.T, f *fixture) {
 			refused := clean(packet.V5, "r")
 			refused.Props = user(2)
 			f.refused(refused, packet.CodeQuotaExceeded)
@@ -142,25 +142,25 @@ func TestLimits(t *testing.T) {
 			c.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "t"}}, Props: user(2)})
 			c.ended(packet.CodeQuotaExceeded)
 		}},
-		{"will", limitWillBytes, func(s *settings) { s.MaxWillBytes = 4 }, nil, func(t *testing.T, f *fixture) {
+		{"will", "max_will_bytes", func(s *settings) { s.MaxWillBytes = 4 }, nil, func(t *testing.T, f *fixture) {
 			for version, code := range map[byte]byte{packet.V5: packet.CodeQuotaExceeded, packet.V311: 3} {
 				p := clean(version, "w")
 				p.Will = &packet.Will{Topic: "w", Payload: []byte("12345")}
 				f.refused(p, code)
 			}
 		}},
-		{"sessions", limitSessions, func(s *settings) { s.MaxSessions = 1 }, nil, sessionsFull},
-		{"sessions of an application", limitSessionsOfApplication, func(s *settings) { s.MaxSessionsPerApplication = 1 }, nil, sessionsFull},
-		{"subscriptions of a session", limitSubscriptions, func(s *settings) { s.MaxSubscriptions = 1 }, nil, secondFilterRefused},
-		{"subscriptions of an application", limitSubscriptionsOfApplication, func(s *settings) { s.MaxSubscriptionsPerApplication = 1 }, nil, secondFilterRefused},
-		{"filters of a SUBSCRIBE", limitFilters, func(s *settings) { s.MaxFilters = 1 }, nil, secondFilterRefused},
-		{"messages of QoS 1 in flight", limitReceiveMaximum, func(s *settings) { s.ReceiveMaximum = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"sessions", "max_sessions", func(s *settings) { s.Sessions.MaxSessions = 1 }, nil, sessionsFull},
+		{"sessions of an application", "max_sessions_per_application", func(s *settings) { s.Sessions.MaxSessionsPerApplication = 1 }, nil, sessionsFull},
+		{"subscriptions of a session", "max_subscriptions", func(s *settings) { s.MaxSubscriptions = 1 }, nil, secondFilterRefused},
+		{"subscriptions of an application", "max_subscriptions_per_application", func(s *settings) { s.Sessions.MaxSubscriptionsPerApplication = 1 }, nil, secondFilterRefused},
+		{"filters of a SUBSCRIBE", "max_filters", func(s *settings) { s.MaxFilters = 1 }, nil, secondFilterRefused},
+		{"messages of QoS 1 in flight", "receive_maximum", func(s *settings) { s.ReceiveMaximum = 1 }, nil, func(t *testing.T, f *fixture) {
 			f.router.unrouted = false // and never answers
 			c := f.v5("a")
 			c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1}, &packet.Publish{Topic: "t", QoS: 1, ID: 2})
 			c.ended(packet.CodeReceiveMaximumExceeded)
 		}},
-		{"unreleased messages of QoS 2", limitUnreleased, func(s *settings) { s.MaxUnreleased = 2; s.ReceiveMaximum = 100 }, nil, func(t *testing.T, f *fixture) {
+		{"unreleased messages of QoS 2", "max_unreleased", func(s *settings) { s.MaxUnreleased = 2; s.ReceiveMaximum = 100 }, nil, func(t *testing.T, f *fixture) {
 			for _, c := range []*client{f.v5("new"), f.v3("old")} {
 				for id := range uint16(2) {
 					c.send(&packet.Publish{Topic: "t", QoS: 2, ID: id + 1})
@@ -182,40 +182,40 @@ func TestLimits(t *testing.T) {
 				}
 			}
 		}},
-		{"retained messages", limitRetained, func(s *settings) { s.MaxRetained = 1 }, nil, func(t *testing.T, f *fixture) {
+		{"retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetained = 1 }, nil, func(t *testing.T, f *fixture) {
 			retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: []byte("1"), QoS: 1, ID: 1, Retain: true})
 		}},
-		{"bytes of retained messages", limitRetained, func(s *settings) { s.MaxRetainedBytes = 2000 }, nil, func(t *testing.T, f *fixture) {
+		{"bytes of retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetainedBytes = 2000 }, nil, func(t *testing.T, f *fixture) {
 			retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: make([]byte, 2000), QoS: 1, ID: 1, Retain: true})
 		}},
-		{"properties of retained messages", limitRetained, func(s *settings) { s.MaxRetainedBytes = 2000 }, nil, func(t *testing.T, f *fixture) {
+		{"properties of retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetainedBytes = 2000 }, nil, func(t *testing.T, f *fixture) {
 			retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: []byte("1"), QoS: 1, ID: 1, Retain: true,
 				Props: &packet.Properties{User: []packet.UserProperty{{Name: "a", Value: strings.Repeat("b", 2000)}}}})
 		}},
-		{"queue of a session", limitQueue, func(s *settings) { s.QueueMessages = 2 }, nil, queueFull(3)},
-		{"bytes of a queue", limitQueue, func(s *settings) { s.QueueBytes = 2000 }, nil, queueFull(3)},
-		{"bytes of all queues", limitQueueTotal, func(s *settings) { s.QueueTotalBytes = 2000 }, nil, queueFull(3)},
-		{"slow consumer", limitSlowConsumer, func(s *settings) { s.QueueMessages, s.SlowConsumerTimeout = 2, 50*time.Millisecond }, nil, func(t *testing.T, f *fixture) {
+		{"queue of a session", "queue", func(s *settings) { s.Sessions.QueueMessages = 2 }, nil, queueFull(3)},
+		{"bytes of a queue", "queue", func(s *settings) { s.Sessions.QueueBytes = 2000 }, nil, queueFull(3)},
+		{"bytes of all queues", "queue_total_bytes", func(s *settings) { s.Sessions.QueueTotalBytes = 2000 }, nil, queueFull(3)},
+		{"slow consumer", "slow_consumer_timeout", func(s *settings) { s.Sessions.QueueMessages, s.SlowConsumerTimeout = 2, 50*time.Millisecond }, nil, func(t *testing.T, f *fixture) {
 			slow, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "slow", Props: &packet.Properties{ReceiveMaximum: ptr(uint16(1))}})
 			slow.subscribe(1, "q")
 			p := f.v5("p")
-			for f.limitHits(limitSlowConsumer) == 0 {
+			for f.limitHits("slow_consumer_timeout") == 0 {
 				p.publish("q", "x")
 			}
 			expect[*packet.Publish](slow)
 			slow.ended(packet.CodeQuotaExceeded)
 		}},
-		{"write stall", limitWriteTimeout, func(s *settings) { s.WriteTimeout = 100 * time.Millisecond; s.WriteBufferBytes = 1 << 20 }, nil, func(t *testing.T, f *fixture) {
+		{"write stall", "write_timeout", func(s *settings) { s.WriteTimeout = 100 * time.Millisecond; s.WriteBufferBytes = 1 << 20 }, nil, func(t *testing.T, f *fixture) {
 			stalled := f.v3("stalled")
 			stalled.subscribe(1, "q")
 			p := f.v5("p")
 			load := strings.Repeat("x", 500_000)
-			for f.limitHits(limitWriteTimeout) == 0 {
+			for f.limitHits("write_timeout") == 0 {
 				p.publish("q", load)
 			}
 			waitFor(t, func() bool { return f.server.open() == 1 })
 		}},
-		{"keep-alive", limitKeepAlive, func(s *settings) { s.KeepAliveMin, s.KeepAliveMax = 10*time.Second, 60*time.Second }, nil, func(t *testing.T, f *fixture) {
+		{"keep-alive", "keep_alive", func(s *settings) { s.KeepAliveMin, s.KeepAliveMax = 10*time.Second, 60*time.Second }, nil, func(t *testing.T, f *fixture) {
 			for asked, want := range map[uint16]uint16{0: 60, 5: 10, 10: 0, 60: 0, 61: 60} {
 				p := clean(packet.V5, "k")
 				p.KeepAlive = asked
@@ -226,20 +226,20 @@ func TestLimits(t *testing.T) {
 			}
 			f.connect(clean(packet.V311, "k")) // keeps what it asked for
 		}},
-		{"rate of a device: its reader waits", limitRateWait, func(s *settings) { s.MessageRate = 1000 }, nil, func(t *testing.T, f *fixture) {
+		{"rate of a device: its reader waits", "rate_wait", func(s *settings) { s.MessageRate = 1000 }, nil, func(t *testing.T, f *fixture) {
 			c := f.v5("a")
 			c.window(2500)
 		}},
-		{"bytes a second of a device", limitRateWait, func(s *settings) { s.ByteRate = 10_000 }, nil, func(t *testing.T, f *fixture) {
+		{"bytes a second of a device", "rate_wait", func(s *settings) { s.ByteRate = 10_000 }, nil, func(t *testing.T, f *fixture) {
 			c := f.v5("a")
 			for range 3 {
 				c.publish("t", strings.Repeat("x", 10_000))
 			}
 		}},
-		{"rate of a device over several connections", limitDeviceRate, func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{Messages: 1}, stage.Rates{}), rateExceeded},
-		{"rate of an application", limitApplicationRate, func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{}, stage.Rates{Messages: 1}), rateExceeded},
-		{"bytes a second of an application", limitApplicationRate, func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{}, stage.Rates{Bytes: 2}), rateExceeded},
-		{"failed logins", limitLogins, func(s *settings) { s.LoginFailures, s.LoginDelayMax = 2, 400*time.Millisecond }, wrong, func(t *testing.T, f *fixture) {
+		{"rate of a device over several connections", "device_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{Messages: 1}, stage.Rates{}), rateExceeded},
+		{"rate of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{}, stage.Rates{Messages: 1}), rateExceeded},
+		{"bytes a second of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{}, stage.Rates{Bytes: 2}), rateExceeded},
+		{"failed logins", "login_failures", func(s *settings) { s.LoginFailures, s.LoginDelayMax = 2, 400*time.Millisecond }, wrong, func(t *testing.T, f *fixture) {
 			// Two at once, then one by one with growing delays, then, several at the
 			// same time, no more.
 			for range 2 {
@@ -269,7 +269,7 @@ func TestLimits(t *testing.T) {
 			})
 			test.run(t, f)
 			if f.limitHits(test.limit) == 0 {
-				t.Errorf("%s is not counted", limitNames[test.limit])
+				t.Errorf("%s is not counted", test.limit)
 			}
 		})
 	}

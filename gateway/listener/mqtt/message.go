@@ -75,6 +75,21 @@ func (m *message) size() int {
 	return n
 }
 
+// propertyBytes is what the properties of a message take in memory, about.
+func propertyBytes(x *packet.Properties) (n int) {
+	if x.ContentType != nil {
+		n += len(*x.ContentType)
+	}
+	if x.ResponseTopic != nil {
+		n += len(*x.ResponseTopic)
+	}
+	n += len(x.CorrelationData)
+	for i := range x.User {
+		n += len(x.User[i].Name) + len(x.User[i].Value) + 32 // two strings
+	}
+	return n
+}
+
 func (m *message) expired(now time.Time) bool {
 	return !m.expires.IsZero() && !now.Before(m.expires)
 }

@@ -144,7 +144,7 @@ func TestRetained(t *testing.T) {
 }
 
 func TestRetainedLimits(t *testing.T) {
-	f := start(t, nil, func(c *settings, _ *fixture) { c.MaxRetained = 2 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.MaxRetained = 2 })
 	a := f.v5("a")
 	for i, want := range []byte{0, 0, 0x97} {
 		a.send(&packet.Publish{Topic: fmt.Sprint("r/", i), Payload: []byte("x"), QoS: 1, ID: 1, Retain: true})
@@ -389,7 +389,7 @@ func TestTopicAliasAndMaximumPacketSize(t *testing.T) { // [MQTT-3.1.2-24]
 // A client that is slow to read neither holds the publisher up nor grows without
 // bound: QoS 0 is dropped first, then QoS 1 above the queue's limits.
 func TestSlowConsumer(t *testing.T) { // facts §2 defect 7
-	f := start(t, nil, func(c *settings, _ *fixture) { c.QueueMessages = 50; c.WriteBufferBytes = 64 << 10; c.MaxInFlight = 10 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.QueueMessages = 50; c.WriteBufferBytes = 64 << 10; c.MaxInFlight = 10 })
 	pub, slow := f.v5("pub"), f.v5("slow")
 	slow.subscribe(1, "t/#")
 	payload := make([]byte, 32<<10)
@@ -405,10 +405,10 @@ func TestSlowConsumer(t *testing.T) { // facts §2 defect 7
 	if waiting != 50 || out > 10 {
 		t.Errorf("%d wait, %d in flight", waiting, out)
 	}
-	if f.server.count.dropped[dropQueue].Load() != uint64(400-50-out) {
-		t.Errorf("%d dropped of %d", f.server.count.dropped[dropQueue].Load(), 400-50-out)
+	if f.counted("dropped_messages_total", "queue_full") != 400-50-out {
+		t.Errorf("%d dropped of %d", f.counted("dropped_messages_total", "queue_full"), 400-50-out)
 	}
-	if f.server.count.dropped[dropSlow].Load() == 0 {
+	if f.counted("dropped_messages_total", "slow") == 0 {
 		t.Error("no QoS 0 dropped")
 	}
 	got := 0

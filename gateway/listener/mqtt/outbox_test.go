@@ -54,7 +54,7 @@ func TestRetainedMessagesForManyFilters(t *testing.T) {
 	const retained, filters = 50, 20
 	for _, stored := range []bool{false, true} {
 		for qos := range byte(2) {
-			f := start(t, nil, func(c *settings, _ *fixture) { c.QueueMessages = retained + 10; c.MaxInFlight = 1 })
+			f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.QueueMessages = retained + 10; c.MaxInFlight = 1 })
 			p := f.v5("p")
 			for i := range retained {
 				p.send(&packet.Publish{Topic: fmt.Sprint("r/", i), Payload: []byte("x"), QoS: 1, ID: 1, Retain: true})
@@ -75,7 +75,7 @@ func TestRetainedMessagesForManyFilters(t *testing.T) {
 			for is := false; !is; {
 				_, is = c.recv().(*packet.Pingresp)
 			}
-			if n := f.server.count.dropped[dropQueue].Load(); int(n) != all-2*retained {
+			if n := f.counted("dropped_messages_total", "queue_full"); int(n) != all-2*retained {
 				t.Errorf("stored %v, QoS %d: %d of %d messages were dropped, want all but %d", stored, qos, n, all, 2*retained)
 			}
 			f.mem().hold(false)

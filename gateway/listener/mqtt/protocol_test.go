@@ -143,7 +143,7 @@ func TestConnackTellsTheTruth(t *testing.T) {
 	}
 	f := start(t, pure, func(c *settings, _ *fixture) {
 		c.KeepAliveMax = time.Minute
-		c.SessionExpiryMax = time.Hour
+		c.Sessions.SessionExpiryMax = time.Hour
 		c.ReceiveMaximum = 77
 	})
 	_, ack := f.connect(packet.Connect{Version: 5, CleanStart: true, KeepAlive: 100, Props: &packet.Properties{SessionExpiry: ptr(uint32(7200))}})
@@ -334,7 +334,7 @@ func TestTopicLimits(t *testing.T) {
 }
 
 func TestConnectionLimits(t *testing.T) {
-	f := start(t, nil, func(c *settings, _ *fixture) { c.MaxConnections = 2; c.MaxSessions = 2 })
+	f := start(t, nil, func(c *settings, _ *fixture) { c.MaxConnections = 2; c.Sessions.MaxSessions = 2 })
 	a, _ := f.kept("a", nil)
 	f.v5("b")
 	f.dial(5).ended(0)

@@ -148,7 +148,7 @@ func (c *conn) takeQoS2ID(id uint16) (*arrival, error) {
 // command's that is to be settled with it), or a pending one for the router. It
 // is the same for a PUBLISH and for a will. Topic aliases are resolved.
 func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdict, route bool) {
-	s := from.session.server
+	s := from.server
 	if v := s.improper(&from.via.Limits, p); v.code.Refused() {
 		return nil, v, false
 	}
@@ -243,14 +243,14 @@ func (x *pending) outcome(o stage.Outcome) {
 		x.ask.report(&v, o.Delivery)
 	}
 	if v.code.Refused() {
-		x.from.sessions.refused(x.from.clientID, x.in.Transport.Topic, &v)
+		x.server.refused(x.from.clientID, x.in.Transport.Topic, &v)
 	}
 	x.settle(v)
 }
 
 // refused counts and logs a refused message: the only trace where the sender
 // cannot be told.
-func (s *Sessions) refused(clientID, topic string, v *verdict) {
+func (s *Server) refused(clientID, topic string, v *verdict) {
 	s.count.refusedPublishes.Add(1)
 	s.log.Debug("message refused", "client", clientID, "topic", topic, "code", byte(v.code), "reason", v.reason)
 }

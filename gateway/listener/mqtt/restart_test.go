@@ -312,7 +312,7 @@ func TestPrincipalAfterCrash(t *testing.T) {
 
 // The bounds of a queue count what an earlier run left in it.
 func TestQueueBoundsAfterCrash(t *testing.T) {
-	bound := func(s *settings) { s.QueueMessages = 5 }
+	bound := func(s *settings) { s.Sessions.QueueMessages = 5 }
 	f := start(t, nil, func(s *settings, _ *fixture) { bound(s) })
 	c, _ := f.kept("s", nil)
 	c.subscribe(1, "t")
@@ -328,10 +328,10 @@ func TestQueueBoundsAfterCrash(t *testing.T) {
 	for i := 3; i < 6; i++ { // the last one finds no room
 		p.publish("t", fmt.Sprint(i))
 	}
-	if n := g.server.count.dropped[dropQueue].Load(); n != 2 {
+	if n := g.counted("dropped_messages_total", "queue_full"); n != 2 {
 		t.Errorf("%d were dropped, want 2", n)
 	}
-	g.eventually("room where a message has expired", func() bool { p.publish("t", "late"); return g.server.count.dropped[dropExpired].Load() == 1 })
+	g.eventually("room where a message has expired", func() bool { p.publish("t", "late"); return g.counted("dropped_messages_total", "expired") == 1 })
 	c, _ = g.kept("s", nil)
 	for _, want := range []string{"0", "1", "2", "3", "late"} {
 		if got := expect[*packet.Publish](c); string(got.Payload) != want {
@@ -447,7 +447,7 @@ func TestDamagedRecords(t *testing.T) {
 		}
 	}
 	g := start(t, nil, func(_ *settings, f *fixture) { f.store = left })
-	if n := g.server.count.damaged.Load(); n != 4 {
+	if n := g.counted("damaged_records_total"); n != 4 {
 		t.Errorf("%d damaged records, want 4", n)
 	}
 	if n := len(g.server.sessions); n != 2 {

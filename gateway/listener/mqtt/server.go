@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"tributary.io/gateway/stage"
-	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -49,47 +48,11 @@ type Listener struct {
 	Limits Limits
 }
 
-// Router takes what devices say. Submit may block, which stops the reader of
-// that one connection. done is called once, from any goroutine, after the
-// event's effects are durable or it was refused; it does not block. The router
-// keeps the order of Submit calls per device, and owns in. What along, which may
-// be nil, prepares is committed with the effects of an event that is accepted.
-//
-// A Router that also has Routes(application string) bool is asked first, for
-// every message, and is passed over where no route of the application exists.
-type Router interface {
-	Submit(in *event.Inbound, along Companion, done func(stage.Outcome))
-}
-
-// Companion is what is to become durable together with the effects of an event.
-type Companion = interface {
-	// Prepare adds to the batch; it does not block.
-	Prepare(b *store.Batch)
-	// Committed says that what was prepared last is durable: in the order of the
-	// commits, before done is called.
-	Committed()
-	// Withdraw undoes a Prepare whose commit did not come about.
-	Withdraw()
-}
-
-// Store keeps sessions, queues and retained messages. Its methods are those of
-// store.Store.
-type Store interface {
-	Commit(b *store.Batch, done func(error)) error
-	Get(k store.Key) ([]byte, store.Revision, error)
-	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
-}
-
-// Logs lets consumers read. deliver is called from the consumer stage's
-// goroutines, does not block, and may be called before Join returns. At most
-// sub.Window records are out without Ack.
-type Logs interface {
-	Join(sub stage.Subscription, deliver func(stage.Record)) (stage.Membership, error)
-}
-
 // Server is an MQTT server. All methods are safe for concurrent use.
 type Server struct {
 	*Sessions
+	cfg   Config
+	count counters
 
 	buffers   buffers
 	rates     rateTable
@@ -105,7 +68,7 @@ type Server struct {
 // New returns a server that holds no connection yet. It does no I/O. Without a
 // store (nil) everything lives in memory only.
 func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Server {
-	s := &Server{Sessions: newSessions(cfg, router, logs, st, log), conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
+	s := &Server{cfg: cfg, Sessions: newSessions(cfg.Sessions, router, logs, st, log), conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
 	s.rates = rateTable{start: time.Now(), entries: make(map[string]*buckets)}
 	s.strangers.max = int64(cfg.MaxBytesBeforeConnect)
 	return s

@@ -137,7 +137,7 @@ func (s *session) full(now time.Time) bool {
 	if over == limitNone {
 		return false
 	}
-	s.server.limited(over)
+	s.server.reached(over)
 	s.tooSlow(now)
 	return true
 }

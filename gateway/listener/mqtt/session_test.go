@@ -394,7 +394,7 @@ func TestTakeoverLosesNothing(t *testing.T) { // [MQTT-3.1.4-3]
 		b.send(&packet.Ack{Type: packet.PUBACK, ID: m.ID})
 	}
 	sent.Wait()
-	if f.server.count.takeovers.Load() == 0 {
+	if f.counted("takeovers_total") == 0 {
 		t.Fatal("no takeover took place")
 	}
 }

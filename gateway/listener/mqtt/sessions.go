@@ -8,19 +8,59 @@ import (
 	"sync/atomic"
 
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
 )
+
+// Router takes what devices say. Submit may block, which stops the reader of
+// that one connection. done is called once, from any goroutine, after the
+// event's effects are durable or it was refused; it does not block. The router
+// keeps the order of Submit calls per device, and owns in. What along, which may
+// be nil, prepares is committed with the effects of an event that is accepted.
+//
+// A Router that also has Routes(application string) bool is asked first, for
+// every message, and is passed over where no route of the application exists.
+type Router interface {
+	Submit(in *event.Inbound, along Companion, done func(stage.Outcome))
+}
+
+// Companion is what is to become durable together with the effects of an event.
+type Companion = interface {
+	// Prepare adds to the batch; it does not block.
+	Prepare(b *store.Batch)
+	// Committed says that what was prepared last is durable: in the order of the
+	// commits, before done is called.
+	Committed()
+	// Withdraw undoes a Prepare whose commit did not come about.
+	Withdraw()
+}
+
+// Store keeps sessions, queues and retained messages. Its methods are those of
+// store.Store.
+type Store interface {
+	Commit(b *store.Batch, done func(error)) error
+	Get(k store.Key) ([]byte, store.Revision, error)
+	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
+}
+
+// Logs lets consumers read. deliver is called from the consumer stage's
+// goroutines, does not block, and may be called before Join returns. At most
+// sub.Window records are out without Ack.
+type Logs interface {
+	Join(sub stage.Subscription, deliver func(stage.Record)) (stage.Membership, error)
+}
 
 // Sessions are the sessions of all clients, with what they share: the topic spaces
 // of applications, the devices that are connected, and the journal that gets all of it
 // into the store. Its methods are safe for concurrent use.
 type Sessions struct {
-	cfg    Config
+	cfg    sessionsConfig
 	router Router
 	routes func(application string) bool
 	logs   Logs
 	log    *slog.Logger
 	ids    *stage.IDs
-	count  counters
+	count  sessionsCounters
 	// changes counts the calls of Reconsider.
 	changes atomic.Uint64
 
@@ -41,7 +81,7 @@ type Sessions struct {
 	spaces   map[string]*space
 }
 
-func newSessions(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Sessions {
+func newSessions(cfg sessionsConfig, router Router, logs Logs, st Store, log *slog.Logger) *Sessions {
 	s := &Sessions{cfg: cfg, router: router, logs: logs, log: log, ids: stage.NewIDs(),
 		sessions: make(map[sessionKey]*session), spaces: make(map[string]*space)}
 	s.devices.devices = make(map[deviceKey]*device)

@@ -157,7 +157,7 @@ func (sp *space) retainable(m *message, now time.Time) bool {
 		sp.retained.purge(now)
 		if !sp.retained.room(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
 			sp.server.count.retainedRefused.Add(1)
-			sp.server.limited(limitRetained)
+			sp.server.reached(limitRetained)
 			return false
 		}
 	}
@@ -176,7 +176,7 @@ func (sp *space) retain(m *message, now time.Time) bool {
 		return true
 	}
 	sp.server.count.retainedRefused.Add(1)
-	sp.server.limited(limitRetained)
+	sp.server.reached(limitRetained)
 	if j := sp.server.journal; j != nil { // others used up the room since it was prepared
 		j.delete(retainedKey(sp.name, m.topic))
 	}

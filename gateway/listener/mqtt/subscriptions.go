@@ -103,11 +103,11 @@ func (s *session) enforce(w *wanted, by subscriber) (replay []item, ok bool) {
 	switch {
 	case old != nil:
 	case len(s.subs)+len(s.logSubs) >= s.terms.Subscriptions:
-		s.server.limited(limitSubscriptions)
+		s.server.reached(limitSubscriptions)
 		by.Refuse(w.index, stage.QuotaExceeded, "the session has too many subscriptions")
 		return nil, false
 	case !s.space.takesSubscriptions():
-		s.server.limited(limitSubscriptionsOfApplication)
+		s.server.reached(limitSubscriptionsOfApplication)
 		by.Refuse(w.index, stage.QuotaExceeded, "the application has too many subscriptions")
 		return nil, false
 	}

@@ -144,7 +144,7 @@ func (c *conn) appendItem(it *item, id uint16, dup bool, now time.Time) bool {
 	m := it.m
 	if m == nil {
 		if m = it.from.render(it.record, c.version); m == nil {
-			c.server.count.dropped[dropUnreadable].Add(1)
+			c.server.count.unsent[dropUnreadable].Add(1)
 			return false
 		}
 	}
@@ -178,7 +178,7 @@ func (c *conn) appendItem(it *item, id uint16, dup bool, now time.Time) bool {
 		if named {
 			delete(c.aliasesOut, m.topic)
 		}
-		c.server.count.dropped[dropTooLarge].Add(1)
+		c.server.count.unsent[dropTooLarge].Add(1)
 		return false
 	}
 	c.server.count.sentMessages[it.qos].Add(1)
