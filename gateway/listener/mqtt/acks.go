@@ -106,7 +106,7 @@ func (p *pending) settle(v verdict) {
 	c.draining = true
 	for c.first != nil && c.first.settled {
 		p := c.first
-		if p.m != nil || p.arrival != nil || p.booked.late {
+		if p.open() {
 			c.mu.Unlock()
 			over := p.conclude()
 			c.mu.Lock()
@@ -143,12 +143,9 @@ func (p *pending) conclude() (over bool) {
 	if p.conn == nil {
 		return true
 	}
-	if p.booked.late {
-		p.booked.late = false
-		if p.qos > 0 {
-			p.await()
-			return false
-		}
+	if p.late() && p.qos > 0 {
+		p.await()
+		return false
 	}
 	if p.arrival != nil {
 		p.from.session.conclude(p.arrival, p.verdict)
@@ -162,7 +159,7 @@ func (p *pending) await() {
 	p.conn.mu.Lock()
 	p.settled = false
 	p.conn.mu.Unlock()
-	p.from.session.server.journal.commit(func(err error) {
+	p.whenStored(func(err error) {
 		v.undecided = v.undecided || err != nil
 		p.settle(v)
 	})
@@ -203,7 +200,7 @@ func (c *conn) acknowledge(qos byte, id uint16, v *verdict) {
 		c.owed = max(0, c.owed-1)
 	}
 	if c.version == packet.V5 && !c.quiet && (v.reason != "" || v.status != "") { // [MQTT-3.1.2-29]
-		a.Props = v.properties()
+		a.Props = ackProperties(v)
 		if len(a.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.4.2-2], [MQTT-3.4.2-3]
 			a.Props = nil
 		}
@@ -215,8 +212,8 @@ func (c *conn) acknowledge(qos byte, id uint16, v *verdict) {
 	out.b = a.Append(out.b, c.version)
 }
 
-// properties are the reason string and the status of an acknowledgement.
-func (v *verdict) properties() *packet.Properties {
+// ackProperties are the reason string and the status of an acknowledgement.
+func ackProperties(v *verdict) *packet.Properties {
 	x := new(packet.Properties)
 	if reason := v.reason; reason != "" {
 		x.ReasonString = &reason

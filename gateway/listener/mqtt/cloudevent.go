@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -68,42 +67,3 @@ func properties(user []packet.UserProperty) []event.Property {
 	}
 	return list
 }
-
-// render makes the message of a record: a CloudEvent by the MQTT binding, in the
-// content mode of the subscription. It is nil for a record that is no event. The
-// message is valid until the next call. The caller holds the session's lock.
-func (r *logSubscription) render(record stage.Record, version byte) *message {
-	var e event.Event
-	if err := event.ParseEvent(record.Event, &e); err != nil {
-		r.session.server.log.Warn("a stored event is unreadable and was left out", "application", r.log.Application,
-			"offset", record.Offset, "error", err)
-		return nil
-	}
-	m := &message{topic: r.topic, qos: r.qos}
-	if r.binary {
-		m.payload = e.Data
-		m.props = &packet.Properties{}
-		if e.DataContentType != "" {
-			m.props.ContentType = &e.DataContentType
-		}
-		attributes := event.AppendAttributes(nil, &e)
-		m.props.User = make([]packet.UserProperty, len(attributes))
-		for i, a := range attributes {
-			m.props.User[i] = packet.UserProperty(a)
-		}
-		return m
-	}
-	r.scratch = event.AppendJSON(r.scratch[:0], &e)
-	m.payload = r.scratch
-	if cap(r.scratch) > 2*bigBuffer {
-		r.scratch = nil
-	}
-	if version == packet.V5 {
-		contentType, text := structuredJSON, byte(1)
-		m.props = &packet.Properties{ContentType: &contentType, PayloadFormat: &text}
-	}
-	return m
-}
-
-// structuredJSON is the content type of structured mode.
-const structuredJSON = "application/cloudevents+json; charset=utf-8"

@@ -61,7 +61,7 @@ func (from *sender) command(p *packet.Publish, to *target, v verdict, now time.T
 	e.Type, e.Subject = event.TypeCommand, to.command
 	e.Source = stage.Source(to.application, "")
 	e.Application, e.Device, e.Sender = to.application, to.device, ""
-	if !v.code.Refused() && from.session.server.routes(to.application) {
+	if !v.code.Refused() && from.server.routes(to.application) {
 		return x, v, true
 	}
 	x.ask.report(&v, stage.NoDevice)
@@ -106,10 +106,5 @@ func (p *pending) respond() {
 	contentType, text := "application/json", byte(1)
 	m := &message{topic: p.ask.topic, payload: payload, qos: min(p.qos, 1), props: &packet.Properties{
 		ContentType: &contentType, PayloadFormat: &text, CorrelationData: p.ask.correlation}}
-	s := p.from.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link == p.conn {
-		s.accept(item{m: m, qos: m.qos}, time.Now())
-	}
+	p.from.session.reply(p.conn, m)
 }

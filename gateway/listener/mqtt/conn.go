@@ -51,7 +51,7 @@ type conn struct {
 	aliases []string // inbound topic aliases
 	orders  uint64   // SUBSCRIBEs and UNSUBSCRIBEs so far
 
-	contests map[string]*contest // by filter; under the session's lock
+	contests contests
 
 	mu         sync.Mutex
 	change     sync.Cond         // broadcast when something below that a goroutine waits for changes
@@ -93,7 +93,7 @@ func newConn(s *Server, l *Listener, nc net.Conn) *conn {
 // serve reads packets until the connection ends, and cleans up after it.
 func (c *conn) serve() {
 	defer c.server.release(c)
-	c.server.announce(c.session.device)
+	c.session.announce()
 	c.rejoin()
 	err := c.readLoop()
 	c.enhanced.stop()
@@ -108,7 +108,7 @@ func (c *conn) serve() {
 	if errors.Is(err, errHalted) {
 		c.drain()
 	}
-	after := c.server.detach(c.session, c, !errors.Is(err, errDisconnected))
+	after := c.session.detach(c, !errors.Is(err, errDisconnected))
 	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
 		c.nc.Close() // whoever sees the end of the connection finds it detached
 	}

@@ -130,7 +130,7 @@ func (c *conn) connect() error {
 	var w *will
 	if p.Will != nil {
 		w = newWill(p.Will, from)
-		if code, reason := w.allowed(from); code != 0 {
+		if code, reason := allowedWill(w, from); code != 0 {
 			return refuse(code, reason)
 		}
 	}

@@ -23,11 +23,11 @@ func newWill(w *packet.Will, from *sender) *will {
 	return x
 }
 
-// allowed says with which code a CONNECT is refused for the sake of its will,
+// allowedWill says with which code a CONNECT is refused for the sake of its will,
 // which must be a message that the client could publish; 0 is none.
 //
 // A will with credentials of its own goes in the name that they stand for.
-func (w *will) allowed(from *sender) (code byte, reason string) {
+func allowedWill(w *will, from *sender) (code byte, reason string) {
 	p := &w.publish
 	v := from.server.improper(&from.via.Limits, p)
 	g := from.granted()

@@ -120,6 +120,16 @@ func (s *session) answer(m *message, now time.Time) stage.Delivery {
 	return s.accept(item{m: m, qos: m.qos}, now)
 }
 
+// reply delivers a message to a connection that asked for it, whatever it subscribed to,
+// if it still has the session.
+func (s *session) reply(c Link, m *message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == c {
+		s.accept(item{m: m, qos: m.qos}, time.Now())
+	}
+}
+
 // Withdraw implements stage.Prepared.
 func (d *delivery) Withdraw() { d.booked.withdraw() }
 

@@ -13,7 +13,7 @@ func (from *sender) inbound(typ, subject string, now time.Time) event.Inbound {
 	g := from.granted()
 	return event.Inbound{
 		Event: event.Event{
-			ID: from.session.server.ids.Next(now), Source: from.source, Type: typ, Subject: subject, Time: now.UTC(),
+			ID: from.server.ids.Next(now), Source: from.source, Type: typ, Subject: subject, Time: now.UTC(),
 			Application: g.Application, Device: g.Device, Sender: g.Device,
 		},
 		Transport: event.Transport{

@@ -36,7 +36,7 @@ func (s *Sessions) attach(x *arriving) *packet.Error {
 	}
 	if err != nil {
 		s.log.Error("a session could not be stored or read", "client", x.client.clientID, "error", err)
-		s.detach(x.client.session, x.link, false)()
+		x.client.session.detach(x.link, false)()
 		return &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the session cannot be stored or read now"}
 	}
 	return nil
@@ -234,7 +234,8 @@ func (s *session) unplug() (after func()) {
 // nothing if the session has another by now. failed says that the client did not
 // say goodbye, so that its will is due. What it returns is to be called next; it
 // may block.
-func (s *Sessions) detach(ses *session, c Link, failed bool) (after func()) {
+func (ses *session) detach(c Link, failed bool) (after func()) {
+	s := ses.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ses.mu.Lock()

@@ -389,7 +389,11 @@ func TestTopicAliasAndMaximumPacketSize(t *testing.T) { // [MQTT-3.1.2-24]
 // A client that is slow to read neither holds the publisher up nor grows without
 // bound: QoS 0 is dropped first, then QoS 1 above the queue's limits.
 func TestSlowConsumer(t *testing.T) { // facts §2 defect 7
-	f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.QueueMessages = 50; c.WriteBufferBytes = 64 << 10; c.MaxInFlight = 10 })
+	f := start(t, nil, func(c *settings, _ *fixture) {
+		c.Sessions.QueueMessages = 50
+		c.WriteBufferBytes = 64 << 10
+		c.MaxInFlight = 10
+	})
 	pub, slow := f.v5("pub"), f.v5("slow")
 	slow.subscribe(1, "t/#")
 	payload := make([]byte, 32<<10)

@@ -122,6 +122,9 @@ func (s *Sessions) announce(d *device) {
 	s.devices.forget(d)
 }
 
+// announce tells the router, if need be, that the session's device is online.
+func (s *session) announce() { s.server.announce(s.device) }
+
 func (s *Sessions) tell(d *device, online bool) {
 	if !s.routes(d.application) {
 		return

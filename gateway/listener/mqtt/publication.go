@@ -3,6 +3,8 @@ package mqtt
 import (
 	"time"
 
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 )
 
@@ -122,4 +124,55 @@ func (x *publication) finish(accepted, undecided bool) (matched bool) {
 		x.from.session.behind.Add(-1)
 	}
 	return matched
+}
+
+// open says whether anything is to be done about it once its outcome is known.
+func (x *publication) open() bool { return x.m != nil || x.arrival != nil || x.booked.late }
+
+// late says, once, that a session got the message in the store only after its commit:
+// nobody is told of the message before that is durable.
+func (x *publication) late() bool {
+	late := x.booked.late
+	x.booked.late = false
+	return late
+}
+
+// whenStored calls done when all that was noted of sessions is durable, or with the error.
+func (x *publication) whenStored(done func(error)) { x.from.sessions.journal.commit(done) }
+
+// unrouted takes a message that no route takes. It is sent to the subscribers at once and
+// answered with the verdict, or returned, if it has to be stored before it is answered, or
+// comes behind one that has.
+func (who *Client) unrouted(p *packet.Publish, now time.Time) (x *publication, v verdict) {
+	s := who.session
+	if !who.granted().Messaging {
+		return nil, verdict{code: stage.NoMatchingSubscribers}
+	}
+	if s.server.journal == nil ||
+		!p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !who.space.stores(p.Topic, p.QoS) {
+		return who.direct(p, now)
+	}
+	m := newMessage(p, now, who)
+	switch {
+	case !p.Retain:
+		v.code = stage.NoMatchingSubscribers
+	case !who.space.retainable(m, now):
+		return nil, verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
+	}
+	return &publication{from: who, m: m}, v
+}
+
+// direct sends a message straight to the subscribers. One that a stored session got at this
+// very moment is returned: it is late.
+func (who *Client) direct(p *packet.Publish, now time.Time) (x *publication, v verdict) {
+	matched, kept, late := who.space.publishPacket(p, who, now)
+	switch {
+	case !kept:
+		v = verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
+	case !matched && !p.Retain:
+		v.code = stage.NoMatchingSubscribers
+	case late:
+		x = &publication{from: who, booked: bookings{late: true}}
+	}
+	return x, v
 }

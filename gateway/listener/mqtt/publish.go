@@ -169,15 +169,15 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 	if v.code.Refused() {
 		return nil, v, false
 	}
-	if !s.routes(g.Application) {
+	if !from.server.routes(g.Application) {
 		if err := checkCloudEvent(p); err != nil {
 			return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
 		}
-		if x, v = from.alone(p, now); x != nil || v.code.Refused() {
-			return x, v, false
+		alone, v := from.unrouted(p, now)
+		if alone == nil {
+			return nil, v, false
 		}
-		x, v = from.direct(p, now)
-		return x, v, false
+		return &pending{publication: *alone, id: p.ID, qos: p.QoS}, v, false
 	}
 	x = from.pend(p, now)
 	if err := readCloudEvent(&x.in); err != nil {
@@ -187,45 +187,6 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 		x.m = newMessage(p, now, from.Client)
 	}
 	return x, v, true
-}
-
-// alone makes a pending message of one that no route takes, where it has to be
-// stored before it is answered, or comes behind one that has. It returns none
-// otherwise.
-func (from *sender) alone(p *packet.Publish, now time.Time) (x *pending, v verdict) {
-	s := from.session
-	if s.server.journal == nil || !from.granted().Messaging {
-		return nil, v
-	}
-	if !p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !from.space.stores(p.Topic, p.QoS) {
-		return nil, v
-	}
-	m := newMessage(p, now, from.Client)
-	switch {
-	case !p.Retain:
-		v.code = stage.NoMatchingSubscribers
-	case !from.space.retainable(m, now):
-		return nil, verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
-	}
-	return &pending{publication: publication{from: from.Client, m: m}, id: p.ID, qos: p.QoS}, v
-}
-
-// direct sends a message straight to the subscribers: no route takes it. One that a
-// stored session got at this very moment is pending until it is durable.
-func (from *sender) direct(p *packet.Publish, now time.Time) (x *pending, v verdict) {
-	if !from.granted().Messaging {
-		return nil, verdict{code: stage.NoMatchingSubscribers}
-	}
-	matched, kept, late := from.space.publishPacket(p, from.Client, now)
-	switch {
-	case !kept:
-		v = verdict{code: stage.QuotaExceeded, reason: "the application has too many retained messages"}
-	case !matched && !p.Retain:
-		v.code = stage.NoMatchingSubscribers
-	case late:
-		x = &pending{publication: publication{from: from.Client, booked: bookings{late: true}}, id: p.ID, qos: p.QoS}
-	}
-	return x, v
 }
 
 // outcome is what the router calls back.

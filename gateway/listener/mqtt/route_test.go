@@ -290,7 +290,7 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 			if sub := s.subs["t"]; sub != nil {
 				got = int(sub.qos)
 			}
-			if n := len(s.link.(*conn).contests); n > 0 {
+			if n := len(s.link.(*conn).contests.byFilter); n > 0 {
 				t.Errorf("%d contests go on", n)
 			}
 			s.mu.Unlock()

@@ -51,8 +51,15 @@ type Listener struct {
 // Server is an MQTT server. All methods are safe for concurrent use.
 type Server struct {
 	*Sessions
-	cfg   Config
-	count counters
+	cfg    Config
+	router Router
+	routes func(application string) bool
+	log    *slog.Logger
+	ids    *stage.IDs
+	count  counters
+
+	ctx    context.Context // ends when the server stops; for authentication
+	cancel context.CancelFunc
 
 	buffers   buffers
 	rates     rateTable
@@ -68,9 +75,11 @@ type Server struct {
 // New returns a server that holds no connection yet. It does no I/O. Without a
 // store (nil) everything lives in memory only.
 func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, Sessions: newSessions(cfg.Sessions, router, logs, st, log), conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
+	s := &Server{cfg: cfg, router: router, log: log, ids: stage.NewIDs(), Sessions: newSessions(cfg.Sessions, router, logs, st, log), conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
 	s.rates = rateTable{start: time.Now(), entries: make(map[string]*buckets)}
 	s.strangers.max = int64(cfg.MaxBytesBeforeConnect)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.routes = s.Sessions.routes
 	return s
 }
 
@@ -170,6 +179,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		conns = append(conns, c)
 	}
 	s.mu.Unlock()
+	s.cancel()
 	s.stop()
 	for _, c := range conns {
 		c.halt()

@@ -182,7 +182,7 @@ func (x *subscribing) done() {
 }
 
 // Decide implements subscriber.
-func (x *subscribing) Decide(filter string) bool { return x.conn.decide(filter, x.number) }
+func (x *subscribing) Decide(filter string) bool { return x.conn.contests.decide(filter, x.number) }
 
 // Refuse implements subscriber.
 func (x *subscribing) Refuse(i int, code stage.Code, reason string) { x.refuse(i, code, reason) }
@@ -213,7 +213,7 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 	answer := &packet.Unsuback{ID: p.ID, Codes: make([]byte, len(p.Topics))}
 	existed := func(i int, filter string, did bool) {
 		answer.Codes[i] = packet.CodeNoSubscriptionExisted
-		if c.overtakes(filter, c.orders) || did {
+		if c.contests.overtakes(filter, c.orders) || did {
 			answer.Codes[i] = packet.CodeSuccess
 		}
 	}
