@@ -49,6 +49,9 @@ func TestAdminClient(t *testing.T) {
 		}
 		io.WriteString(w, `{"credentials":[{"id":"c1","kind":"key","label":"laptop"}]}`)
 	})
+	mux.HandleFunc("PUT /api/v1/applications/{name}", func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(object{"name": r.PathValue("name"), "routed": r.PathValue("name") == "routed", "messaging": r.PathValue("name") == "social"})
+	})
 	server := httptest.NewUnstartedServer(mux)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
@@ -74,6 +77,9 @@ func TestAdminClient(t *testing.T) {
 		{"key list alice --ca " + ca, 0, `ID +KIND +LABEL.*\nc1 +key +laptop`, ""},
 		{"key rotate alice nope --ca " + ca, 3, "", "no credential nope"},
 		{"user show bob --ca " + ca, 3, "", "404"},
+		{"app create routed --ca " + ca, 0, `^application routed is there\n$`, "^$"},
+		{"app create social --ca " + ca, 0, `^application social is there\n$`, "^$"},
+		{"app create plant --ca " + ca, 0, `^application plant is there\n$`, "^warning: no route in gateway.toml is for plant and messaging is off, so what its devices publish goes into its quarantine\n$"},
 		{"app list", 1, "", "certificate"},
 		{"app list --ca " + token, 1, "", "no certificate in PEM"},
 		{"app list --ca nope", 1, "", "open nope"},

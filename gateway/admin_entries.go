@@ -141,9 +141,17 @@ func (e *entries) create() command {
 			if _, err := c.call(ctx, http.MethodPut, e.path(args), given(), &now, "If-None-Match", "*"); err != nil {
 				return err
 			}
+			c.warnUnheard(now)
 			return c.done(now, "%s %s is there", e.noun, e.name(args))
 		}
 	})
+}
+
+// warnUnheard says so where nothing can come of what an application's devices publish.
+func (c *client) warnUnheard(entry object) {
+	if entry["routed"] == false && entry["messaging"] == false {
+		fmt.Fprintf(c.t.err, "warning: no route in gateway.toml is for %s and messaging is off, so what its devices publish goes into its quarantine\n", show(entry["name"]))
+	}
 }
 
 func (e *entries) list() command {
@@ -192,6 +200,7 @@ func (e *entries) set() command {
 			if err != nil {
 				return err
 			}
+			c.warnUnheard(now)
 			return c.done(now, "%s %s is changed", e.noun, e.name(args))
 		}
 	})

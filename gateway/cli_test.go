@@ -33,9 +33,10 @@ func write(t *testing.T, name, content string) string {
 
 func TestCommandLines(t *testing.T) {
 	bad := write(t, "bad.toml", "[log]\nlevel = 5\nlevl = \"info\"\n")
-	fine := write(t, "fine.toml", "[applications.plant]\n[applications.garden]\nmessaging = true\n")
+	fine := write(t, "fine.toml", "[applications.plant]\nmessaging = true\n[applications.garden]\nmessaging = true\n")
+	silent := write(t, "silent.toml", "[applications.plant]\n")
 	orphan := write(t, "orphan.toml", "[plugins.p]\npath = \"nowhere/p.wasm\"\n")
-	stray := write(t, "stray.toml", "[applications.fleet]\n[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n"+
+	stray := write(t, "stray.toml", "[applications.fleet]\nmessaging = true\n[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n"+
 		"[[routes]]\napplication = \"fleets\"\nplugin = \"p\"\n[[routes]]\napplication = \"garden\"\nplugin = \"p\"\n")
 	tests := []struct {
 		line   string // words; ^ stands for a space
@@ -61,6 +62,7 @@ func TestCommandLines(t *testing.T) {
 		{line: "version x", status: 2, err: `an argument too many`},
 
 		{line: "check --config " + fine, out: `fine.toml is fine: 2 applications, 0 users, 0 plugins, 0 routes\n`},
+		{line: "check --config " + silent, out: `is fine: 1 application`, err: `level=WARN msg="applications.plant has neither a route nor messaging, so what its devices publish goes into quarantine`},
 		{line: "check", env: []string{"TRIBUTARY_CONFIG=" + fine}, out: `fine.toml is fine`},
 		{line: "check --set log.format=json --config " + fine + " --set log.level=warn", out: `is fine`},
 		{line: "check --config " + stray + " --data-dir " + t.TempDir(), out: `is fine: 1 application, .* 2 routes\n`,

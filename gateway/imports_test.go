@@ -30,7 +30,7 @@ func rules() map[string]rule {
 		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry " +
 			"gateway/router gateway/stage gateway/store gateway/store/pebble gateway/timer sdk-plugin/event"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
-			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble"},
+			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble sdk-plugin/event"},
 
 		// The stages know the words that pass between them, and not each other.
 		"gateway/admin":                     {ours: "gateway/stage", theirs: "github.com/prometheus/client_golang"},

@@ -43,7 +43,8 @@ type Parts struct {
 	Metrics []func() []stage.Metric
 	// Ready returns why the gateway cannot do its work right now, nothing when it can.
 	Ready       func() []string
-	Registry    Registry // nil: there is no API
+	Registry    Registry                      // nil: there is no API
+	Routed      func(application string) bool // whether any route is for it
 	Connections Connections
 	Groups      Groups
 }

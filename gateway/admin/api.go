@@ -77,6 +77,7 @@ const maxBody = 64 << 10
 // api serves the REST API.
 type api struct {
 	registry    Registry
+	routed      func(application string) bool
 	connections Connections
 	groups      Groups
 	log         *slog.Logger
@@ -87,7 +88,7 @@ type api struct {
 }
 
 func newAPI(parts Parts, log *slog.Logger) *api {
-	a := &api{registry: parts.Registry, connections: parts.Connections, groups: parts.Groups, log: log, throttle: newThrottle(), document: openAPI()}
+	a := &api{registry: parts.Registry, routed: parts.Routed, connections: parts.Connections, groups: parts.Groups, log: log, throttle: newThrottle(), document: openAPI()}
 	var err error
 	if a.page, a.policy, err = render(a.document); err != nil {
 		log.Error("the page about the admin API cannot be made", "error", err)

@@ -88,6 +88,8 @@ func (f *fixture) DeleteGroup(application string, quarantine bool, name string) 
 	return &stage.Fault{Kind: stage.NotFound, Reason: "there is no group " + name}
 }
 
+func routedInTests(application string) bool { return application == "plant" }
+
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, logs: &syncBuffer{}, tokens: map[string]string{}, document: newValidator(t)}
@@ -119,7 +121,7 @@ func newFixture(t *testing.T) *fixture {
 		{Listener: "mqtt", Protocol: "mqtt/3.1.1", Namespace: "user:alice", ClientID: "c", Principal: "user:alice", Method: "password", Online: true, Since: time.Unix(1e9, 0).UTC()},
 	}
 	f.groups = []stage.Group{{Application: "plant", Name: "s.billing", Position: 7, Lag: 3}, {Application: "plant", Name: "c.user:alice/x", Quarantine: true}}
-	f.handler = New(Config{Address: ":0"}, Parts{Ready: func() []string { return nil }, Registry: f.registry, Connections: f, Groups: f}, log).http.Handler
+	f.handler = New(Config{Address: ":0"}, Parts{Ready: func() []string { return nil }, Registry: f.registry, Routed: routedInTests, Connections: f, Groups: f}, log).http.Handler
 	return f
 }
 
@@ -174,7 +176,7 @@ func TestWalk(t *testing.T) {
 		status                             int
 		want                               string // regular expression
 	}{
-		{"admin", "GET", "/applications", "", "", 200, `^\{"items":\[\{"name":"filed","fromFile":true.*"devices":1\}\]\}`},
+		{"admin", "GET", "/applications", "", "", 200, `^\{"items":\[\{"name":"filed","fromFile":true.*"devices":1,"routed":false\}\]\}`},
 		{"admin", "GET", "/applications/plant", "", "", 404, `there is no application plant`},
 		{"operator", "PUT", "/applications/plant/devices/x", `{}`, "", 404, `there is no application plant`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-Match: \"1\"", 412, `does not exist any more`},
@@ -389,6 +391,26 @@ func TestDotsAreNoNames(t *testing.T) {
 	}
 }
 
+// Whoever makes an application sees whether any route is for it.
+func TestRouted(t *testing.T) {
+	f := newFixture(t)
+	for name, want := range map[string]string{"plant": "true", "yard": "false"} {
+		path := prefix + "/applications/" + name
+		for _, a := range []*answer{f.do("admin", "PUT", path, `{"routed":true}`), f.do("admin", "GET", path, ""), f.do("admin", "PUT", path, `{"messaging":true,"routed":false}`)} {
+			if a.member("routed") != want {
+				t.Errorf("%s: %s, want %s", name, a.body, want)
+			}
+		}
+		tag := f.do("admin", "GET", path, "").header.Get("ETag")
+		if a := f.do("admin", "PUT", path, `{"messaging":true,"routed":true}`); a.header.Get("ETag") != tag {
+			t.Error("what is no setting changed the revision")
+		}
+		if a := f.do("admin", "GET", prefix+"/applications", ""); !strings.Contains(a.body, `"routed":`+want) {
+			t.Errorf("the list: %s", a.body)
+		}
+	}
+}
+
 func TestPages(t *testing.T) {
 	f := newFixture(t)
 	f.do("admin", "PUT", prefix+"/applications/plant", `{}`)
@@ -479,7 +501,7 @@ func TestOpenPages(t *testing.T) {
 		{Config{Address: "localhost:0"}, "", 200, 200},
 		{Config{Address: "127.0.0.1.example:0"}, "", 401, 200},
 	} {
-		f.handler = New(tt.cfg, Parts{Ready: func() []string { return nil }, Registry: f.registry}, slog.New(slog.DiscardHandler)).http.Handler
+		f.handler = New(tt.cfg, Parts{Ready: func() []string { return nil }, Registry: f.registry, Routed: routedInTests}, slog.New(slog.DiscardHandler)).http.Handler
 		for path, want := range map[string]int{"/metrics": tt.metrics, "/healthz": 200, "/readyz": 200, "/api/": tt.page, "/api/v1/openapi.json": 200} {
 			if a := f.do(tt.token, "GET", path, ""); a.status != want {
 				t.Errorf("%s at %s with token %q: %d, want %d", path, tt.cfg.Address, tt.token, a.status, want)
@@ -562,7 +584,7 @@ func TestDocument(t *testing.T) {
 
 func TestStoreFailure(t *testing.T) {
 	f := newFixture(t)
-	f.handler = New(Config{}, Parts{Registry: broken{f.registry}, Groups: f}, slog.New(slog.NewTextHandler(f.logs, nil))).http.Handler
+	f.handler = New(Config{}, Parts{Registry: broken{f.registry}, Routed: routedInTests, Groups: f}, slog.New(slog.NewTextHandler(f.logs, nil))).http.Handler
 	if a := f.do("admin", "PUT", prefix+"/applications/plant", `{}`); a.status != 503 || strings.Contains(a.body, "bit rot") {
 		t.Errorf("%d %s", a.status, a.body)
 	}

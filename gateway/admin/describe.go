@@ -48,6 +48,7 @@ func describe(typ, member string) string {
 		"Application.name":             "1 to 64 of a-z, 0-9 and -.",
 		"Application.anonymous":        "Lets programs on the gateway's machine in without credentials.",
 		"Application.messaging":        "Devices get what other devices publish, where they subscribed to it.",
+		"Application.routed":           "Set by the gateway: some route is for events of the application. Without any, and without messaging, what its devices publish goes into quarantine.",
 		"Application.retentionSeconds": "Age at which events leave the log; 0 is never.",
 		"Application.retentionBytes":   "Size at which the oldest events leave the log; 0 is never.",
 		"Device.name":                  "1 to 128 bytes of text without /, + and #.",

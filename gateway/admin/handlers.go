@@ -90,11 +90,15 @@ func userName(u *stage.User) string               { return u.Name }
 func tokenName(t *stage.Token) string             { return t.Name }
 
 func (c *call) listApplications() (any, error) {
-	return collect(c, c.registry.ListApplications, applicationName, func(a *stage.Application) bool { return mayUse(&c.token, a.Name) })
+	return collect(c, c.registry.ListApplications, applicationName, func(a *stage.Application) bool {
+		a.Routed = c.routed(a.Name)
+		return mayUse(&c.token, a.Name)
+	})
 }
 
 func (c *call) getApplication() (any, error) {
 	a, ok := c.registry.Application(c.PathValue("application"))
+	a.Routed = c.routed(a.Name)
 	return shown(c, a, &a.Entry, ok, "application "+c.PathValue("application"))
 }
 
@@ -111,7 +115,9 @@ func (c *call) putApplication() (any, error) {
 	if err := named("name", name, &a.Name); err != nil {
 		return nil, err
 	}
+	a.Routed = false // it is no setting
 	now, created, err := c.registry.PutApplication(a, pre)
+	now.Routed = c.routed(now.Name)
 	return stored(c, now, &now.Entry, created, err)
 }
 

@@ -235,7 +235,7 @@ func validMethods(list, there []string) error {
 }
 
 // crossCheck finds references to what is not there. An application may be made at
-// run time, see Strays.
+// run time, see RouteWarnings.
 func (c *Config) crossCheck() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(c.Auth.Plugin)) {

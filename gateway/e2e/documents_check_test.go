@@ -173,7 +173,7 @@ func (p *page) metrics() {
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (tributary_\w+)`).FindAllSubmatch(body, -1) {
 		there[string(m[1])] = true
 	}
-	named := regexp.MustCompile(`\btributary_(mqtt|auth|registry|router|plugin|outbound|timers|store|consumer|transport)_\w+`).FindAllString(p.text, -1)
+	named := regexp.MustCompile(`\btributary_(mqtt|auth|log|registry|router|plugin|outbound|timers|store|consumer|transport)_\w+`).FindAllString(p.text, -1)
 	for _, name := range named {
 		if !there[name] {
 			p.t.Errorf("there is no metric %s", name)

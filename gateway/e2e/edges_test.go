@@ -3,10 +3,12 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/store"
 )
 
 // What belongs to a running gateway is not for a second one, which says so.
@@ -163,4 +165,49 @@ func TestSilentConnections(t *testing.T) {
 		n, _ := g.metric("tributary_mqtt_connections")
 		return n <= 1
 	})
+}
+
+// What no route takes is in quarantine, whichever version the device speaks, and the
+// operator is told.
+func TestNoRouteTakesIt(t *testing.T) {
+	g := start(t, demo("", "[applications.plant]\nanonymous = true\n"))
+	five, three := g.dial(packet.V5), g.dial(packet.V311)
+	five.send(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "five", Username: "@plant", HasUsername: true})
+	three.send(&packet.Connect{Version: packet.V311, CleanStart: true, ClientID: "three", Username: "@plant", HasUsername: true})
+	for _, c := range []*client{five, three} {
+		if ack := expect[*packet.Connack](c); ack.Code != 0 {
+			t.Fatalf("CONNACK %#x", ack.Code)
+		}
+	}
+	five.send(&packet.Publish{Topic: "temperatur", QoS: 0, Payload: []byte("5-0")})
+	if p := five.publish("temperatur", "5-1"); p.Code != packet.CodeNoMatchingSubscribers || reason(p.Props) != "quarantined: no route takes this event" {
+		t.Errorf("PUBACK %#x %s", p.Code, reason(p.Props))
+	}
+	five.send(&packet.Publish{Topic: "temperatur", QoS: 2, ID: 7, Payload: []byte("5-2")})
+	if p := expect[*packet.Ack](five); p.Type != packet.PUBREC || p.Code != packet.CodeNoMatchingSubscribers {
+		t.Errorf("%v %#x", p.Type, p.Code)
+	}
+	three.publish("temperatur", "3-1")
+	if n, _ := g.metric("tributary_router_unrouted_total"); n != 4 {
+		t.Errorf("%v messages are counted, want 4", n)
+	}
+	g.restart() // kill -9: what was acknowledged is there
+	g.stop()
+	var kept []string
+	for _, e := range g.stored(store.Quarantine("plant")) {
+		cause, _ := e.Extension("quarantineerror")
+		topic, _ := e.Extension("topic")
+		kept = append(kept, string(e.Data)+" "+topic+" "+cause)
+	}
+	slices.Sort(kept)
+	var want []string
+	for _, payload := range []string{"3-1", "5-0", "5-1", "5-2"} {
+		want = append(want, payload+" temperatur no route takes this event")
+	}
+	if !slices.Equal(kept, want) {
+		t.Errorf("in quarantine: %q", kept)
+	}
+	if said := g.out.tail(); !strings.Contains(said, "applications.plant has neither a route nor messaging") {
+		t.Errorf("the start said\n%s", said)
+	}
 }

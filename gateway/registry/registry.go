@@ -279,6 +279,13 @@ func (r *Registry) Applications() []string { return slices.Sorted(maps.Keys(r.vi
 // Exists says whether there is such an application.
 func (r *Registry) Exists(application string) bool { return r.view.Load().apps[application] != nil }
 
+// Messaging says whether there is such an application, and whether its devices get
+// what others publish.
+func (r *Registry) Messaging(application string) (on, known bool) {
+	app := r.view.Load().apps[application]
+	return app != nil && app.Messaging, app != nil
+}
+
 // Device says whether an application knows a device, and whether the device
 // was disabled. A device is known when it is registered, when a gateway of the
 // application may speak for it, or when the application is anonymous and the

@@ -170,6 +170,9 @@ type fakeRegistry struct{}
 func (fakeRegistry) Device(_, device string) (known, disabled bool) {
 	return device != "ghost", device == "off"
 }
+func (fakeRegistry) Messaging(application string) (on, known bool) {
+	return application == "social", application != "gone"
+}
 func (fakeRegistry) Trusts(_, gateway, device string) bool {
 	return gateway == "gw" && device == "child-1"
 }

@@ -29,6 +29,7 @@ type plan struct {
 	kept      []func() // what timers and calls wait for: that the commit is durable
 	plugin    Handler  // the last one that ran, for quarantine
 	unrouted  bool     // no route takes the event
+	shelved   bool     // and nobody else would, so it goes into quarantine
 }
 
 // handle takes one event to its end, or returns how long it has to wait for the
@@ -44,6 +45,7 @@ func (s *shard) handle(ctx context.Context, j *job) (retryIn time.Duration) {
 			}
 			err = store.ErrConflict
 		} else {
+			s.shelveUnrouted(j, p)
 			err = s.commit(j, p)
 		}
 		switch {
@@ -123,6 +125,8 @@ func (s *shard) hop(ctx context.Context, p *plan, j *job, current *event.Inbound
 // outcome is what the source is told once the plan is durable.
 func (p *plan) outcome() (out stage.Outcome) {
 	switch {
+	case p.shelved:
+		out.Code, out.Reason = stage.NoMatchingSubscribers, "quarantined: "+errUnrouted.Error()
 	case p.unrouted:
 		out.Code, out.Reason = stage.NoMatchingSubscribers, "no route takes this event"
 	case p.reply != nil:
@@ -148,6 +152,9 @@ func (s *shard) commit(j *job, p *plan) error {
 		}
 		j.committed(&out)
 		s.r.metrics.emitted.Add(uint64(p.emitted))
+		if p.shelved {
+			s.r.unrouted(j.in)
+		}
 		for _, kept := range p.kept {
 			kept()
 		}

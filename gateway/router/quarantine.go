@@ -21,8 +21,17 @@ const TypeQuarantined = "io.tributary.quarantine.v1"
 // its source with code.
 func (s *shard) quarantine(j *job, p *plan, cause error, code stage.Code) time.Duration {
 	s.reset()
+	e := s.shelve(j, p, cause)
+	s.r.log.Warn("an event went into quarantine", "application", e.Application, "device", e.Device, "event", e.ID,
+		"attempts", j.attempts, "error", cause)
+	s.conclude(j, stage.Outcome{Code: code, Reason: "quarantined: " + cause.Error()}, &s.r.metrics.quarantined)
+	return 0
+}
+
+// shelve adds an event to the batch as its application's quarantine has it.
+func (s *shard) shelve(j *job, p *plan, cause error) *event.Event {
 	in := j.in
-	e := event.Event{
+	e := &event.Event{
 		ID: in.Event.ID, Source: stage.Source(in.Event.Application, in.Event.Device),
 		Type: TypeQuarantined, Subject: in.Event.Subject, Time: in.Event.Time,
 		Application: in.Event.Application, Device: in.Event.Device, Sender: in.Event.Sender,
@@ -43,12 +52,8 @@ func (s *shard) quarantine(j *job, p *plan, cause error, code stage.Code) time.D
 	}
 	request := event.AppendRequest(nil, in, in.Event.Time, nil)
 	e.Extensions = append(e.Extensions, event.Attribute{Name: "request", Kind: event.Binary, Value: base64.StdEncoding.EncodeToString(request)})
-	s.append(store.Quarantine(e.Application), &e)
-
-	s.r.log.Warn("an event went into quarantine", "application", e.Application, "device", e.Device, "event", e.ID,
-		"attempts", j.attempts, "error", cause)
-	s.conclude(j, stage.Outcome{Code: code, Reason: "quarantined: " + cause.Error()}, &s.r.metrics.quarantined)
-	return 0
+	s.append(store.Quarantine(e.Application), e)
+	return e
 }
 
 // printable cuts text to what an attribute value may hold.

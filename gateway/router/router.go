@@ -7,7 +7,8 @@
 //   - after the effects are durable, with the plugin's reply if there is one;
 //   - or with a code of 0x80 or more when the event was refused: by the plugin,
 //     for a right that the sender lacks, or after it went durably into quarantine;
-//   - or with NoMatchingSubscribers when no route takes the event;
+//   - or with NoMatchingSubscribers when no route takes the event; what a device
+//     published where messaging is off is then durable in quarantine;
 //   - or with Unavailable when the store failed or the router closes; nothing is
 //     known to be durable then and the source must keep the message.
 //
@@ -57,6 +58,9 @@ type Registry interface {
 	Device(application, device string) (known, disabled bool)
 	// Trusts says whether gateway may speak for device.
 	Trusts(application, gateway, device string) bool
+	// Messaging says whether there is such an application, and whether its devices get
+	// what others publish.
+	Messaging(application string) (on, known bool)
 	// Gateways lists the devices that may speak for device.
 	Gateways(application, device string) []string
 }
@@ -87,6 +91,7 @@ type Router struct {
 	judging  []chan struct{} // by shard: who judges holds the place
 	carriers carriers
 	quotas   quotas
+	told     unroutedCounts // of what no route takes
 	metrics  metrics
 
 	// submitting is held for reading while an event enters a queue and for writing
@@ -300,6 +305,7 @@ func isUnavailable(err error) bool {
 type metrics struct {
 	received, accepted, refused, unavailable atomic.Uint64
 	retried, conflicts, quarantined, emitted atomic.Uint64
+	unrouted                                 atomic.Uint64
 	latency                                  stage.Histogram
 }
 
@@ -324,6 +330,7 @@ func (r *Router) Metrics() []stage.Metric {
 		counter("tributary_router_retries_total", "Times that an event was handed to its plugin again after a failure.", &m.retried),
 		counter("tributary_router_conflicts_total", "Times that a handler was run again because a state key had changed.", &m.conflicts),
 		counter("tributary_router_quarantined_total", "Events that went into quarantine.", &m.quarantined),
+		counter("tributary_router_unrouted_total", "Published messages that no route took, which went into quarantine.", &m.unrouted),
 		counter("tributary_router_emitted_total", "Events that were written to application logs.", &m.emitted),
 		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: stage.GaugeMetric, Value: float64(waiting)},
 		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: stage.HistogramMetric, Hist: &m.latency},

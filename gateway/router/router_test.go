@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,13 +251,85 @@ func TestReply(t *testing.T) {
 	}
 }
 
+// What a device publishes is never lost: where no route takes it, and no other device
+// could have subscribed to it, it is in quarantine.
 func TestNoRoute(t *testing.T) {
-	f := start(t, quick())
-	if o := f.do(t, publish("d", "t", "x")); o.Code != stage.NoMatchingSubscribers {
-		t.Errorf("%+v", o)
+	narrow := quick()
+	narrow.Routes = []Route{{Application: "demo", Plugin: "p", Topic: "temperatur"}} // misspelt
+	for _, tt := range []struct {
+		name, application string
+		cfg               Config
+		typ               string
+		kept              bool
+	}{
+		{"no route at all", "demo", quick(), event.TypePublish, true},
+		{"another topic", "demo", narrow, event.TypePublish, true},
+		{"messaging", "social", quick(), event.TypePublish, false},
+		{"an application that is deleted", "gone", quick(), event.TypePublish, false},
+		{"a device that connects", "demo", quick(), event.TypeConnection, false},
+		{"a command", "demo", quick(), event.TypeCommand, false}, // its sender is told
+		{"a request", "demo", quick(), event.TypeRequest, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var handlers []*handlerFunc
+			for range tt.cfg.Routes {
+				handlers = append(handlers, &handlerFunc{name: "p"})
+			}
+			f := start(t, tt.cfg, handlers...)
+			in := publish("d", "temperature", "x")
+			in.Event.Application, in.Event.Type, in.Event.DataContentType = tt.application, tt.typ, "text/plain"
+			o := f.do(t, in)
+			kept := f.store.events(store.Quarantine(tt.application))
+			if o.Code != stage.NoMatchingSubscribers || strings.HasPrefix(o.Reason, "quarantined: no route takes this event") != tt.kept {
+				t.Errorf("outcome %+v", o)
+			}
+			count := map[string]float64{}
+			for _, m := range f.Metrics() {
+				count[m.Name] += m.Value
+			}
+			want := 0
+			if tt.kept {
+				want = 1
+			}
+			if len(kept) != want || count["tributary_router_unrouted_total"] != float64(want) || count["tributary_router_quarantined_total"] != float64(want) {
+				t.Fatalf("%d in quarantine, counted %v", len(kept), count)
+			}
+			if !tt.kept {
+				return
+			}
+			e := kept[0]
+			cause, _ := e.Extension("quarantineerror")
+			topic, _ := e.Extension("topic")
+			if e.ID != in.Event.ID || string(e.Data) != "x" || cause != "no route takes this event" || topic != "temperature" {
+				t.Errorf("in quarantine: %+v", e)
+			}
+			if f.Routes("demo") != (len(tt.cfg.Routes) > 0) {
+				t.Error("Routes says otherwise")
+			}
+		})
 	}
-	if f.Routes("demo") {
-		t.Error("Routes says that there is one")
+}
+
+// The log tells of them once a minute for each application, and how many they were.
+func TestUnroutedAreTold(t *testing.T) {
+	var c unroutedCounts
+	at := time.Now()
+	for i, want := range []int{1, 0, 0} {
+		if n := c.count("a", at.Add(time.Duration(i)*time.Second)); n != want {
+			t.Errorf("event %d: %d, want %d", i, n, want)
+		}
+	}
+	if n := c.count("b", at); n != 1 {
+		t.Errorf("the first of another application: %d", n)
+	}
+	if n := c.count("a", at.Add(unroutedInterval)); n != 3 {
+		t.Errorf("after a while: %d, want 3", n)
+	}
+	for i := range 10 * mostUnrouted {
+		c.count(strconv.Itoa(i), at)
+	}
+	if len(c.apps) > mostUnrouted {
+		t.Errorf("%d applications are remembered", len(c.apps))
 	}
 }
 

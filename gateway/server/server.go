@@ -65,7 +65,11 @@ func Check(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if err := checkTransports(cfg.Listeners, log); err != nil {
 		return err
 	}
-	for _, warning := range cfg.Strays(slices.Sorted(maps.Keys(cfg.Registry.Applications)), true) {
+	there := map[string]bool{}
+	for name, a := range cfg.Registry.Applications {
+		there[name] = a.Messaging
+	}
+	for _, warning := range cfg.RouteWarnings(there, true) {
 		log.Warn(warning)
 	}
 	_, err = router.New(cfg.Router, handlers, nil, nil, log)
@@ -144,7 +148,11 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading applications and users: %w", err)
 	}
-	for _, warning := range cfg.Strays(reg.Applications(), false) {
+	there := map[string]bool{}
+	for _, name := range reg.Applications() {
+		there[name], _ = reg.Messaging(name)
+	}
+	for _, warning := range cfg.RouteWarnings(there, false) {
 		s.log.Warn(warning)
 	}
 	if err := retain(reg, st); err != nil {
@@ -195,6 +203,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 			func() []stage.Metric { return transportMetrics(g.doors, g.webs) }),
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    apps,
+		Routed:      rt.Routes,
 		Connections: g.mqtt,
 		Groups:      g.consumer,
 	}, s.log))

@@ -27,6 +27,7 @@ type Application struct {
 	MessageRate      int   `json:"messageRate"`      // of all its devices, per second
 	ByteRate         int   `json:"byteRate"`
 	Devices          int   `json:"devices"` // how many there are; set by the registry
+	Routed           bool  `json:"routed"`  // some route takes its events; set by the admin API
 }
 
 // Device is a device of the registry.

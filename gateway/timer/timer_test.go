@@ -124,7 +124,9 @@ func (g *gateway) Limits() plugin.Limits { return plugin.Limits{Timers: g.limit}
 // nobody is a registry and a downlink without devices.
 type nobody struct{}
 
-func (nobody) Device(string, string) (bool, bool)                                  { return true, false }
+func (nobody) Device(string, string) (bool, bool) { return true, false }
+func (nobody) Messaging(string) (on, known bool)  { return false, false }
+
 func (nobody) Trusts(string, string, string) bool                                  { return false }
 func (nobody) Gateways(string, string) []string                                    { return nil }
 func (nobody) Reach(string, string) stage.Delivery                                 { return stage.NoDevice }

@@ -140,14 +140,11 @@ func (x *publication) late() bool {
 // whenStored calls done when all that was noted of sessions is durable, or with the error.
 func (x *publication) whenStored(done func(error)) { x.from.sessions.journal.commit(done) }
 
-// unrouted takes a message that no route takes. It is sent to the subscribers at once and
+// unrouted takes a message that no route takes, where devices get what others publish. It is sent to the subscribers at once and
 // answered with the verdict, or returned, if it has to be stored before it is answered, or
 // comes behind one that has.
 func (who *Client) unrouted(p *packet.Publish, now time.Time) (x *publication, v verdict) {
 	s := who.session
-	if !who.granted().Messaging {
-		return nil, verdict{code: stage.NoMatchingSubscribers}
-	}
 	if s.server.journal == nil ||
 		!p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !who.space.stores(p.Topic, p.QoS) {
 		return who.direct(p, now)

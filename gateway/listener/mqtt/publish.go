@@ -169,7 +169,7 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 	if v.code.Refused() {
 		return nil, v, false
 	}
-	if !from.server.routes(g.Application) {
+	if g.Messaging && !from.server.routes(g.Application) {
 		if err := checkCloudEvent(p); err != nil {
 			return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
 		}
