@@ -5,8 +5,11 @@ import (
 	"go/ast"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"tributary.io/gateway/config"
 )
 
 // Every package says in its comment what its job is.
@@ -77,5 +80,39 @@ func TestHouseRules(t *testing.T) {
 			}
 			return true
 		})
+	}
+}
+
+// gateway.toml shows every setting of the bundled plugin that it has, at its default or
+// with the default beside it, as its manifest has it, and so does the plugin's README.
+func TestSettingsOfTheReference(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	m, err := config.ParseManifest("plugin.toml", []byte(read("../plugins/drogue/plugin.toml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(read("../gateway.toml"), "[plugins.drogue.settings]\n")
+	section, _, _ = strings.Cut(section, "\n\n")
+	readme := read("../plugins/drogue/README.md")
+	there := regexp.MustCompile(`(?m)((?:^# .*\n)*)^(#?)(\w+) = "(.*)"$`).FindAllStringSubmatch(section, -1)
+	if len(there) != len(m.Settings) {
+		t.Errorf("gateway.toml shows %d settings, the plugin has %d", len(there), len(m.Settings))
+	}
+	for _, line := range there {
+		comment, example, name, value := line[1], line[2] != "", line[3], line[4]
+		s, known := m.Settings[name]
+		told := strings.Contains(comment, "Default: "+first(s.Default, "none")+".")
+		if !known || (example || value != s.Default) && !told {
+			t.Errorf("gateway.toml shows %s = %q; the plugin's default is %q", name, value, s.Default)
+		}
+		if !strings.Contains(readme, "| `"+name+"` |") {
+			t.Errorf("the plugin's README does not name %s", name)
+		}
 	}
 }

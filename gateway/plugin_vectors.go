@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/plugin"
@@ -156,6 +155,10 @@ func (v *vectorRun) read(ctx context.Context) error {
 	if v.wasm, err = os.ReadFile(path); err != nil {
 		return fmt.Errorf("reading the module: %w; build it first, or name it with --module", err)
 	}
+	// It may have been built with a plugin.toml of before.
+	if v.wasm, err = plugin.EmbedManifest(v.wasm, v.manifest); err != nil {
+		return fmt.Errorf("putting %s into the module: %w", described, err)
+	}
 	return nil
 }
 
@@ -216,13 +219,11 @@ func (v *vectorRun) load(ctx context.Context, settings map[string]string) (*plug
 	return p, nil
 }
 
-// grant is all that the plugin wants.
+// grant is all that the plugin wants, and what --emit adds.
 func (v *vectorRun) grant() plugin.Grant {
-	w := v.manifest.Wants
-	g := plugin.Grant{Publish: w.Publish, Emit: slices.Clone(w.Emit), Pass: w.Pass, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts,
-		Judge: w.Judge, MemoryBytes: w.MemoryBytes, Fuel: w.Fuel, Deadline: time.Duration(w.Deadline)}
+	g := *v.manifest.Wants.Grant()
 	if v.emit != "" {
-		g.Emit = append(g.Emit, strings.Split(v.emit, ",")...)
+		g.Emit = slices.Concat(g.Emit, strings.Split(v.emit, ","))
 	}
 	return g
 }

@@ -38,7 +38,9 @@ func TestPluginTest(t *testing.T) {
 		"no module":         {map[string]string{"plugin.toml": about, "testdata/v.json": passes}, nil, exitFailed, []string{"minimal.wasm", "--module"}},
 		"no description":    {map[string]string{"testdata/v.json": passes}, nil, exitFailed, []string{"plugin.toml"}},
 		"a misspelt member": {map[string]string{"plugin.toml": about, "testdata/v.json": `[{"name":"x","effect":[]}]`}, []string{"--module", module}, exitFailed, []string{`the member "effect" is unknown`}},
-		"no directory":      {nil, []string{}, exitFailed, []string{"no file matches"}},
+		"an unknown setting": {map[string]string{"plugin.toml": about + "[settings.dialect]\n", "testdata/v.json": strings.Replace(passes, `"event":`, `"config":{"dialekt":"x"},"event":`, 1)},
+			[]string{"--module", module}, exitFailed, []string{"settings.dialekt is unknown; the settings of plugin minimal are dialect"}},
+		"no directory": {nil, []string{}, exitFailed, []string{"no file matches"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -23,6 +23,8 @@ type manifest struct {
 	License     string       `koanf:"license"`
 	Homepage    string       `koanf:"homepage"`
 	Wants       plugin.Grant `koanf:"wants"`
+
+	Settings map[string]plugin.Setting `koanf:"settings"`
 }
 
 func manifestSchema() *node {

@@ -75,3 +75,26 @@ func TestManifestHasEveryKey(t *testing.T) {
 	}
 	walk(reflect.TypeFor[plugin.Manifest](), manifestSchema(), "")
 }
+
+func TestManifestSettings(t *testing.T) {
+	const head = "name = \"p\"\nversion = \"1\"\n"
+	for text, want := range map[string]map[string]plugin.Setting{
+		"":             nil,
+		"[settings]\n": {},
+		"[settings.dialect]\nvalues = [\"a\", \"b\"]\ndefault = \"a\"\n[settings.on]\ntype = \"boolean\"\nrequired = true\ndescription = \"x\"\n": {
+			"dialect": {Values: []string{"a", "b"}, Default: "a"}, "on": {Type: "boolean", Required: true, Description: "x"},
+		},
+	} {
+		got, err := ParseManifest("plugin.toml", []byte(head+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got.Settings); d != "" {
+			t.Errorf("%s (-want +got):\n%s", text, d)
+		}
+	}
+	_, err := ParseManifest("f", []byte(head+"[settings.dialect]\nvalue = [\"a\"]\n"))
+	if err == nil || !strings.HasPrefix(err.Error(), "f:4: settings.dialect.value is unknown; did you mean settings.dialect.values?") {
+		t.Error(err)
+	}
+}

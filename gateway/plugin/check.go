@@ -148,12 +148,17 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 	return nil
 }
 
-// failure turns a violation into the permanent failure of the plugin's result.
-func (v *violation) failure(plugin string) *event.Failure {
+// failure turns a violation into the permanent failure of the plugin's result. It says
+// where the key stands: in gateway.toml, or with what the plugin wants.
+func (v *violation) failure(plugin string, wanted bool) *event.Failure {
 	const implementationError = 0x83 // MQTT 5.0 section 2.4
 	const longest = 300              // what a plugin made up need not fill a log
 	text := fmt.Sprintf("plugin %s %.*s", plugin, longest, v.did)
-	if v.key != "" {
+	switch {
+	case v.key == "":
+	case wanted:
+		text += fmt.Sprintf(", which it does not want: see wants.%s in its plugin.toml", v.key)
+	default:
 		text += fmt.Sprintf(", which it is not granted: see plugins.%s.grant.%s in gateway.toml", plugin, v.key)
 	}
 	return &event.Failure{Code: implementationError, Message: text}

@@ -41,6 +41,8 @@ type Grant struct {
 	MemoryBytes int64         `koanf:"memory_bytes"`
 	Fuel        int64         `koanf:"fuel"`
 	Deadline    time.Duration `koanf:"deadline"`
+
+	wanted bool `koanf:"-"` // it is what the plugin itself wants, as where it is tested
 }
 
 // Judge bounds what a plugin may allow to whom it lets in.

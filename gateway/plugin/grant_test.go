@@ -173,7 +173,7 @@ func TestGrantOfLaterEffects(t *testing.T) {
 		v := g.check(in, []event.Effect{c.effect})
 		text := ""
 		if v != nil {
-			text = v.failure("p").Message
+			text = v.failure("p", false).Message
 		}
 		if (v == nil) != (c.refused == "") || !strings.Contains(text, c.refused) || strings.Contains(text, "secret") || len(text) > 500 {
 			t.Errorf("%d: %T: %q, want %q", i, c.effect, text, c.refused)
@@ -209,12 +209,12 @@ func TestGrantValidate(t *testing.T) {
 func TestMissingLater(t *testing.T) {
 	w := Wants{Timers: 5, Hosts: []string{"https://a.example", "https://*.b.example"}, Judge: Judge{Applications: []string{"demo"}, Publish: []string{"{device}/#"}}}
 	g := Grant{Hosts: []string{"https://*.example"}}
-	got := strings.Join(g.missing(w.grant()), "\n")
+	got := strings.Join(g.missing(w.Grant()), "\n")
 	if want := "timers = 5\njudge.applications = [\"demo\"]\njudge.publish = [\"{device}/#\"]"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	g = Grant{Timers: 5, Hosts: []string{"https://*"}, Judge: Judge{Applications: []string{"*"}, Publish: []string{"#"}}}
-	if got := g.missing(w.grant()); got != nil {
+	if got := g.missing(w.Grant()); got != nil {
 		t.Errorf("all is granted, but: %q", got)
 	}
 }

@@ -27,6 +27,9 @@ type Manifest struct {
 	License     string `json:"license,omitempty"`
 	Homepage    string `json:"homepage,omitempty"`
 	Wants       Wants  `json:"wants"`
+	// Settings are those that the plugin reads, by name. nil: it does not say, and
+	// gets whatever it is given.
+	Settings map[string]Setting `json:"settings,omitzero"`
 }
 
 // Wants is what a plugin asks the operator for; the fields are those of Grant.
@@ -44,9 +47,11 @@ type Wants struct {
 	Deadline    Duration `json:"deadline,omitempty"`
 }
 
-// grant is the grant that would be just enough.
-func (w *Wants) grant() *Grant {
+// Grant returns the grant that is just enough. What goes beyond it goes beyond the
+// plugin's own wants.
+func (w *Wants) Grant() *Grant {
 	return &Grant{
+		wanted:  true,
 		Publish: w.Publish, Emit: w.Emit, Pass: w.Pass, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts, Judge: w.Judge,
 		MemoryBytes: w.MemoryBytes, Fuel: w.Fuel, Deadline: time.Duration(w.Deadline),
 	}
@@ -162,10 +167,10 @@ func (m *Manifest) validate() error {
 			return fmt.Errorf("%s has %d bytes, at most 1024 are possible", f.name, len(f.value))
 		}
 	}
-	if err := m.Wants.grant().Validate(); err != nil {
+	if err := m.Wants.Grant().Validate(); err != nil {
 		return fmt.Errorf("wants: %w", err)
 	}
-	return nil
+	return validSettings(m.Settings)
 }
 
 func validName(s string) bool {

@@ -171,7 +171,7 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 		host: h, name: name, digest: "sha256:" + hex.EncodeToString(sum[:]), grant: grant.withDefaults(&h.cfg),
 		log: h.log.With("plugin", name), slots: make([]slot, h.shards),
 	}
-	if err := p.check(wasm); err != nil {
+	if err := p.check(wasm, settings); err != nil {
 		return nil, err
 	}
 	if len(settings) > 0 {
@@ -204,9 +204,9 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 	return p, nil
 }
 
-// check refuses a module that breaks the ABI, starts too large, or wants more
-// than it is granted.
-func (p *Plugin) check(wasm []byte) error {
+// check refuses a module that breaks the ABI, starts too large, wants more than it is
+// granted, or is given settings that it does not take.
+func (p *Plugin) check(wasm []byte, settings map[string]string) error {
 	info, err := readModule(wasm)
 	if err != nil {
 		return fmt.Errorf("reading the module: %w", err)
@@ -220,13 +220,16 @@ func (p *Plugin) check(wasm []byte) error {
 	if p.manifest, _, err = ExtractManifest(wasm); err != nil {
 		return err
 	}
-	if lines := p.grant.missing(p.manifest.Wants.grant()); len(lines) > 0 {
+	if lines := p.grant.missing(p.manifest.Wants.Grant()); len(lines) > 0 {
 		return p.wantsMore(lines)
 	}
-	return nil
+	return p.manifest.checkSettings(p.name, settings)
 }
 
 func (p *Plugin) wantsMore(lines []string) error {
+	if p.grant.wanted {
+		return fmt.Errorf("it needs more than it wants; have these lines in its plugin.toml:\n\n[wants]\n%s\n", strings.Join(lines, "\n"))
+	}
 	return fmt.Errorf("it asks for more than it is granted; if you trust it, have these lines in gateway.toml:\n\n[plugins.%s.grant]\n%s\n",
 		p.name, strings.Join(lines, "\n"))
 }
@@ -284,7 +287,7 @@ func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now t
 	if result.Failure == nil {
 		if v := p.grant.check(in, result.Effects); v != nil {
 			p.metrics.violations.Add(1)
-			result = event.Result{Failure: v.failure(p.name)}
+			result = event.Result{Failure: v.failure(p.name, p.grant.wanted)}
 		}
 	}
 	return result, nil
