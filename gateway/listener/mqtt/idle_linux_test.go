@@ -41,8 +41,7 @@ func TestIdleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool {
-		n, _, _, _ := f.server.sizes()
-		return n == 5000
+		return f.counted("subscriptions") == 5000
 	})
 	per := float64(residentKB(t)-before) / n
 	hold.Close()

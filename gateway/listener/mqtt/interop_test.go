@@ -48,7 +48,7 @@ func TestMosquittoClients(t *testing.T) {
 			if err := s.Start(); err != nil {
 				t.Fatal(err)
 			}
-			waitFor(t, func() bool { n, _, _, _ := f.server.sizes(); return n == 1 })
+			waitFor(t, func() bool { return f.counted("subscriptions") == 1 })
 			for _, payload := range []string{"one", "two", "three"} {
 				if b, err := exec.CommandContext(ctx, pub, "-V", version, "-p", port, "-i", "p", "-t", "t/"+payload, "-q", qos, "-m", payload).CombinedOutput(); err != nil {
 					t.Fatalf("%v: %s", err, b)

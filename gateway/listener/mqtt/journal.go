@@ -13,8 +13,6 @@ const (
 	// laziness is how long a change that nobody waits for may stay unwritten: an
 	// acknowledgement by a receiver, say, that a crash would have it repeat.
 	laziness = 20 * time.Millisecond
-	// hoard is how many such changes are written at once, at the latest.
-	hoard = 512
 )
 
 // journal writes the changes of sessions to the store, in the order in which they
@@ -27,6 +25,7 @@ type journal struct {
 	store Store
 	log   *slog.Logger
 	last  atomic.Uint64 // the newest number given out, for keys
+	most  int           // changes that are noted before they are written
 
 	mu     sync.Mutex
 	noted  map[store.Key]change // not committed yet; the last change of a key
@@ -43,8 +42,8 @@ type change struct {
 	first   bool // the store does not have the key yet
 }
 
-func newJournal(st Store, log *slog.Logger) *journal {
-	j := &journal{store: st, log: log, noted: map[store.Key]change{}, bodies: map[uint64]int{}}
+func newJournal(st Store, most int, log *slog.Logger) *journal {
+	j := &journal{store: st, log: log, most: most, noted: map[store.Key]change{}, bodies: map[uint64]int{}}
 	j.timer = time.AfterFunc(time.Hour, func() { j.commit(nil) })
 	j.timer.Stop()
 	return j
@@ -85,7 +84,7 @@ func (j *journal) set(k store.Key, c change) {
 // soon has what is noted committed before long. The caller holds mu.
 func (j *journal) soon() {
 	switch {
-	case len(j.noted) >= hoard:
+	case len(j.noted) >= j.most:
 		j.flush(nil)
 	case !j.armed:
 		j.armed = true

@@ -11,19 +11,6 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// crowd fills the journal, so that the n-th change from now on has all of them
-// committed.
-func (f *fixture) crowd(n int) {
-	j := f.server.journal
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.flush(nil)
-	for i := range hoard - n {
-		j.noted[store.Key{Kind: store.Sess, Name: fmt.Sprint("z", i)}] = change{value: []byte{1}}
-	}
-	j.armed = true
-}
-
 // cuts calls fn for a server after each of the commits from the first on with which
 // a crash of this one may have left the store.
 func (f *fixture) cuts(first int, fn func(n int, g *fixture)) {
@@ -46,7 +33,7 @@ func (m *memStore) made() int {
 // forgotten, the client would take the next message with its identifier for this one.
 func TestReceivedAtTheEndOfACommit(t *testing.T) {
 	for room := 1; room <= 3; room++ {
-		f := start(t, nil, nil)
+		f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.JournalChanges = room })
 		c, _ := f.kept("s", nil)
 		c.subscribe(2, "t")
 		p := f.v5("p")
@@ -54,7 +41,6 @@ func TestReceivedAtTheEndOfACommit(t *testing.T) {
 		expect[*packet.Ack](p)
 		id := expect[*packet.Publish](c).ID
 		before := f.mem().made()
-		f.crowd(room)
 		c.send(&packet.Ack{Type: packet.PUBREC, ID: id})
 		expect[*packet.Ack](c)
 		f.cuts(before, func(n int, g *fixture) {
@@ -96,7 +82,7 @@ func TestReleasedTwice(t *testing.T) {
 // was never stored, so that a crash finds none of it.
 func TestSessionStoredWholeOrNotAtAll(t *testing.T) {
 	for room := 1; room <= 3; room++ {
-		f := start(t, nil, nil)
+		f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.JournalChanges = room })
 		c := f.v5("s")
 		c.subscribe(2, "t")
 		p := f.v5("p")
@@ -105,7 +91,6 @@ func TestSessionStoredWholeOrNotAtAll(t *testing.T) {
 		p.publish("t", "x")
 		expect[*packet.Publish](c)
 		before := f.mem().made()
-		f.crowd(room)
 		f.kept("s", func(p *packet.Connect) { p.Will = &packet.Will{Topic: "will"} })
 		seen := 0
 		for n := before; n <= f.mem().made(); n++ {
@@ -129,7 +114,7 @@ func TestSessionStoredWholeOrNotAtAll(t *testing.T) {
 // somebody's wherever a crash comes.
 func TestEndOfAMemberAtTheEndOfACommit(t *testing.T) {
 	for room := 1; room <= 5; room++ {
-		f := start(t, nil, nil)
+		f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.JournalChanges = room })
 		one, _ := f.kept("one", nil)
 		one.subscribe(1, "$share/g/t")
 		f.leave(one)
@@ -139,7 +124,6 @@ func TestEndOfAMemberAtTheEndOfACommit(t *testing.T) {
 		f.leave(two)
 		f.eventually("one entry", func() bool { return len(f.mem().names(store.Queue, "e")) == 1 })
 		before := f.mem().made()
-		f.crowd(room)
 		f.v5("one") // a clean start
 		f.cuts(before, func(n int, g *fixture) {
 			if !g.mem().owned() {
@@ -159,7 +143,7 @@ func (m *memStore) owned() bool {
 // will not send it again once the identifier is stored.
 func TestEndOfAMemberDuringACommit(t *testing.T) {
 	for room := 1; room <= 5; room++ {
-		f := start(t, nil, nil)
+		f := start(t, nil, func(c *settings, _ *fixture) { c.Sessions.JournalChanges = room })
 		two, _ := f.kept("two", nil)
 		two.subscribe(1, "$share/g/t")
 		f.leave(two)
@@ -172,8 +156,7 @@ func TestEndOfAMemberDuringACommit(t *testing.T) {
 		p.quiet()
 		one.send(&packet.Disconnect{Props: &packet.Properties{SessionExpiry: ptr(uint32(0))}})
 		one.ended(0)
-		f.eventually("the end of the member", func() bool { return len(f.server.allSessions()) == 2 })
-		f.crowd(room)
+		f.eventually("the end of the member", func() bool { return len(f.connections()) == 2 })
 		f.mem().hold(false)
 		expect[*packet.Ack](p)
 		f.cuts(before, func(n int, g *fixture) {
@@ -205,7 +188,7 @@ func TestAcknowledgementWaitsForLateReceivers(t *testing.T) {
 						p.send(&packet.Publish{Topic: "t", QoS: qos, ID: 9, Payload: []byte("x")})
 						p.quiet()
 					})
-					late := func() int { return len(m.crash().names(store.Queue, keyName('e', f.number("two"), nil))) }
+					late := func() int { return len(m.crash().names(store.Queue, queuePrefix(f.number("two")))) }
 					m.step() // the message is durable; what its late receiver has of it is not
 					p.send(&packet.Publish{Topic: "nobody's", QoS: 1, ID: 10})
 					p.quiet()
@@ -228,16 +211,6 @@ func TestAcknowledgementWaitsForLateReceivers(t *testing.T) {
 	}
 }
 
-// number is that of a client's session.
-func (f *fixture) number(client string) uint64 {
-	for _, s := range f.server.allSessions() {
-		if s.key.clientID == client {
-			return s.number
-		}
-	}
-	return 0
-}
-
 // lateSubscriber subscribes while a message for another one is being committed.
 func lateSubscriber(_ *testing.T, f *fixture, publish func()) {
 	one, _ := f.kept("one", nil)
@@ -258,7 +231,7 @@ func otherMember(t *testing.T, f *fixture, publish func()) {
 	publish()
 	one.send(&packet.Disconnect{Props: &packet.Properties{SessionExpiry: ptr(uint32(0))}})
 	one.ended(0)
-	f.eventually("the end of the member", func() bool { return len(f.server.allSessions()) == 2 })
+	f.eventually("the end of the member", func() bool { return len(f.connections()) == 2 })
 }
 
 // What a plugin's message to a device got into the store only at its delivery is told.
@@ -308,7 +281,7 @@ func away(f *fixture) {
 	c, _ := f.kept("s", nil)
 	c.subscribe(1, "t")
 	f.leave(c)
-	f.eventually("its end", func() bool { return len(f.server.allSessions()) > 0 && !f.server.allSessions()[0].online.Load() })
+	f.eventually("its end", func() bool { return len(f.connections()) > 0 && !f.connections()[0].Online })
 }
 
 func other(f *fixture) {

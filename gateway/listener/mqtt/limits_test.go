@@ -275,6 +275,23 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// conn is the connection of a client.
+func (f *fixture) conn(client string) *conn {
+	f.t.Helper()
+	f.server.mu.Lock()
+	defer f.server.mu.Unlock()
+	for c := range f.server.conns {
+		c.mu.Lock()
+		is := c.attached && c.clientID == client
+		c.mu.Unlock()
+		if is {
+			return c
+		}
+	}
+	f.t.Fatal(client + " is not connected")
+	return nil
+}
+
 // open is how many connections there are.
 func (s *Server) open() int {
 	s.mu.Lock()

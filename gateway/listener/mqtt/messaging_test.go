@@ -3,8 +3,6 @@ package mqtt
 import (
 	"bytes"
 	"fmt"
-	"math"
-	"strings"
 	"testing"
 	"time"
 
@@ -162,41 +160,6 @@ func TestRetainedLimits(t *testing.T) {
 	}
 }
 
-// Each level that is a retained message's alone counts against the bound of bytes, for
-// it takes more memory than a short message; and counts no more when it is gone.
-func TestRetainedLevelsCount(t *testing.T) {
-	var r retained
-	set := func(topic, payload string, most int) bool {
-		m := &message{topic: topic, payload: []byte(payload)}
-		room := r.room(m, 100, most)
-		if room != r.set(m, 100, most) {
-			t.Fatalf("%s: there is room: %v", topic, room)
-		}
-		return room
-	}
-	deep := strings.Repeat("/", 31)
-	if set(deep, "x", 32*leafBytes) || !set(deep, "x", 33*leafBytes) {
-		t.Errorf("a topic of 32 levels counts %d bytes", r.bytes)
-	}
-	alone := r.bytes
-	set(deep, "xx", math.MaxInt)
-	if r.bytes != alone+1 {
-		t.Errorf("one byte more made %d of %d", r.bytes, alone)
-	}
-	for _, topic := range []string{deep + "/", "/", "a", "/a", deep, "/"} {
-		set(topic, "x", math.MaxInt)
-	}
-	if want := 35*leafBytes + 5*(overhead+1) + len(deep+deep+"/"+"/"+"a"+"/a"); r.bytes != want || r.count != 5 {
-		t.Errorf("%d messages count %d bytes, want %d", r.count, r.bytes, want)
-	}
-	for _, topic := range []string{"/", deep, "a", "none", deep + "/", "/a"} {
-		set(topic, "", 0)
-	}
-	if r.bytes != 0 || r.count != 0 || len(r.root.children) != 0 {
-		t.Errorf("%d messages, %d bytes are left", r.count, r.bytes)
-	}
-}
-
 func TestOverlappingSubscriptions(t *testing.T) { // [MQTT-3.3.4-2], [MQTT-3.3.4-3]
 	f := start(t, nil, nil)
 	a, b := f.v5("a"), f.v5("b")
@@ -246,10 +209,8 @@ func TestUnsubscribe(t *testing.T) {
 	if p := a.publish("s", "x"); p.Code != packet.CodeNoMatchingSubscribers {
 		t.Fatalf("%+v", p)
 	}
-	f.server.Sessions.mu.Lock()
-	defer f.server.Sessions.mu.Unlock()
-	if sp := f.server.spaceOf("demo"); sp.trie.count != 0 || !sp.trie.root.empty() {
-		t.Error("the trie is not empty")
+	if n := f.counted("subscriptions"); n != 0 {
+		t.Errorf("%d subscriptions are left", n)
 	}
 }
 
@@ -402,10 +363,8 @@ func TestSlowConsumer(t *testing.T) { // facts §2 defect 7
 		pub.send(&packet.Publish{Topic: "t/1", Payload: payload, QoS: 1, ID: uint16(i + 1)})
 		expect[*packet.Ack](pub)
 	}
-	s := f.server.sessions[sessionKey{"n", "slow"}]
-	s.mu.Lock()
-	waiting, out := s.outbox.waiting, s.outbox.out
-	s.mu.Unlock()
+	session, _ := f.connection("slow")
+	waiting, out := session.Queued, session.InFlight
 	if waiting != 50 || out > 10 {
 		t.Errorf("%d wait, %d in flight", waiting, out)
 	}

@@ -174,9 +174,8 @@ func TestKeepAlive(t *testing.T) { // [MQTT-3.1.2-22]
 	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "c", KeepAlive: 1})
 	c.ended(0x8D)
 	c, _ = f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "d", KeepAlive: 65535}) // facts §2: no overflow at 43691
-	s := f.server.sessions[sessionKey{"n", "d"}]
-	if s.link.(*conn).keepAlive != 98302500*time.Millisecond {
-		t.Fatal(s.link.(*conn).keepAlive)
+	if d := f.conn("d").keepAlive; d != 98302500*time.Millisecond {
+		t.Fatal(d)
 	}
 	c.quiet()
 }

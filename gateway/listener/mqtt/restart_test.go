@@ -12,6 +12,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	proto "tributary.io/sdk-plugin/event/wire"
 )
 
 func (f *fixture) mem() *memStore { return f.store.(*memStore) }
@@ -196,10 +197,8 @@ func TestExpiryThroughRestart(t *testing.T) {
 	g.mem().mu.Lock()
 	// One that ended while nothing ran ends at the start.
 	for k, v := range g.mem().keys {
-		var r sessionRecord
-		if k.Kind == store.Sess && k.Name[0] == 's' && r.parse(v.Value) == nil {
-			r.left = time.Now().Add(-2 * time.Hour)
-			v.Value = r.append(nil)
+		if k.Kind == store.Sess && k.Name[0] == 's' {
+			v.Value = proto.AppendUint(bytes.Clone(v.Value), storedLeft, uint64(time.Now().Add(-2*time.Hour).UnixNano()))
 			g.mem().base = map[store.Key]store.Put{k: v}
 		}
 	}
@@ -209,7 +208,7 @@ func TestExpiryThroughRestart(t *testing.T) {
 		late.keys[k] = v
 	}
 	h := start(t, nil, func(_ *settings, f *fixture) { f.store = late })
-	if n := len(h.server.sessions); n != 0 {
+	if n := len(h.connections()); n != 0 {
 		t.Errorf("%d sessions live on", n)
 	}
 }
@@ -232,8 +231,7 @@ func TestWillsThroughRestart(t *testing.T) {
 	f.eventually("three wills in the store", func() bool {
 		due, polite := 0, false
 		f.mem().Scan(store.Sess, "w", func(_ string, v []byte, _ store.Revision) bool {
-			var w waiting
-			if w.parse(v, new(clientRecord)) == nil && !w.due.IsZero() {
+			if storedField(v, storedDue) != 0 {
 				due++
 			}
 			polite = polite || bytes.Contains(v, []byte("will/polite")) // not gone yet
@@ -262,9 +260,6 @@ func TestWillsThroughRestart(t *testing.T) {
 	expect[*packet.Publish](c)
 	c.quiet() // retained ones, and no will again
 }
-
-// waiting is a will, where a function has that name.
-type waiting = will
 
 // The messages of a member of a shared group that is away go to another one when
 // its session ends, also after a restart.
@@ -439,7 +434,7 @@ func TestDamagedRecords(t *testing.T) {
 	expect[*packet.Ack](p)
 	left := f.mem().crash()
 	left.corrupt = map[store.Key]bool{{Kind: store.Sess, Name: left.names(store.Sess, "s")[0]}: true,
-		{Kind: store.Queue, Name: left.names(store.Queue, "e")[2]}: true, retainedKey("demo", "r/1"): true}
+		{Kind: store.Queue, Name: left.names(store.Queue, "e")[2]}: true, {Kind: store.Sess, Name: "r\x04demor/1"}: true}
 	for k, v := range left.keys { // one that is intact, and not to be understood
 		if k.Name == left.names(store.Sess, "u")[2] {
 			v.Value = []byte{99}
@@ -450,7 +445,7 @@ func TestDamagedRecords(t *testing.T) {
 	if n := g.counted("damaged_records_total"); n != 4 {
 		t.Errorf("%d damaged records, want 4", n)
 	}
-	if n := len(g.server.sessions); n != 2 {
+	if n := len(g.connections()); n != 2 {
 		t.Errorf("%d sessions, want 2", n)
 	}
 	c, _ := g.kept("b", nil)

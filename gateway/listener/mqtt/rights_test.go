@@ -621,8 +621,8 @@ func TestAssignedClientID(t *testing.T) {
 	if _, ack := f.kept(id, nil); !ack.SessionPresent || ack.Props.AssignedClientID != nil {
 		t.Errorf("back with it: %+v", ack)
 	}
-	if from := f.server.sessions[sessionKey{"n", id}].from; from.granted().Principal != "anonymous:" {
-		t.Errorf("%+v", from.granted())
+	if session, _ := f.connection(id); session.Principal != "anonymous:" {
+		t.Errorf("%+v", session)
 	}
 	for _, id := range []string{"", "auto-", "auto-1", id[5:], id + "00", "auto-" + strings.Repeat("g", 24), "Auto-" + id[5:]} {
 		if assigned(id) {

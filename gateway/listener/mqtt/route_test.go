@@ -8,6 +8,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -283,17 +284,19 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 				}
 			}
 			got := -1
-			f.server.Sessions.mu.Lock()
-			s := f.server.sessions[sessionKey{"n", "c"}]
-			f.server.Sessions.mu.Unlock()
-			s.mu.Lock()
-			if sub := s.subs["t"]; sub != nil {
-				got = int(sub.qos)
+			var b store.Batch
+			d := f.server.Prepare("demo", "", &event.Publish{Topics: []string{"t"}, QoS: 2}, &b)
+			if d.Deliver(); test.want >= 0 {
+				got = int(expect[*packet.Publish](c).QoS)
+			} else {
+				c.quiet()
 			}
-			if n := len(s.link.(*conn).contests.byFilter); n > 0 {
+			inner := f.conn("c")
+			inner.contests.mu.Lock()
+			if n := len(inner.contests.byFilter); n > 0 {
 				t.Errorf("%d contests go on", n)
 			}
-			s.mu.Unlock()
+			inner.contests.mu.Unlock()
 			if got != test.want {
 				t.Errorf("QoS %d, want %d", got, test.want)
 			}

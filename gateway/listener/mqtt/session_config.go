@@ -19,6 +19,10 @@ type sessionsConfig struct {
 	MaxRetained      int `koanf:"max_retained"`       // retained messages per application
 	MaxRetainedBytes int `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
 
+	// JournalChanges is how many changes of sessions that nobody waits for are written at
+	// once, at the latest.
+	JournalChanges int `koanf:"-"`
+
 	// Of one application, or one user: sessions, connected or kept, and their
 	// subscriptions together.
 	MaxSessionsPerApplication      int `koanf:"max_sessions_per_application"`
@@ -30,6 +34,7 @@ func sessionsDefault() sessionsConfig {
 	return sessionsConfig{
 		SessionExpiryMax: 7 * 24 * time.Hour,
 
+		JournalChanges:   512,
 		MaxSessions:      200_000,
 		QueueMessages:    10_000,
 		QueueBytes:       8 << 20,

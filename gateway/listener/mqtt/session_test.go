@@ -107,9 +107,7 @@ func TestSessionExpiry(t *testing.T) { // [MQTT-4.1.0-2]
 	a.subscribe(1, "t")
 	a.nc.Close()
 	waitFor(t, func() bool {
-		f.server.Sessions.mu.Lock()
-		defer f.server.Sessions.mu.Unlock()
-		return len(f.server.sessions) == 0
+		return len(f.connections()) == 0
 	})
 	if p := f.v5("p").publish("t", "x"); p.Code != packet.CodeNoMatchingSubscribers {
 		t.Fatal("the subscription outlived its session")

@@ -86,7 +86,7 @@ func newSessions(cfg sessionsConfig, router Router, logs Logs, st Store, log *sl
 		sessions: make(map[sessionKey]*session), spaces: make(map[string]*space)}
 	s.devices.devices = make(map[deviceKey]*device)
 	if st != nil {
-		s.journal = newJournal(st, log)
+		s.journal = newJournal(st, cfg.JournalChanges, log)
 	}
 	s.hits.New = func() any { return new(hits) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
