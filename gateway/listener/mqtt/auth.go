@@ -58,7 +58,7 @@ func (c *conn) begin() error {
 	})
 	e.exchange, e.cancel = x, func() { stop(); cancel() }
 	e.steps, e.bytes = maxSteps, c.listener.Limits.MaxPacketBytesBeforeConnect
-	e.changes = c.server.changes.Load()
+	e.changes = c.server.changes()
 	return nil
 }
 
@@ -199,7 +199,7 @@ func (c *conn) onAuth(p *packet.Auth) error {
 	if err := c.say(e.packet(packet.CodeSuccess, answer)); err != nil {
 		return err
 	}
-	if c.server.changes.Load() != e.changes {
+	if c.server.changes() != e.changes {
 		c.session.reconsider(&stage.Change{}, true)
 	}
 	return nil

@@ -103,7 +103,7 @@ func (c *conn) connect() error {
 			return c.over()
 		}
 	}
-	changes := c.server.changes.Load()
+	changes := c.server.changes()
 	grant, answer, err := c.authenticate(p)
 	c.visit.judged(err, time.Now())
 	if fault := (*packet.Error)(nil); errors.As(err, &fault) || errors.Is(err, errAbandoned) {
@@ -140,14 +140,13 @@ func (c *conn) connect() error {
 	c.mu.Lock()
 	c.sender, c.connack = from, ack
 	c.mu.Unlock()
-	denied := c.server.sessionOf(from.Client).denied(from.Client, grant)
 	fault = c.server.attach(&arriving{link: c, terms: c.terms(), client: from.Client, clean: p.CleanStart,
-		expiry: c.server.expiry(wire(wantedExpiry(p, grant))), will: w, denied: denied})
+		expiry: c.server.expiry(wire(wantedExpiry(p, grant))), will: w})
 	if fault != nil {
 		fault.Version = p.Version
 		return fault
 	}
-	if c.server.changes.Load() != changes {
+	if c.server.changes() != changes {
 		c.session.reconsider(&stage.Change{}, true)
 	}
 	return nil

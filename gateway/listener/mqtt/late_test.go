@@ -164,7 +164,7 @@ func TestEndOfAMemberDuringACommit(t *testing.T) {
 				t.Errorf("room %d, cut %d: nobody has the message", room, n)
 			}
 		})
-		f.server.journal.commit(nil)
+		f.server.flush(t.Context())
 		f.eventually("the member to be gone", func() bool { return len(f.mem().names(store.Sess, "s")) == 2 })
 	}
 }

@@ -23,6 +23,7 @@ type arriving struct {
 // message falls between the two connections.
 func (s *Sessions) attach(x *arriving) *packet.Error {
 	stored := make(chan error, 1)
+	x.denied = s.sessionOf(x.client).denied(x.client, x.client.granted())
 	greeted, resumed, after, fault := s.claim(x, stored)
 	for _, f := range after {
 		f()

@@ -192,3 +192,26 @@ func (m *model) compare(p *peer, when string) {
 		m.f.t.Errorf("%s: %s did not get %q", when, p.name, p.want)
 	}
 }
+
+var levels = []string{"a", "b", "", "$x"}
+
+func randomTopic(r *rand.Rand) string {
+	list := make([]string, 1+r.IntN(4))
+	for i := range list {
+		list[i] = levels[r.IntN(len(levels))]
+	}
+	return strings.Join(list, "/")
+}
+
+func randomFilter(r *rand.Rand) string {
+	list := strings.Split(randomTopic(r), "/")
+	for i := range list {
+		if r.IntN(3) == 0 {
+			list[i] = "+"
+		}
+	}
+	if r.IntN(3) == 0 {
+		list[len(list)-1] = "#"
+	}
+	return strings.Join(list, "/")
+}

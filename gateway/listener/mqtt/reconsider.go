@@ -33,7 +33,7 @@ func powerless(g *stage.Grant) *stage.Grant {
 // when all of this is in force. It may block on the authenticator, where that has
 // to ask about topics.
 func (s *Sessions) Reconsider(change stage.Change) {
-	s.changes.Add(1) // a client that is just being authenticated is reconsidered after
+	s.changed.Add(1) // a client that is just being authenticated is reconsidered after
 	for _, ses := range s.allSessions() {
 		ses.reconsider(&change, true)
 	}

@@ -19,9 +19,10 @@ var golden = flag.Bool("golden", false, "write testdata/records anew")
 
 // samples are one record of each kind, with everything set.
 func samples() map[string][]byte {
+	text, one, nine := func(s string) *string { return &s }, byte(1), uint32(9)
 	when := time.Unix(1700000000, 500).UTC()
 	m := &message{topic: "a/b", payload: []byte("body"), qos: 2, retain: true, expires: when, props: &packet.Properties{
-		ContentType: ptr("text/plain"), ResponseTopic: ptr("r"), CorrelationData: []byte("c"), PayloadFormat: ptr(byte(1)),
+		ContentType: text("text/plain"), ResponseTopic: text("r"), CorrelationData: []byte("c"), PayloadFormat: &one,
 		User: []packet.UserProperty{{Name: "k", Value: "v"}, {Name: "k", Value: "w"}}}}
 	shared := &subscription{group: "g", filter: "a/+"}
 	from := &Client{clientID: "c1", username: "u", peer: "192.0.2.1:1", version: 5, listener: "mqtt"}
@@ -31,7 +32,7 @@ func samples() map[string][]byte {
 		Messaging: true, PerMessage: true, Ask: true, Fixed: true, Expires: when.Local(),
 		Names: stage.Placeholders{Application: "demo", Device: "d", ClientID: "c1", Username: "u"}})
 	w := &will{delay: time.Minute, due: when, publish: packet.Publish{Topic: "w/t", Payload: []byte("gone"), QoS: 1, Retain: true,
-		Props: &packet.Properties{MessageExpiry: ptr(uint32(9))}},
+		Props: &packet.Properties{MessageExpiry: &nine}},
 		from: from}
 	return map[string][]byte{
 		"session": (&sessionRecord{namespace: "n", clientID: "c1", principal: "p", application: "demo", device: "d",

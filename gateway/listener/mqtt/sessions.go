@@ -54,15 +54,13 @@ type Logs interface {
 // of applications, the devices that are connected, and the journal that gets all of it
 // into the store. Its methods are safe for concurrent use.
 type Sessions struct {
-	cfg    sessionsConfig
-	router Router
-	routes func(application string) bool
-	logs   Logs
-	log    *slog.Logger
-	ids    *stage.IDs
-	count  sessionsCounters
-	// changes counts the calls of Reconsider.
-	changes atomic.Uint64
+	cfg     sessionsConfig
+	router  Router
+	logs    Logs
+	log     *slog.Logger
+	ids     *stage.IDs
+	count   sessionsCounters
+	changed atomic.Uint64 // see changes
 
 	journal *journal  // nil without a store
 	hits    sync.Pool // of *hits
@@ -89,13 +87,21 @@ func newSessions(cfg sessionsConfig, router Router, logs Logs, st Store, log *sl
 		s.journal = newJournal(st, cfg.JournalChanges, log)
 	}
 	s.hits.New = func() any { return new(hits) }
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.routes = func(string) bool { return true }
 	if r, ok := router.(interface{ Routes(application string) bool }); ok {
-		s.routes = r.Routes
+		s.routed = r.Routes
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
+
+// routes says whether any route of an application exists.
+func (s *Sessions) routes(application string) bool {
+	return s.routed == nil || s.routed(application)
+}
+
+// changes counts the calls of Reconsider: a client that is being authenticated meanwhile is
+// to be reconsidered after.
+func (s *Sessions) changes() uint64 { return s.changed.Load() }
 
 // stop lets no connection have a session any more, and sends no will: a restart is no
 // death.

@@ -10,18 +10,18 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
-var levels = []string{"a", "b", "", "$x"}
+var anyLevels = []string{"a", "b", "", "$x"}
 
-func randomTopic(r *rand.Rand) string {
+func anyTopic(r *rand.Rand) string {
 	list := make([]string, 1+r.IntN(4))
 	for i := range list {
-		list[i] = levels[r.IntN(len(levels))]
+		list[i] = anyLevels[r.IntN(len(anyLevels))]
 	}
 	return strings.Join(list, "/")
 }
 
-func randomFilter(r *rand.Rand) string {
-	list := strings.Split(randomTopic(r), "/")
+func anyFilter(r *rand.Rand) string {
+	list := strings.Split(anyTopic(r), "/")
 	for i := range list {
 		if r.IntN(3) == 0 {
 			list[i] = "+"
@@ -41,7 +41,7 @@ func TestTrieAgainstMatch(t *testing.T) {
 		var kept retained
 		subs := map[string]*subscription{}
 		for range r.IntN(20) {
-			sub := &subscription{session: &session{}, filter: randomFilter(r)}
+			sub := &subscription{session: &session{}, filter: anyFilter(r)}
 			if old := subs[sub.filter]; old != nil {
 				sub.session = old.session
 			}
@@ -58,7 +58,7 @@ func TestTrieAgainstMatch(t *testing.T) {
 		}
 		topics := map[string]bool{}
 		for range 20 {
-			topic := randomTopic(r)
+			topic := anyTopic(r)
 			if topic == "" {
 				continue
 			}
@@ -122,7 +122,7 @@ func TestCovers(t *testing.T) {
 	grow("", 0)
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 3000 {
-		granted, filter := randomFilter(r), randomFilter(r)
+		granted, filter := anyFilter(r), anyFilter(r)
 		if granted == "" || filter == "" {
 			continue
 		}
