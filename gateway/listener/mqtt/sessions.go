@@ -56,6 +56,7 @@ type Logs interface {
 type Sessions struct {
 	cfg     sessionsConfig
 	router  Router
+	routed  func(application string) bool // nil: all are
 	logs    Logs
 	log     *slog.Logger
 	ids     *stage.IDs
