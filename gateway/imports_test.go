@@ -28,7 +28,7 @@ func rules() map[string]rule {
 	return map[string]rule{
 		"gateway": {theirs: "golang.org/x/term", ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/plugin gateway/registry gateway/server sdk-plugin/event sdk-plugin/vector"},
 		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry " +
-			"gateway/router gateway/stage gateway/store gateway/store/pebble gateway/timer sdk-plugin/event"},
+			"gateway/router gateway/session gateway/stage gateway/store gateway/store/pebble gateway/timer sdk-plugin/event"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
 			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble sdk-plugin/event"},
 
@@ -39,7 +39,8 @@ func rules() map[string]rule {
 		"gateway/e2e":                       {},
 		"gateway/consumer":                  {ours: "gateway/stage gateway/store sdk-plugin/event"},
 		"gateway/listener/http":             {ours: "gateway/stage sdk-plugin/event"},
-		"gateway/listener/mqtt":             {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event sdk-plugin/event/wire"},
+		"gateway/listener/mqtt":             {ours: "gateway/listener/mqtt/packet gateway/session gateway/stage sdk-plugin/event"},
+		"gateway/session":                   {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event sdk-plugin/event/wire"},
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
 		"gateway/listener/transport":        {ours: "gateway/stage", theirs: "github.com/pires/go-proxyproto"},

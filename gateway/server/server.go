@@ -30,6 +30,7 @@ import (
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/registry"
 	"tributary.io/gateway/router"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store/pebble"
 	"tributary.io/gateway/timer"
@@ -114,6 +115,7 @@ type gateway struct {
 	consumer  *consumer.Consumer
 	identity  *auth.Auth
 	mqtt      *mqtt.Server
+	sessions  *session.Sessions
 	doors     []door     // of the MQTT listeners
 	webs      []web      // of the HTTP listeners
 	failed    chan error // the first failure of a part that should run for ever
@@ -167,7 +169,8 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if g.timers, g.calls, err = later(cfg, st, rt, s.log); err != nil {
 		return nil, err
 	}
-	g.mqtt = mqtt.New(cfg.MQTT, rt, g.consumer, st, s.log)
+	g.sessions = session.New(cfg.MQTT.Sessions, rt, g.consumer, st, s.log)
+	g.mqtt = mqtt.New(cfg.MQTT, g.sessions, rt, s.log)
 	identity, err := auth.New(cfg.Auth, reg, rt, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("preparing authentication: %w", err)
@@ -181,7 +184,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	reg.Watch(identity.Changed) // before those who renew their grants
 	reg.Watch(g.reconsider)
-	rt.Start(g.mqtt)
+	rt.Start(g.sessions)
 	undo = append(undo, func() { rt.Close(context.Background()) })
 	rules := make([]*mqtt.Listener, len(g.doors))
 	for i := range g.doors {
@@ -190,7 +193,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if err := g.mqtt.Restore(rules...); err != nil {
 		return nil, err
 	}
-	apps := purger{reg, st, s.log, []interface{ Purge(string) error }{g.mqtt, g.timers, g.calls}}
+	apps := purger{reg, st, s.log, []interface{ Purge(string) error }{g.sessions, g.timers, g.calls}}
 	apps.resume()
 
 	outside, err := s.listen(g.doors, g.webs)
@@ -199,12 +202,12 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	s.leaveToken(reg)
 	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
-		Metrics: append(slices.Clone(s.metrics), g.mqtt.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics,
+		Metrics: append(slices.Clone(s.metrics), g.mqtt.Metrics, g.sessions.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics,
 			func() []stage.Metric { return transportMetrics(g.doors, g.webs) }),
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    apps,
 		Routed:      rt.Routes,
-		Connections: g.mqtt,
+		Connections: g.sessions,
 		Groups:      g.consumer,
 	}, s.log))
 	return g, nil
@@ -212,7 +215,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 
 // reconsider has every listener renew the grants that a change touches.
 func (g *gateway) reconsider(change stage.Change) {
-	g.mqtt.Reconsider(change)
+	g.sessions.Reconsider(change)
 	for _, w := range g.webs {
 		w.server.Reconsider(change)
 	}

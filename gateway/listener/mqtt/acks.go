@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -17,7 +18,7 @@ type acks struct {
 
 // pending is one PUBLISH, or a will, whose outcome is awaited.
 type pending struct {
-	publication
+	session.Publication
 	server *Server       // that made an event of it
 	in     event.Inbound // what the router got
 	conn   *conn         // nil for a will: nobody is told
@@ -28,7 +29,7 @@ type pending struct {
 
 	// The outcome, once settled.
 	settled bool
-	verdict verdict
+	verdict session.Verdict
 }
 
 // enter gives p a place in the ack queue. MQTT 5 clients that exceed the Receive
@@ -62,7 +63,7 @@ func (c *conn) enter(p *pending) error {
 }
 
 // answer acknowledges a PUBLISH whose verdict is known at once.
-func (c *conn) answer(qos byte, id uint16, v verdict) error {
+func (c *conn) answer(qos byte, id uint16, v session.Verdict) error {
 	if qos == 0 {
 		return nil
 	}
@@ -74,7 +75,7 @@ func (c *conn) answer(qos byte, id uint16, v verdict) error {
 		return nil
 	}
 	c.mu.Unlock()
-	p := &pending{publication: publication{from: c.Client}, conn: c, qos: qos, id: id}
+	p := &pending{Publication: session.Publication{Client: c.Client}, conn: c, qos: qos, id: id}
 	if err := c.enter(p); err != nil {
 		return err
 	}
@@ -84,17 +85,17 @@ func (c *conn) answer(qos byte, id uint16, v verdict) error {
 
 // settle fills in the verdict, and emits what is due in the ack queue. It is
 // called without locks, from any goroutine.
-func (p *pending) settle(v verdict) {
+func (p *pending) settle(v session.Verdict) {
 	c := p.conn
-	if v.undecided {
-		v.code = stage.UnspecifiedError
+	if v.Undecided {
+		v.Code = stage.UnspecifiedError
 	}
 	if c == nil {
 		p.verdict = v
 		p.conclude()
 		return
 	}
-	if v.undecided {
+	if v.Undecided {
 		c.shut(packet.CodeServerBusy, "the message could not be stored; send it again")
 	}
 	c.mu.Lock()
@@ -106,7 +107,7 @@ func (p *pending) settle(v verdict) {
 	c.draining = true
 	for c.first != nil && c.first.settled {
 		p := c.first
-		if p.open() {
+		if p.Open() {
 			c.mu.Unlock()
 			over := p.conclude()
 			c.mu.Lock()
@@ -137,18 +138,18 @@ func (p *pending) settle(v verdict) {
 // the first of the queue and is settled once more when that is durable.
 func (p *pending) conclude() (over bool) {
 	v := &p.verdict
-	if p.finish(!v.code.Refused(), v.undecided) && v.code == stage.NoMatchingSubscribers {
-		v.code = stage.Success
+	if p.Finish(!v.Code.Refused(), v.Undecided) && v.Code == stage.NoMatchingSubscribers {
+		v.Code = stage.Success
 	}
 	if p.conn == nil {
 		return true
 	}
-	if p.late() && p.qos > 0 {
+	if p.Late() && p.qos > 0 {
 		p.await()
 		return false
 	}
-	if p.arrival != nil {
-		p.from.session.conclude(p.arrival, p.verdict)
+	if p.Arrival != nil {
+		p.Client.Session.Conclude(p.Arrival, p.verdict)
 	}
 	return true
 }
@@ -159,16 +160,16 @@ func (p *pending) await() {
 	p.conn.mu.Lock()
 	p.settled = false
 	p.conn.mu.Unlock()
-	p.whenStored(func(err error) {
-		v.undecided = v.undecided || err != nil
+	p.WhenStored(func(err error) {
+		v.Undecided = v.Undecided || err != nil
 		p.settle(v)
 	})
 }
 
 // along is what is to be committed with the message: itself, or nothing where
 // there cannot be anything.
-func (p *pending) along() Companion {
-	if !p.durable() {
+func (p *pending) along() session.Companion {
+	if !p.Durable() {
 		return nil
 	}
 	return p
@@ -176,30 +177,30 @@ func (p *pending) along() Companion {
 
 // settleAlone settles a message that no route takes, after a commit of its own if
 // it needs one.
-func (p *pending) settleAlone(v verdict) {
-	if !p.durable() || v.code.Refused() {
+func (p *pending) settleAlone(v session.Verdict) {
+	if !p.Durable() || v.Code.Refused() {
 		p.settle(v)
 		return
 	}
-	p.commitAlone(func(err error) {
-		v.undecided = v.undecided || err != nil
+	p.CommitAlone(func(err error) {
+		v.Undecided = v.Undecided || err != nil
 		p.settle(v)
 	})
 }
 
 // acknowledge appends the PUBACK or PUBREC of a message. The caller holds mu.
-func (c *conn) acknowledge(qos byte, id uint16, v *verdict) {
+func (c *conn) acknowledge(qos byte, id uint16, v *session.Verdict) {
 	if qos == 0 {
 		return
 	}
-	a := packet.Ack{Type: packet.PUBACK, ID: id, Code: ackCode(v.code)}
+	a := packet.Ack{Type: packet.PUBACK, ID: id, Code: ackCode(v.Code)}
 	if qos == 2 {
 		a.Type = packet.PUBREC
 	}
-	if qos == 1 || v.code.Refused() {
+	if qos == 1 || v.Code.Refused() {
 		c.owed = max(0, c.owed-1)
 	}
-	if c.version == packet.V5 && !c.quiet && (v.reason != "" || v.status != "") { // [MQTT-3.1.2-29]
+	if c.version == packet.V5 && !c.quiet && (v.Reason != "" || v.Status != "") { // [MQTT-3.1.2-29]
 		a.Props = ackProperties(v)
 		if len(a.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.4.2-2], [MQTT-3.4.2-3]
 			a.Props = nil
@@ -213,13 +214,13 @@ func (c *conn) acknowledge(qos byte, id uint16, v *verdict) {
 }
 
 // ackProperties are the reason string and the status of an acknowledgement.
-func ackProperties(v *verdict) *packet.Properties {
+func ackProperties(v *session.Verdict) *packet.Properties {
 	x := new(packet.Properties)
-	if reason := v.reason; reason != "" {
+	if reason := v.Reason; reason != "" {
 		x.ReasonString = &reason
 	}
-	if v.status != "" {
-		x.User = []packet.UserProperty{{Name: "status", Value: v.status}}
+	if v.Status != "" {
+		x.User = []packet.UserProperty{{Name: "status", Value: v.Status}}
 	}
 	return x
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
 
@@ -58,7 +59,7 @@ func (c *conn) begin() error {
 	})
 	e.exchange, e.cancel = x, func() { stop(); cancel() }
 	e.steps, e.bytes = maxSteps, c.listener.Limits.MaxPacketBytesBeforeConnect
-	e.changes = c.server.changes()
+	e.changes = c.server.sessions.Changes()
 	return nil
 }
 
@@ -192,15 +193,15 @@ func (c *conn) onAuth(p *packet.Auth) error {
 		return c.say(e.packet(packet.CodeContinueAuthentication, answer))
 	}
 	e.stop()
-	if err := c.session.reauthenticated(c, c.Client, g); err != nil {
+	if err := c.Session.Reauthenticated(c, c.Client, g); err != nil {
 		return c.unauthenticated(err)
 	}
 	c.server.count.reauthenticated.Add(1)
 	if err := c.say(e.packet(packet.CodeSuccess, answer)); err != nil {
 		return err
 	}
-	if c.server.changes() != e.changes {
-		c.session.reconsider(&stage.Change{}, true)
+	if c.server.sessions.Changes() != e.changes {
+		c.Session.Reconsider(&stage.Change{}, true)
 	}
 	return nil
 }
@@ -216,9 +217,9 @@ func (c *conn) say(p *packet.Auth) error {
 
 // unauthenticated is how a connection ends whose client fails to authenticate again.
 func (c *conn) unauthenticated(err error) error {
-	_, reason, known := refusal(err)
+	_, reason, known := session.Refusal(err)
 	if !known {
-		c.server.log.Warn("authentication failed to decide", "client", c.clientID, "error", err)
+		c.server.log.Warn("authentication failed to decide", "client", c.ClientID, "error", err)
 		return &packet.Error{Code: packet.CodeServerBusy, Reason: reason}
 	}
 	return &packet.Error{Code: packet.CodeNotAuthorized, Reason: reason}
@@ -238,7 +239,7 @@ func (c *conn) expireAt(t time.Time) {
 
 // expire ends the connection, if its grant has expired by the wall clock.
 func (c *conn) expire() {
-	end := c.granted().Expires
+	end := c.Granted().Expires
 	if end.IsZero() {
 		return
 	}

@@ -174,7 +174,7 @@ func disabled(g *stage.Grant) { g.Method = "disabled" }
 
 // counted is the sum of a metric over its labels that match.
 func (f *fixture) counted(name string, labels ...string) (sum int) {
-	for _, m := range f.server.Metrics() {
+	for _, m := range append(f.server.Metrics(), f.server.sessions.Metrics()...) {
 		have := map[string]bool{}
 		for _, l := range m.Labels {
 			have[l.Value] = true
@@ -197,7 +197,7 @@ func (f *fixture) until(what string, cond func() bool) {
 }
 
 func (f *fixture) connection(clientID string) (found stage.Connection, ok bool) {
-	for _, c := range f.server.Connections(func(c *stage.Connection) bool { return c.ClientID == clientID }, "", "", 10) {
+	for _, c := range f.server.sessions.Connections(func(c *stage.Connection) bool { return c.ClientID == clientID }, "", "", 10) {
 		return c, true
 	}
 	return found, false

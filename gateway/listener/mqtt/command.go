@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -40,28 +41,28 @@ func parseCommand(g *stage.Grant, topic string) (to *target, is bool) {
 	return &target{application, device, command}, true
 }
 
-func (to *target) rights(g *stage.Grant, retain bool) (v verdict) {
+func (to *target) rights(g *stage.Grant, retain bool) (v session.Verdict) {
 	switch {
 	case to.device == "":
-		return verdict{code: stage.ImplementationError, reason: "the topic of a command is command/<application>/<device>/<command>"}
+		return session.Verdict{Code: stage.ImplementationError, Reason: "the topic of a command is command/<application>/<device>/<command>"}
 	case !g.MayWrite(to.application):
-		return verdict{code: stage.NotAuthorized, reason: "no such application, or no right to command its devices"}
+		return session.Verdict{Code: stage.NotAuthorized, Reason: "no such application, or no right to command its devices"}
 	case retain:
-		return verdict{code: stage.RetainNotSupported, reason: "a command cannot be retained"}
+		return session.Verdict{Code: stage.RetainNotSupported, Reason: "a command cannot be retained"}
 	}
 	return v
 }
 
 // command makes the event of a command; it is to be routed, or, where that is
 // false, settled with the verdict.
-func (from *sender) command(p *packet.Publish, to *target, v verdict, now time.Time) (*pending, verdict, bool) {
+func (from *sender) command(p *packet.Publish, to *target, v session.Verdict, now time.Time) (*pending, session.Verdict, bool) {
 	x := from.pend(p, now)
 	x.ask = &request{topic: x.in.Transport.ResponseTopic, correlation: x.in.Transport.Correlation}
 	e := &x.in.Event
 	e.Type, e.Subject = event.TypeCommand, to.command
 	e.Source = stage.Source(to.application, "")
 	e.Application, e.Device, e.Sender = to.application, to.device, ""
-	if !v.code.Refused() && from.server.routes(to.application) {
+	if !v.Code.Refused() && from.server.routes(to.application) {
 		return x, v, true
 	}
 	x.ask.report(&v, stage.NoDevice)
@@ -69,42 +70,42 @@ func (from *sender) command(p *packet.Publish, to *target, v verdict, now time.T
 }
 
 // report turns what became of a command into the verdict for its publisher.
-func (r *request) report(v *verdict, d stage.Delivery) {
+func (r *request) report(v *session.Verdict, d stage.Delivery) {
 	switch {
-	case v.code.Refused():
+	case v.Code.Refused():
 		r.status = "refused"
 		return
-	case d == stage.NoDevice || v.code == stage.NoMatchingSubscribers:
-		v.code, v.status = stage.NoMatchingSubscribers, stage.NoDevice.String()
-		if v.reason == "" {
-			v.reason = "the device is not connected and nothing waits for it"
+	case d == stage.NoDevice || v.Code == stage.NoMatchingSubscribers:
+		v.Code, v.Status = stage.NoMatchingSubscribers, stage.NoDevice.String()
+		if v.Reason == "" {
+			v.Reason = "the device is not connected and nothing waits for it"
 		}
 	case d == stage.Queued:
-		v.code, v.status = stage.Success, d.String()
-		if v.reason == "" {
-			v.reason = "the device is not connected; it gets the command when it returns"
+		v.Code, v.Status = stage.Success, d.String()
+		if v.Reason == "" {
+			v.Reason = "the device is not connected; it gets the command when it returns"
 		}
 	default:
-		v.code, v.status = stage.Success, d.String()
-		if v.reason == "" {
-			v.reason = "the device is connected and was sent the command"
+		v.Code, v.Status = stage.Success, d.String()
+		if v.Reason == "" {
+			v.Reason = "the device is connected and was sent the command"
 		}
 	}
-	r.status = v.status
+	r.status = v.Status
 }
 
 // respond sends the outcome of a command to the connection that asked, on the
 // response topic, which it need not have subscribed to.
 func (p *pending) respond() {
-	if p.ask.topic == "" || p.conn == nil || p.verdict.undecided {
+	if p.ask.topic == "" || p.conn == nil || p.verdict.Undecided {
 		return
 	}
 	payload, _ := json.Marshal(struct { // two strings cannot fail
 		Status string `json:"status"`
 		Reason string `json:"reason,omitempty"`
-	}{p.ask.status, p.verdict.reason})
+	}{p.ask.status, p.verdict.Reason})
 	contentType, text := "application/json", byte(1)
-	m := &message{topic: p.ask.topic, payload: payload, qos: min(p.qos, 1), props: &packet.Properties{
+	m := &session.Message{Topic: p.ask.topic, Payload: payload, QoS: min(p.qos, 1), Props: &packet.Properties{
 		ContentType: &contentType, PayloadFormat: &text, CorrelationData: p.ask.correlation}}
-	p.from.session.reply(p.conn, m)
+	p.Client.Session.Reply(p.conn, m)
 }

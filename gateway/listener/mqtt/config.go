@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 )
 
 // Config is what holds for all listeners together, because sessions and retained
 // messages do not belong to one. Sizes are bytes.
 type Config struct {
-	Sessions sessionsConfig `koanf:",squash"`
+	Sessions session.Config `koanf:",squash"`
 
 	MaxConnectionsTotal   int `koanf:"max_connections_total"`    // open connections of all listeners
 	MaxBytesBeforeConnect int `koanf:"max_bytes_before_connect"` // buffers for CONNECT packets, of all that are being read
@@ -81,7 +82,7 @@ type Limits struct {
 // Default returns the settings of an unchanged gateway.
 func Default() Config {
 	return Config{
-		Sessions: sessionsDefault(),
+		Sessions: session.Default(),
 
 		MaxConnectionsTotal:   100_000,
 		MaxBytesBeforeConnect: 32 << 20,

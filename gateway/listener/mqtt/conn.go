@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 )
 
 // sender is a client as the listener that let it in knows it, possibly no longer
 // connected.
 type sender struct {
-	*Client
+	*session.Client
 	server *Server
 	via    *Listener
 	// Where each message carries credentials of its own: spoken says that this is
@@ -64,7 +65,7 @@ type conn struct {
 	props      packet.Properties // of the PUBLISH being appended, with its numbers
 	expires    uint32
 	topicAlias uint16
-	unwritten  []receipt // records of QoS 0 in out
+	unwritten  []session.Receipt // records of QoS 0 in out
 	aliasesOut map[string]uint16
 	expiring   *time.Timer // when the grant expires; nil if it does not
 
@@ -93,7 +94,7 @@ func newConn(s *Server, l *Listener, nc net.Conn) *conn {
 // serve reads packets until the connection ends, and cleans up after it.
 func (c *conn) serve() {
 	defer c.server.release(c)
-	c.session.announce()
+	c.Session.Announce()
 	c.rejoin()
 	err := c.readLoop()
 	c.enhanced.stop()
@@ -103,12 +104,12 @@ func (c *conn) serve() {
 		if fault != errSecond {
 			c.shut(fault.Code, fault.Reason)
 		}
-		c.server.log.Debug("mqtt connection failed", "client", c.clientID, "peer", c.peer, "code", fault.Code, "reason", fault.Reason)
+		c.server.log.Debug("mqtt connection failed", "client", c.ClientID, "peer", c.Peer, "code", fault.Code, "reason", fault.Reason)
 	}
 	if errors.Is(err, errHalted) {
 		c.drain()
 	}
-	after := c.session.detach(c, !errors.Is(err, errDisconnected))
+	after := c.Session.Detach(c, !errors.Is(err, errDisconnected))
 	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
 		c.nc.Close() // whoever sees the end of the connection finds it detached
 	}
@@ -171,22 +172,22 @@ func (c *conn) handle(first byte, body []byte) error {
 }
 
 // onPuback takes a PUBACK, section 3.4, or a PUBCOMP, section 3.7.
-func (c *conn) onPuback(p *packet.Ack) { c.session.acknowledged(c, p.Type, p.ID, p.Code, c.now) }
+func (c *conn) onPuback(p *packet.Ack) { c.Session.Acknowledged(c, p.Type, p.ID, p.Code, c.now) }
 
 // onPubrec takes a PUBREC, section 3.5.
 func (c *conn) onPubrec(p *packet.Ack) {
 	answer := &packet.Ack{Type: packet.PUBREL, ID: p.ID}
-	var a answered
+	var a session.Answered
 	if p.Code >= packet.CodeUnspecified {
-		a = c.session.acknowledged(c, p.Type, p.ID, p.Code, c.now)
+		a = c.Session.Acknowledged(c, p.Type, p.ID, p.Code, c.now)
 	} else {
-		a = c.session.received(c, p.ID, func(err error) { c.answerLater(answer, err) })
+		a = c.Session.Received(c, p.ID, func(err error) { c.answerLater(answer, err) })
 	}
 	switch a {
-	case answeredUnknown:
+	case session.AnsweredUnknown:
 		answer.Code = packet.CodePacketIDNotFound
 		c.send(answer)
-	case answeredNow:
+	case session.AnsweredNow:
 		c.send(answer)
 	}
 }
@@ -194,7 +195,7 @@ func (c *conn) onPubrec(p *packet.Ack) {
 // onPubrel takes a PUBREL, section 3.6.
 func (c *conn) onPubrel(p *packet.Ack) {
 	id := p.ID
-	known, now := c.session.release(c, id, func(known bool, err error) { c.answerLater(pubcomp(id, known), err) })
+	known, now := c.Session.Release(c, id, func(known bool, err error) { c.answerLater(pubcomp(id, known), err) })
 	if now {
 		c.released(pubcomp(id, known))
 	}
@@ -216,8 +217,8 @@ func (c *conn) onDisconnect(p *packet.Disconnect) error {
 		if c.expiry0 && wanted != 0 { // section 3.14.2.2.2
 			return &packet.Error{Code: packet.CodeProtocolError, Reason: "DISCONNECT: session expiry after a CONNECT without"}
 		}
-		if !c.granted().Once {
-			c.session.setExpiry(c, c.server.expiry(wire(wanted)))
+		if !c.Granted().Once {
+			c.Session.SetExpiry(c, c.server.sessions.Expiry(wire(wanted)))
 		}
 	}
 	if p.Code != packet.CodeSuccess { // [MQTT-3.1.2-8], [MQTT-3.14.4-3]

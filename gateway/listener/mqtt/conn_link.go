@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 )
 
 // Lock implements Link.
@@ -22,12 +23,12 @@ func (c *conn) Room() bool {
 }
 
 // Put implements Link.
-func (c *conn) Put(it *item, id uint16, dup bool, now time.Time) bool {
+func (c *conn) Put(it *session.Item, id uint16, dup bool, now time.Time) bool {
 	if !c.appendItem(it, id, dup, now) {
 		return false
 	}
-	if it.qos == 0 && it.from != nil {
-		c.unwritten = append(c.unwritten, receipt{it.from, it.record.Offset})
+	if it.QoS == 0 && it.Log != nil {
+		c.unwritten = append(c.unwritten, session.Receipt{Log: it.Log, Offset: it.Record.Offset})
 	}
 	return true
 }
@@ -50,7 +51,7 @@ func (c *conn) Greet(resumed bool) {
 }
 
 // PutNow implements Link.
-func (c *conn) PutNow(it *item, now time.Time) bool { return c.sendNow(it, now) }
+func (c *conn) PutNow(it *session.Item, now time.Time) bool { return c.sendNow(it, now) }
 
 // Expire implements Link.
 func (c *conn) Expire(at time.Time) {
@@ -65,7 +66,7 @@ func (c *conn) Expire(at time.Time) {
 func (c *conn) Close(code byte, reason string) { c.shut(code, reason) }
 
 // terms are those of a client of this connection.
-func (c *conn) terms() Terms {
+func (c *conn) terms() session.Terms {
 	l := &c.listener.Limits
-	return Terms{Window: c.window, Subscriptions: l.MaxSubscriptions, SlowTimeout: l.SlowConsumerTimeout}
+	return session.Terms{Window: c.window, Subscriptions: l.MaxSubscriptions, SlowTimeout: l.SlowConsumerTimeout}
 }

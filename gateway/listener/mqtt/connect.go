@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
 
@@ -103,14 +104,14 @@ func (c *conn) connect() error {
 			return c.over()
 		}
 	}
-	changes := c.server.changes()
+	changes := c.server.sessions.Changes()
 	grant, answer, err := c.authenticate(p)
 	c.visit.judged(err, time.Now())
 	if fault := (*packet.Error)(nil); errors.As(err, &fault) || errors.Is(err, errAbandoned) {
 		return err
 	}
 	if err != nil {
-		code, reason, known := refusal(err)
+		code, reason, known := session.Refusal(err)
 		if !known {
 			c.server.log.Warn("authentication failed to decide", "client", p.ClientID, "error", err)
 		}
@@ -127,7 +128,7 @@ func (c *conn) connect() error {
 	}
 	from := c.server.newSender(grant, clientID, p.Username, c.nc.RemoteAddr().String(), p.Version, c.listener)
 	c.agree(p, props, ack.Props, grant)
-	var w *will
+	var w *session.Will
 	if p.Will != nil {
 		w = newWill(p.Will, from)
 		if code, reason := allowedWill(w, from); code != 0 {
@@ -140,14 +141,14 @@ func (c *conn) connect() error {
 	c.mu.Lock()
 	c.sender, c.connack = from, ack
 	c.mu.Unlock()
-	fault = c.server.attach(&arriving{link: c, terms: c.terms(), client: from.Client, clean: p.CleanStart,
-		expiry: c.server.expiry(wire(wantedExpiry(p, grant))), will: w})
+	fault = c.server.sessions.Attach(&session.Attachment{Link: c, Terms: c.terms(), Client: from.Client, Clean: p.CleanStart,
+		Expiry: c.server.sessions.Expiry(wire(wantedExpiry(p, grant))), Will: w})
 	if fault != nil {
 		fault.Version = p.Version
 		return fault
 	}
-	if c.server.changes() != changes {
-		c.session.reconsider(&stage.Change{}, true)
+	if c.server.sessions.Changes() != changes {
+		c.Session.Reconsider(&stage.Change{}, true)
 	}
 	return nil
 }
@@ -184,7 +185,7 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage
 		c.aliasMax = min(*in.TopicAliasMaximum, uint16(cfg.TopicAliasMax))
 	}
 	c.quiet = in.RequestProblemInfo != nil && *in.RequestProblemInfo == 0
-	if expiry := c.server.expiry(wire(wantedExpiry(p, grant))); !c.expiry0 && expiry < wire(*in.SessionExpiry) { // section 3.2.2.3.2
+	if expiry := c.server.sessions.Expiry(wire(wantedExpiry(p, grant))); !c.expiry0 && expiry < wire(*in.SessionExpiry) { // section 3.2.2.3.2
 		seconds := uint32(expiry / time.Second)
 		out.SessionExpiry = &seconds
 	}
@@ -220,7 +221,7 @@ const never = 0xFFFFFFFF
 
 func wire(seconds uint32) time.Duration {
 	if seconds == never {
-		return forever
+		return session.Forever
 	}
 	return time.Duration(seconds) * time.Second
 }

@@ -5,21 +5,22 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 )
 
 // newWill copies the will of a CONNECT out of its frame.
-func newWill(w *packet.Will, from *sender) *will {
-	x := &will{from: from.Client, publish: packet.Publish{Topic: w.Topic, Payload: bytes.Clone(w.Payload), QoS: w.QoS, Retain: w.Retain}}
+func newWill(w *packet.Will, from *sender) *session.Will {
+	x := &session.Will{Client: from.Client, Publish: packet.Publish{Topic: w.Topic, Payload: bytes.Clone(w.Payload), QoS: w.QoS, Retain: w.Retain}}
 	if w.Props == nil {
 		return x
 	}
 	props := *w.Props
 	props.CorrelationData = bytes.Clone(props.CorrelationData)
 	if props.WillDelay != nil {
-		x.delay = time.Duration(*props.WillDelay) * time.Second
+		x.Delay = time.Duration(*props.WillDelay) * time.Second
 		props.WillDelay = nil
 	}
-	x.publish.Props = &props
+	x.Publish.Props = &props
 	return x
 }
 
@@ -27,23 +28,23 @@ func newWill(w *packet.Will, from *sender) *will {
 // which must be a message that the client could publish; 0 is none.
 //
 // A will with credentials of its own goes in the name that they stand for.
-func allowedWill(w *will, from *sender) (code byte, reason string) {
-	p := &w.publish
+func allowedWill(w *session.Will, from *sender) (code byte, reason string) {
+	p := &w.Publish
 	v := from.server.improper(&from.via.Limits, p)
-	g := from.granted()
-	if !v.code.Refused() && g.PerMessage {
+	g := from.Granted()
+	if !v.Code.Refused() && g.PerMessage {
 		var speaker *sender
 		if speaker, v = from.speaker(g, p); speaker != nil {
-			from, g = speaker, speaker.granted()
-			w.from, w.spoken = speaker.Client, true
+			from, g = speaker, speaker.Granted()
+			w.Client, w.Spoken = speaker.Client, true
 		}
 	}
-	if !v.code.Refused() {
+	if !v.Code.Refused() {
 		to, _ := parseCommand(g, p.Topic)
 		v = from.mayPublish(g, p, to)
 	}
-	if v.code.Refused() {
-		return connackCode(v.code), "will: " + v.reason
+	if v.Code.Refused() {
+		return connackCode(v.Code), "will: " + v.Reason
 	}
 	return 0, ""
 }

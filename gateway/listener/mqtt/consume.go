@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
 
@@ -51,7 +52,7 @@ func parseLogFilter(filter string) (f logFilter, is bool) {
 // pure refuses what a client without a device may not subscribe to: all but logs
 // and the filters that its grant names.
 func (x *subscribing) pure(f *packet.Filter) (stage.Code, string) {
-	if x.conn.maySubscribe(f.Topic) {
+	if x.conn.MaySubscribe(f.Topic) {
 		return stage.Success, ""
 	}
 	if strings.ContainsAny(f.Topic, "+#") {
@@ -117,26 +118,26 @@ func (x *subscribing) join(i int, f logFilter) {
 	case f.bad != 0:
 		x.refuse(i, f.bad, f.reason)
 		return
-	case f.application == "" || !c.granted().MayRead(f.application):
+	case f.application == "" || !c.Granted().MayRead(f.application):
 		x.refuse(i, stage.NotAuthorized, "no such application, or no right to read its events")
 		return
 	}
 	want := &x.packet.Filters[i]
-	r := &logSubscription{filter: want.Topic, topic: f.topic, qos: min(want.QoS, 1), ids: x.ids,
-		binary: x.options.binary && c.version == packet.V5,
-		log:    stage.Subscription{Application: f.application, Quarantine: f.quarantine, Start: x.options.start, Window: c.logWindow(want.QoS)}}
+	r := &session.LogSubscription{Filter: want.Topic, Topic: f.topic, QoS: min(want.QoS, 1), IDs: x.ids,
+		Binary: x.options.binary && c.version == packet.V5,
+		Log:    stage.Subscription{Application: f.application, Quarantine: f.quarantine, Start: x.options.start, Window: c.logWindow(want.QoS)}}
 	if f.shared {
-		r.log.Group = "s." + f.group
+		r.Log.Group = "s." + f.group
 	}
-	if err := c.session.subscribeLog(c, r); err != nil {
-		code, reason, known := refusal(err)
+	if err := c.Session.SubscribeLog(c, r); err != nil {
+		code, reason, known := session.Refusal(err)
 		if !known {
-			c.server.log.Warn("a consumer could not join", "client", c.clientID, "application", f.application, "error", err)
+			c.server.log.Warn("a consumer could not join", "client", c.ClientID, "application", f.application, "error", err)
 		}
 		x.refuse(i, code, reason)
 		return
 	}
-	x.codes[i], x.readers[i] = r.qos, r
+	x.codes[i], x.readers[i] = r.QoS, r
 }
 
 // logWindow is how many records may be out at once: those of QoS 0 need no
@@ -151,11 +152,11 @@ func (c *conn) logWindow(qos byte) int {
 // rejoin gives the subscriptions to logs of a resumed session their places back, which it
 // lost with its last connection. It runs on the connection's reader.
 func (c *conn) rejoin() {
-	for _, r := range c.session.lostLogs(c, c.version == packet.V5) {
-		r.log.Window = c.logWindow(r.qos)
-		if err := r.rejoin(); err != nil {
-			c.server.log.Warn("consumer could not return to its log", "client", c.clientID, "application", r.log.Application, "error", err)
-			c.shut(packet.CodeServerBusy, "the log of application "+r.log.Application+" cannot be read now")
+	for _, r := range c.Session.LostLogs(c, c.version == packet.V5) {
+		r.Log.Window = c.logWindow(r.QoS)
+		if err := r.Rejoin(); err != nil {
+			c.server.log.Warn("consumer could not return to its log", "client", c.ClientID, "application", r.Log.Application, "error", err)
+			c.shut(packet.CodeServerBusy, "the log of application "+r.Log.Application+" cannot be read now")
 			return
 		}
 	}

@@ -106,7 +106,7 @@ func retainedAfterRevocation(t *testing.T) {
 		t.Fatalf("%+v", ack)
 	}
 	a.set("d1", func(g *stage.Grant) { g.Publish = nil })
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	c := f.v5("d2")
 	c.subscribe(1, "t")
 	c.quiet()
@@ -123,7 +123,7 @@ func subscriptionAfterRevocation(t *testing.T) {
 	c := f.v5("d1")
 	c.subscribe(1, "t", "$share/g/t")
 	a.set("d1", func(g *stage.Grant) { g.Subscribe = []string{"other"} })
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	f.v5("d2").publish("t", "x")
 	c.quiet()
 }
@@ -136,7 +136,7 @@ func queueAfterRevocation(t *testing.T) {
 	c.ended(0)
 	f.v5("d2").publish("t", "x")
 	a.set("d1", func(g *stage.Grant) { g.Subscribe = []string{"other"} })
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	c, _ = f.kept("d1", nil)
 	c.quiet()
 }

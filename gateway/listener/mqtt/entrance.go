@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
 
@@ -17,7 +18,7 @@ type entrance struct {
 // the rights that their listener, one of these, grants them now. It is to be called once,
 // after the router runs and before Serve.
 func (s *Server) Restore(listeners ...*Listener) error {
-	return s.restore(func(name string) Entrance {
+	return s.sessions.Restore(func(name string) session.Entrance {
 		for _, l := range listeners {
 			if l.Name == name && l.Auth != nil {
 				return entrance{s, l}
@@ -39,17 +40,17 @@ func (e entrance) Renew(g *stage.Grant) (*stage.Grant, error) { return e.via.Aut
 func (e entrance) Patience() time.Duration { return e.via.Limits.ConnectTimeout }
 
 // PublishWill implements Entrance.
-func (e entrance) PublishWill(w *will) {
-	from := &sender{Client: w.from, server: e.server, via: e.via, spoken: w.spoken}
-	x, v, route := from.judge(&w.publish, time.Now())
-	if v.code.Refused() {
-		e.server.refused(w.from.clientID, w.publish.Topic, &v)
+func (e entrance) PublishWill(w *session.Will) {
+	from := &sender{Client: w.Client, server: e.server, via: e.via, spoken: w.Spoken}
+	x, v, route := from.judge(&w.Publish, time.Now())
+	if v.Code.Refused() {
+		e.server.refused(w.Client.ClientID, w.Publish.Topic, &v)
 	}
 	if x == nil {
-		w.drop()
+		w.Drop()
 		return
 	}
-	x.will = w
+	x.Will = w
 	if route {
 		e.server.router.Submit(&x.in, x.along(), x.outcome)
 	} else {

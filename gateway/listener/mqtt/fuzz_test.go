@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"io"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -42,7 +41,7 @@ func FuzzConnection(f *testing.F) {
 	l.Limits.Linger = 10 * time.Millisecond
 	f.Fuzz(func(t *testing.T, input []byte) {
 		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: stage.NoMatchingSubscribers} }}
-		s := New(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, nil, slog.New(slog.DiscardHandler))
+		s := newServer(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, nil)
 		ours, theirs := net.Pipe()
 		s.accept(l, newDoor(s, &l.Limits), theirs)
 		go func() {

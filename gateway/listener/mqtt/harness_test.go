@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
@@ -59,7 +60,7 @@ func alice(*stage.Credentials) (*stage.Grant, error) {
 type fakeRouter struct {
 	respond  func(*event.Inbound) stage.Outcome
 	unrouted bool
-	store    Store // what is committed along with events goes here
+	store    session.Store // what is committed along with events goes here
 	got      chan submitted
 }
 
@@ -70,7 +71,7 @@ type submitted struct {
 
 func (r *fakeRouter) Routes(string) bool { return !r.unrouted }
 
-func (r *fakeRouter) Submit(in *event.Inbound, along Companion, done func(stage.Outcome)) {
+func (r *fakeRouter) Submit(in *event.Inbound, along session.Companion, done func(stage.Outcome)) {
 	if along != nil {
 		done = r.committing(along, done)
 	}
@@ -84,7 +85,7 @@ func (r *fakeRouter) Submit(in *event.Inbound, along Companion, done func(stage.
 }
 
 // committing has an accepted event committed before its outcome is told.
-func (r *fakeRouter) committing(along Companion, done func(stage.Outcome)) func(stage.Outcome) {
+func (r *fakeRouter) committing(along session.Companion, done func(stage.Outcome)) func(stage.Outcome) {
 	return func(o stage.Outcome) {
 		var b store.Batch
 		if o.Unavailable || o.Code.Refused() {
@@ -184,7 +185,7 @@ type fixture struct {
 	addr   string
 	router *fakeRouter
 	logs   *fakeLogs
-	store  Store         // set to nil for a server without one
+	store  session.Store // set to nil for a server without one
 	auth   Authenticator // in the place of start's, if set
 	stop   func()        // what the end of the test does, if it is not early
 }
@@ -193,6 +194,12 @@ type fixture struct {
 type settings struct {
 	Config
 	Limits
+}
+
+// newServer makes a server with sessions of its own.
+func newServer(cfg Config, router session.Router, logs session.Logs, st session.Store) *Server {
+	log := slog.New(slog.DiscardHandler)
+	return New(cfg, session.New(cfg.Sessions, router, logs, st, log), router, log)
 }
 
 // start runs a server on loopback until the test ends. change may adjust its
@@ -212,7 +219,7 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	if err := errors.Join(cfg.Config.Validate(), cfg.Limits.Validate()); err != nil {
 		t.Fatal(err)
 	}
-	f.server = New(cfg.Config, f.router, f.logs, f.store, slog.New(slog.DiscardHandler))
+	f.server = newServer(cfg.Config, f.router, f.logs, f.store)
 	f.router.store = f.store
 	if f.auth == nil {
 		f.auth = auth
@@ -425,7 +432,7 @@ func (f *fixture) deliver(application string, p *event.Publish) stage.Delivery {
 // answer is deliver for a plugin that handles an event of a client.
 func (f *fixture) answer(application, client string, p *event.Publish) stage.Delivery {
 	var b store.Batch
-	x := f.server.Prepare(application, client, p, &b)
+	x := f.server.sessions.Prepare(application, client, p, &b)
 	if f.store != nil {
 		if err := f.store.Commit(&b, nil); err != nil {
 			x.Withdraw()

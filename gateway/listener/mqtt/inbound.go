@@ -5,27 +5,28 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/sdk-plugin/event"
 )
 
 // inbound begins an event of this sender.
 func (from *sender) inbound(typ, subject string, now time.Time) event.Inbound {
-	g := from.granted()
+	g := from.Granted()
 	return event.Inbound{
 		Event: event.Event{
-			ID: from.server.ids.Next(now), Source: from.source, Type: typ, Subject: subject, Time: now.UTC(),
+			ID: from.server.ids.Next(now), Source: from.Source, Type: typ, Subject: subject, Time: now.UTC(),
 			Application: g.Application, Device: g.Device, Sender: g.Device,
 		},
 		Transport: event.Transport{
 			Protocol: "mqtt", Topic: subject,
-			ClientID: from.clientID, Username: from.username, Peer: from.peer,
+			ClientID: from.ClientID, Username: from.Username, Peer: from.Peer,
 		},
 	}
 }
 
 // pend makes the event of a PUBLISH. It copies what lies in the frame.
 func (from *sender) pend(p *packet.Publish, now time.Time) *pending {
-	x := &pending{server: from.server, publication: publication{from: from.Client}, id: p.ID, qos: p.QoS, in: from.inbound(event.TypePublish, p.Topic, now)}
+	x := &pending{server: from.server, Publication: session.Publication{Client: from.Client}, id: p.ID, qos: p.QoS, in: from.inbound(event.TypePublish, p.Topic, now)}
 	x.in.Event.Data = bytes.Clone(p.Payload)
 	t := &x.in.Transport
 	t.QoS, t.Retain = p.QoS, p.Retain

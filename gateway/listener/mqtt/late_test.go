@@ -164,7 +164,7 @@ func TestEndOfAMemberDuringACommit(t *testing.T) {
 				t.Errorf("room %d, cut %d: nobody has the message", room, n)
 			}
 		})
-		f.server.flush(t.Context())
+		f.server.sessions.Flush(t.Context())
 		f.eventually("the member to be gone", func() bool { return len(f.mem().names(store.Sess, "s")) == 2 })
 	}
 }
@@ -257,7 +257,7 @@ func TestLateDelivery(t *testing.T) {
 			f := start(t, nil, nil)
 			c.first(f)
 			var b store.Batch
-			x := f.server.Prepare("demo", "", effect(c.to, c.qos, "t"), &b)
+			x := f.server.sessions.Prepare("demo", "", effect(c.to, c.qos, "t"), &b)
 			if err := f.store.Commit(&b, nil); err != nil {
 				t.Fatal(err)
 			}

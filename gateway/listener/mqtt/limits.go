@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
 
@@ -146,17 +147,17 @@ func (s *Server) overstepped(code byte) {
 }
 
 // improper checks the limits on a message that a decoder does not know.
-func (s *Server) improper(l *Limits, p *packet.Publish) (v verdict) {
+func (s *Server) improper(l *Limits, p *packet.Publish) (v session.Verdict) {
 	switch {
 	case len(p.Topic) > l.MaxTopicBytes:
 		s.limited(limitTopic)
-		return verdict{code: stage.TopicNameInvalid, reason: "the topic is too long"}
+		return session.Verdict{Code: stage.TopicNameInvalid, Reason: "the topic is too long"}
 	case strings.Count(p.Topic, "/") >= l.MaxTopicLevels:
 		s.limited(limitTopic)
-		return verdict{code: stage.TopicNameInvalid, reason: "the topic has too many levels"}
+		return session.Verdict{Code: stage.TopicNameInvalid, Reason: "the topic has too many levels"}
 	case p.Props != nil && len(p.Props.User) > l.MaxUserProperties:
 		s.limited(limitUserProperties)
-		return verdict{code: stage.QuotaExceeded, reason: "too many user properties"}
+		return session.Verdict{Code: stage.QuotaExceeded, Reason: "too many user properties"}
 	}
 	return v
 }

@@ -282,7 +282,7 @@ func (f *fixture) conn(client string) *conn {
 	defer f.server.mu.Unlock()
 	for c := range f.server.conns {
 		c.mu.Lock()
-		is := c.attached && c.clientID == client
+		is := c.attached && c.ClientID == client
 		c.mu.Unlock()
 		if is {
 			return c

@@ -390,12 +390,12 @@ func TestDeliverAndReach(t *testing.T) {
 	send := func(device string, topics ...string) stage.Delivery {
 		return f.deliver("demo", effect(device, 1, topics...))
 	}
-	if d := f.server.Reach("demo", "d1"); d != stage.NoDevice {
+	if d := f.server.sessions.Reach("demo", "d1"); d != stage.NoDevice {
 		t.Fatal(d)
 	}
 	d1, _ := f.kept("d1", nil)
 	d1.subscribe(2, "in/#", "other/+")
-	if d := f.server.Reach("demo", "d1"); d != stage.Delivered {
+	if d := f.server.sessions.Reach("demo", "d1"); d != stage.Delivered {
 		t.Fatal(d)
 	}
 	if d := send("d1", "nobody", "other/x", "in/y"); d != stage.Delivered {
@@ -416,7 +416,7 @@ func TestDeliverAndReach(t *testing.T) {
 	d1.quiet()
 	d1.send(&packet.Disconnect{})
 	d1.ended(0)
-	waitFor(t, func() bool { return f.server.Reach("demo", "d1") == stage.Queued })
+	waitFor(t, func() bool { return f.server.sessions.Reach("demo", "d1") == stage.Queued })
 	if d := send("d1", "in/y"); d != stage.Queued {
 		t.Fatal(d)
 	}

@@ -55,5 +55,5 @@ func (s *Server) Metrics() []stage.Metric {
 	for i := range n.unsent {
 		count("dropped_messages_total", "Messages that did not reach a client.", &n.unsent[i], stage.Label{Name: "reason", Value: unsentReasons[i]})
 	}
-	return append(append(list, s.limitMetrics()...), s.Sessions.Metrics()...)
+	return append(list, s.limitMetrics()...)
 }

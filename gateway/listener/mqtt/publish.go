@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
 
@@ -30,32 +31,32 @@ func (c *conn) onPublish(first byte, body []byte) error {
 		return err
 	}
 	if err = c.dispatch(p, a); err != nil {
-		c.session.conclude(a, verdict{undecided: true})
+		c.Session.Conclude(a, session.Verdict{Undecided: true})
 	}
 	return err
 }
 
 // dispatch has a message judged and answers or routes it. a is the arrival of one of
 // QoS 2.
-func (c *conn) dispatch(p *packet.Publish, a *arrival) error {
+func (c *conn) dispatch(p *packet.Publish, a *session.Arrival) error {
 	x, v, route, err := c.admit(p)
 	if err != nil {
 		return err
 	}
-	if v.code == stage.RetainNotSupported && c.version == packet.V5 {
+	if v.Code == stage.RetainNotSupported && c.version == packet.V5 {
 		// PUBACK has no such code; section 3.2.2.3.5 prescribes DISCONNECT.
-		return &packet.Error{Code: packet.CodeRetainNotSupported, Reason: v.reason}
+		return &packet.Error{Code: packet.CodeRetainNotSupported, Reason: v.Reason}
 	}
-	if v.code.Refused() {
-		c.server.refused(c.clientID, p.Topic, &v)
+	if v.Code.Refused() {
+		c.server.refused(c.ClientID, p.Topic, &v)
 	}
 	if x == nil {
 		if a != nil {
-			c.session.conclude(a, v)
+			c.Session.Conclude(a, v)
 		}
 		return c.answer(p.QoS, p.ID, v)
 	}
-	x.conn, x.arrival = c, a
+	x.conn, x.Arrival = c, a
 	if err := c.enter(x); err != nil {
 		return err
 	}
@@ -68,18 +69,18 @@ func (c *conn) dispatch(p *packet.Publish, a *arrival) error {
 }
 
 // admit has a message judged that is within the rates of whoever speaks.
-func (c *conn) admit(p *packet.Publish) (x *pending, v verdict, route bool, err error) {
-	who, g := c.sender, c.granted()
+func (c *conn) admit(p *packet.Publish) (x *pending, v session.Verdict, route bool, err error) {
+	who, g := c.sender, c.Granted()
 	if g.PerMessage {
-		if v = c.server.improper(&c.listener.Limits, p); !v.code.Refused() {
+		if v = c.server.improper(&c.listener.Limits, p); !v.Code.Refused() {
 			who, v = c.speaker(g, p)
 		}
-		if v.code.Refused() {
+		if v.Code.Refused() {
 			return nil, v, false, nil
 		}
-		g = who.granted()
+		g = who.Granted()
 	}
-	if v, err = c.withinRate(g, p); v.code.Refused() || err != nil {
+	if v, err = c.withinRate(g, p); v.Code.Refused() || err != nil {
 		return nil, v, false, err
 	}
 	x, v, route = who.judge(p, c.now)
@@ -113,33 +114,33 @@ func (c *conn) resolveAlias(p *packet.Publish) error {
 // message that came before and was not released: that is answered again, and not acted
 // on again [MQTT-4.3.3-10]; if its outcome is still awaited (since an earlier connection),
 // once that is known.
-func (c *conn) takeQoS2ID(id uint16) (*arrival, error) {
-	a, state := c.session.arrive(c, id, c.listener.Limits.MaxUnreleased)
+func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
+	a, state := c.Session.Arrive(c, id, c.listener.Limits.MaxUnreleased)
 	switch state {
-	case arrivalNew:
+	case session.ArrivalNew:
 		return a, nil
-	case arrivalStale:
+	case session.ArrivalStale:
 		return nil, errClosing
-	case arrivalAccepted:
-		return nil, c.answer(2, id, verdict{})
-	case arrivalFull:
+	case session.ArrivalAccepted:
+		return nil, c.answer(2, id, session.Verdict{})
+	case session.ArrivalFull:
 		c.server.limited(limitUnreleased)
-		v := verdict{code: stage.QuotaExceeded, reason: "too many messages of QoS 2 without PUBREL"}
+		v := session.Verdict{Code: stage.QuotaExceeded, Reason: "too many messages of QoS 2 without PUBREL"}
 		if c.version != packet.V5 { // its PUBREC could not tell
-			return nil, &packet.Error{Code: byte(v.code), Reason: v.reason}
+			return nil, &packet.Error{Code: byte(v.Code), Reason: v.Reason}
 		}
 		return nil, c.answer(2, id, v)
 	}
-	twin := &pending{publication: publication{from: c.Client}, conn: c, id: id, qos: 2}
+	twin := &pending{Publication: session.Publication{Client: c.Client}, conn: c, id: id, qos: 2}
 	if err := c.enter(twin); err != nil {
 		return nil, err
 	}
-	switch kept, accepted := c.session.repeated(id, twin.settle); {
+	switch kept, accepted := c.Session.Repeated(id, twin.settle); {
 	case kept:
 	case accepted:
-		twin.settle(verdict{})
+		twin.settle(session.Verdict{})
 	default:
-		twin.settle(verdict{code: stage.UnspecifiedError, reason: "the message was refused"})
+		twin.settle(session.Verdict{Code: stage.UnspecifiedError, Reason: "the message was refused"})
 	}
 	return nil, nil
 }
@@ -147,15 +148,15 @@ func (c *conn) takeQoS2ID(id uint16) (*arrival, error) {
 // judge decides what becomes of a message: a verdict at once (x is nil, or a
 // command's that is to be settled with it), or a pending one for the router. It
 // is the same for a PUBLISH and for a will. Topic aliases are resolved.
-func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdict, route bool) {
+func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v session.Verdict, route bool) {
 	s := from.server
-	if v := s.improper(&from.via.Limits, p); v.code.Refused() {
+	if v := s.improper(&from.via.Limits, p); v.Code.Refused() {
 		return nil, v, false
 	}
-	g := from.granted()
+	g := from.Granted()
 	if g.PerMessage && !from.spoken {
 		speaker, v := from.speaker(g, p)
-		if v.code.Refused() {
+		if v.Code.Refused() {
 			return nil, v, false
 		}
 		return speaker.judge(p, now)
@@ -166,52 +167,52 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v verdi
 		x, v, route = from.command(p, to, v, now)
 		return x, v, route
 	}
-	if v.code.Refused() {
+	if v.Code.Refused() {
 		return nil, v, false
 	}
 	if g.Messaging && !from.server.routes(g.Application) {
 		if err := checkCloudEvent(p); err != nil {
-			return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
+			return nil, session.Verdict{Code: stage.PayloadFormatInvalid, Reason: err.Error()}, false
 		}
-		alone, v := from.unrouted(p, now)
+		alone, v := from.Unrouted(p, now)
 		if alone == nil {
 			return nil, v, false
 		}
-		return &pending{publication: *alone, id: p.ID, qos: p.QoS}, v, false
+		return &pending{Publication: *alone, id: p.ID, qos: p.QoS}, v, false
 	}
 	x = from.pend(p, now)
 	if err := readCloudEvent(&x.in); err != nil {
-		return nil, verdict{code: stage.PayloadFormatInvalid, reason: err.Error()}, false
+		return nil, session.Verdict{Code: stage.PayloadFormatInvalid, Reason: err.Error()}, false
 	}
 	if g.Messaging {
-		x.m = newMessage(p, now, from.Client)
+		x.Message = session.NewMessage(p, now, from.Client)
 	}
 	return x, v, true
 }
 
 // outcome is what the router calls back.
 func (x *pending) outcome(o stage.Outcome) {
-	v := verdict{code: o.Code, reason: o.Reason, undecided: o.Unavailable}
+	v := session.Verdict{Code: o.Code, Reason: o.Reason, Undecided: o.Unavailable}
 	if r := o.Reply; r != nil {
-		if v.reason == "" {
-			v.reason = r.Reason
+		if v.Reason == "" {
+			v.Reason = r.Reason
 		}
-		if code := stage.Code(r.Code); code.Refused() && !v.code.Refused() && r.Code <= 0xFF {
-			v.code = code
+		if code := stage.Code(r.Code); code.Refused() && !v.Code.Refused() && r.Code <= 0xFF {
+			v.Code = code
 		}
 	}
 	if x.ask != nil {
 		x.ask.report(&v, o.Delivery)
 	}
-	if v.code.Refused() {
-		x.server.refused(x.from.clientID, x.in.Transport.Topic, &v)
+	if v.Code.Refused() {
+		x.server.refused(x.Client.ClientID, x.in.Transport.Topic, &v)
 	}
 	x.settle(v)
 }
 
 // refused counts and logs a refused message: the only trace where the sender
 // cannot be told.
-func (s *Server) refused(clientID, topic string, v *verdict) {
+func (s *Server) refused(clientID, topic string, v *session.Verdict) {
 	s.count.refusedPublishes.Add(1)
-	s.log.Debug("message refused", "client", clientID, "topic", topic, "code", byte(v.code), "reason", v.reason)
+	s.log.Debug("message refused", "client", clientID, "topic", topic, "code", byte(v.Code), "reason", v.Reason)
 }

@@ -55,12 +55,12 @@ func TestPurge(t *testing.T) {
 			t.Fatalf("%q in the store, want %d", got, want)
 		}
 	}
-	if err := f.server.Purge("demo"); err != nil {
+	if err := f.server.sessions.Purge("demo"); err != nil {
 		t.Fatal(err)
 	}
 	live.ended(packet.CodeNotAuthorized)
 	for which, f := range map[string]*fixture{"now": f, "after a crash": f.crashed(nil)} {
-		for _, x := range f.server.Connections(func(*stage.Connection) bool { return true }, "", "", 100) {
+		for _, x := range f.server.sessions.Connections(func(*stage.Connection) bool { return true }, "", "", 100) {
 			if x.ClientID != "other" || x.Queued != 11 || x.Subscriptions != 2 {
 				t.Errorf("%s: %+v", which, x)
 			}

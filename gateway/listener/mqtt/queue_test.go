@@ -22,7 +22,7 @@ func BenchmarkFullQueue(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var batch store.Batch
-		d := f.server.Prepare("demo", "", p, &batch)
+		d := f.server.sessions.Prepare("demo", "", p, &batch)
 		d.Deliver()
 	}
 }
@@ -58,7 +58,7 @@ func TestRetainedMessagesForManyFilters(t *testing.T) {
 				t.Errorf("stored %v, QoS %d: %d of %d messages were dropped, want all but %d", stored, qos, n, all, 2*retained)
 			}
 			f.mem().hold(false)
-			f.server.Kick("n", "c", true) // its record stays while anything of it is on its way
+			f.server.sessions.Kick("n", "c", true) // its record stays while anything of it is on its way
 			f.eventually("the session to be gone", func() bool { return len(f.mem().names(store.Sess, "s")) == 0 })
 		}
 	}

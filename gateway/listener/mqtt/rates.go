@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
 
@@ -184,7 +185,7 @@ func (p *metered) debt(now int64) time.Duration {
 
 // withinRate holds a message to the rates of the grant that it goes by, if there
 // are any; v is why it is refused. The caller is the reader.
-func (c *conn) withinRate(g *stage.Grant, p *packet.Publish) (v verdict, err error) {
+func (c *conn) withinRate(g *stage.Grant, p *packet.Publish) (v session.Verdict, err error) {
 	if c.meter.grant != g {
 		c.meter.use(&c.server.rates, g, &c.listener.Limits)
 	}
@@ -199,7 +200,7 @@ func (c *conn) withinRate(g *stage.Grant, p *packet.Publish) (v verdict, err err
 // that makes up for: what comes while more than rate_wait_max is owed is refused
 // where the client can be told, dropped at QoS 0, and waits where it is a 3.1.1
 // client's of QoS 1 or 2, which nobody could tell that it was not taken.
-func (c *conn) slowed(p *packet.Publish) (v verdict, err error) {
+func (c *conn) slowed(p *packet.Publish) (v session.Verdict, err error) {
 	t, patience := &c.server.rates, c.listener.Limits.RateWaitMax
 	for {
 		wait, over := c.meter.take(t.now(), len(p.Topic)+len(p.Payload), patience)
@@ -215,7 +216,7 @@ func (c *conn) slowed(p *packet.Publish) (v verdict, err error) {
 			return v, c.over()
 		}
 		if p.QoS == 0 || c.version == packet.V5 {
-			return verdict{code: stage.QuotaExceeded, reason: "more messages or bytes than the rate of the " + over.who()}, nil
+			return session.Verdict{Code: stage.QuotaExceeded, Reason: "more messages or bytes than the rate of the " + over.who()}, nil
 		}
 	}
 }

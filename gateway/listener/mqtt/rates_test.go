@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -117,7 +116,7 @@ func TestRatesConcurrently(t *testing.T) {
 func TestDoorForgets(t *testing.T) {
 	l := DefaultLimits()
 	l.ConnectRatePerAddress, l.LoginDelayMax = 1, time.Minute
-	s := New(Default(), &fakeRouter{}, &fakeLogs{}, nil, slog.New(slog.DiscardHandler))
+	s := newServer(Default(), &fakeRouter{}, &fakeLogs{}, nil)
 	d := newDoor(s, &l)
 	now := time.Now()
 	come := func(addr net.Addr) {

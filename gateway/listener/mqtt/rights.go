@@ -5,18 +5,19 @@ import (
 	"slices"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
 // newSender makes the sender of a connection, or of one of its messages.
 func (s *Server) newSender(g *stage.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
-	return &sender{Client: s.newClient(g, clientID, username, peer, version, via.Name, entrance{s, via}), server: s, via: via}
+	return &sender{Client: s.sessions.NewClient(g, clientID, username, peer, version, via.Name, entrance{s, via}), server: s, via: via}
 }
 
 // speaker returns in whose name a message goes that carries credentials of its
 // own, and takes them out of the message.
-func (from *sender) speaker(g *stage.Grant, p *packet.Publish) (who *sender, v verdict) {
+func (from *sender) speaker(g *stage.Grant, p *packet.Publish) (who *sender, v session.Verdict) {
 	ctx, cancel := context.WithTimeout(from.server.ctx, from.via.Limits.ConnectTimeout)
 	defer cancel()
 	var credentials []event.Property
@@ -28,11 +29,11 @@ func (from *sender) speaker(g *stage.Grant, p *packet.Publish) (who *sender, v v
 	}
 	speaks, err := from.via.Auth.Message(ctx, g, credentials)
 	if err != nil {
-		return nil, verdict{code: stage.NotAuthorized, reason: from.denial(err)}
+		return nil, session.Verdict{Code: stage.NotAuthorized, Reason: from.Denial(err)}
 	}
-	if who = from.previous; who == nil || who.granted() != speaks {
-		who = from.server.newSender(speaks, from.clientID, from.username, from.peer, from.version, from.via)
-		who.session, who.spoken = from.session, true
+	if who = from.previous; who == nil || who.Granted() != speaks {
+		who = from.server.newSender(speaks, from.ClientID, from.Username, from.Peer, from.Version, from.via)
+		who.Session, who.spoken = from.Session, true
 		from.previous = who
 	}
 	return who, v
@@ -40,14 +41,14 @@ func (from *sender) speaker(g *stage.Grant, p *packet.Publish) (who *sender, v v
 
 // mayPublish says whether the sender may publish to the topic, be it a command's
 // (to is not nil) or any other. It may block, and is called without locks.
-func (from *sender) mayPublish(g *stage.Grant, p *packet.Publish, to *target) (v verdict) {
+func (from *sender) mayPublish(g *stage.Grant, p *packet.Publish, to *target) (v session.Verdict) {
 	switch {
 	case to != nil:
 		return to.rights(g, p.Retain)
-	case !permits(g, p.Topic) || !from.authorized(g, stage.Publish, p.Topic, p.QoS, p.Retain):
-		return verdict{code: stage.NotAuthorized, reason: "no right to publish to this topic"}
+	case !session.Permits(g, p.Topic) || !from.Authorized(g, stage.Publish, p.Topic, p.QoS, p.Retain):
+		return session.Verdict{Code: stage.NotAuthorized, Reason: "no right to publish to this topic"}
 	case p.Retain && !retainAvailable(g):
-		return verdict{code: stage.RetainNotSupported, reason: "messages are not retained here"}
+		return session.Verdict{Code: stage.RetainNotSupported, Reason: "messages are not retained here"}
 	}
 	return v
 }

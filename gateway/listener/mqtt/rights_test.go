@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -29,9 +30,9 @@ func TestRevokedConnections(t *testing.T) {
 	a.set("d1", disabled)
 	a.set("d2", nil)
 	a.set("d3", disabled)
-	f.server.Reconsider(stage.Change{Principal: "nobody"})
+	f.server.sessions.Reconsider(stage.Change{Principal: "nobody"})
 	c1.quiet()
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	c1.ended(packet.CodeNotAuthorized)
 	c2.ended(packet.CodeNotAuthorized)
 	c3.ended(0)
@@ -57,7 +58,7 @@ func TestRevokedWhileConnecting(t *testing.T) {
 	c.send(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "d1"})
 	f.until("the client is judged", func() bool { return a.held.Load() == 1 })
 	a.set("d1", disabled)
-	f.server.Reconsider(stage.Change{Device: "d1"})
+	f.server.sessions.Reconsider(stage.Change{Device: "d1"})
 	close(a.hold)
 	if ack := expect[*packet.Connack](c); ack.Code != 0 {
 		t.Fatalf("CONNACK %#x: it was judged after the change", ack.Code)
@@ -82,7 +83,7 @@ func TestRevocationWithdrawsQueue(t *testing.T) {
 		ids = append(ids, expect[*packet.Publish](c).ID)
 	}
 	a.set("d1", only("new/#"))
-	f.server.Reconsider(stage.Change{Device: "d1"})
+	f.server.sessions.Reconsider(stage.Change{Device: "d1"})
 	if n := f.counted("dropped_messages_total", "revoked"); n != 1000 {
 		t.Errorf("%d messages were withdrawn", n)
 	}
@@ -122,7 +123,7 @@ func TestRightsOfKeptSessions(t *testing.T) {
 		pub.publish("new/1", "x")
 		a.set("d1", only("new/#"))
 		if reconsider {
-			f.server.Reconsider(stage.Change{Application: "demo"})
+			f.server.sessions.Reconsider(stage.Change{Application: "demo"})
 			if x, _ := f.connection("d1"); x.Subscriptions != 1 {
 				t.Errorf("the session is %+v", x)
 			}
@@ -149,7 +150,7 @@ func TestRevocationGivesSharedMessagesAway(t *testing.T) {
 	other := f.v5("d2")
 	other.subscribe(1, "$share/g/jobs")
 	a.set("d1", only("nothing"))
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	for i := range 2 {
 		if m := expect[*packet.Publish](other); i == 0 && string(m.Payload) == "" {
 			t.Error("empty")
@@ -165,7 +166,7 @@ func TestRevocationEndsReaders(t *testing.T) {
 	c.subscribe(1, "app/demo")
 	m := f.member()
 	a.set("bob", func(g *stage.Grant) { g.Read = nil })
-	f.server.Reconsider(stage.Change{Principal: "bob"})
+	f.server.sessions.Reconsider(stage.Change{Principal: "bob"})
 	m.waitLeft(t)
 	c.quiet()
 	if got := c.subscribe(1, "app/demo").Codes[0]; got != packet.CodeNotAuthorized {
@@ -182,7 +183,7 @@ func TestWillNeedsRights(t *testing.T) {
 	will := func(p *packet.Connect) { p.Will = &packet.Will{Topic: "wills/d1", Payload: []byte("x"), QoS: 1} }
 	c, _ := f.kept("d1", will)
 	a.set("d1", only("other"))
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	c.nc.Close()
 	f.until("the will is refused", func() bool { return f.counted("refused_publishes_total") == 1 })
 	watch.quiet()
@@ -202,7 +203,7 @@ func TestWillNeedsRights(t *testing.T) {
 	c.nc.Close()
 	f.until("it is away", func() bool { x, _ := f.connection("d1"); return !x.Online })
 	a.set("d1", only("other"))
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	f.until("the late will is refused", func() bool { return f.counted("refused_publishes_total") == 2 })
 	watch.quiet()
 }
@@ -315,7 +316,7 @@ func TestAskedTopics(t *testing.T) {
 	close(a.hold)
 	a.denied["subscribe yes/+"] = true
 	a.mu.Unlock()
-	f.server.Reconsider(everything)
+	f.server.sessions.Reconsider(everything)
 	if x, _ := f.connection("d1"); x.Subscriptions != 0 {
 		t.Errorf("%d subscriptions are left", x.Subscriptions)
 	}
@@ -432,7 +433,7 @@ func TestOwnReplies(t *testing.T) {
 	other.publish("reply/bob/1", "forged")
 	c.quiet()
 	for _, id := range []string{"a+", "#", "x/y"} { // no client id widens anything
-		if g := (&stage.Grant{Write: []string{"demo"}}); ownReplies(g, id, "reply/"+id+"/1") {
+		if g := (&stage.Grant{Write: []string{"demo"}}); session.OwnReplies(g, id, "reply/"+id+"/1") {
 			t.Errorf("client id %s", id)
 		}
 	}
@@ -466,14 +467,14 @@ func TestConnectionsAndKick(t *testing.T) {
 		forget bool
 		want   bool
 	}{{"nobody", true, false}, {"d2", false, false}, {"d1", false, true}, {"d3", false, true}} {
-		if got := f.server.Kick("n", known.id, known.forget); got != known.want {
+		if got := f.server.sessions.Kick("n", known.id, known.forget); got != known.want {
 			t.Errorf("Kick %s, %v: %v", known.id, known.forget, got)
 		}
 	}
 	live.ended(packet.CodeAdministrativeAction)
 	old.ended(0)
 	f.until("d1 is away", func() bool { x, ok := f.connection("d1"); return ok && !x.Online })
-	if !f.server.Kick("n", "d1", true) || !f.server.Kick("n", "d2", true) {
+	if !f.server.sessions.Kick("n", "d1", true) || !f.server.sessions.Kick("n", "d2", true) {
 		t.Error("a kept session was not forgotten")
 	}
 	f.until("no session is left", func() bool { return f.counted("sessions") == 0 })
@@ -481,7 +482,7 @@ func TestConnectionsAndKick(t *testing.T) {
 		t.Errorf("%d kicked", n)
 	}
 	live, _ = f.kept("d1", nil)
-	f.server.Kick("n", "d1", true)
+	f.server.sessions.Kick("n", "d1", true)
 	live.ended(packet.CodeAdministrativeAction)
 	if _, ack := f.kept("d1", nil); ack.SessionPresent {
 		t.Error("the session was not forgotten")
@@ -497,7 +498,7 @@ func TestConnectionPages(t *testing.T) {
 	var seen []string
 	var last stage.Connection
 	for {
-		page := f.server.Connections(func(c *stage.Connection) bool { return c.ClientID != "d3" }, last.Namespace, last.ClientID, 2)
+		page := f.server.sessions.Connections(func(c *stage.Connection) bool { return c.ClientID != "d3" }, last.Namespace, last.ClientID, 2)
 		if len(page) == 0 {
 			break
 		}
@@ -586,12 +587,12 @@ func TestRetainedNeedsTheRightOfItsPublisher(t *testing.T) {
 			topics = append(topics, m.Topic)
 		}
 	}
-	f.server.Reconsider(stage.Change{Principal: "d1", Credential: "k1"})
+	f.server.sessions.Reconsider(stage.Change{Principal: "d1", Credential: "k1"})
 	if got := retained(f); len(got) != 4 {
 		t.Errorf("retained: %q", got)
 	}
 	a.set("d1", only("new/#"))
-	f.server.Reconsider(stage.Change{Application: "demo", Device: "d1"})
+	f.server.sessions.Reconsider(stage.Change{Application: "demo", Device: "d1"})
 	want := []string{"new/d1", "new/d2", "old/d2"}
 	if got := retained(f); !slices.Equal(got, want) {
 		t.Errorf("retained: %q, want %q", got, want)

@@ -285,7 +285,7 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 			}
 			got := -1
 			var b store.Batch
-			d := f.server.Prepare("demo", "", &event.Publish{Topics: []string{"t"}, QoS: 2}, &b)
+			d := f.server.sessions.Prepare("demo", "", &event.Publish{Topics: []string{"t"}, QoS: 2}, &b)
 			if d.Deliver(); test.want >= 0 {
 				got = int(expect[*packet.Publish](c).QoS)
 			} else {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -50,13 +51,13 @@ type Listener struct {
 
 // Server is an MQTT server. All methods are safe for concurrent use.
 type Server struct {
-	*Sessions
-	cfg    Config
-	router Router
-	routes func(application string) bool
-	log    *slog.Logger
-	ids    *stage.IDs
-	count  counters
+	cfg      Config
+	sessions *session.Sessions
+	router   session.Router
+	routes   func(application string) bool
+	log      *slog.Logger
+	ids      *stage.IDs
+	count    counters
 
 	ctx    context.Context // ends when the server stops; for authentication
 	cancel context.CancelFunc
@@ -72,14 +73,15 @@ type Server struct {
 	running   sync.WaitGroup // connections
 }
 
-// New returns a server that holds no connection yet. It does no I/O. Without a
-// store (nil) everything lives in memory only.
-func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, router: router, log: log, ids: stage.NewIDs(), Sessions: newSessions(cfg.Sessions, router, logs, st, log), conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
+// New returns a server that holds no connection yet, and gives its clients these sessions.
+// It does no I/O.
+func New(cfg Config, sessions *session.Sessions, router session.Router, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, sessions: sessions, router: router, log: log, ids: stage.NewIDs(),
+		conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
 	s.rates = rateTable{start: time.Now(), entries: make(map[string]*buckets)}
 	s.strangers.max = int64(cfg.MaxBytesBeforeConnect)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.routes = s.Sessions.routes
+	s.routes = sessions.Routes
 	return s
 }
 
@@ -180,7 +182,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.cancel()
-	s.stop()
+	s.sessions.Stop()
 	for _, c := range conns {
 		c.halt()
 	}
@@ -191,7 +193,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		return s.flush(ctx)
+		return s.sessions.Flush(ctx)
 	case <-ctx.Done():
 	}
 	for _, c := range conns {

@@ -117,7 +117,7 @@ func TestSessionExpiry(t *testing.T) { // [MQTT-4.1.0-2]
 		t.Fatal("an expired session was resumed")
 	}
 	a.quiet()
-	if f.server.Reach("demo", "p") != stage.Delivered {
+	if f.server.sessions.Reach("demo", "p") != stage.Delivered {
 		t.Fatal("index lost a device")
 	}
 }
@@ -533,7 +533,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			c.nc.Close()
 		})
 	}
-	loop(func(int) { f.server.Metrics(); f.server.Reach("demo", "x") })
+	loop(func(int) { f.server.Metrics(); f.server.sessions.Metrics(); f.server.sessions.Reach("demo", "x") })
 	loop(func(int) {
 		f.deliver("demo", effect("x", 1, "t/1"))
 		f.deliver("demo", effect("", 0, "t/1"))

@@ -46,5 +46,5 @@ func queuePrefix(number uint64) string {
 
 // connections are all sessions, as an operator sees them.
 func (f *fixture) connections() []stage.Connection {
-	return f.server.Connections(func(*stage.Connection) bool { return true }, "", "", 1<<20)
+	return f.server.sessions.Connections(func(*stage.Connection) bool { return true }, "", "", 1<<20)
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -21,7 +22,7 @@ type subscribing struct {
 	codes   []byte // granted QoS or refusal, per filter
 	allowed []bool // the client's own rights grant it
 	plugin  []bool // a plugin granted it
-	readers []*logSubscription
+	readers []*session.LogSubscription
 	left    atomic.Int32
 	number  uint64 // among the client's SUBSCRIBEs and UNSUBSCRIBEs
 	awaited bool   // there are contests about its filters
@@ -47,14 +48,14 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
 	}
 	n := len(p.Filters)
-	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), readers: make([]*logSubscription, n)}
+	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), readers: make([]*session.LogSubscription, n)}
 	x.left.Store(1)
 	c.orders++
 	x.number = c.orders
 	if p.Props != nil {
 		x.ids = p.Props.SubscriptionIDs
 	}
-	if isConsumer(c.granted()) {
+	if isConsumer(c.Granted()) {
 		var err error
 		if x.options, err = readOptions(p.Props); err != nil { // it spoils the whole packet
 			for i := range x.codes {
@@ -77,7 +78,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 // judge finds the code of one filter, or has a plugin find it.
 func (x *subscribing) judge(i int) {
 	c, f := x.conn, &x.packet.Filters[i]
-	g := c.granted()
+	g := c.Granted()
 	if c.listener.Limits.refuses(f.Topic) {
 		x.refuse(i, stage.UnspecifiedError, "")
 		return
@@ -104,8 +105,8 @@ func (x *subscribing) judge(i int) {
 			return
 		}
 	}
-	x.allowed[i] = c.maySubscribe(f.Topic) && c.authorized(g, stage.Subscribe, f.Topic, f.QoS, false)
-	if g.Device == "" || !c.server.routes(g.Application) || ownReplies(g, c.clientID, f.Topic) {
+	x.allowed[i] = c.MaySubscribe(f.Topic) && c.Authorized(g, stage.Subscribe, f.Topic, f.QoS, false)
+	if g.Device == "" || !c.server.routes(g.Application) || session.OwnReplies(g, c.ClientID, f.Topic) {
 		x.plain(i)
 		return
 	}
@@ -169,16 +170,16 @@ func (x *subscribing) done() {
 		return
 	}
 	c := x.conn
-	list := make([]wanted, 0, len(x.codes))
+	list := make([]session.Wanted, 0, len(x.codes))
 	for i, code := range x.codes {
 		if code > 2 {
 			continue
 		}
 		f := &x.packet.Filters[i]
-		list = append(list, wanted{index: i, filter: f.Topic, qos: code, noLocal: f.NoLocal, asIs: f.RetainAsPublished,
-			handling: f.RetainHandling, byPlugin: x.plugin[i], ids: x.ids, log: x.readers[i]})
+		list = append(list, session.Wanted{Index: i, Filter: f.Topic, QoS: code, NoLocal: f.NoLocal, AsIs: f.RetainAsPublished,
+			Handling: f.RetainHandling, ByPlugin: x.plugin[i], IDs: x.ids, Log: x.readers[i]})
 	}
-	c.session.subscribe(c, list, x)
+	c.Session.Subscribe(c, list, x)
 }
 
 // Decide implements subscriber.
@@ -217,7 +218,7 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 			answer.Codes[i] = packet.CodeSuccess
 		}
 	}
-	current, now := c.session.unsubscribe(c, p.Topics, existed, func(err error) { c.answerLater(answer, err) })
+	current, now := c.Session.Unsubscribe(c, p.Topics, existed, func(err error) { c.answerLater(answer, err) })
 	if !current {
 		return errClosing
 	}

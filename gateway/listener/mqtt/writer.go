@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/session"
 )
 
 // send appends a packet for the flusher, and leaves it to the next kick to wake
@@ -97,10 +98,10 @@ func (c *conn) flush() {
 			return
 		}
 		for _, r := range receipts {
-			r.from.ack(r.offset)
+			r.Log.Ack(r.Offset)
 		}
 		if starved {
-			c.session.ready(c)
+			c.Session.Ready(c)
 		}
 		c.mu.Lock()
 	}
@@ -123,7 +124,7 @@ func (c *conn) broken() {
 }
 
 // sendNow appends a message of QoS 0 unless the client is too slow for it.
-func (c *conn) sendNow(it *item, now time.Time) bool {
+func (c *conn) sendNow(it *session.Item, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || !c.attached || !c.hasRoom() {
@@ -137,30 +138,30 @@ func (c *conn) sendNow(it *item, now time.Time) bool {
 // appendItem appends the PUBLISH of an item. It is false, and nothing happened,
 // where the client does not take a packet of that size [MQTT-3.1.2-24] or the
 // record is unreadable. The caller holds mu.
-func (c *conn) appendItem(it *item, id uint16, dup bool, now time.Time) bool {
+func (c *conn) appendItem(it *session.Item, id uint16, dup bool, now time.Time) bool {
 	if c.closing {
 		return true // it counts as lost on the way: a flight is sent again
 	}
-	m := it.m
+	m := it.Message
 	if m == nil {
-		if m = it.from.render(it.record, c.version); m == nil {
+		if m = it.Log.Render(it.Record, c.version); m == nil {
 			c.server.count.unsent[dropUnreadable].Add(1)
 			return false
 		}
 	}
-	p := packet.Publish{Dup: dup, QoS: it.qos, Retain: it.retain, Topic: m.topic, ID: id, Payload: m.payload}
+	p := packet.Publish{Dup: dup, QoS: it.QoS, Retain: it.Retain, Topic: m.Topic, ID: id, Payload: m.Payload}
 	named := false // a topic alias was introduced
 	if c.version == packet.V5 {
-		p.Props = m.props
-		if len(it.ids) > 0 || !m.expires.IsZero() || c.aliasMax > 0 {
+		p.Props = m.Props
+		if len(it.IDs) > 0 || !m.Expires.IsZero() || c.aliasMax > 0 {
 			x := &c.props
-			*x = packet.Properties{SubscriptionIDs: it.ids}
-			if m.props != nil {
-				*x = *m.props
-				x.SubscriptionIDs = it.ids
+			*x = packet.Properties{SubscriptionIDs: it.IDs}
+			if m.Props != nil {
+				*x = *m.Props
+				x.SubscriptionIDs = it.IDs
 			}
-			if !m.expires.IsZero() {
-				c.expires = m.remaining(now)
+			if !m.Expires.IsZero() {
+				c.expires = m.Remaining(now)
 				x.MessageExpiry = &c.expires
 			}
 			named = c.alias(&p, x)
@@ -170,18 +171,18 @@ func (c *conn) appendItem(it *item, id uint16, dup bool, now time.Time) bool {
 	out := c.output()
 	start := len(out.b)
 	out.b = p.Append(out.b, c.version)
-	if len(out.b)-start > c.maxPacket && c.unalias(&p, m.topic, named) {
+	if len(out.b)-start > c.maxPacket && c.unalias(&p, m.Topic, named) {
 		out.b, named = p.Append(out.b[:start], c.version), false
 	}
 	if size := len(out.b) - start; size == 0 || size > c.maxPacket {
 		out.b = out.b[:start]
 		if named {
-			delete(c.aliasesOut, m.topic)
+			delete(c.aliasesOut, m.Topic)
 		}
 		c.server.count.unsent[dropTooLarge].Add(1)
 		return false
 	}
-	c.server.count.sentMessages[it.qos].Add(1)
+	c.server.count.sentMessages[it.QoS].Add(1)
 	return true
 }
 

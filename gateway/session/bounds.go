@@ -1,0 +1,57 @@
+package session
+
+import (
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+)
+
+// over says which bound the queue of a session has reached. The caller holds the lock.
+func (s *session) over() sessionLimit {
+	cfg, o := &s.server.cfg, &s.outbox
+	switch {
+	case o.waiting+o.reserved >= cfg.QueueMessages, o.bytes+o.reservedBytes >= cfg.QueueBytes:
+		return limitQueue
+	case s.space.queued.Load() >= int64(cfg.QueueTotalBytes):
+		return limitQueueTotal
+	}
+	return limitNone
+}
+
+// slack is by how much the count of a space may be off for each session: a client
+// that takes its messages as they come changes nothing that others share.
+const slack = 1024
+
+// account tells the space what the session has by now. The caller holds the lock.
+func (s *session) account() {
+	n := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
+	if d := n - s.counted; d >= slack || d <= -slack || n == 0 && d != 0 {
+		s.counted = n
+		s.space.queued.Add(int64(d))
+	}
+}
+
+// tooSlow disconnects a client whose queue is full for too long. The caller holds
+// the lock.
+func (s *session) tooSlow(now time.Time) {
+	c := s.link
+	if c == nil {
+		return
+	}
+	switch most := s.terms.SlowTimeout; {
+	case most == 0:
+	case s.stuck.IsZero():
+		s.stuck = now
+	case now.Sub(s.stuck) >= most:
+		s.stuck = time.Time{}
+		s.server.reached(limitSlowConsumer)
+		c.Close(packet.CodeQuotaExceeded, "messages come faster than the client takes them")
+	}
+}
+
+// takesSubscriptions says whether the application may have one more.
+func (sp *space) takesSubscriptions() bool {
+	sp.mu.RLock()
+	defer sp.mu.RUnlock()
+	return sp.trie.count < sp.server.cfg.MaxSubscriptionsPerApplication
+}

@@ -1,0 +1,75 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// sessionsConfig bounds sessions and what they share. Sizes are bytes.
+type Config struct {
+	// SessionExpiryMax bounds how long a session outlives its connection, and is
+	// what MQTT 3.1.1 sessions without clean session get. 0: no maximum.
+	SessionExpiryMax time.Duration `koanf:"session_expiry_max"`
+
+	MaxSessions      int `koanf:"max_sessions"`       // connected or kept
+	QueueMessages    int `koanf:"queue_messages"`     // waiting per session; above it new ones are dropped
+	QueueBytes       int `koanf:"queue_bytes"`        // same, bytes of topic, payload and properties
+	QueueTotalBytes  int `koanf:"queue_total_bytes"`  // same, of all sessions of an application or user; those in flight count too
+	MaxRetained      int `koanf:"max_retained"`       // retained messages per application
+	MaxRetainedBytes int `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
+
+	// JournalChanges is how many changes of sessions that nobody waits for are written at
+	// once, at the latest.
+	JournalChanges int `koanf:"-"`
+
+	// Of one application, or one user: sessions, connected or kept, and their
+	// subscriptions together.
+	MaxSessionsPerApplication      int `koanf:"max_sessions_per_application"`
+	MaxSubscriptionsPerApplication int `koanf:"max_subscriptions_per_application"`
+}
+
+// sessionsDefault returns the settings of an unchanged gateway.
+func Default() Config {
+	return Config{
+		SessionExpiryMax: 7 * 24 * time.Hour,
+
+		JournalChanges:   512,
+		MaxSessions:      200_000,
+		QueueMessages:    10_000,
+		QueueBytes:       8 << 20,
+		QueueTotalBytes:  256 << 20,
+		MaxRetained:      100_000,
+		MaxRetainedBytes: 64 << 20,
+
+		MaxSessionsPerApplication:      200_000,
+		MaxSubscriptionsPerApplication: 1_000_000,
+	}
+}
+
+// Validate names every setting that cannot work.
+func (c *Config) Validate() error {
+	var errs []error
+	if most := 1 << 32 * time.Second; c.SessionExpiryMax < 0 || c.SessionExpiryMax > most {
+		errs = append(errs, fmt.Errorf("session_expiry_max is %v; it must be from 0s to %v", c.SessionExpiryMax, most))
+	}
+	const most = 1 << 30
+	for _, k := range []struct {
+		key            string
+		v, least, most int
+	}{
+		{"max_sessions", c.MaxSessions, 1, most},
+		{"max_sessions_per_application", c.MaxSessionsPerApplication, 1, most},
+		{"max_subscriptions_per_application", c.MaxSubscriptionsPerApplication, 1, most},
+		{"queue_messages", c.QueueMessages, 1, most},
+		{"queue_bytes", c.QueueBytes, 1, most},
+		{"queue_total_bytes", c.QueueTotalBytes, 1, 1 << 40},
+		{"max_retained", c.MaxRetained, 0, most},
+		{"max_retained_bytes", c.MaxRetainedBytes, 0, most},
+	} {
+		if k.v < k.least || k.v > k.most {
+			errs = append(errs, fmt.Errorf("%s is %d; it must be from %d to %d", k.key, k.v, k.least, k.most))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,115 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// Connections returns the connections, and the sessions kept for clients that are
+// away, that match, in the order of namespace and client id: at most limit of
+// those behind the given one. match may call the server.
+func (s *Sessions) Connections(match func(*stage.Connection) bool, afterNamespace, afterClientID string, limit int) (list []stage.Connection) {
+	after := sessionKey{afterNamespace, afterClientID}
+	all := slices.DeleteFunc(s.allSessions(), func(ses *session) bool { return ses.key.compare(after) <= 0 })
+	slices.SortFunc(all, func(a, b *session) int { return a.key.compare(b.key) })
+	for _, ses := range all {
+		if len(list) >= limit {
+			break
+		}
+		if x, ok := ses.describe(); ok && match(&x) {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+func (k sessionKey) compare(other sessionKey) int {
+	return cmp.Or(cmp.Compare(k.namespace, other.namespace), cmp.Compare(k.clientID, other.clientID))
+}
+
+// Kick ends the connection of a client with 0x98 (administrative action), and, if
+// it is to be forgotten, its session, also that of a client that is away. Its will
+// is sent. It is false where there is nothing to end.
+func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
+	s.mu.Lock()
+	ses := s.sessions[sessionKey{namespace, clientID}]
+	s.mu.Unlock()
+	if ses == nil {
+		return false
+	}
+	ses.mu.Lock()
+	c := ses.link
+	ses.mu.Unlock()
+	if c == nil && !forget {
+		return false
+	}
+	if forget {
+		s.forget(ses)
+	}
+	if c != nil {
+		c.Close(packet.CodeAdministrativeAction, "an operator ended the connection")
+	}
+	s.count.kicked.Add(1)
+	return true
+}
+
+// forget ends a session, whether or not its client is connected. It is called
+// without locks; the connection is the caller's to shut.
+func (s *Sessions) forget(ses *session) {
+	var after []func()
+	s.mu.Lock()
+	ses.mu.Lock()
+	if !ses.ended {
+		if ses.link != nil {
+			after = append(after, ses.unplug())
+		}
+		after = append(after, s.end(ses)...)
+	}
+	ses.mu.Unlock()
+	s.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+	s.announce(ses.device)
+}
+
+// sessionOf finds the session that a client would resume; nil: none.
+func (s *Sessions) sessionOf(from *Client) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[sessionKey{from.Granted().Namespace, from.ClientID}]
+}
+
+// describe is false for a session that has ended.
+func (s *session) describe() (x stage.Connection, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return x, false
+	}
+	x = stage.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
+		Online: s.link != nil, Subscriptions: len(s.subs) + len(s.logSubs),
+		Queued: s.outbox.waiting, QueuedBytes: s.outbox.bytes, InFlight: len(s.outbox.flights)}
+	if s.device != nil {
+		x.Application, x.Device = s.device.application, s.device.name
+	}
+	if from := s.from; from != nil {
+		g := from.Granted()
+		x.Listener, x.Method, x.Application, x.Device = from.listener, g.Method, g.Application, g.Device
+		x.Protocol = "mqtt/3.1.1"
+		if from.Version == packet.V5 {
+			x.Protocol = "mqtt/5"
+		}
+	}
+	switch {
+	case s.link != nil:
+		x.Peer = s.from.Peer
+	case s.expiry != Forever:
+		x.Expires = x.Since.Add(s.expiry)
+	}
+	return x, true
+}

@@ -1,0 +1,231 @@
+package session
+
+import (
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
+)
+
+// delivery is a plugin's message that waits for its commit.
+type delivery struct {
+	server      *Sessions
+	application string
+	client      string // whose event the plugin handled
+	publish     *event.Publish
+	booked      bookings
+	unkept      bool // the limits do not allow to retain it
+}
+
+// Prepare implements the router's downlink: it finds out which stored sessions the
+// message is for, and adds their entries to the batch. What Deliver does later
+// follows what is so then.
+func (s *Sessions) Prepare(application, client string, p *event.Publish, b *store.Batch) stage.Prepared {
+	d := &delivery{server: s, application: application, client: client, publish: p}
+	if s.journal == nil || len(p.Topics) == 0 {
+		return d
+	}
+	now := time.Now()
+	sp := s.spaceOf(application)
+	if p.Retain {
+		d.unkept = !sp.prepareRetained(pluginMessage(p, p.Topics[0], now), b, now)
+	}
+	if sp.keepers.Load() == 0 {
+		return d
+	}
+	if p.Device == "" {
+		for _, topic := range p.Topics {
+			m := pluginMessage(p, topic, now)
+			if d.booked.prepare(sp, m, b, now); sp.subscribed(m) {
+				break
+			}
+		}
+		return d
+	}
+	d.booked.server = s
+	d.candidates(now, func(ses *session, m *Message) (done bool) {
+		it, wanted := ses.reserveFor(m, now)
+		if it.seq != 0 {
+			d.booked.entries = append(d.booked.entries, claimed{session: ses, item: it})
+			d.booked.write(m, b)
+		}
+		return wanted
+	})
+	return d
+}
+
+// Deliver sends the message. With p.Device it goes to that device: to its
+// connection if one has a subscription that matches one of p.Topics (the first
+// such topic is used), else into the queue of a persistent session that does,
+// whatever the QoS: section 4.1 leaves it to the server to keep QoS 0 messages, and a
+// command that was told to be queued has to be.
+// Without p.Device it goes to every subscriber of the application, on the first
+// of p.Topics that has any. p.Retain keeps it for later subscribers too. It never
+// blocks. The result is the best that happened to the message; a message that
+// the device's queue has no room for counts as NoDevice.
+//
+// late says that a session which was not among the receivers before the commit, or
+// not stored, has it in the store only now: that was handed over, and is durable when
+// the next commit is. The answer to who asked, which only its connection gets, is never late.
+func (d *delivery) Deliver() (best stage.Delivery, late bool) {
+	if len(d.publish.Topics) == 0 {
+		return stage.NoDevice, false
+	}
+	defer d.booked.finish()
+	if now := time.Now(); d.publish.Device == "" {
+		best = d.broadcast(now)
+	} else {
+		best = d.address(now)
+	}
+	if d.booked.late {
+		d.server.journal.commit(nil)
+	}
+	return best, d.booked.late
+}
+
+// address delivers the message to its device.
+func (d *delivery) address(now time.Time) (best stage.Delivery) {
+	s, p := d.server, d.publish
+	if p.Retain && !d.unkept {
+		sp := s.spaceOf(d.application)
+		sp.mu.Lock()
+		sp.retain(pluginMessage(p, p.Topics[0], now), now)
+		sp.mu.Unlock()
+	}
+	d.candidates(now, func(ses *session, m *Message) (done bool) {
+		got, wanted := ses.offer(m, &d.booked, now)
+		best = max(best, got)
+		return wanted && got != stage.NoDevice
+	})
+	if best == stage.NoDevice && p.Answer {
+		m := pluginMessage(p, p.Topics[0], now)
+		for _, ses := range d.addressees() {
+			if best = ses.answer(m, now); best != stage.NoDevice {
+				break
+			}
+		}
+	}
+	return best
+}
+
+// answer delivers a message to this session's connection, if there is one, whatever
+// it subscribed to.
+func (s *session) answer(m *Message, now time.Time) stage.Delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil || s.ended {
+		return stage.NoDevice
+	}
+	return s.accept(Item{Message: m, QoS: m.QoS}, now)
+}
+
+// reply delivers a message to a connection that asked for it, whatever it subscribed to,
+// if it still has the session.
+func (s *session) Reply(c Link, m *Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == c {
+		s.accept(Item{Message: m, QoS: m.QoS}, time.Now())
+	}
+}
+
+// Withdraw implements stage.Prepared.
+func (d *delivery) Withdraw() { d.booked.withdraw() }
+
+// candidates calls fn for the sessions of the device that a message is for, those
+// that are connected first, and for each of its topics, until fn is done.
+func (d *delivery) candidates(now time.Time, fn func(*session, *Message) (done bool)) {
+	sessions, p := d.addressees(), d.publish
+	for _, online := range []bool{true, false} {
+		for _, ses := range sessions {
+			if ses.online.Load() != online {
+				continue
+			}
+			for _, topic := range p.Topics {
+				if fn(ses, pluginMessage(p, topic, now)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// addressees are the sessions of the device that a message is for: of an answer only
+// that of who asked, while it is connected.
+func (d *delivery) addressees() []*session {
+	sessions := d.server.devices.find(d.application, d.publish.Device)
+	if d.publish.Answer && len(sessions) > 1 {
+		for i, ses := range sessions {
+			if ses.key.clientID == d.client && ses.online.Load() {
+				return sessions[i : i+1]
+			}
+		}
+	}
+	return sessions
+}
+
+// reserveFor takes a place for a message that is addressed to this session alone,
+// if it subscribed to its topic and the store has the session.
+func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if it, wanted = s.matching(m); !wanted || s.ended {
+		return it, false
+	}
+	if s.full(now) {
+		return it, false
+	}
+	if s.keeps.Load() && (it.QoS > 0 || s.link == nil) {
+		it.seq = s.server.journal.next()
+		s.outbox.reserved++
+		s.outbox.reservedBytes += m.size()
+	}
+	return it, true
+}
+
+// offer delivers a message to this session alone, if it subscribed to its topic.
+func (s *session) offer(m *Message, booked *bookings, now time.Time) (d stage.Delivery, wanted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it, wanted := s.matching(m)
+	if !wanted {
+		return stage.NoDevice, false
+	}
+	booked.take(s, &it)
+	defer func() { booked.delivered(s, &it, d) }()
+	if s.link == nil && it.QoS == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
+		if it.seq != 0 {
+			s.outbox.unreserve(m.size())
+		}
+		s.enqueue(it)
+		return stage.Queued, true
+	}
+	return s.accept(it, now), true
+}
+
+func (d *delivery) broadcast(now time.Time) stage.Delivery {
+	sp := d.server.spaceOf(d.application)
+	for i, topic := range d.publish.Topics {
+		m := pluginMessage(d.publish, topic, now)
+		m.retain = d.publish.Retain && i == 0 && !d.unkept
+		if best, matched := sp.publish(m, &d.booked, now); matched {
+			return best
+		}
+	}
+	return stage.NoDevice
+}
+
+// Reach says what would become of a message to a device: Delivered when it is
+// connected, Queued when it has a persistent session.
+func (s *Sessions) Reach(application, name string) stage.Delivery {
+	sessions := s.devices.find(application, name)
+	best := stage.NoDevice
+	for _, ses := range sessions {
+		if ses.online.Load() {
+			return stage.Delivered
+		}
+		best = stage.Queued // an offline session that is not persistent has ended
+	}
+	return best
+}

@@ -1,0 +1,370 @@
+package session
+
+import (
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+)
+
+// arriving is a client whose connection is to get a session.
+type Attachment struct {
+	Link   Link
+	Terms  Terms
+	Client *Client
+	Clean  bool            // it wants a new session
+	Expiry time.Duration   // of the session, once the connection is over
+	Will   *Will           // nil: none
+	denied map[string]bool // filters of subscriptions that a kept session loses
+}
+
+// attach gives a connection its session, new or kept, and has it greet the client,
+// sections 3.1.2.4 and 4.1. A connection that had the session
+// before is told 0x8E. All of it happens under the session's lock, so that no
+// message falls between the two connections.
+func (s *Sessions) Attach(x *Attachment) *packet.Error {
+	stored := make(chan error, 1)
+	x.denied = s.sessionOf(x.Client).denied(x.Client, x.Client.Granted())
+	greeted, resumed, after, fault := s.claim(x, stored)
+	for _, f := range after {
+		f()
+	}
+	if fault != nil || greeted {
+		return fault
+	}
+	err := <-stored
+	if err == nil {
+		err = s.welcome(x, resumed)
+	}
+	if err != nil {
+		s.log.Error("a session could not be stored or read", "client", x.Client.ClientID, "error", err)
+		x.Client.Session.Detach(x.Link, false)()
+		return &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the session cannot be stored or read now"}
+	}
+	return nil
+}
+
+// welcome greets the client of a stored session, once that is durable, and has
+// its queue sent.
+func (s *Sessions) welcome(x *Attachment, resumed bool) error {
+	ses := x.Client.Session
+	entries, err := s.fetch(ses)
+	if err != nil {
+		return err
+	}
+	ses.mu.Lock()
+	if ses.link != x.Link {
+		ses.mu.Unlock()
+		return nil // taken over meanwhile, and told so
+	}
+	for _, seq := range ses.outbox.unshelve(entries) {
+		s.log.Error("a queued message is damaged or missing in the store, and lost", "client", ses.key.clientID, "number", ses.number, "entry", seq)
+	}
+	adopt := ses.withdraw() // before anything is sent: its rights may be fewer than they were
+	ses.outbox.grounded()
+	ses.greet(resumed)
+	ses.mu.Unlock()
+	adopt()
+	return nil
+}
+
+// greet greets the client and sends what waits for it. The caller holds the lock.
+func (s *session) greet(resumed bool) {
+	s.welcomed = true
+	s.link.Greet(resumed)
+	s.pump(time.Now())
+}
+
+// claim does what attach does under locks, and returns what is to be done without.
+// A session that the store has, or gets now, is greeted when stored says that it
+// is durable; any other one at once.
+func (s *Sessions) claim(x *Attachment, stored chan<- error) (greeted, resumed bool, after []func(), fault *packet.Error) {
+	from := x.Client
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := sessionKey{from.Granted().Namespace, from.ClientID}
+	ses := s.sessions[key]
+	switch {
+	case s.stopping:
+		return false, false, nil, &packet.Error{Code: packet.CodeServerUnavailable, Reason: "the gateway is stopping"}
+	case ses != nil && ses.principal != from.Granted().Principal: // section 5.4.2
+		return false, false, nil, &packet.Error{Code: packet.CodeClientIDNotValid, Reason: "the client identifier is in use by somebody else"}
+	case ses == nil && len(s.sessions) >= s.cfg.MaxSessions:
+		s.reached(limitSessions)
+		return false, false, nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the gateway has too many sessions"}
+	case ses == nil && from.space.sessions >= s.cfg.MaxSessionsPerApplication:
+		s.reached(limitSessionsOfApplication)
+		return false, false, nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
+	}
+	if ses != nil && (x.Clean || !ses.belongs(from) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
+		ses.mu.Lock()
+		after = append(after, ses.takeOver(false)...)
+		after = append(after, s.end(ses)...)
+		ses.mu.Unlock()
+		ses = nil
+	}
+	if ses == nil {
+		ses = s.newSession(key, from)
+	} else {
+		resumed = true
+	}
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	after = append(after, ses.takeOver(true)...)
+	after = append(after, ses.prune(from, x.denied)...)
+	from.Session = ses
+	if x.Will != nil {
+		x.Will.Client.Session = ses
+	}
+	ses.link, ses.terms, ses.from, ses.will, ses.welcomed = x.Link, x.Terms, from, x.Will, false
+	ses.since = time.Now()
+	ses.visits++
+	ses.stuck = time.Time{}
+	ses.expiry = x.Expiry
+	ses.outbox.grounded()
+	ses.online.Store(true)
+	ses.device.connected(+1)
+	x.Link.Expire(from.Granted().Expires)
+	if s.journal == nil || !ses.keeps.Load() && !ses.persistent() {
+		ses.greet(resumed)
+		return true, resumed, after, nil
+	}
+	ses.store()
+	s.journal.commit(func(err error) { stored <- err })
+	return false, resumed, after, nil
+}
+
+// newSession makes a session. The caller holds Sessions.mu.
+func (s *Sessions) newSession(key sessionKey, from *Client) *session {
+	s.numbers++
+	g := from.Granted()
+	ses := &session{server: s, key: key, principal: g.Principal, application: g.Application, number: s.numbers}
+	ses.space = s.space(g)
+	ses.space.sessions++
+	ses.device = s.devices.enter(g, ses)
+	s.sessions[key] = ses
+	return ses
+}
+
+// store notes a session that begins or goes on, and before its will: without the
+// session that is one on its way. The store has a session from its beginning or never,
+// since one that ends with its connection is not gone on with: nothing belongs to it
+// yet when it gets there. The caller holds the lock.
+func (s *session) store() {
+	if !s.keeps.Swap(true) {
+		s.space.keepers.Add(1)
+	}
+	s.record(time.Time{})
+	if s.will != nil {
+		s.will.store(s)
+	}
+}
+
+// record notes the session itself; left is when its connection ended, zero while
+// it has one. The caller holds the lock.
+func (s *session) record(left time.Time) {
+	r := sessionRecord{namespace: s.key.namespace, clientID: s.key.clientID, principal: s.principal,
+		application: s.application, expiry: s.expiry, left: left, from: s.from}
+	if s.device != nil {
+		r.device = s.device.name
+	}
+	s.server.journal.put(sessKey('s', s.number), r.append(nil))
+}
+
+// recordSubscriptions notes what the session is subscribed to. The caller holds
+// the lock.
+func (s *session) recordSubscriptions() {
+	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.logSubs))
+}
+
+// belongs says whether the session is of the same device. A principal whose
+// device changed gets a new one.
+func (s *session) belongs(from *Client) bool {
+	if s.space != s.server.space(from.Granted()) {
+		return false
+	}
+	if s.device == nil {
+		return from.Granted().Device == ""
+	}
+	return s.device.application == from.Granted().Application && s.device.name == from.Granted().Device
+}
+
+// takeOver detaches the connection that the session has, and ends what waited for
+// a new one: the will is dropped where the session goes on and had time to,
+// sent otherwise. The caller holds the lock.
+func (s *session) takeOver(resumed bool) (after []func()) {
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	if s.willTimer != nil {
+		s.willTimer.Stop()
+		s.willTimer = nil
+	}
+	if w := s.will; w != nil && (!resumed || w.Delay == 0) { // [MQTT-3.1.3-9]
+		after = append(after, w.send)
+	} else {
+		w.Drop()
+	}
+	s.will = nil
+	if c := s.link; c != nil {
+		s.server.count.takeovers.Add(1)
+		after = append(after, s.unplug())
+		after = append(after, func() { c.Close(packet.CodeSessionTakenOver, "another connection took the session over") }) // [MQTT-3.1.4-3]
+	}
+	return after
+}
+
+// unplug takes the connection away from the session. The caller holds the lock.
+func (s *session) unplug() (after func()) {
+	s.link, s.welcomed = nil, false
+	s.since = time.Now()
+	s.online.Store(false)
+	s.device.connected(-1)
+	var gone []*LogSubscription
+	for _, r := range s.logSubs {
+		if !r.left {
+			r.left = true
+			s.outbox.forget(r)
+			gone = append(gone, r)
+		}
+	}
+	return func() { leaveAll(gone) }
+}
+
+// detach takes a connection away from its session after it ended. It does
+// nothing if the session has another by now. failed says that the client did not
+// say goodbye, so that its will is due. What it returns is to be called next; it
+// may block.
+func (ses *session) Detach(c Link, failed bool) (after func()) {
+	s := ses.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	if ses.link != c {
+		return func() {}
+	}
+	list := []func(){ses.unplug()}
+	w := ses.will
+	ses.will = nil
+	switch {
+	case w == nil || !failed || s.stopping: // [MQTT-3.14.4-3]
+		w.Drop()
+	case w.Delay == 0 || ses.expiry == 0:
+		list = append(list, w.send)
+	default:
+		ses.postpone(w, min(w.Delay, ses.expiry))
+	}
+	if ses.expiry == 0 {
+		list = append(list, s.end(ses)...)
+	} else {
+		ses.leave(ses.expiry)
+		if ses.keeps.Load() {
+			s.count.dropped[dropOffline].Add(uint64(ses.outbox.shelve()))
+			ses.record(time.Now())
+			s.journal.commit(nil)
+		}
+	}
+	return func() {
+		for _, f := range list {
+			f()
+		}
+		s.announce(ses.device)
+	}
+}
+
+// leave has the session end after some time without a connection. The caller holds
+// the lock.
+func (s *session) leave(after time.Duration) {
+	if after != Forever {
+		visit := s.visits
+		s.timer = time.AfterFunc(after, func() { s.server.expire(s, visit) })
+	}
+}
+
+// postpone has a will sent after its delay. The caller holds the lock.
+func (s *session) postpone(w *Will, delay time.Duration) {
+	s.will = w
+	s.willTimer = time.AfterFunc(delay, func() { s.sendWill(w) })
+	if s.keeps.Load() {
+		w.due = time.Now().Add(delay)
+		w.store(s)
+	}
+}
+
+// sendWill sends a delayed will, unless the client returned in time.
+func (s *session) sendWill(w *Will) {
+	s.mu.Lock()
+	due := s.will == w && s.link == nil
+	if due {
+		s.will = nil
+	}
+	s.mu.Unlock()
+	if due {
+		w.send()
+	}
+}
+
+// expire ends a session whose time is up, unless the client came back in time.
+func (s *Sessions) expire(ses *session, visit int) {
+	s.mu.Lock()
+	ses.mu.Lock()
+	var after []func()
+	if ses.link == nil && !ses.ended && ses.visits == visit {
+		after = s.end(ses)
+	}
+	ses.mu.Unlock()
+	s.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+}
+
+// end removes a session with all that is its own: subscriptions, queue, will
+// [MQTT-3.1.2-23]. Both locks are held.
+func (s *Sessions) end(ses *session) (after []func()) {
+	ses.ended = true
+	if s.sessions[ses.key] == ses { // a restored one may have a successor
+		delete(s.sessions, ses.key)
+	}
+	if ses.timer != nil {
+		ses.timer.Stop()
+	}
+	if ses.willTimer != nil {
+		ses.willTimer.Stop()
+	}
+	if w := ses.will; w != nil {
+		ses.will = nil
+		after = append(after, w.send)
+	}
+	for _, sub := range ses.subs {
+		ses.space.unsubscribe(sub)
+	}
+	s.devices.leave(ses)
+	if ses.keeps.Swap(false) {
+		after = append(after, ses.erase()...)
+	} else if orphans := ses.outbox.orphans(); len(orphans) > 0 {
+		after = append(after, func() { ses.space.adopt(orphans) })
+	}
+	ses.space.sessions--
+	ses.outbox, ses.subs, ses.logSubs, ses.incoming = outbox{reserved: ses.outbox.reserved}, nil, nil, nil
+	ses.account()
+	return after
+}
+
+// setExpiry changes the session expiry at the client's wish.
+func (s *session) SetExpiry(c Link, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == c {
+		s.expiry = d
+	}
+}
+
+// expiry is the session expiry that a client gets who wants one.
+func (s *Sessions) Expiry(wanted time.Duration) time.Duration {
+	if most := s.cfg.SessionExpiryMax; most > 0 {
+		return min(wanted, most)
+	}
+	return wanted
+}

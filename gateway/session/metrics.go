@@ -1,0 +1,108 @@
+package session
+
+import (
+	"sync/atomic"
+
+	"tributary.io/gateway/stage"
+)
+
+// sessionsCounters are what sessions count.
+type sessionsCounters struct {
+	takeovers, wills, revoked, kicked         atomic.Uint64
+	refusedByClient, retainedRefused, damaged atomic.Uint64
+	dropped                                   [len(dropReasons)]atomic.Uint64
+	limited                                   [sessionLimits]atomic.Uint64
+}
+
+// The reasons why a message did not reach a client.
+const (
+	dropOffline = iota // QoS 0, or no persistent session
+	dropSlow           // QoS 0 while the write buffer is full
+	dropQueue          // the session's queue is full
+	dropExpired        // message expiry
+	dropRevoked        // the right to read it went
+)
+
+var dropReasons = [...]string{"offline", "slow", "queue_full", "expired", "revoked"}
+
+// sessionLimit names a limit of sessions that somebody came up against.
+type sessionLimit int
+
+// The limits, by the name of their key in sessionLimitNames.
+const (
+	limitSessions sessionLimit = iota
+	limitSessionsOfApplication
+	limitSubscriptions
+	limitSubscriptionsOfApplication
+	limitRetained
+	limitQueue
+	limitQueueTotal
+	limitSlowConsumer
+	sessionLimits
+
+	limitNone sessionLimit = -1
+)
+
+var sessionLimitNames = [sessionLimits]string{
+	limitSessions:                   "max_sessions",
+	limitSessionsOfApplication:      "max_sessions_per_application",
+	limitSubscriptions:              "max_subscriptions",
+	limitSubscriptionsOfApplication: "max_subscriptions_per_application",
+	limitRetained:                   "max_retained",
+	limitQueue:                      "queue",
+	limitQueueTotal:                 "queue_total_bytes",
+	limitSlowConsumer:               "slow_consumer_timeout",
+}
+
+// reached counts that somebody came up against a limit.
+func (s *Sessions) reached(l sessionLimit) { s.count.limited[l].Add(1) }
+
+// Metrics returns the counters and gauges of sessions as of now.
+func (s *Sessions) Metrics() []stage.Metric {
+	s.mu.Lock()
+	sessions := len(s.sessions)
+	s.mu.Unlock()
+	n := &s.count
+	var list []stage.Metric
+	add := func(kind stage.MetricKind, name, help string, value float64, labels ...stage.Label) {
+		list = append(list, stage.Metric{Name: "tributary_mqtt_" + name, Help: help, Kind: kind, Value: value, Labels: labels})
+	}
+	count := func(name, help string, v *atomic.Uint64, labels ...stage.Label) {
+		add(stage.CounterMetric, name, help, float64(v.Load()), labels...)
+	}
+	add(stage.GaugeMetric, "sessions", "Sessions, connected or kept.", float64(sessions))
+	subscriptions, kept, size, queued := s.sizes()
+	add(stage.GaugeMetric, "subscriptions", "Subscriptions to topics.", float64(subscriptions))
+	add(stage.GaugeMetric, "retained_messages", "Retained messages.", float64(kept))
+	add(stage.GaugeMetric, "retained_bytes", "Bytes of retained messages.", float64(size))
+	add(stage.GaugeMetric, "queued_bytes", "Bytes of messages that wait for clients or for their acknowledgement, nearly.", float64(queued))
+	count("takeovers_total", "Sessions taken over by a new connection.", &n.takeovers)
+	count("revoked_grants_total", "Clients, connected or away, whose rights were revoked.", &n.revoked)
+	count("kicked_total", "Connections and sessions ended by an operator.", &n.kicked)
+	count("wills_total", "Will messages sent.", &n.wills)
+	count("refused_by_client_total", "Messages that clients refused with a reason code.", &n.refusedByClient)
+	count("retained_refused_total", "Messages that the limits kept from being retained.", &n.retainedRefused)
+	count("damaged_records_total", "Stored sessions, queued and retained messages that could not be read.", &n.damaged)
+	for i := range n.dropped {
+		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i], stage.Label{Name: "reason", Value: dropReasons[i]})
+	}
+	for i := range n.limited {
+		count("limited_total", "Times that somebody came up against a limit.", &n.limited[i], stage.Label{Name: "reason", Value: sessionLimitNames[i]})
+	}
+	return list
+}
+
+// sizes adds up what the spaces hold.
+func (s *Sessions) sizes() (subscriptions, retained, bytes, queued int) {
+	s.spacesMu.Lock()
+	defer s.spacesMu.Unlock()
+	for _, sp := range s.spaces {
+		sp.mu.RLock()
+		subscriptions += sp.trie.count
+		retained += sp.retained.count
+		bytes += sp.retained.bytes
+		sp.mu.RUnlock()
+		queued += int(sp.queued.Load())
+	}
+	return subscriptions, retained, bytes, queued
+}

@@ -1,0 +1,145 @@
+package session
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+type deviceKey struct{ application, device string }
+
+// index finds the sessions of a device.
+type index struct {
+	mu      sync.RWMutex
+	devices map[deviceKey]*device
+}
+
+// device is what the server knows of a device: its sessions, and whether the
+// router was told that it is connected.
+type device struct {
+	application, name string
+	source            string
+
+	mu         sync.Mutex
+	sessions   []*session // never changed in place
+	online     int        // connected sessions
+	told       bool       // the last event said connected
+	announcing bool       // a goroutine is telling
+}
+
+// enter adds a session to its device; nil for a client that is none.
+func (x *index) enter(g *stage.Grant, s *session) *device {
+	if g.Device == "" {
+		return nil
+	}
+	key := deviceKey{g.Application, g.Device}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	d := x.devices[key]
+	if d == nil {
+		d = &device{application: g.Application, name: g.Device, source: stage.Source(g.Application, g.Device)}
+		x.devices[key] = d
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sessions = append(slices.Clip(d.sessions), s)
+	return d
+}
+
+// leave removes a session that ended, and a device without any.
+func (x *index) leave(s *session) {
+	d := s.device
+	if d == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sessions = slices.DeleteFunc(slices.Clone(d.sessions), func(other *session) bool { return other == s })
+	x.forget(d)
+}
+
+// forget drops a device that has no session and about which all is told. Both
+// locks are held.
+func (x *index) forget(d *device) {
+	if len(d.sessions) == 0 && !d.told && !d.announcing {
+		delete(x.devices, deviceKey{d.application, d.name})
+	}
+}
+
+// find returns the sessions of a device.
+func (x *index) find(application, name string) []*session {
+	x.mu.RLock()
+	d := x.devices[deviceKey{application, name}]
+	x.mu.RUnlock()
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sessions
+}
+
+// connected counts a connection that came or went.
+func (d *device) connected(n int) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.online += n
+}
+
+// announce tells the router that a device went online or offline, if that is what
+// it is now and not what was told last. One goroutine tells at a time, so that
+// the last event is the truth. It is called without locks and may block.
+func (s *Sessions) announce(d *device) {
+	if d == nil {
+		return
+	}
+	s.devices.mu.Lock()
+	defer s.devices.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.announcing {
+		return
+	}
+	d.announcing = true
+	for d.told != (d.online > 0) {
+		d.told = d.online > 0
+		online := d.told
+		d.mu.Unlock()
+		s.devices.mu.Unlock()
+		s.tell(d, online)
+		s.devices.mu.Lock()
+		d.mu.Lock()
+	}
+	d.announcing = false
+	s.devices.forget(d)
+}
+
+// announce tells the router, if need be, that the session's device is online.
+func (s *session) Announce() { s.server.announce(s.device) }
+
+func (s *Sessions) tell(d *device, online bool) {
+	if !s.Routes(d.application) {
+		return
+	}
+	now := time.Now()
+	data := `{"connected":false}`
+	if online {
+		data = `{"connected":true}`
+	}
+	s.router.Submit(&event.Inbound{
+		Event: event.Event{
+			ID: s.ids.Next(now), Source: d.source, Type: event.TypeConnection, Subject: "connection", Time: now.UTC(),
+			Application: d.application, Device: d.name, Sender: d.name,
+			DataContentType: "application/json", Data: []byte(data),
+		},
+		Transport: event.Transport{Protocol: "mqtt"},
+	}, nil, func(stage.Outcome) {})
+}

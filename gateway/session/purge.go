@@ -1,0 +1,57 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+)
+
+// Purge ends every session of an application that was deleted, with what is queued
+// for it and without its will, and deletes what the application retained. It
+// returns when none of it is in the store any more, or with why that is not sure.
+// Nobody may get a grant for the application by then.
+func (s *Sessions) Purge(application string) error {
+	spaces := []*space{s.spaceOf(application), s.spaceOf("\x00" + application)} // of its devices, and of its anonymous readers
+	for _, ses := range s.allSessions() {
+		if slices.Contains(spaces, ses.space) {
+			s.purge(ses)
+		}
+	}
+	for _, sp := range spaces {
+		sp.clear()
+	}
+	if s.journal == nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	s.journal.commit(func(err error) { done <- err })
+	if err := <-done; err != nil {
+		return fmt.Errorf("deleting the MQTT sessions and retained messages of application %s: %w", application, err)
+	}
+	return nil
+}
+
+// purge ends one session.
+func (s *Sessions) purge(ses *session) {
+	ses.mu.Lock()
+	c := ses.link
+	ses.will.Drop()
+	ses.will = nil
+	ses.mu.Unlock()
+	s.forget(ses)
+	if c != nil {
+		c.Close(packet.CodeNotAuthorized, "the application was deleted")
+	}
+}
+
+// clear deletes all that is retained.
+func (sp *space) clear() {
+	sp.mu.Lock()
+	gone := sp.retained
+	sp.retained = retained{}
+	sp.mu.Unlock()
+	if j := sp.server.journal; j != nil {
+		gone.root.each(func(m *Message) { j.delete(retainedKey(sp.name, m.Topic)) })
+	}
+}

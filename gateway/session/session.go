@@ -1,0 +1,391 @@
+package session
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// forever is the session expiry of a session that never ends by itself.
+const Forever = time.Duration(math.MaxInt64)
+
+type sessionKey struct{ namespace, clientID string }
+
+// session is what the server keeps for a client id of a namespace, over its
+// connections. A persistent one is in the store too.
+type session struct {
+	server    *Sessions
+	key       sessionKey
+	principal string
+
+	application string // empty: none
+	space       *space
+	device      *device // nil unless the session is a device's
+	number      uint64  // unique, in order of creation
+	online      atomic.Bool
+	keeps       atomic.Bool  // the store has the session, and its messages of QoS 1 and 2; changes under mu
+	behind      atomic.Int32 // messages of the client that no route takes and that await their commit
+
+	mu       sync.Mutex
+	link     Link      // the connection; nil while nobody is connected
+	terms    Terms     // of link
+	from     *Client   // of link, or of the one before; nil: unknown
+	since    time.Time // of the connection, or of its end
+	welcomed bool      // link has its CONNACK, so that messages may go to it
+	ended    bool
+
+	expiry    time.Duration
+	visits    int         // connections that it has had
+	stuck     time.Time   // since when the queue is full; zero: it is not
+	counted   int         // bytes of the outbox that its space counts
+	timer     *time.Timer // ends the session
+	will      *Will       // of the connection, or waiting for its delay
+	willTimer *time.Timer
+	subs      map[string]*subscription    // by the filter as it was given
+	logSubs   map[string]*LogSubscription // same, subscriptions to logs
+	outbox    outbox
+	// incoming is the inbound QoS 2 messages by packet identifier: nil once
+	// PUBREC went and until PUBREL comes, the waiting message before.
+	incoming map[uint16]*Arrival
+}
+
+// persistent says whether the session outlives its connection. The caller holds mu.
+func (s *session) persistent() bool { return s.expiry > 0 }
+
+// lasts is persistent for those who do not hold mu.
+func (s *session) lasts() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.persistent()
+}
+
+// deliver hands an item to the session and says what became of it. It is called
+// without locks and never blocks.
+func (s *session) deliver(it Item, now time.Time) stage.Delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.accept(it, now)
+}
+
+// accept is deliver for those who hold mu.
+func (s *session) accept(it Item, now time.Time) stage.Delivery {
+	c := s.link
+	admitted := it.seq != 0 // its commit was prepared, and with it its place
+	if admitted {
+		s.outbox.unreserve(it.Message.size())
+	}
+	switch {
+	case s.ended || c == nil && (it.QoS == 0 || !s.persistent()):
+		s.discard(&it)
+		s.server.count.dropped[dropOffline].Add(1)
+		return stage.NoDevice
+	case it.QoS == 0:
+		s.discard(&it)
+		if !c.PutNow(&it, now) {
+			s.server.count.dropped[dropSlow].Add(1)
+			return stage.NoDevice
+		}
+		return stage.Delivered
+	case !admitted && s.full(now):
+		s.server.count.dropped[dropQueue].Add(1)
+		return stage.NoDevice
+	}
+	s.enqueue(it)
+	if c == nil {
+		return stage.Queued
+	}
+	s.pump(now)
+	return stage.Delivered
+}
+
+// enqueue appends to the queue: in memory for a client that is connected, on the
+// shelf for one that is not. A message of a stored session that the store does
+// not have yet gets there. The caller holds mu.
+func (s *session) enqueue(it Item) {
+	defer s.account()
+	if !s.keeps.Load() || it.Message == nil {
+		s.outbox.push(it)
+		return
+	}
+	if it.seq == 0 {
+		s.keep(&it)
+		s.server.journal.commit(nil)
+	}
+	if s.link == nil {
+		s.outbox.put(it.slot())
+	} else {
+		s.outbox.push(it)
+	}
+}
+
+// full says whether the queue takes no more messages: the newest is dropped, so
+// that what a client was promised first still comes in order.
+func (s *session) full(now time.Time) bool {
+	if s.over() == limitNone {
+		s.stuck = time.Time{}
+		return false
+	}
+	for _, it := range s.outbox.purge(now) {
+		s.server.count.dropped[dropExpired].Add(1)
+		s.discard(&it)
+	}
+	over := s.over()
+	if over == limitNone {
+		return false
+	}
+	s.server.reached(over)
+	s.tooSlow(now)
+	return true
+}
+
+// pump moves items from the outbox to the connection as far as its window and its
+// write buffer allow. The caller holds mu.
+func (s *session) pump(now time.Time) {
+	if s.link != nil && s.welcomed && !s.outbox.empty() {
+		if held := s.fill(s.link, now); len(held) > 0 {
+			s.launch(s.link, held)
+		}
+	}
+	s.account()
+}
+
+// ready is called by a connection whose output takes messages again.
+func (s *session) Ready(c Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == c {
+		s.pump(time.Now())
+	}
+}
+
+// fill does what pump does, but for the flights that it returns: those have to be
+// durable first.
+func (s *session) fill(c Link, now time.Time) (held []*flight) {
+	o := &s.outbox
+	c.Lock()
+	defer c.Unlock()
+	defer c.Wake()
+	for !o.empty() {
+		if !c.Room() {
+			return held
+		}
+		if len(o.again) > 0 {
+			if o.out >= s.terms.Window {
+				return held
+			}
+			f := o.again[0]
+			o.again = o.again[1:]
+			f.sent = true
+			o.out++
+			s.resend(c, f, now)
+			continue
+		}
+		it := o.peek()
+		if it.QoS > 0 && (o.out >= s.terms.Window || o.flying >= s.server.cfg.QueueBytes) { // [MQTT-3.3.4-9]
+			return held
+		}
+		if it.Message != nil && it.Message.expired(now) {
+			s.server.count.dropped[dropExpired].Add(1)
+			it := o.pop()
+			s.discard(&it)
+			continue
+		}
+		if f := s.send(c, o.pop(), now); f != nil {
+			held = append(held, f)
+		}
+	}
+	return held
+}
+
+// send puts one item out for the first time, or returns it as a flight that must
+// not leave before it is durable. The caller holds both locks.
+func (s *session) send(c Link, it Item, now time.Time) (held *flight) {
+	if it.QoS == 0 { // a record, a retained message, or one for a device that was away
+		if !c.Put(&it, 0, false, now) && it.Log != nil {
+			go it.Log.Ack(it.Record.Offset)
+		}
+		s.discard(&it)
+		return nil
+	}
+	f := s.outbox.takeOff(it)
+	if it.seq != 0 {
+		s.server.journal.create(queueKey('f', s.number, f.seq), appendFlight(nil, f))
+		if f.QoS == 2 { // else a crash would send it again under another identifier
+			f.held, f.tried = true, false
+			return f
+		}
+	}
+	if !c.Put(&f.Item, f.id, false, now) {
+		s.land(f)
+		if it.Log != nil {
+			go it.Log.Ack(it.Record.Offset)
+		}
+	}
+	return nil
+}
+
+// launch sends flights when they are durable. The caller holds mu.
+func (s *session) launch(c Link, held []*flight) {
+	numbers := make([]uint64, len(held))
+	for i, f := range held {
+		numbers[i] = f.number
+	}
+	s.server.journal.commit(func(err error) {
+		if err != nil {
+			c.Close(packet.CodeServerBusy, "the session cannot be stored")
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.link != c {
+			return // the next connection sends them
+		}
+		now := time.Now()
+		c.Lock()
+		for i, f := range held {
+			if f.number != numbers[i] || !f.held {
+				continue
+			}
+			f.held, f.tried = false, true
+			if !c.Put(&f.Item, f.id, false, now) {
+				s.land(f)
+			}
+		}
+		c.Wake()
+		c.Unlock()
+		s.pump(now) // places in the window may be free again
+	})
+}
+
+// resend sends a flight of an earlier connection again [MQTT-4.4.0-1]. The
+// caller holds both locks.
+func (s *session) resend(c Link, f *flight, now time.Time) {
+	if f.released {
+		c.PutRelease(f.id)
+		return
+	}
+	dup := f.tried
+	f.tried = true
+	if !c.Put(&f.Item, f.id, dup, now) {
+		s.land(f)
+	}
+}
+
+// land ends a flight. The caller holds mu.
+func (s *session) land(f *flight) {
+	if f.seq != 0 {
+		s.server.journal.forget(s.number, &f.Item, true)
+	}
+	s.outbox.land(f)
+}
+
+// discard takes a message out of the store that is not to be sent. The caller
+// holds mu.
+func (s *session) discard(it *Item) {
+	if it.seq != 0 {
+		s.server.journal.forget(s.number, it, false)
+		it.seq, it.body = 0, 0
+		s.gone()
+	}
+}
+
+// answered is how a session takes what the client says of a packet identifier.
+type Answered uint8
+
+const (
+	answeredNever   Answered = iota // nothing is to be said
+	AnsweredNow                     // the answer may leave at once
+	answeredLater                   // durable is called when it may leave
+	AnsweredUnknown                 // there is no such identifier
+)
+
+// acknowledged takes the client's word that it is done with a message: PUBACK for one of
+// QoS 1, PUBCOMP, or a PUBREC that refuses, for one of QoS 2. code is that of the packet.
+func (s *session) Acknowledged(c Link, kind packet.Type, id uint16, code byte, now time.Time) Answered {
+	a, done := s.landed(c, kind, id, code, now)
+	done.settle(code, s)
+	return a
+}
+
+func (s *session) landed(c Link, kind packet.Type, id uint16, code byte, now time.Time) (a Answered, done Receipt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != c {
+		return answeredNever, done
+	}
+	f := s.outbox.flights[id]
+	switch {
+	case kind == packet.PUBREC && (f == nil || f.QoS != 2):
+		return AnsweredUnknown, done
+	case kind == packet.PUBACK && (f == nil || f.QoS != 1), kind == packet.PUBCOMP && (f == nil || !f.released):
+		return answeredNever, done // of a connection long gone
+	}
+	if code >= packet.CodeUnspecified {
+		s.server.count.refusedByClient.Add(1)
+	}
+	if f.Log != nil {
+		done = Receipt{f.Log, f.Record.Offset}
+	}
+	s.land(f)
+	s.pump(now)
+	return answeredNever, done
+}
+
+// received takes the client's word that it has a message of QoS 2 (PUBREC). The PUBREL
+// that answers it leaves when that is durable: after it the client may take the
+// identifier for a new message.
+func (s *session) Received(c Link, id uint16, durable func(error)) Answered {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != c {
+		return answeredNever
+	}
+	f := s.outbox.flights[id]
+	if f == nil || f.QoS != 2 {
+		return AnsweredUnknown
+	}
+	again := f.released
+	f.released, f.held = true, false
+	s.outbox.lighten(f)
+	f.Message, f.IDs, f.shared = nil, nil, nil // the client has it
+	if f.seq == 0 {
+		return AnsweredNow
+	}
+	j := s.server.journal
+	if !again { // in this order: a flight that lacks its entry and was not released has landed
+		j.put(queueKey('f', s.number, f.seq), appendFlight(nil, f))
+		j.forget(s.number, &f.Item, false)
+		f.body = 0
+	}
+	j.commit(durable)
+	return answeredLater
+}
+
+// release takes a PUBREL: the identifier may be used anew. The PUBCOMP leaves when
+// that is durable, for after it a message with this identifier is a new one: now says that
+// it may leave at once, else answer is called. known is false if there was nothing to release.
+func (s *session) Release(c Link, id uint16, answer func(known bool, err error)) (known, now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != c {
+		return false, false
+	}
+	waiting, known := s.incoming[id]
+	known = known && waiting == nil // else said twice, maybe: the first may not be durable yet
+	keeps := s.keeps.Load()
+	if known {
+		if keeps {
+			s.server.journal.delete(incomingKey(s.number, id))
+		}
+		delete(s.incoming, id)
+	}
+	if !keeps {
+		return known, true
+	}
+	s.server.journal.commit(func(err error) { answer(known, err) })
+	return known, false
+}

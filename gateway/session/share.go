@@ -1,0 +1,86 @@
+package session
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// group is the members of one ordinary shared subscription, $share/<name>/<filter>,
+// section 4.8.2. Its space's lock guards the members; next is only a hint, so that
+// readers of the trie may move it.
+type group struct {
+	name    string
+	members []*subscription
+	next    atomic.Uint32
+}
+
+func (n *node) join(sub *subscription) (replaced *subscription) {
+	for _, g := range n.groups {
+		if g.name == sub.group {
+			g.members, replaced = put(g.members, sub)
+			return replaced
+		}
+	}
+	n.groups = append(n.groups, &group{name: sub.group, members: []*subscription{sub}})
+	return nil
+}
+
+func (n *node) leave(sub *subscription) (found bool) {
+	for i, g := range n.groups {
+		if g.name != sub.group {
+			continue
+		}
+		g.members, found = cut(g.members, sub.session)
+		if len(g.members) == 0 {
+			n.groups = append(n.groups[:i:i], n.groups[i+1:]...)
+		}
+		return found
+	}
+	return false
+}
+
+// pick chooses the member that gets the next message: in turn among those that
+// are connected, else in turn among those whose session waits. It returns nil
+// for a message that no member can get.
+func (g *group) pick(qos byte) *subscription {
+	n := len(g.members)
+	start := int(g.next.Add(1))
+	var offline *subscription
+	for i := range n {
+		sub := g.members[(start+i)%n]
+		if sub.session.online.Load() {
+			return sub
+		}
+		if offline == nil && min(sub.qos, qos) > 0 {
+			offline = sub
+		}
+	}
+	return offline
+}
+
+// orphans are the QoS 1 messages of a session that ends which came by a shared
+// subscription: another member ought to get them, section 4.8.2.
+func (o *outbox) orphans() (list []Item) {
+	for _, f := range o.flights {
+		if f.shared != nil && f.QoS == 1 && f.Message != nil {
+			list = append(list, f.Item)
+		}
+	}
+	for _, it := range o.queue[o.head:] {
+		if it.shared != nil && it.QoS == 1 {
+			list = append(list, it)
+		}
+	}
+	return list
+}
+
+// adopt delivers orphans to other members of their groups. It is called without
+// locks.
+func (sp *space) adopt(orphans []Item) {
+	now := time.Now()
+	for _, it := range orphans {
+		if sub := sp.another(it.shared, it.Message.QoS); sub != nil {
+			sp.handOut(it.Message, sub, nil, now)
+		}
+	}
+}

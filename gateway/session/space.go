@@ -1,0 +1,325 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// space is the topic space of one application.
+type space struct {
+	server  *Sessions
+	name    string
+	keepers atomic.Int64 // stored sessions; without any, no message has to be prepared
+
+	sessions int          // Sessions.mu guards it
+	queued   atomic.Int64 // bytes that wait or fly in its sessions, nearly
+
+	mu       sync.RWMutex
+	trie     trie
+	retained retained
+}
+
+// hits is the receivers of one message.
+type hits struct {
+	matches
+	picked []pick // one member of each shared group
+}
+
+// pick is the member of a shared group that gets a message.
+type pick struct {
+	sub   *subscription
+	group *group
+}
+
+func (h *hits) none() bool { return len(h.subs) == 0 && len(h.picked) == 0 }
+
+func (sp *space) lend() *hits { return sp.server.hits.Get().(*hits) }
+
+func (sp *space) giveBack(h *hits) {
+	clear(h.subs)
+	clear(h.shared)
+	clear(h.picked)
+	*h = hits{matches{subs: h.subs[:0], shared: h.shared[:0]}, h.picked[:0]}
+	sp.server.hits.Put(h)
+}
+
+// publish sends a message to whoever subscribed to its topic, and retains it if
+// it asks for that and the limits allow. booked is what was prepared for it. It
+// returns the best that happened to it and whether anybody had subscribed. It is
+// called without locks.
+func (sp *space) publish(m *Message, booked *bookings, now time.Time) (best stage.Delivery, matched bool) {
+	h := sp.lend()
+	defer sp.giveBack(h)
+	var keep *Message
+	if m.retain {
+		keep = m
+	}
+	sp.collect(m.Topic, m.QoS, keep, h, booked, now)
+	return sp.send(m, h, booked, now), !h.none()
+}
+
+// publishPacket does the same for a PUBLISH that needs no commit. It makes a
+// message of it only if somebody wants it, so that a publish that nobody reads
+// costs no copy. Where the message cannot be retained (kept is false) it is not
+// sent either. late is that of bookings.
+func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (matched, kept, late bool) {
+	h := sp.lend()
+	defer sp.giveBack(h)
+	var m *Message
+	if p.Retain {
+		m = NewMessage(p, now, from)
+	}
+	var none bookings
+	if !sp.collect(p.Topic, p.QoS, m, h, &none, now) {
+		return false, false, false
+	}
+	if h.none() {
+		return false, true, false
+	}
+	if m == nil {
+		m = NewMessage(p, now, from)
+	}
+	sp.send(m, h, &none, now)
+	return true, true, none.late
+}
+
+// collect finds the receivers and, in the same step, retains a message if there
+// is one to keep, so that a subscriber of this very moment gets it once.
+func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked *bookings, now time.Time) (kept bool) {
+	kept = true
+	if keep != nil {
+		sp.mu.Lock()
+		defer sp.mu.Unlock()
+		kept = sp.retain(keep, now)
+	} else {
+		sp.mu.RLock()
+		defer sp.mu.RUnlock()
+	}
+	sp.match(topic, qos, h, booked)
+	return kept
+}
+
+// match finds the receivers: of shared groups those that are booked, or else the
+// next in turn. The caller holds mu.
+func (sp *space) match(topic string, qos byte, h *hits, booked *bookings) {
+	if sp.trie.count == 0 {
+		return
+	}
+	sp.trie.match(topic, &h.matches)
+	for _, g := range h.shared {
+		sub := booked.picked(g)
+		if sub == nil {
+			sub = g.pick(qos)
+		}
+		if sub != nil {
+			h.picked = append(h.picked, pick{sub, g})
+		}
+	}
+}
+
+// stores says whether a stored session waits for the message.
+func (sp *space) stores(topic string, qos byte) bool {
+	if qos == 0 || sp.keepers.Load() == 0 {
+		return false
+	}
+	h := sp.lend()
+	defer sp.giveBack(h)
+	sp.mu.RLock()
+	sp.trie.match(topic, &h.matches)
+	sp.mu.RUnlock()
+	stored := func(sub *subscription) bool { return sub.qos > 0 && sub.session.keeps.Load() }
+	return slices.ContainsFunc(h.subs, stored) ||
+		slices.ContainsFunc(h.shared, func(g *group) bool { return slices.ContainsFunc(g.members, stored) })
+}
+
+// subscribed says whether anybody subscribed to a message's topic.
+func (sp *space) subscribed(m *Message) bool {
+	h := sp.lend()
+	defer sp.giveBack(h)
+	sp.mu.RLock()
+	defer sp.mu.RUnlock()
+	sp.trie.match(m.Topic, &h.matches)
+	return len(h.subs)+len(h.shared) > 0
+}
+
+// retainable says whether the limits allow to retain a message.
+func (sp *space) retainable(m *Message, now time.Time) bool {
+	cfg := &sp.server.cfg
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if !sp.retained.room(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+		sp.retained.purge(now)
+		if !sp.retained.room(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+			sp.server.count.retainedRefused.Add(1)
+			sp.server.reached(limitRetained)
+			return false
+		}
+	}
+	return true
+}
+
+// retain stores a retained message, if need be in the place of expired ones. The
+// caller holds mu.
+func (sp *space) retain(m *Message, now time.Time) bool {
+	cfg := &sp.server.cfg
+	if sp.retained.set(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+		return true
+	}
+	sp.retained.purge(now)
+	if sp.retained.set(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
+		return true
+	}
+	sp.server.count.retainedRefused.Add(1)
+	sp.server.reached(limitRetained)
+	if j := sp.server.journal; j != nil { // others used up the room since it was prepared
+		j.delete(retainedKey(sp.name, m.Topic))
+	}
+	return false
+}
+
+// send delivers a message to its receivers, and settles what was booked.
+func (sp *space) send(m *Message, h *hits, booked *bookings, now time.Time) (best stage.Delivery) {
+	h.each(m, func(s *session, it Item) {
+		booked.take(s, &it)
+		d := s.deliver(it, now)
+		booked.delivered(s, &it, d)
+		best = max(best, d)
+	})
+	for _, p := range h.picked {
+		best = max(best, sp.handOut(m, p.sub, booked, now))
+	}
+	booked.finish()
+	return best
+}
+
+// item is what a message looks like to a subscription.
+func (sub *subscription) item(m *Message) Item {
+	it := Item{Message: m, QoS: min(m.QoS, sub.qos), Retain: m.retain && sub.asIs, IDs: sub.ids}
+	if sub.group != "" {
+		it.shared = sub
+	}
+	return it
+}
+
+// handOut delivers a message to one member of a shared subscription; where that
+// one has ended since it was picked, or is full, to one of the next in turn.
+func (sp *space) handOut(m *Message, sub *subscription, booked *bookings, now time.Time) (d stage.Delivery) {
+	for range 4 {
+		if d = sub.session.takeShared(sub.item(m), booked, now); d != stage.NoDevice {
+			return d
+		}
+		if sub = sp.another(sub, m.QoS); sub == nil {
+			return d
+		}
+	}
+	return d
+}
+
+// takeShared delivers an item that another member may get instead: then what was booked
+// for this one is taken back after that.
+func (s *session) takeShared(it Item, booked *bookings, now time.Time) (d stage.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.link == nil && (it.QoS == 0 || !s.persistent()) {
+		return stage.NoDevice
+	}
+	booked.take(s, &it)
+	d = s.accept(it, now)
+	booked.delivered(s, &it, d)
+	return d
+}
+
+// each calls fn for the sessions that subscribed to the message, with one copy
+// for each, of the greatest QoS and with all the identifiers of its matching
+// subscriptions [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4].
+func (h *hits) each(m *Message, fn func(s *session, it Item)) {
+	if h.nodes > 1 {
+		slices.SortStableFunc(h.subs, func(a, b *subscription) int { return cmp.Compare(a.session.number, b.session.number) })
+	}
+	for i := 0; i < len(h.subs); {
+		sub := h.subs[i]
+		it := Item{Message: m}
+		wanted := false
+		for ; i < len(h.subs) && h.subs[i].session == sub.session; i++ {
+			if s := h.subs[i]; !s.noLocal || !s.session.said(m) { // [MQTT-3.8.3-3]
+				wanted = true
+				it.merge(s)
+			}
+		}
+		if wanted {
+			it.QoS = min(it.QoS, m.QoS)
+			it.Retain = it.Retain && m.retain
+			fn(sub.session, it)
+		}
+	}
+}
+
+// said says whether a message is of the session's own client: of the one with its
+// identifier, who may have had another session when it sent the message.
+func (s *session) said(m *Message) bool {
+	return m.from != nil && m.from.Session != nil && m.from.Session.key == s.key
+}
+
+// merge adds what one more matching subscription wants.
+func (it *Item) merge(s *subscription) {
+	it.QoS = max(it.QoS, s.qos)
+	it.Retain = it.Retain || s.asIs
+	switch {
+	case len(s.ids) == 0:
+	case len(it.IDs) == 0:
+		it.IDs = s.ids
+	default:
+		it.IDs = append(slices.Clone(it.IDs), s.ids...)
+	}
+}
+
+// subscribe adds a subscription and returns the retained messages that it is to
+// get now [MQTT-3.8.4-4], section 3.8.3.1. The caller holds the session's lock.
+func (sp *space) subscribe(sub *subscription, handling byte, now time.Time) (replay []*Message) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	old := sp.trie.add(sub)
+	if sub.group != "" || handling == 2 || handling == 1 && old != nil {
+		return nil
+	}
+	return sp.retained.match(sub.filter, now)
+}
+
+func (sp *space) unsubscribe(sub *subscription) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.trie.remove(sub)
+}
+
+// another finds a member of the same shared subscription to take over a message
+// that its receiver will never acknowledge.
+func (sp *space) another(gone *subscription, qos byte) *subscription {
+	sp.mu.RLock()
+	defer sp.mu.RUnlock()
+	if g := sp.trie.group(gone.filter, gone.group); g != nil {
+		return g.pick(qos)
+	}
+	return nil
+}
+
+// matching merges the subscriptions of a session that match a topic, shared ones
+// included: what a message addressed to this session alone is to look like. The
+// caller holds the session's lock.
+func (s *session) matching(m *Message) (it Item, ok bool) {
+	it.Message = m
+	for _, sub := range s.subs {
+		if packet.Match(sub.filter, m.Topic) {
+			it.merge(sub)
+			ok = true
+		}
+	}
+	it.QoS = min(it.QoS, m.QoS)
+	it.Retain = it.Retain && m.retain
+	return it, ok
+}

@@ -1,0 +1,130 @@
+package session
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"tributary.io/gateway/store"
+)
+
+// maxDamage bounds the searches for damaged keys at a start, and with it how much
+// damage the server starts with.
+const maxDamage = 1 << 16
+
+// scan calls fn for the keys of a kind whose names begin with prefix. A damaged
+// value ends no scan: it is searched for, reported and passed over. fn returns an
+// error for a record that it cannot read, which is reported and passed over, too.
+func (s *Sessions) scan(kind store.Kind, prefix string, fn func(name string, value []byte) error) error {
+	left := maxDamage
+	return s.scanFrom(kind, prefix, "", &left, fn)
+}
+
+// scanFrom is scan for names above last. left is how many scans it may use.
+func (s *Sessions) scanFrom(kind store.Kind, prefix, last string, left *int, fn func(name string, value []byte) error) error {
+	if *left--; *left < 0 {
+		return fmt.Errorf("too much is damaged in the session store: %w; restore it from a backup", store.ErrCorrupt)
+	}
+	err := s.journal.store.Scan(kind, prefix, func(name string, value []byte, _ store.Revision) bool {
+		if name > last || last == "" {
+			last = name
+			if err := fn(name, value); err != nil {
+				s.damaged(name, err)
+			}
+		}
+		return true
+	})
+	if !errors.Is(err, store.ErrCorrupt) {
+		return err
+	}
+	before := *left
+	for b := range 256 { // whichever of the names with one byte more it is
+		if err := s.scanFrom(kind, prefix+string([]byte{byte(b)}), last, left, fn); err != nil {
+			return err
+		}
+	}
+	if *left == before-256 { // none of them: it is the name itself
+		s.damaged(prefix, err)
+	}
+	return nil
+}
+
+// damaged reports a record that cannot be read. It stays where it is.
+func (s *Sessions) damaged(name string, err error) {
+	s.count.damaged.Add(1)
+	s.log.Error("a record of a session, of its queue or of a retained message cannot be read and is passed over; it is lost unless the store is restored from a backup",
+		"key", fmt.Sprintf("%q", name), "error", err)
+}
+
+// fetch reads the messages of a session that are on its shelf or in flight. It is
+// called without locks.
+func (s *Sessions) fetch(ses *session) (map[uint64]*entry, error) {
+	ses.mu.Lock()
+	needed := ses.outbox.shelved()
+	ses.mu.Unlock()
+	if !needed {
+		return nil, nil
+	}
+	return s.entries(ses)
+}
+
+// entries reads the messages that the store has for a session.
+func (s *Sessions) entries(ses *session) (map[uint64]*entry, error) {
+	list := map[uint64]*entry{}
+	bodies := map[uint64]*Message{}
+	err := s.scan(store.Queue, keyName('e', ses.number, nil), func(name string, value []byte) error {
+		_, seq, ok := keyNumbers(name)
+		e, err := parseEntry(value, true)
+		if !ok || err != nil {
+			return cmp.Or(err, errRecord)
+		}
+		if e.body != 0 {
+			if e.Message = bodies[e.body]; e.Message == nil {
+				if e.Message, err = s.body(e.body); err != nil {
+					return err
+				}
+				bodies[e.body] = e.Message
+			}
+		}
+		e.seq = seq
+		if e.shared != nil {
+			e.shared.session = ses
+		}
+		list[seq] = &e
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the queue of a session: %w", err)
+	}
+	return list, nil
+}
+
+// shelvedOrphans reads the messages of a session that ended which are to go to
+// other members of a shared group.
+func (s *Sessions) shelvedOrphans(ses *session) (list []Item) {
+	stored, err := s.entries(ses)
+	if err != nil {
+		s.log.Error("messages of a shared subscription are lost", "client", ses.key.clientID, "error", err)
+	}
+	for _, seq := range slices.Sorted(maps.Keys(stored)) {
+		if e := stored[seq]; e.shared != nil && e.QoS == 1 {
+			list = append(list, e.Item)
+		}
+	}
+	return list
+}
+
+// body reads a shared body.
+func (s *Sessions) body(id uint64) (*Message, error) {
+	value, _, err := s.journal.store.Get(bodyKey(id))
+	if err != nil {
+		return nil, fmt.Errorf("reading the body of a message: %w", err)
+	}
+	m := new(Message)
+	if err := m.parse(value, nil); err != nil {
+		return nil, fmt.Errorf("reading the body %d of a message: %w", id, err)
+	}
+	return m, nil
+}

@@ -1,0 +1,203 @@
+package session
+
+import (
+	"time"
+
+	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
+)
+
+// wanted is one filter of a SUBSCRIBE that was granted.
+type Wanted struct {
+	Index    int // among the filters of the packet
+	Filter   string
+	QoS      byte
+	NoLocal  bool
+	AsIs     bool // Retain As Published
+	Handling byte // of retained messages, section 3.8.3.1
+	ByPlugin bool // a plugin granted it
+	IDs      []uint32
+	Log      *LogSubscription // of a log: a member of its group by now; nil: of topics
+}
+
+// subscriber is who asked for subscriptions. Its methods are called under the lock of the
+// session and do not block.
+type subscriber interface {
+	// Decide says whether the filter is still to be put into force.
+	Decide(filter string) bool
+	// Refuse takes a filter back that had been granted.
+	Refuse(index int, code stage.Code, reason string)
+	// Answer is called when all that is in force is durable, if the connection is still
+	// there, before anything that comes of the subscriptions is sent.
+	Answer()
+	// Over is called when everything is decided, also where the connection is gone.
+	Over()
+}
+
+// subscribe puts granted filters into force, and has the subscriber answer once they are
+// durable if the session is. Then retained messages and records follow.
+func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer by.Over()
+	if s.link != c || s.ended {
+		return // the client never saw a SUBACK; its subscriptions to logs left with the connection
+	}
+	replays := make([][]Item, 0, len(list))
+	granted := false
+	for i := range list {
+		w := &list[i]
+		if w.Log == nil && by.Decide(w.Filter) {
+			replay, ok := s.enforce(w, by)
+			granted = granted || ok
+			replays = append(replays, s.admit(replay, time.Now()))
+			continue
+		}
+		granted = true
+	}
+	if !s.keeps.Load() || !granted {
+		s.subscribed(c, list, replays, by)
+		return
+	}
+	s.recordSubscriptions()
+	s.server.journal.commit(func(err error) {
+		if err != nil {
+			c.Close(packet.CodeServerBusy, "the session cannot be stored")
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.subscribed(c, list, replays, by)
+	})
+}
+
+// subscribed has the subscriber answered, then sends retained messages and records. The
+// caller holds the lock.
+func (s *session) subscribed(c Link, list []Wanted, replays [][]Item, by subscriber) {
+	if s.link == c {
+		by.Answer()
+		defer func() { // together with what follows at once
+			c.Lock()
+			c.Wake()
+			c.Unlock()
+		}()
+	}
+	for i := range replays {
+		s.replay(replays[i])
+	}
+	for i := range list {
+		if r := list[i].Log; r != nil && !r.left {
+			r.start()
+		}
+	}
+}
+
+// enforce puts one granted filter into force, and returns the retained
+// messages that it is to get. The caller holds the lock.
+func (s *session) enforce(w *Wanted, by subscriber) (replay []Item, ok bool) {
+	if !w.ByPlugin && !s.from.MaySubscribe(w.Filter) { // a right that went while a plugin was asked
+		by.Refuse(w.Index, stage.NotAuthorized, "no right to subscribe to this filter")
+		return nil, false
+	}
+	old := s.subs[w.Filter]
+	switch {
+	case old != nil:
+	case len(s.subs)+len(s.logSubs) >= s.terms.Subscriptions:
+		s.server.reached(limitSubscriptions)
+		by.Refuse(w.Index, stage.QuotaExceeded, "the session has too many subscriptions")
+		return nil, false
+	case !s.space.takesSubscriptions():
+		s.server.reached(limitSubscriptionsOfApplication)
+		by.Refuse(w.Index, stage.QuotaExceeded, "the application has too many subscriptions")
+		return nil, false
+	}
+	group, filter, _ := packet.SplitShare(w.Filter)
+	sub := &subscription{session: s, filter: filter, group: group, qos: w.QoS, noLocal: w.NoLocal,
+		asIs: w.AsIs, byPlugin: w.ByPlugin, ids: w.IDs}
+	if s.subs == nil {
+		s.subs = make(map[string]*subscription)
+	}
+	s.subs[w.Filter] = sub
+	for _, m := range s.space.subscribe(sub, w.Handling, time.Now()) {
+		replay = append(replay, Item{Message: m, QoS: min(m.QoS, sub.qos), Retain: true, IDs: sub.ids})
+	}
+	return replay, true
+}
+
+// admit takes places for retained messages, and notes their entries where the store
+// has the session. They are the space's own, so a full queue takes those of one filter
+// while it was not full before; those of the next filters have no room then, of this
+// SUBSCRIBE or of others whose SUBACK is not yet durable. The caller holds the lock.
+func (s *session) admit(items []Item, now time.Time) []Item {
+	if len(items) == 0 {
+		return nil
+	}
+	if s.full(now) {
+		s.server.count.dropped[dropQueue].Add(uint64(len(items)))
+		return nil
+	}
+	for i := range items {
+		it := &items[i]
+		if it.QoS > 0 && s.keeps.Load() {
+			s.keep(it)
+		}
+		s.outbox.reserved++
+		s.outbox.reservedBytes += it.Message.size()
+	}
+	return items
+}
+
+// replay delivers retained messages [MQTT-3.3.1-8]. The caller holds the lock.
+func (s *session) replay(items []Item) {
+	for i := range items {
+		it := items[i]
+		s.outbox.unreserve(it.Message.size())
+		switch {
+		case s.ended && it.seq == 0:
+			s.gone()
+		case s.ended:
+			s.discard(&it)
+		case it.QoS > 0:
+			s.enqueue(it)
+		case s.link != nil:
+			s.outbox.push(it)
+		}
+	}
+	if len(items) > 0 && !s.ended {
+		s.pump(time.Now())
+	}
+}
+
+// unsubscribe puts filters out of force. existed is called for each, under the lock, with
+// whether it was. It is false, and nothing happened, if the connection has the session no
+// more; now says that the answer may leave at once, else durable is called.
+func (s *session) Unsubscribe(c Link, filters []string, existed func(i int, filter string, did bool), durable func(error)) (current, now bool) {
+	var gone []*LogSubscription
+	defer func() { leaveAll(gone) }() // without the lock
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != c {
+		return false, false
+	}
+	changed := false
+	for i, filter := range filters {
+		did := false
+		if sub := s.subs[filter]; sub != nil {
+			delete(s.subs, filter)
+			s.space.unsubscribe(sub)
+			did = true
+		}
+		if r := s.logSubs[filter]; r != nil {
+			gone = append(gone, s.remove(r))
+			did = true
+		}
+		existed(i, filter, did)
+		changed = changed || did
+	}
+	if !s.keeps.Load() || !changed {
+		return true, true
+	}
+	s.recordSubscriptions()
+	s.server.journal.commit(durable)
+	return true, false
+}
