@@ -16,9 +16,11 @@ help: ## print this
 
 build: gateway plugins ## build the gateway and the bundled plugins
 
+# Without cgo the program is one static file that runs in an empty container, and pure
+# Go was measured to be the faster one. The race detector of the tests needs cgo.
 gateway: # always asked: the Go toolchain knows what has changed
 	@[ -x bin/tributary ] || echo 'building the gateway; the first time takes a minute or two'
-	@$(GO) build -o bin/tributary ./gateway
+	@CGO_ENABLED=0 $(GO) build -o bin/tributary ./gateway
 
 plugins: gateway $(PLUGINS) ## build the bundled plugins
 

@@ -54,6 +54,7 @@ type gateway struct {
 	dir     string // its working and data directory
 	config  string
 	options []string
+	within  string // its root directory; empty: that of everybody
 
 	mqtt, admin string // addresses
 	cmd         *exec.Cmd
@@ -143,6 +144,10 @@ func (g *gateway) command() *exec.Cmd {
 	cmd := exec.Command(artefacts.binary, args...)
 	cmd.Dir = g.dir
 	cmd.Env = environment()
+	if g.within != "" {
+		cmd = exec.Command("/tributary", "run", "--config", "/gateway.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir", "/data", "--set", "log.format=json")
+		cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", []string{}, &syscall.SysProcAttr{Chroot: g.within}
+	}
 	return cmd
 }
 
