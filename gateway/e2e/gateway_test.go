@@ -122,6 +122,7 @@ func (g *gateway) try() error {
 // spawn starts the process and does not wait.
 func (g *gateway) spawn() error {
 	cmd := g.command()
+	g.out = newOutput()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -129,7 +130,7 @@ func (g *gateway) spawn() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	g.cmd, g.out, g.ended = cmd, newOutput(), make(chan error, 1)
+	g.cmd, g.ended = cmd, make(chan error, 1)
 	go func(out *output, ended chan error) {
 		out.read(stderr)
 		ended <- cmd.Wait()

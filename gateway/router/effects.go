@@ -125,11 +125,21 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 		e.SetExtension("traceparent", v)
 	}
 	if err := event.Validate(e); err != nil {
-		return &event.Failure{Message: fmt.Sprintf("the plugin %s emitted an event that is not a valid CloudEvent: %v", p.plugin.Name(), err)}
+		return invalid(p.plugin.Name(), origin, e, err)
 	}
 	p.emitted++
 	s.append(store.Events(e.Application), e)
 	return nil
+}
+
+// invalid says whose mistake it is that an event is no CloudEvent. MQTT lets a device
+// call its content as it likes, and a plugin that passes that on has done nothing wrong.
+func invalid(plugin string, origin *event.Inbound, e *event.Event, err error) *event.Failure {
+	without := *e
+	if without.DataContentType = ""; e.DataContentType == origin.Event.DataContentType && event.Validate(&without) == nil {
+		return &event.Failure{Message: fmt.Sprintf("the sender's content type %.100q is no media type (RFC 2046), such as application/json", e.DataContentType)}
+	}
+	return &event.Failure{Message: fmt.Sprintf("the plugin %s emitted an event that is not a valid CloudEvent: %v", plugin, err)}
 }
 
 // append adds an event to a log in the shard's batch.

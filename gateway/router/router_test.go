@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -307,6 +308,40 @@ func TestNoRoute(t *testing.T) {
 				t.Error("Routes says otherwise")
 			}
 		})
+	}
+}
+
+// A content type that is no media type is the device's mistake where the plugin passes
+// it on, and the plugin's where it made it up.
+func TestContentTypes(t *testing.T) {
+	for _, tt := range []struct {
+		given, emitted string
+		cause          string // of the quarantine; empty: it is emitted
+	}{
+		{"application/json; charset=utf-8", "", ""},
+		{"json", "", `the sender's content type "json" is no media type (RFC 2046), such as application/json`},
+		{"text/plain;\x01", "", `the sender's content type "text/plain;\x01" is no media type (RFC 2046), such as application/json`},
+		{"json", "application/json", ""}, // the plugin knows better
+		{"json", "yaml", "the plugin p emitted an event that is not a valid CloudEvent: attribute datacontenttype is not a media type (RFC 2046)"},
+		{"text/plain", "yaml", "the plugin p emitted an event that is not a valid CloudEvent: attribute datacontenttype is not a media type (RFC 2046)"},
+	} {
+		f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+			e := event.Event{Type: "x", DataContentType: cmp.Or(tt.emitted, in.Event.DataContentType), Data: in.Event.Data}
+			return event.Result{Effects: []event.Effect{&event.Emit{Event: e}}}, nil
+		}})
+		in := publish("d", "t", "21")
+		in.Event.DataContentType = tt.given
+		o := f.do(t, in)
+		if tt.cause == "" {
+			if o.Code != 0 || len(f.store.events(store.Events("demo"))) != 1 {
+				t.Errorf("%q: %+v", tt.given, o)
+			}
+			continue
+		}
+		kept := f.store.events(store.Quarantine("demo"))
+		if o.Code != stage.PayloadFormatInvalid || o.Reason != "quarantined: "+tt.cause || len(kept) != 1 {
+			t.Errorf("%q: %+v, %d in quarantine\nwant %s", tt.given, o, len(kept), tt.cause)
+		}
 	}
 }
 
