@@ -83,6 +83,21 @@ func TestHouseRules(t *testing.T) {
 	}
 }
 
+// Who looks for a command finds it in the file of its first word.
+func TestEachCommandHasItsFile(t *testing.T) {
+	for _, cmd := range commands() {
+		word, _, _ := strings.Cut(cmd.name, " ")
+		if file := strings.ReplaceAll(word, "-", "_") + ".go"; !exists(file) {
+			t.Errorf("%s: there is no %s", cmd.name, file)
+		}
+	}
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
 // gateway.toml shows every setting of the bundled plugin that it has, at its default or
 // with the default beside it, as its manifest has it, and so does the plugin's README.
 func TestSettingsOfTheReference(t *testing.T) {

@@ -1,6 +1,9 @@
-// Command tributary is the protocol gateway and the tools around it: one file
-// per subcommand, the table of them here, what they share in cli.go. Nobody can
-// import it; it alone imports server, and it alone ends the process.
+// Command tributary is the protocol gateway and the tools around it. The table of
+// its commands is here, and each word that begins one has a file of its name: run.go,
+// app.go with "app create" and the like. They share cli.go, which reads command lines,
+// terminal.go, client.go, which asks the admin API, entries.go and setting.go, which
+// manage what the registry holds, and vectors.go, which tests a plugin. Nobody can
+// import the package; it alone imports server, and it alone ends the process.
 package main
 
 import (
@@ -20,8 +23,11 @@ func commands() []command {
 		users().commands(),
 		keyCommands(),
 		tokenCommands(),
-		liveCommands(),
-		[]command{hashPasswordCommand(), pluginBuildCommand(), pluginTestCommand(), benchCommand(), versionCommand()},
+		connectionCommands(),
+		groupCommands(),
+		[]command{hashPasswordCommand()},
+		pluginCommands(),
+		[]command{benchCommand(), versionCommand()},
 	)
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,46 +16,6 @@ import (
 	"tributary.io/sdk-plugin/event"
 	"tributary.io/sdk-plugin/vector"
 )
-
-func pluginTestCommand() command {
-	return command{
-		name:    "plugin test",
-		args:    "<directory>",
-		summary: "run a plugin's test vectors",
-		help: `
-Runs the vectors of a plugin, the JSON files in its directory testdata, against its
-module: each event is handed to the plugin as the gateway does it, with the prior
-state, the settings and the time that the vector says, and with every capability that
-plugin.toml wants. For each vector that fails the first difference is shown, by effect
-and field. The exit status is 1 when one did.
-
-The directory is a Go plugin, which is built first, or holds <name>.wasm, in whatever
-language it was written; --module names another file.
-
-Examples:
-  tributary plugin test plugins/fleets
-  tributary plugin test . --module build/thermostat.wasm --vectors 'tests/*.json'
-  tributary plugin test plugins/fleets --run FL2
-`,
-		setup: func(flags *flag.FlagSet) func(context.Context, *terminal, []string) error {
-			v := vectorRun{}
-			flags.StringVar(&v.module, "module", "", "`file` of the module to test")
-			flags.StringVar(&v.pattern, "vectors", "testdata/*.json", "`pattern` of the vector files, from the directory on")
-			flags.StringVar(&v.only, "run", "", "run only vectors whose names contain `text`")
-			flags.StringVar(&v.emit, "emit", "", "further `types` of events that the plugin may emit, separated by commas")
-			flags.BoolVar(&v.all, "all", false, "show every difference, not just the first")
-			flags.BoolVar(&v.verbose, "v", false, "name the vectors that pass, too")
-			return func(ctx context.Context, t *terminal, args []string) error {
-				dir, err := oneArg(args, "the plugin's directory")
-				if err != nil {
-					return err
-				}
-				v.t, v.dir = t, dir
-				return v.run(ctx)
-			}
-		},
-	}
-}
 
 // vectorRun is one run of a plugin's vectors.
 type vectorRun struct {

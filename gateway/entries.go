@@ -24,64 +24,6 @@ type entries struct {
 	columns       []column
 }
 
-func applications() *entries {
-	return &entries{
-		command: "app", noun: "application", article: "an", args: "<application>", example: "plant",
-		path: func(args []string) string { return apiPath(append([]string{"applications"}, args...)...) },
-		settings: []setting{
-			{"anonymous", "anonymous", yesNo, "let programs on the gateway's machine in without credentials"},
-			{"messaging", "messaging", yesNo, "devices get what others publish"},
-			{"retention-age", "retentionSeconds", duration, "`age` at which events leave the log; 0s: never"},
-			{"retention-bytes", "retentionBytes", bytesize, "`size` at which the oldest events leave the log; 0: never"},
-			{"message-rate", "messageRate", number, "`messages` per second of all devices; 0: any number"},
-			{"byte-rate", "byteRate", bytesize, "`bytes` per second of all devices; 0: any number"},
-		},
-		options: "--retention-age 30d --messaging",
-		columns: []column{
-			member("APPLICATION", "name"), member("DEVICES", "devices"), member("ANONYMOUS", "anonymous"), member("MESSAGING", "messaging"),
-			{"RETENTION", func(e object) string { return days(e["retentionSeconds"]) }}, {"BYTES", func(e object) string { return size(e["retentionBytes"]) }}, fromColumn(),
-		},
-	}
-}
-
-func devices() *entries {
-	return &entries{
-		command: "device", noun: "device", article: "a", args: "<application> <device>", example: "plant pump-1", inArgs: "<application>", inExample: "plant",
-		path: func(args []string) string {
-			return apiPath(append([]string{"applications", args[0], "devices"}, args[1:]...)...)
-		},
-		settings: []setting{
-			{"alias", "aliases", many, "another `name` by which it logs in; may be repeated"},
-			{"gateway-for", "gatewayFor", many, "devices that it may speak for, a `pattern` with *; may be repeated"},
-			{"publish", "publish", many, "topic `filter` that it may publish to; may be repeated (default #)"},
-			{"subscribe", "subscribe", many, "topic `filter` that it may subscribe to; may be repeated (default #)"},
-			{"message-rate", "messageRate", number, "`messages` per second; 0: any number"},
-			{"byte-rate", "byteRate", bytesize, "`bytes` per second; 0: any number"},
-			{"disabled", "disabled", yesNo, "refuse its connections"},
-		},
-		options: "--alias A0000007 --publish {device}/#",
-		columns: []column{
-			member("DEVICE", "name"), member("DISABLED", "disabled"), member("CREDENTIALS", "credentials"), member("ALIASES", "aliases"), member("GATEWAY FOR", "gatewayFor"), fromColumn(),
-		},
-	}
-}
-
-func users() *entries {
-	return &entries{
-		command: "user", noun: "user", article: "a", args: "<user>", example: "alice",
-		path: func(args []string) string { return apiPath(append([]string{"users"}, args...)...) },
-		settings: []setting{
-			{"read", "read", many, "`application` whose log it may read; * at the end: any rest; may be repeated"},
-			{"write", "write", many, "`application` whose devices it may command; may be repeated"},
-			{"disabled", "disabled", yesNo, "refuse its connections"},
-		},
-		options: "--read plant",
-		columns: []column{
-			member("USER", "name"), member("DISABLED", "disabled"), member("READ", "read"), member("WRITE", "write"), member("CREDENTIALS", "credentials"), fromColumn(),
-		},
-	}
-}
-
 func fromColumn() column {
 	return column{"FROM", func(e object) string {
 		if e["fromFile"] == true {
