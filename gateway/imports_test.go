@@ -26,33 +26,44 @@ type rule struct {
 // here after thinking about who may know whom (design, section 2).
 func rules() map[string]rule {
 	return map[string]rule{
-		"gateway": {theirs: "golang.org/x/term", ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/plugin gateway/registry gateway/server sdk-plugin/event sdk-plugin/vector"},
-		"gateway/server": {ours: "gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry " +
-			"gateway/router gateway/session gateway/stage gateway/store gateway/store/pebble gateway/timer sdk-plugin/event"},
+		"gateway": {theirs: "golang.org/x/term",
+			ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/metric gateway/plugin gateway/registry gateway/server " +
+				"sdk-plugin/event sdk-plugin/vector"},
+		"gateway/server": {ours: words + " gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/http gateway/listener/mqtt " +
+			"gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/session gateway/store " +
+			"gateway/store/pebble gateway/timer"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
-			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble sdk-plugin/event"},
+			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport " +
+				"gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble sdk-plugin/event"},
 
-		// The stages know the words that pass between them, and not each other.
-		"gateway/admin":                     {ours: "gateway/stage", theirs: "github.com/prometheus/client_golang"},
-		"gateway/auth":                      {ours: "gateway/stage sdk-plugin/event", theirs: "github.com/coreos/go-oidc github.com/go-jose/go-jose github.com/xdg-go/scram"},
+		// The vocabulary: values that pass between the stages.
+		"gateway/access":         {ours: "sdk-plugin/event"},
+		"gateway/metric":         {},
+		"gateway/outbound/place": {},
+		"gateway/resource":       {},
+		"gateway/stage":          {ours: "gateway/store sdk-plugin/event"},
+
+		// The stages know the vocabulary, and each other only in the direction of a message:
+		// listener, router, session.
+		"gateway/admin":                     {ours: words, theirs: "github.com/prometheus/client_golang"},
+		"gateway/auth":                      {ours: words, theirs: "github.com/coreos/go-oidc github.com/go-jose/go-jose github.com/xdg-go/scram"},
 		"gateway/bench":                     {ours: "gateway/listener/mqtt/packet", theirs: "golang.org/x/sync"},
 		"gateway/e2e":                       {},
-		"gateway/consumer":                  {ours: "gateway/stage gateway/store sdk-plugin/event"},
-		"gateway/listener/http":             {ours: "gateway/stage sdk-plugin/event"},
-		"gateway/listener/mqtt":             {ours: "gateway/listener/mqtt/packet gateway/session gateway/stage sdk-plugin/event"},
-		"gateway/session":                   {ours: "gateway/listener/mqtt/packet gateway/stage gateway/store sdk-plugin/event sdk-plugin/event/wire"},
+		"gateway/consumer":                  {ours: words + " gateway/store"},
+		"gateway/listener/http":             {ours: words},
+		"gateway/listener/mqtt":             {ours: words + " gateway/listener/mqtt/packet gateway/session"},
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
-		"gateway/listener/transport":        {ours: "gateway/stage", theirs: "github.com/pires/go-proxyproto"},
-		"gateway/plugin":                    {ours: "gateway/plugin/meter gateway/stage sdk-plugin/event sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},
+		"gateway/listener/transport":        {ours: words, theirs: "github.com/pires/go-proxyproto"},
+		"gateway/plugin":                    {ours: words + " gateway/plugin/meter sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},
 		"gateway/plugin/meter":              {},
-		"gateway/registry":                  {ours: "gateway/stage gateway/store sdk-plugin/event", theirs: "golang.org/x/crypto"},
-		"gateway/router":                    {ours: "gateway/plugin gateway/stage gateway/store sdk-plugin/event"},
-		"gateway/stage":                     {ours: "sdk-plugin/event"},
-		"gateway/outbound":                  {ours: "gateway/stage gateway/store sdk-plugin/event"},
-		"gateway/timer":                     {ours: "gateway/stage gateway/store sdk-plugin/event"},
+		"gateway/registry":                  {ours: words + " gateway/store", theirs: "golang.org/x/crypto"},
+		"gateway/router":                    {ours: words + " gateway/plugin gateway/store"},
+		"gateway/session":                   {ours: words + " gateway/listener/mqtt/packet gateway/store sdk-plugin/event/wire"},
+		"gateway/outbound":                  {ours: words + " gateway/store"},
+		"gateway/timer":                     {ours: words + " gateway/store"},
 		"gateway/store":                     {},
-		"gateway/store/pebble":              {ours: "gateway/stage gateway/store", theirs: "github.com/cockroachdb/pebble"},
+		"gateway/store/pebble":              {ours: words + " gateway/store", theirs: "github.com/cockroachdb/pebble"},
 		"gateway/store/storetest":           {ours: "gateway/store", theirs: "pgregory.net/rapid"},
 
 		// What plugin authors get needs the standard library only.
@@ -67,6 +78,9 @@ func rules() map[string]rule {
 		"examples/*": {ours: "sdk-plugin sdk-plugin/event", theirs: "github.com/eclipse/paho.golang"},
 	}
 }
+
+// words are the packages of the vocabulary, which every stage may import.
+const words = "gateway/access gateway/metric gateway/outbound/place gateway/resource gateway/stage sdk-plugin/event"
 
 // testModules may be imported by any test, beside what its package may import.
 const testModules = "github.com/google/go-cmp pgregory.net/rapid github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang github.com/cloudevents/sdk-go " +

@@ -23,7 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // Server is the admin endpoint. It is safe for concurrent use.
@@ -40,7 +40,7 @@ const shutdownTimeout = 5 * time.Second
 // concurrent use.
 type Parts struct {
 	// Metrics are called once per scrape, as many at once as there are scrapes.
-	Metrics []func() []stage.Metric
+	Metrics []func() []metric.Sample
 	// Ready returns why the gateway cannot do its work right now, nothing when it can.
 	Ready       func() []string
 	Registry    Registry                      // nil: there is no API

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // start serves an endpoint until the test ends and returns its URL.
-func start(t *testing.T, cfg Config, metrics []func() []stage.Metric, ready func() []string, logs io.Writer) string {
+func start(t *testing.T, cfg Config, metrics []func() []metric.Sample, ready func() []string, logs io.Writer) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,20 +49,20 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestMetrics(t *testing.T) {
-	h := &stage.Histogram{}
+	h := &metric.Histogram{}
 	h.Observe(75 * time.Microsecond)
 	h.Observe(20 * time.Second)
-	one := func() []stage.Metric {
-		return []stage.Metric{
-			{Name: "tributary_x_total", Help: "Things.", Kind: stage.CounterMetric, Value: 3, Labels: []stage.Label{{Name: "verdict", Value: `a"b\c`}}},
-			{Name: "tributary_x_total", Help: "Things.", Kind: stage.CounterMetric, Value: 4, Labels: []stage.Label{{Name: "verdict", Value: "d"}}},
-			{Name: "tributary_wait_seconds", Help: "Waiting.", Kind: stage.HistogramMetric, Hist: h},
+	one := func() []metric.Sample {
+		return []metric.Sample{
+			{Name: "tributary_x_total", Help: "Things.", Kind: metric.CounterKind, Value: 3, Labels: []metric.Label{{Name: "verdict", Value: `a"b\c`}}},
+			{Name: "tributary_x_total", Help: "Things.", Kind: metric.CounterKind, Value: 4, Labels: []metric.Label{{Name: "verdict", Value: "d"}}},
+			{Name: "tributary_wait_seconds", Help: "Waiting.", Kind: metric.HistogramKind, Hist: h},
 		}
 	}
-	two := func() []stage.Metric {
-		return []stage.Metric{{Name: "tributary_lag", Help: "Lag.", Kind: stage.GaugeMetric, Value: 1.5}}
+	two := func() []metric.Sample {
+		return []metric.Sample{{Name: "tributary_lag", Help: "Lag.", Kind: metric.GaugeKind, Value: 1.5}}
 	}
-	url := start(t, Default(), []func() []stage.Metric{one, two}, nil, io.Discard)
+	url := start(t, Default(), []func() []metric.Sample{one, two}, nil, io.Discard)
 	status, body := get(t, url+"/metrics")
 	if status != 200 {
 		t.Fatalf("status %d: %s", status, body)
@@ -90,18 +90,18 @@ func TestMetrics(t *testing.T) {
 
 // A stage's mistake must not hide the metrics of the others.
 func TestMetricsWithMistakes(t *testing.T) {
-	bad := func() []stage.Metric {
-		return []stage.Metric{
-			{Name: "tributary_label_twice", Help: "x", Kind: stage.CounterMetric, Labels: []stage.Label{{Name: "a"}, {Name: "a"}}},
-			{Name: "tributary_no_histogram", Help: "x", Kind: stage.HistogramMetric},
-			{Name: "tributary_twice", Help: "x", Kind: stage.GaugeMetric, Value: 1},
-			{Name: "tributary_twice", Help: "x", Kind: stage.GaugeMetric, Value: 2},
-			{Name: "tributary_good", Help: "x", Kind: stage.GaugeMetric, Value: 7},
+	bad := func() []metric.Sample {
+		return []metric.Sample{
+			{Name: "tributary_label_twice", Help: "x", Kind: metric.CounterKind, Labels: []metric.Label{{Name: "a"}, {Name: "a"}}},
+			{Name: "tributary_no_histogram", Help: "x", Kind: metric.HistogramKind},
+			{Name: "tributary_twice", Help: "x", Kind: metric.GaugeKind, Value: 1},
+			{Name: "tributary_twice", Help: "x", Kind: metric.GaugeKind, Value: 2},
+			{Name: "tributary_good", Help: "x", Kind: metric.GaugeKind, Value: 7},
 		}
 	}
 	var logs bytes.Buffer
 	t.Run("scrape", func(t *testing.T) {
-		url := start(t, Default(), []func() []stage.Metric{bad}, nil, &logs)
+		url := start(t, Default(), []func() []metric.Sample{bad}, nil, &logs)
 		status, body := get(t, url+"/metrics")
 		if status != 200 || !strings.Contains(body, "tributary_good 7\n") {
 			t.Errorf("status %d:\n%s", status, body)

@@ -16,42 +16,42 @@ import (
 	"strconv"
 	"strings"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // Registry is what the API needs of the registry. Errors of changes are a
 // *stage.Fault, or mean that nothing was decided.
 type Registry interface {
 	// Authenticate returns the token that a secret is.
-	Authenticate(secret string) (stage.Token, bool)
+	Authenticate(secret string) (resource.Token, bool)
 
 	// NewApplication and NewDevice return entries at their defaults.
-	NewApplication(name string) stage.Application
-	NewDevice(application, name string) stage.Device
+	NewApplication(name string) resource.Application
+	NewDevice(application, name string) resource.Device
 
-	Application(name string) (stage.Application, bool)
-	ListApplications(after string, fn func(stage.Application) bool)
-	PutApplication(a stage.Application, pre stage.Precondition) (now stage.Application, created bool, err error)
-	DeleteApplication(name string, purge bool, pre stage.Precondition) error
+	Application(name string) (resource.Application, bool)
+	ListApplications(after string, fn func(resource.Application) bool)
+	PutApplication(a resource.Application, pre resource.Precondition) (now resource.Application, created bool, err error)
+	DeleteApplication(name string, purge bool, pre resource.Precondition) error
 
 	// LookUp returns a device by its name or an alias.
-	LookUp(application, name string) (stage.Device, bool)
-	ListDevices(application, after string, fn func(stage.Device) bool)
-	PutDevice(d stage.Device, pre stage.Precondition) (now stage.Device, created bool, err error)
-	DeleteDevice(application, name string, pre stage.Precondition) error
+	LookUp(application, name string) (resource.Device, bool)
+	ListDevices(application, after string, fn func(resource.Device) bool)
+	PutDevice(d resource.Device, pre resource.Precondition) (now resource.Device, created bool, err error)
+	DeleteDevice(application, name string, pre resource.Precondition) error
 
-	User(name string) (stage.User, bool)
-	ListUsers(after string, fn func(stage.User) bool)
-	PutUser(u stage.User, pre stage.Precondition) (now stage.User, created bool, err error)
-	DeleteUser(name string, pre stage.Precondition) error
+	User(name string) (resource.User, bool)
+	ListUsers(after string, fn func(resource.User) bool)
+	PutUser(u resource.User, pre resource.Precondition) (now resource.User, created bool, err error)
+	DeleteUser(name string, pre resource.Precondition) error
 
-	AddCredential(owner stage.Owner, nc stage.NewCredential) (c stage.Credential, shown string, err error)
-	RemoveCredential(owner stage.Owner, id string) error
+	AddCredential(owner resource.Owner, nc resource.NewCredential) (c resource.Credential, shown string, err error)
+	RemoveCredential(owner resource.Owner, id string) error
 
-	Token(name string) (stage.Token, bool)
-	ListTokens(after string, fn func(stage.Token) bool)
-	CreateToken(t stage.Token) (now stage.Token, secret string, err error)
-	DeleteToken(name string, pre stage.Precondition) error
+	Token(name string) (resource.Token, bool)
+	ListTokens(after string, fn func(resource.Token) bool)
+	CreateToken(t resource.Token) (now resource.Token, secret string, err error)
+	DeleteToken(name string, pre resource.Precondition) error
 }
 
 // Connections is what the API needs of the listeners.
@@ -59,7 +59,7 @@ type Connections interface {
 	// Connections returns the connections and kept sessions that match, at most
 	// limit of them, in the order of namespace and client id and behind the given
 	// one.
-	Connections(match func(*stage.Connection) bool, afterNamespace, afterClientID string, limit int) []stage.Connection
+	Connections(match func(*resource.Connection) bool, afterNamespace, afterClientID string, limit int) []resource.Connection
 	// Kick ends the connection of a client (0x98, administrative action); with
 	// forget its session, too. It is false where there is neither.
 	Kick(namespace, clientID string, forget bool) bool
@@ -67,7 +67,7 @@ type Connections interface {
 
 // Groups is what the API needs of the consumers.
 type Groups interface {
-	Groups(application string) []stage.Group
+	Groups(application string) []resource.Group
 	DeleteGroup(application string, quarantine bool, name string) error
 }
 
@@ -111,7 +111,7 @@ func (a *api) guard(h http.Handler) http.Handler {
 type call struct {
 	*http.Request
 	*api
-	token  stage.Token
+	token  resource.Token
 	header http.Header // of the answer
 	status int         // of the answer, where it is not the route's own
 }
@@ -206,13 +206,13 @@ func (a *api) audit(c *call, r *route, status int) {
 }
 
 // authenticate finds the token of a request.
-func (a *api) authenticate(answer http.Header, req *http.Request) (stage.Token, *problem) {
+func (a *api) authenticate(answer http.Header, req *http.Request) (resource.Token, *problem) {
 	scheme, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	if scheme == "" {
 		answer.Set("WWW-Authenticate", `Bearer realm="tributary"`)
-		return stage.Token{}, failed(http.StatusUnauthorized, "", "a token is needed: Authorization: Bearer <token>")
+		return resource.Token{}, failed(http.StatusUnauthorized, "", "a token is needed: Authorization: Bearer <token>")
 	}
-	token, ok := stage.Token{}, false
+	token, ok := resource.Token{}, false
 	if strings.EqualFold(scheme, "Bearer") {
 		token, ok = a.registry.Authenticate(strings.TrimSpace(secret))
 	}
@@ -229,7 +229,7 @@ func (a *api) authenticate(answer http.Header, req *http.Request) (stage.Token, 
 }
 
 // permits says whether the holder of a token may use the route.
-func (r *route) permits(token *stage.Token, req *http.Request) *problem {
+func (r *route) permits(token *resource.Token, req *http.Request) *problem {
 	switch {
 	case !token.Role.Includes(r.role):
 		return failed(http.StatusForbidden, "", "this needs the role %s; the token %s has %s", r.role, token.Name, token.Role)
@@ -242,7 +242,7 @@ func (r *route) permits(token *stage.Token, req *http.Request) *problem {
 }
 
 // mayUse says whether a token is for an application.
-func mayUse(token *stage.Token, application string) bool {
+func mayUse(token *resource.Token, application string) bool {
 	return len(token.Applications) == 0 || slices.Contains(token.Applications, application)
 }
 
@@ -259,18 +259,18 @@ func (r *route) knows(req *http.Request) *problem {
 // problem words an error.
 func (a *api) problem(err error) *problem {
 	var p *problem
-	var f *stage.Fault
+	var f *resource.Fault
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &f):
 		status := http.StatusBadRequest
 		switch f.Kind {
-		case stage.NotFound:
+		case resource.NotFound:
 			status = http.StatusNotFound
-		case stage.Conflict:
+		case resource.Conflict:
 			status = http.StatusConflict
-		case stage.Outdated:
+		case resource.Outdated:
 			status = http.StatusPreconditionFailed
 		}
 		return failed(status, f.Field, "%s", f.Reason)
@@ -339,7 +339,7 @@ func unfit(err *json.UnmarshalTypeError) string {
 }
 
 // precondition reads If-Match and If-None-Match (RFC 9110 section 13.1).
-func (c *call) precondition() (pre stage.Precondition, err error) {
+func (c *call) precondition() (pre resource.Precondition, err error) {
 	match, none := c.Header.Get("If-Match"), c.Header.Get("If-None-Match")
 	if none != "" && none != "*" {
 		return pre, failed(http.StatusBadRequest, "If-None-Match", "only * is understood here")
@@ -358,7 +358,7 @@ func (c *call) precondition() (pre stage.Precondition, err error) {
 }
 
 // tag answers with the revision of an entry.
-func (c *call) tag(e *stage.Entry) { c.header.Set("ETag", `"`+e.Revision+`"`) }
+func (c *call) tag(e *resource.Entry) { c.header.Set("ETag", `"`+e.Revision+`"`) }
 
 // named takes the name from the path; the body may repeat it.
 func named(field, path string, body *string) error {

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/registry"
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store/pebble"
 )
 
@@ -32,9 +32,9 @@ type fixture struct {
 	host     int // tells addresses apart
 	document *validator
 
-	connections []stage.Connection
+	connections []resource.Connection
 	kicked      []string
-	groups      []stage.Group
+	groups      []resource.Group
 }
 
 type syncBuffer struct {
@@ -54,7 +54,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func (f *fixture) Connections(match func(*stage.Connection) bool, namespace, client string, limit int) (list []stage.Connection) {
+func (f *fixture) Connections(match func(*resource.Connection) bool, namespace, client string, limit int) (list []resource.Connection) {
 	for _, c := range f.connections {
 		behind := c.Namespace > namespace || c.Namespace == namespace && c.ClientID > client
 		if behind && match(&c) && len(list) < limit {
@@ -66,10 +66,10 @@ func (f *fixture) Connections(match func(*stage.Connection) bool, namespace, cli
 
 func (f *fixture) Kick(namespace, client string, forget bool) bool {
 	f.kicked = append(f.kicked, fmt.Sprint(namespace, " ", client, " ", forget))
-	return slices.ContainsFunc(f.connections, func(c stage.Connection) bool { return c.Namespace == namespace && c.ClientID == client })
+	return slices.ContainsFunc(f.connections, func(c resource.Connection) bool { return c.Namespace == namespace && c.ClientID == client })
 }
 
-func (f *fixture) Groups(application string) (list []stage.Group) {
+func (f *fixture) Groups(application string) (list []resource.Group) {
 	for _, g := range f.groups {
 		if g.Application == application {
 			list = append(list, g)
@@ -85,7 +85,7 @@ func (f *fixture) DeleteGroup(application string, quarantine bool, name string) 
 			return nil
 		}
 	}
-	return &stage.Fault{Kind: stage.NotFound, Reason: "there is no group " + name}
+	return &resource.Fault{Kind: resource.NotFound, Reason: "there is no group " + name}
 }
 
 func routedInTests(application string) bool { return application == "plant" }
@@ -106,21 +106,21 @@ func newFixture(t *testing.T) *fixture {
 	if f.registry, err = registry.New(registry.Config{Applications: map[string]registry.Application{"filed": filed}}, st, log); err != nil {
 		t.Fatal(err)
 	}
-	for role, token := range map[string]stage.Token{
-		"reader": {Role: stage.Reader}, "operator": {Role: stage.Operator}, "admin": {Role: stage.Admin},
-		"limited": {Role: stage.Admin, Applications: []string{"plant"}},
+	for role, token := range map[string]resource.Token{
+		"reader": {Role: resource.Reader}, "operator": {Role: resource.Operator}, "admin": {Role: resource.Admin},
+		"limited": {Role: resource.Admin, Applications: []string{"plant"}},
 	} {
 		token.Name = role
 		if _, f.tokens[role], err = f.registry.CreateToken(token); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f.connections = []stage.Connection{
+	f.connections = []resource.Connection{
 		{Listener: "mqtt", Protocol: "mqtt/5", Namespace: "filed", ClientID: "c", Principal: "device:filed/fixed", Application: "filed", Device: "fixed", Method: "password", Online: true, Since: time.Unix(1e9, 0).UTC(), Peer: "192.0.2.1:1"},
 		{Listener: "mqtt", Protocol: "mqtt/5", Namespace: "plant", ClientID: "a/b", Principal: "device:plant/x", Application: "plant", Device: "x", Method: "key", Since: time.Unix(1e9, 0).UTC()},
 		{Listener: "mqtt", Protocol: "mqtt/3.1.1", Namespace: "user:alice", ClientID: "c", Principal: "user:alice", Method: "password", Online: true, Since: time.Unix(1e9, 0).UTC()},
 	}
-	f.groups = []stage.Group{{Application: "plant", Name: "s.billing", Position: 7, Lag: 3}, {Application: "plant", Name: "c.user:alice/x", Quarantine: true}}
+	f.groups = []resource.Group{{Application: "plant", Name: "s.billing", Position: 7, Lag: 3}, {Application: "plant", Name: "c.user:alice/x", Quarantine: true}}
 	f.handler = New(Config{Address: ":0"}, Parts{Ready: func() []string { return nil }, Registry: f.registry, Routed: routedInTests, Connections: f, Groups: f}, log).http.Handler
 	return f
 }
@@ -308,7 +308,7 @@ func TestRights(t *testing.T) {
 				refused = 401
 			case token == "limited" && r.scope == everything, token == "limited" && r.scope == one, token == "limited" && r.id == "deleteConnection":
 				refused = 403 // it is for plant, not for garden
-			case token == "reader" && r.role != stage.Reader, token == "operator" && r.role == stage.Admin:
+			case token == "reader" && r.role != resource.Reader, token == "operator" && r.role == resource.Admin:
 				refused = 403
 			}
 			if refused > 0 && a.status != refused || refused == 0 && (a.status == 401 || a.status == 403) {
@@ -423,7 +423,7 @@ func TestPages(t *testing.T) {
 	sizes := []int{}
 	for after := ""; ; {
 		a := f.do("reader", "GET", prefix+"/applications/plant/devices?limit=10&prefix=d&after="+after, "")
-		var p page[stage.Device]
+		var p page[resource.Device]
 		if err := json.Unmarshal([]byte(a.body), &p); err != nil {
 			t.Fatal(err)
 		}
@@ -596,6 +596,6 @@ func TestStoreFailure(t *testing.T) {
 // broken cannot write.
 type broken struct{ *registry.Registry }
 
-func (broken) PutApplication(a stage.Application, _ stage.Precondition) (stage.Application, bool, error) {
+func (broken) PutApplication(a resource.Application, _ resource.Precondition) (resource.Application, bool, error) {
 	return a, false, fmt.Errorf("writing: bit rot: %w", io.ErrUnexpectedEOF)
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // page is one page of a list.
@@ -16,7 +16,7 @@ type page[T any] struct {
 
 // issued is a new credential with its secret.
 type issued struct {
-	stage.Credential
+	resource.Credential
 	// Secret is the key or password that was made; it is shown here only. Empty
 	// where the request brought the secret.
 	Secret string `json:"secret,omitempty"`
@@ -24,15 +24,15 @@ type issued struct {
 
 // newToken asks for an admin token.
 type newToken struct {
-	Name         string     `json:"name"`
-	Role         stage.Role `json:"role"`
-	Applications []string   `json:"applications,omitempty"`
-	Expires      time.Time  `json:"expires,omitzero"`
+	Name         string        `json:"name"`
+	Role         resource.Role `json:"role"`
+	Applications []string      `json:"applications,omitempty"`
+	Expires      time.Time     `json:"expires,omitzero"`
 }
 
 // issuedToken is a new admin token with its secret.
 type issuedToken struct {
-	stage.Token
+	resource.Token
 	Secret string `json:"secret"`
 }
 
@@ -64,7 +64,7 @@ func begins[T any](c *call, name func(*T) string) func(*T) bool {
 }
 
 // shown answers with an entry, or that there is none.
-func shown[T any](c *call, v T, e *stage.Entry, ok bool, what string) (any, error) {
+func shown[T any](c *call, v T, e *resource.Entry, ok bool, what string) (any, error) {
 	if !ok {
 		return nil, failed(http.StatusNotFound, "", "there is no %s", what)
 	}
@@ -73,7 +73,7 @@ func shown[T any](c *call, v T, e *stage.Entry, ok bool, what string) (any, erro
 }
 
 // stored answers with an entry that was made or changed.
-func stored[T any](c *call, v T, e *stage.Entry, created bool, err error) (any, error) {
+func stored[T any](c *call, v T, e *resource.Entry, created bool, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -84,13 +84,13 @@ func stored[T any](c *call, v T, e *stage.Entry, created bool, err error) (any, 
 	return v, nil
 }
 
-func applicationName(a *stage.Application) string { return a.Name }
-func deviceName(d *stage.Device) string           { return d.Name }
-func userName(u *stage.User) string               { return u.Name }
-func tokenName(t *stage.Token) string             { return t.Name }
+func applicationName(a *resource.Application) string { return a.Name }
+func deviceName(d *resource.Device) string           { return d.Name }
+func userName(u *resource.User) string               { return u.Name }
+func tokenName(t *resource.Token) string             { return t.Name }
 
 func (c *call) listApplications() (any, error) {
-	return collect(c, c.registry.ListApplications, applicationName, func(a *stage.Application) bool {
+	return collect(c, c.registry.ListApplications, applicationName, func(a *resource.Application) bool {
 		a.Routed = c.routed(a.Name)
 		return mayUse(&c.token, a.Name)
 	})
@@ -138,7 +138,7 @@ func (c *call) listDevices() (any, error) {
 	if _, ok := c.registry.Application(application); !ok {
 		return nil, failed(http.StatusNotFound, "", "there is no application %s", application)
 	}
-	return collect(c, func(after string, fn func(stage.Device) bool) {
+	return collect(c, func(after string, fn func(resource.Device) bool) {
 		c.registry.ListDevices(application, after, fn)
 	}, deviceName, begins(c, deviceName))
 }
@@ -176,19 +176,19 @@ func (c *call) deleteDevice() (any, error) {
 	return nil, c.registry.DeleteDevice(c.PathValue("application"), c.PathValue("device"), pre)
 }
 
-func (c *call) device() stage.Owner {
-	return stage.Owner{Application: c.PathValue("application"), Name: c.PathValue("device")}
+func (c *call) device() resource.Owner {
+	return resource.Owner{Application: c.PathValue("application"), Name: c.PathValue("device")}
 }
 
-func (c *call) user() stage.Owner { return stage.Owner{Name: c.PathValue("user")} }
+func (c *call) user() resource.Owner { return resource.Owner{Name: c.PathValue("user")} }
 
 func (c *call) addDeviceCredential() (any, error)    { return c.addCredential(c.device()) }
 func (c *call) addUserCredential() (any, error)      { return c.addCredential(c.user()) }
 func (c *call) removeDeviceCredential() (any, error) { return c.removeCredential(c.device()) }
 func (c *call) removeUserCredential() (any, error)   { return c.removeCredential(c.user()) }
 
-func (c *call) addCredential(owner stage.Owner) (any, error) {
-	var nc stage.NewCredential
+func (c *call) addCredential(owner resource.Owner) (any, error) {
+	var nc resource.NewCredential
 	if err := c.decode(&nc); err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (c *call) addCredential(owner stage.Owner) (any, error) {
 	return issued{made, secret}, nil
 }
 
-func (c *call) removeCredential(owner stage.Owner) (any, error) {
+func (c *call) removeCredential(owner resource.Owner) (any, error) {
 	return nil, c.registry.RemoveCredential(owner, c.PathValue("credential"))
 }
 
@@ -217,7 +217,7 @@ func (c *call) putUser() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var u stage.User
+	var u resource.User
 	if err := c.decode(&u); err != nil {
 		return nil, err
 	}
@@ -237,7 +237,7 @@ func (c *call) deleteUser() (any, error) {
 }
 
 func (c *call) listTokens() (any, error) {
-	return collect(c, c.registry.ListTokens, tokenName, func(*stage.Token) bool { return true })
+	return collect(c, c.registry.ListTokens, tokenName, func(*resource.Token) bool { return true })
 }
 
 func (c *call) getToken() (any, error) {
@@ -250,7 +250,7 @@ func (c *call) createToken() (any, error) {
 	if err := c.decode(&n); err != nil {
 		return nil, err
 	}
-	made, secret, err := c.registry.CreateToken(stage.Token{Name: n.Name, Role: n.Role, Applications: n.Applications, Expires: n.Expires})
+	made, secret, err := c.registry.CreateToken(resource.Token{Name: n.Name, Role: n.Role, Applications: n.Applications, Expires: n.Expires})
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +271,7 @@ func (c *call) listGroups() (any, error) {
 	if _, ok := c.registry.Application(application); !ok {
 		return nil, failed(http.StatusNotFound, "", "there is no application %s", application)
 	}
-	return page[stage.Group]{Items: append([]stage.Group{}, c.groups.Groups(application)...)}, nil
+	return page[resource.Group]{Items: append([]resource.Group{}, c.groups.Groups(application)...)}, nil
 }
 
 func (c *call) deleteGroup() (any, error) {
@@ -298,11 +298,11 @@ func (c *call) listConnections() (any, error) {
 	q := c.URL.Query()
 	is := func(parameter, value string) bool { return !q.Has(parameter) || q.Get(parameter) == value }
 	afterNamespace, afterClient, _ := strings.Cut(after, "\x00")
-	list := c.connections.Connections(func(one *stage.Connection) bool {
+	list := c.connections.Connections(func(one *resource.Connection) bool {
 		return c.maySee(one.Namespace) && is("application", one.Application) && is("device", one.Device) &&
 			is("clientId", one.ClientID) && is("principal", one.Principal) && (!chosen || one.Online == online)
 	}, afterNamespace, afterClient, limit+1)
-	p := page[stage.Connection]{Items: append([]stage.Connection{}, list...)}
+	p := page[resource.Connection]{Items: append([]resource.Connection{}, list...)}
 	if len(list) > limit {
 		last := list[limit-1]
 		p.Items, p.Next = p.Items[:limit], cursor(last.Namespace+"\x00"+last.ClientID)

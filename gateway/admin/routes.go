@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // prefix is where the API is served.
@@ -31,7 +31,7 @@ type route struct {
 	method, path string // the path below prefix, with {names}
 	id           string
 	summary      string
-	role         stage.Role
+	role         resource.Role
 	scope        scope
 	query        []param
 	conditional  bool // takes If-Match and If-None-Match, where it makes sense
@@ -62,40 +62,40 @@ func routes() []route {
 	namePrefix := param{"prefix", "only names that begin with this", "string"}
 	quarantine := param{"quarantine", "true: the group reads the quarantine", "boolean"}
 	return []route{
-		{get, "/applications", "listApplications", "List applications", stage.Reader, filtered, paged(), false, nil, page[stage.Application]{}, 200, false, (*call).listApplications},
-		{get, applicationPath, "getApplication", "Show an application", stage.Reader, one, nil, false, nil, stage.Application{}, 200, false, (*call).getApplication},
-		{put, applicationPath, "putApplication", "Create an application or replace its settings", stage.Admin, one, nil, true, stage.Application{}, stage.Application{}, 200, true, (*call).putApplication},
-		{del, applicationPath, "deleteApplication", "Delete an application with its devices", stage.Admin, one,
+		{get, "/applications", "listApplications", "List applications", resource.Reader, filtered, paged(), false, nil, page[resource.Application]{}, 200, false, (*call).listApplications},
+		{get, applicationPath, "getApplication", "Show an application", resource.Reader, one, nil, false, nil, resource.Application{}, 200, false, (*call).getApplication},
+		{put, applicationPath, "putApplication", "Create an application or replace its settings", resource.Admin, one, nil, true, resource.Application{}, resource.Application{}, 200, true, (*call).putApplication},
+		{del, applicationPath, "deleteApplication", "Delete an application with its devices", resource.Admin, one,
 			[]param{{"purge", "true: its log and quarantine go soon, and not by their retention", "boolean"}}, true, nil, nil, 204, false, (*call).deleteApplication},
 
-		{get, applicationPath + "/devices", "listDevices", "List devices", stage.Reader, one, paged(namePrefix), false, nil, page[stage.Device]{}, 200, false, (*call).listDevices},
-		{get, devicePath, "getDevice", "Show a device, by its name or an alias", stage.Reader, one, nil, false, nil, stage.Device{}, 200, false, (*call).getDevice},
-		{put, devicePath, "putDevice", "Create a device or replace its settings; its credentials stay", stage.Operator, one, nil, true, stage.Device{}, stage.Device{}, 200, true, (*call).putDevice},
-		{del, devicePath, "deleteDevice", "Delete a device with its credentials", stage.Operator, one, nil, true, nil, nil, 204, false, (*call).deleteDevice},
-		{post, devicePath + "/credentials", "createDeviceCredential", "Give a device a credential; its secret is shown once", stage.Operator, one, nil, false, stage.NewCredential{}, issued{}, 201, false, (*call).addDeviceCredential},
-		{del, devicePath + "/credentials/{credential}", "deleteDeviceCredential", "Revoke a credential; connections that it opened end", stage.Operator, one, nil, false, nil, nil, 204, false, (*call).removeDeviceCredential},
+		{get, applicationPath + "/devices", "listDevices", "List devices", resource.Reader, one, paged(namePrefix), false, nil, page[resource.Device]{}, 200, false, (*call).listDevices},
+		{get, devicePath, "getDevice", "Show a device, by its name or an alias", resource.Reader, one, nil, false, nil, resource.Device{}, 200, false, (*call).getDevice},
+		{put, devicePath, "putDevice", "Create a device or replace its settings; its credentials stay", resource.Operator, one, nil, true, resource.Device{}, resource.Device{}, 200, true, (*call).putDevice},
+		{del, devicePath, "deleteDevice", "Delete a device with its credentials", resource.Operator, one, nil, true, nil, nil, 204, false, (*call).deleteDevice},
+		{post, devicePath + "/credentials", "createDeviceCredential", "Give a device a credential; its secret is shown once", resource.Operator, one, nil, false, resource.NewCredential{}, issued{}, 201, false, (*call).addDeviceCredential},
+		{del, devicePath + "/credentials/{credential}", "deleteDeviceCredential", "Revoke a credential; connections that it opened end", resource.Operator, one, nil, false, nil, nil, 204, false, (*call).removeDeviceCredential},
 
-		{get, applicationPath + "/groups", "listGroups", "List consumer groups", stage.Reader, one, nil, false, nil, page[stage.Group]{}, 200, false, (*call).listGroups},
-		{del, applicationPath + "/groups/{group}", "deleteGroup", "Forget a consumer group and its position", stage.Operator, one, []param{quarantine}, false, nil, nil, 204, false, (*call).deleteGroup},
+		{get, applicationPath + "/groups", "listGroups", "List consumer groups", resource.Reader, one, nil, false, nil, page[resource.Group]{}, 200, false, (*call).listGroups},
+		{del, applicationPath + "/groups/{group}", "deleteGroup", "Forget a consumer group and its position", resource.Operator, one, []param{quarantine}, false, nil, nil, 204, false, (*call).deleteGroup},
 
-		{get, "/users", "listUsers", "List users", stage.Reader, everything, paged(namePrefix), false, nil, page[stage.User]{}, 200, false, (*call).listUsers},
-		{get, userPath, "getUser", "Show a user", stage.Reader, everything, nil, false, nil, stage.User{}, 200, false, (*call).getUser},
-		{put, userPath, "putUser", "Create a user or replace its settings; its credentials stay", stage.Admin, everything, nil, true, stage.User{}, stage.User{}, 200, true, (*call).putUser},
-		{del, userPath, "deleteUser", "Delete a user with its credentials", stage.Admin, everything, nil, true, nil, nil, 204, false, (*call).deleteUser},
-		{post, userPath + "/credentials", "createUserCredential", "Give a user a credential; its secret is shown once", stage.Admin, everything, nil, false, stage.NewCredential{}, issued{}, 201, false, (*call).addUserCredential},
-		{del, userPath + "/credentials/{credential}", "deleteUserCredential", "Revoke a credential; connections that it opened end", stage.Admin, everything, nil, false, nil, nil, 204, false, (*call).removeUserCredential},
+		{get, "/users", "listUsers", "List users", resource.Reader, everything, paged(namePrefix), false, nil, page[resource.User]{}, 200, false, (*call).listUsers},
+		{get, userPath, "getUser", "Show a user", resource.Reader, everything, nil, false, nil, resource.User{}, 200, false, (*call).getUser},
+		{put, userPath, "putUser", "Create a user or replace its settings; its credentials stay", resource.Admin, everything, nil, true, resource.User{}, resource.User{}, 200, true, (*call).putUser},
+		{del, userPath, "deleteUser", "Delete a user with its credentials", resource.Admin, everything, nil, true, nil, nil, 204, false, (*call).deleteUser},
+		{post, userPath + "/credentials", "createUserCredential", "Give a user a credential; its secret is shown once", resource.Admin, everything, nil, false, resource.NewCredential{}, issued{}, 201, false, (*call).addUserCredential},
+		{del, userPath + "/credentials/{credential}", "deleteUserCredential", "Revoke a credential; connections that it opened end", resource.Admin, everything, nil, false, nil, nil, 204, false, (*call).removeUserCredential},
 
-		{get, "/tokens", "listTokens", "List admin tokens", stage.Admin, everything, paged(), false, nil, page[stage.Token]{}, 200, false, (*call).listTokens},
-		{post, "/tokens", "createToken", "Create an admin token; it is shown once", stage.Admin, everything, nil, false, newToken{}, issuedToken{}, 201, false, (*call).createToken},
-		{get, "/tokens/{token}", "getToken", "Show an admin token", stage.Admin, everything, nil, false, nil, stage.Token{}, 200, false, (*call).getToken},
-		{del, "/tokens/{token}", "deleteToken", "Revoke an admin token", stage.Admin, everything, nil, true, nil, nil, 204, false, (*call).deleteToken},
+		{get, "/tokens", "listTokens", "List admin tokens", resource.Admin, everything, paged(), false, nil, page[resource.Token]{}, 200, false, (*call).listTokens},
+		{post, "/tokens", "createToken", "Create an admin token; it is shown once", resource.Admin, everything, nil, false, newToken{}, issuedToken{}, 201, false, (*call).createToken},
+		{get, "/tokens/{token}", "getToken", "Show an admin token", resource.Admin, everything, nil, false, nil, resource.Token{}, 200, false, (*call).getToken},
+		{del, "/tokens/{token}", "deleteToken", "Revoke an admin token", resource.Admin, everything, nil, true, nil, nil, 204, false, (*call).deleteToken},
 
-		{get, "/connections", "listConnections", "List connections and kept sessions", stage.Reader, filtered, paged(
+		{get, "/connections", "listConnections", "List connections and kept sessions", resource.Reader, filtered, paged(
 			param{"application", "only of this application", "string"}, param{"device", "only of this device", "string"},
 			param{"clientId", "only with this client id", "string"}, param{"principal", "only of this principal", "string"},
 			param{"online", "true: connected ones; false: kept sessions without a connection", "boolean"},
-		), false, nil, page[stage.Connection]{}, 200, false, (*call).listConnections},
-		{del, "/connections/{namespace}/{clientId}", "deleteConnection", "End a connection", stage.Operator, filtered,
+		), false, nil, page[resource.Connection]{}, 200, false, (*call).listConnections},
+		{del, "/connections/{namespace}/{clientId}", "deleteConnection", "End a connection", resource.Operator, filtered,
 			[]param{{"forget", "true: its session, too", "boolean"}}, false, nil, nil, 204, false, (*call).kick},
 	}
 }

@@ -22,7 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/metric"
 )
 
 // Auth holds the methods of authentication that the settings declare, with what
@@ -138,9 +139,9 @@ func (a *Auth) known() string {
 
 // Changed makes the methods forget what they decided about somebody whose rights
 // changed or went. It has to be called before grants are renewed.
-func (a *Auth) Changed(change stage.Change) {
+func (a *Auth) Changed(change access.Change) {
 	for _, m := range a.methods {
-		if f, ok := m.(interface{ changed(stage.Change) }); ok {
+		if f, ok := m.(interface{ changed(access.Change) }); ok {
 			f.changed(change)
 		}
 	}
@@ -151,7 +152,7 @@ const lookInterval = time.Second
 
 // Run calls changed, until ctx ends, whenever a file of revocation lists was read
 // anew, for the grants that may have ended. It has to run once.
-func (a *Auth) Run(ctx context.Context, changed func(stage.Change)) error {
+func (a *Auth) Run(ctx context.Context, changed func(access.Change)) error {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	for {
@@ -165,7 +166,7 @@ func (a *Auth) Run(ctx context.Context, changed func(stage.Change)) error {
 	}
 }
 
-func (a *Auth) lookAround(changed func(stage.Change)) {
+func (a *Auth) lookAround(changed func(access.Change)) {
 	for name, m := range a.methods {
 		m, ok := m.(*certificateMethod)
 		if !ok || m.revoked == nil {
@@ -174,34 +175,34 @@ func (a *Auth) lookAround(changed func(stage.Change)) {
 		if newer, err := m.revoked.look(); newer && err != nil {
 			a.log.Warn("nobody can log in with a certificate until the revocation lists are mended", "method", name, "error", err)
 		} else if newer {
-			changed(stage.Change{Method: name})
+			changed(access.Change{Method: name})
 		}
 	}
 }
 
 // Metrics returns the counters of all methods.
-func (a *Auth) Metrics() []stage.Metric {
-	var out []stage.Metric
+func (a *Auth) Metrics() []metric.Sample {
+	var out []metric.Sample
 	for _, name := range slices.Sorted(maps.Keys(a.methods)) {
-		label := stage.Label{Name: "method", Value: name}
+		label := metric.Label{Name: "method", Value: name}
 		n := a.perMethod[name]
 		for _, v := range []struct {
 			verdict string
 			count   *atomic.Uint64
 		}{{"accepted", &n.accepted}, {"refused", &n.refused}, {"undecided", &n.undecided}} {
-			out = append(out, stage.Metric{Name: "tributary_auth_decisions_total", Kind: stage.CounterMetric,
+			out = append(out, metric.Sample{Name: "tributary_auth_decisions_total", Kind: metric.CounterKind,
 				Help:   "Credentials that a method of authentication judged, by verdict.",
-				Labels: []stage.Label{label, {Name: "verdict", Value: v.verdict}}, Value: float64(v.count.Load())})
+				Labels: []metric.Label{label, {Name: "verdict", Value: v.verdict}}, Value: float64(v.count.Load())})
 		}
 		if m, ok := a.methods[name].(interface{ cacheHits() uint64 }); ok {
-			out = append(out, stage.Metric{Name: "tributary_auth_cache_hits_total", Kind: stage.CounterMetric,
+			out = append(out, metric.Sample{Name: "tributary_auth_cache_hits_total", Kind: metric.CounterKind,
 				Help:   "Questions that a method of authentication answered from memory.",
-				Labels: []stage.Label{label}, Value: float64(m.cacheHits())})
+				Labels: []metric.Label{label}, Value: float64(m.cacheHits())})
 		}
-		if m, ok := a.methods[name].(interface{ latency() *stage.Histogram }); ok {
-			out = append(out, stage.Metric{Name: "tributary_auth_request_seconds", Kind: stage.HistogramMetric,
+		if m, ok := a.methods[name].(interface{ latency() *metric.Histogram }); ok {
+			out = append(out, metric.Sample{Name: "tributary_auth_request_seconds", Kind: metric.HistogramKind,
 				Help:   "Time until a service that judges credentials answered.",
-				Labels: []stage.Label{label}, Hist: m.latency()})
+				Labels: []metric.Label{label}, Hist: m.latency()})
 		}
 	}
 	return out

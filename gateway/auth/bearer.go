@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 )
 
 // bearerName is the SASL mechanism of RFC 7628.
@@ -15,13 +15,13 @@ const bearerName = "OAUTHBEARER"
 type bearerExchange struct {
 	ctx         context.Context // of the exchange
 	chain       *Chain
-	credentials *stage.Credentials
+	credentials *access.Credentials
 	over        bool
 }
 
 // Next implements stage.Exchange. The refusal's reason code stands for the error
 // status that the mechanism has over other protocols.
-func (e *bearerExchange) Next(data []byte) ([]byte, *stage.Grant, error) {
+func (e *bearerExchange) Next(data []byte) ([]byte, *access.Grant, error) {
 	if e.over {
 		return nil, nil, refusedCredentials()
 	}

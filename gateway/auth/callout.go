@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
 )
 
@@ -31,7 +33,7 @@ type calloutMethod struct {
 	cfg   HTTP
 	hc    *http.Client
 	slots chan struct{} // one per request that is under way
-	took  stage.Histogram
+	took  metric.Histogram
 
 	connects *cache[*answer]
 	topics   *cache[topicAnswer]
@@ -39,7 +41,7 @@ type calloutMethod struct {
 
 // topicAnswer is what was answered about a topic.
 type topicAnswer struct {
-	grant *stage.Grant // of whom was asked
+	grant *access.Grant // of whom was asked
 	allow bool
 }
 
@@ -58,18 +60,18 @@ func newCallout(a *Auth, name string, cfg HTTP) (*calloutMethod, error) {
 		connects: newCache[*answer](cfg.CacheEntries, a.now), topics: newCache[topicAnswer](cfg.CacheEntries, a.now)}, nil
 }
 
-func (m *calloutMethod) latency() *stage.Histogram { return &m.took }
-func (m *calloutMethod) cacheHits() uint64         { return m.connects.hits.Load() + m.topics.hits.Load() }
+func (m *calloutMethod) latency() *metric.Histogram { return &m.took }
+func (m *calloutMethod) cacheHits() uint64          { return m.connects.hits.Load() + m.topics.hits.Load() }
 
 // changed forgets all answers about connections, since they are not kept by whom
 // they are about, and those about topics of whom the change touches.
-func (m *calloutMethod) changed(change stage.Change) {
+func (m *calloutMethod) changed(change access.Change) {
 	m.connects.drop(func(*answer) bool { return true })
 	m.topics.drop(func(t topicAnswer) bool { return change.Touches(t.grant) })
 }
 
 // judge asks about a connection that presents anything at all.
-func (m *calloutMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+func (m *calloutMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	if c.Username == "" && !c.HasPassword && len(c.Certificates) == 0 {
 		return nil, errOther
 	}
@@ -91,7 +93,7 @@ func (m *calloutMethod) judge(ctx context.Context, c *stage.Credentials) (*decis
 }
 
 // connectValue is what a placeholder of a connection's request stands for.
-func connectValue(c *stage.Credentials, name string) string {
+func connectValue(c *access.Credentials, name string) string {
 	switch name {
 	case "username":
 		return c.Username
@@ -118,7 +120,7 @@ func connectValue(c *stage.Credentials, name string) string {
 }
 
 // decide makes a decision of what the service answered.
-func (m *calloutMethod) decide(ctx context.Context, a *answer, c *stage.Credentials) (*decision, error) {
+func (m *calloutMethod) decide(ctx context.Context, a *answer, c *access.Credentials) (*decision, error) {
 	switch {
 	case a.Result == "ignore":
 		return nil, refusedCredentials()
@@ -175,7 +177,7 @@ func (m *calloutMethod) askConnect(ctx context.Context, body []byte) (*answer, e
 }
 
 // authorize asks about one topic. Whatever is not an answer refuses.
-func (m *calloutMethod) authorize(ctx context.Context, g *stage.Grant, act stage.Action, topic string, qos byte, retain bool) error {
+func (m *calloutMethod) authorize(ctx context.Context, g *access.Grant, act access.Action, topic string, qos byte, retain bool) error {
 	body := m.body(m.cfg.ACLBody, func(name string) string { return aclValue(g, name, act, topic, qos, retain) })
 	key := m.auth.digests.sum("acl", string(body), g.Principal)
 	t, ok, mark := m.topics.get(key)
@@ -199,7 +201,7 @@ func (m *calloutMethod) authorize(ctx context.Context, g *stage.Grant, act stage
 }
 
 // aclValue is what a placeholder of a topic's request stands for.
-func aclValue(g *stage.Grant, name string, act stage.Action, topic string, qos byte, retain bool) string {
+func aclValue(g *access.Grant, name string, act access.Action, topic string, qos byte, retain bool) string {
 	switch name {
 	case "username":
 		return g.Names.Username
@@ -212,7 +214,7 @@ func aclValue(g *stage.Grant, name string, act stage.Action, topic string, qos b
 	case "action":
 		return act.String()
 	case "access": // of EMQX 4 and NanoMQ
-		if act == stage.Subscribe {
+		if act == access.Subscribe {
 			return "1"
 		}
 		return "2"

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 )
 
@@ -88,7 +89,7 @@ func callouts(t *testing.T, s *service, change func(*HTTP)) *world {
 	return newWorld(t, cfg, nil)
 }
 
-func named(device string) *stage.Credentials {
+func named(device string) *access.Credentials {
 	c := client("somebody", "right")
 	c.ClientID = device
 	return c
@@ -168,11 +169,11 @@ func TestCalloutCache(t *testing.T) {
 	s := newService(t, `{"result":"allow"}`)
 	w := callouts(t, s, nil)
 	chain := w.chain("http.emqx")
-	connect := func(c *stage.Credentials) stage.Code {
+	connect := func(c *access.Credentials) stage.Code {
 		_, err := chain.Connect(t.Context(), c)
 		return code(err)
 	}
-	step := func(what string, c *stage.Credentials, want stage.Code, asked int) {
+	step := func(what string, c *access.Credentials, want stage.Code, asked int) {
 		t.Helper()
 		if got := connect(c); got != want || s.asked() != asked {
 			t.Errorf("%s: code %#x, want %#x; %d requests, want %d", what, got, want, s.asked(), asked)
@@ -190,7 +191,7 @@ func TestCalloutCache(t *testing.T) {
 	s.say(`{"result":"allow"}`)
 	w.clock.advance(5 * time.Second)
 	step("after the time of a denial", named("d1"), stage.Success, 4)
-	w.Changed(stage.Change{Application: "demo", Device: "d1"})
+	w.Changed(access.Change{Application: "demo", Device: "d1"})
 	step("after a change", named("d1"), stage.Success, 5)
 	s.say("500")
 	w.clock.advance(time.Minute)
@@ -279,7 +280,7 @@ func TestCalloutRules(t *testing.T) {
 		t.Errorf("a change of the registry's filters made %+v, %v", same, err)
 	}
 	s.say(`{"result":"allow","acl":[]}`)
-	w.Changed(stage.Change{})
+	w.Changed(access.Change{})
 	if g, err = chain.Connect(t.Context(), named("d1")); err != nil || len(g.Publish)+len(g.Subscribe) > 0 {
 		t.Errorf("an empty list allows %+v, %v", g, err)
 	}
@@ -335,7 +336,7 @@ func TestCalloutTopics(t *testing.T) {
 		{`403`, "d", stage.NotAuthorized}, {`204`, "e", stage.Success}, {`503`, "f", stage.NotAuthorized}, {`200 x`, "g", stage.NotAuthorized},
 	} {
 		s.say(tt.answer)
-		if err := chain.Authorize(t.Context(), g, stage.Publish, tt.topic, 1, true); code(err) != tt.want {
+		if err := chain.Authorize(t.Context(), g, access.Publish, tt.topic, 1, true); code(err) != tt.want {
 			t.Errorf("%s: %v", tt.answer, err)
 		}
 	}
@@ -346,17 +347,17 @@ func TestCalloutTopics(t *testing.T) {
 	}
 	asked := s.asked()
 	s.say(`{"result":"deny"}`)
-	if err := chain.Authorize(t.Context(), g, stage.Publish, "a", 1, true); err != nil || s.asked() != asked {
+	if err := chain.Authorize(t.Context(), g, access.Publish, "a", 1, true); err != nil || s.asked() != asked {
 		t.Errorf("a topic that was allowed just now: %v, %d requests", err, s.asked()-asked)
 	}
-	if err := chain.Authorize(t.Context(), g, stage.Subscribe, "a", 1, true); code(err) != stage.NotAuthorized {
+	if err := chain.Authorize(t.Context(), g, access.Subscribe, "a", 1, true); code(err) != stage.NotAuthorized {
 		t.Errorf("another action: %v", err)
 	}
-	w.Changed(stage.Change{Device: "d1"})
-	if err := chain.Authorize(t.Context(), g, stage.Publish, "a", 1, true); code(err) != stage.NotAuthorized {
+	w.Changed(access.Change{Device: "d1"})
+	if err := chain.Authorize(t.Context(), g, access.Publish, "a", 1, true); code(err) != stage.NotAuthorized {
 		t.Errorf("after a change: %v", err)
 	}
-	if err := w.chain("password").Authorize(t.Context(), g, stage.Publish, "a", 1, true); code(err) != stage.NotAuthorized {
+	if err := w.chain("password").Authorize(t.Context(), g, access.Publish, "a", 1, true); code(err) != stage.NotAuthorized {
 		t.Errorf("where nobody can be asked: %v", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"slices"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 )
 
 // commonNameType is CN, X.520.
@@ -40,7 +40,7 @@ func newCertificates(a *Auth, name string, cfg Certificate) (*certificateMethod,
 	return m, nil
 }
 
-func (m *certificateMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+func (m *certificateMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	if len(c.Certificates) == 0 || !m.issued(c.Certificates) {
 		return nil, errOther
 	}

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 )
 
@@ -315,7 +316,7 @@ func TestRevocationListBecomesReadable(t *testing.T) {
 	c.Certificates = ca.issue(commonName("d1"))
 	chain := w.chain("certificate.fleet")
 	told := 0
-	look := func() { w.lookAround(func(stage.Change) { told++ }) }
+	look := func() { w.lookAround(func(access.Change) { told++ }) }
 	for range 2 {
 		if _, err := chain.Connect(t.Context(), c); code(err) != stage.ServerUnavailable {
 			t.Errorf("a list that cannot be read: %v", err)
@@ -373,7 +374,7 @@ func TestRevocationReachesGrants(t *testing.T) {
 	ca, impostor := newAuthority(t, "Fleet CA", now), newAuthority(t, "Fleet CA", now)
 	chain := w.chain("certificate.fleet", "password")
 	ca.revoke(file, now.Add(time.Hour), 7)
-	connect := func(c *stage.Credentials) *stage.Grant {
+	connect := func(c *access.Credentials) *access.Grant {
 		t.Helper()
 		g, err := chain.Connect(t.Context(), c)
 		if err != nil {
@@ -389,7 +390,7 @@ func TestRevocationReachesGrants(t *testing.T) {
 	look := func() {
 		t.Helper()
 		told = 0
-		w.lookAround(func(c stage.Change) {
+		w.lookAround(func(c access.Change) {
 			if told++; !c.Touches(first) || c.Touches(other) {
 				t.Errorf("%+v", c)
 			}
@@ -410,7 +411,7 @@ func TestRevocationReachesGrants(t *testing.T) {
 		if _, err := chain.Renew(first); code(err) != want {
 			t.Errorf("%s: %v, code %#x, want %#x", what, err, code(err), want)
 		}
-		for _, g := range []*stage.Grant{second, other} {
+		for _, g := range []*access.Grant{second, other} {
 			if same, err := chain.Renew(g); same != g || err != nil {
 				t.Errorf("%s: another grant became %+v, %v", what, same, err)
 			}
@@ -429,10 +430,10 @@ func TestRevocationReachesGrants(t *testing.T) {
 	// Run does so when a login reads the file first, too.
 	ca.revoke(file, now.Add(time.Hour), 7, 0x3a7b01, 9)
 	ctx, cancel := context.WithCancel(t.Context())
-	changes, done := make(chan stage.Change), make(chan error)
-	go func() { done <- w.Run(ctx, func(c stage.Change) { changes <- c }) }()
+	changes, done := make(chan access.Change), make(chan error)
+	go func() { done <- w.Run(ctx, func(c access.Change) { changes <- c }) }()
 	connect(good)
-	if c := <-changes; c != (stage.Change{Method: "certificate.fleet"}) {
+	if c := <-changes; c != (access.Change{Method: "certificate.fleet"}) {
 		t.Errorf("%+v", c)
 	}
 	cancel()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -20,7 +21,7 @@ type method interface {
 	// kind, a *stage.Error with stage.BadCredentials that they prove nothing, any
 	// other *stage.Error that somebody known is refused, and any other error that
 	// this could not be decided.
-	judge(ctx context.Context, c *stage.Credentials) (*decision, error)
+	judge(ctx context.Context, c *access.Credentials) (*decision, error)
 }
 
 // errOther says that credentials are not of a method's kind.
@@ -28,9 +29,9 @@ var errOther = errors.New("credentials of another kind")
 
 // decision is who somebody is, as a method found out.
 type decision struct {
-	grant      *stage.Grant // shared
-	username   string       // that was proven too; empty: none
-	credential string       // in place of the grant's, where another authority vouched
+	grant      *access.Grant // shared
+	username   string        // that was proven too; empty: none
+	credential string        // in place of the grant's, where another authority vouched
 	// certificate is what revocation lists call the client's; empty: none is kept.
 	certificate string
 	expires     time.Time // zero: when the grant does
@@ -76,12 +77,12 @@ func undecidable() *stage.Error {
 // stage.NotAuthorized for somebody who is known and refused, or where nothing was
 // presented, and stage.ServerUnavailable where a method that might have accepted
 // could not decide.
-func (ch *Chain) Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error) {
+func (ch *Chain) Connect(ctx context.Context, c *access.Credentials) (*access.Grant, error) {
 	return ch.first(ctx, c, func(link) bool { return true })
 }
 
 // first has the methods that are chosen judge until one decides.
-func (ch *Chain) first(ctx context.Context, c *stage.Credentials, chosen func(link) bool) (*stage.Grant, error) {
+func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(link) bool) (*access.Grant, error) {
 	wrong, undecided := false, false
 	for _, l := range ch.links {
 		if !chosen(l) {
@@ -133,7 +134,7 @@ func (ch *Chain) told(ctx context.Context, l link, err error) error {
 }
 
 // finish makes the connection's own grant of a decision.
-func (ch *Chain) finish(l link, d *decision, c *stage.Credentials) *stage.Grant {
+func (ch *Chain) finish(l link, d *decision, c *access.Credentials) *access.Grant {
 	g := *d.grant
 	g.Method = l.name
 	if d.credential != "" {
@@ -141,7 +142,7 @@ func (ch *Chain) finish(l link, d *decision, c *stage.Credentials) *stage.Grant 
 	}
 	g.Certificate = d.certificate
 	g.Expires = earlier(g.Expires, d.expires)
-	g.Names = stage.Placeholders{Application: g.Application, Device: g.Device, ClientID: c.ClientID, Username: d.username}
+	g.Names = access.Placeholders{Application: g.Application, Device: g.Device, ClientID: c.ClientID, Username: d.username}
 	if d.fixed {
 		g.Fixed, g.Publish, g.Subscribe = true, d.publish, d.subscribe
 	}
@@ -153,7 +154,7 @@ func (ch *Chain) finish(l link, d *decision, c *stage.Credentials) *stage.Grant 
 	return &g
 }
 
-func fill(g *stage.Grant) {
+func fill(g *access.Grant) {
 	g.Publish, g.Subscribe = g.Names.Fill(g.Publish), g.Names.Fill(g.Subscribe)
 }
 
@@ -167,7 +168,7 @@ func earlier(a, b time.Time) time.Time {
 
 // Begin starts an authentication in several steps, SCRAM-SHA-256 (RFC 7677) or
 // OAUTHBEARER (RFC 7628), where the chain holds a method for it.
-func (ch *Chain) Begin(ctx context.Context, name string, c *stage.Credentials) (stage.Exchange, error) {
+func (ch *Chain) Begin(ctx context.Context, name string, c *access.Credentials) (access.Exchange, error) {
 	for _, l := range ch.links {
 		switch m := l.method.(type) {
 		case *scramMethod:
@@ -185,7 +186,7 @@ func (ch *Chain) Begin(ctx context.Context, name string, c *stage.Credentials) (
 
 // Message judges the credentials in a message's user properties, where g has
 // PerMessage. The same credentials get the same grant for a while.
-func (ch *Chain) Message(ctx context.Context, g *stage.Grant, properties []event.Property) (*stage.Grant, error) {
+func (ch *Chain) Message(ctx context.Context, g *access.Grant, properties []event.Property) (*access.Grant, error) {
 	if ch.properties == nil || !g.PerMessage {
 		return g, nil
 	}
@@ -207,7 +208,7 @@ func (ch *Chain) link(name string) link {
 }
 
 // Authorize asks the service that vouched for g about a topic that g allows.
-func (ch *Chain) Authorize(ctx context.Context, g *stage.Grant, act stage.Action, topic string, qos byte, retain bool) error {
+func (ch *Chain) Authorize(ctx context.Context, g *access.Grant, act access.Action, topic string, qos byte, retain bool) error {
 	if !g.Ask {
 		return nil
 	}
@@ -222,7 +223,7 @@ func (ch *Chain) Authorize(ctx context.Context, g *stage.Grant, act stage.Action
 // Renew returns what g is now that the registry changed: g itself, another grant,
 // or a *stage.Error when it is over. That its time is over ends a connection, and
 // not the session that waits for its device to return with newer credentials.
-func (ch *Chain) Renew(g *stage.Grant) (*stage.Grant, error) {
+func (ch *Chain) Renew(g *access.Grant) (*access.Grant, error) {
 	l := ch.link(g.Method)
 	if l.method == nil {
 		return nil, notAuthorized("this listener does not accept these credentials any more")

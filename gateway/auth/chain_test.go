@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -24,7 +25,7 @@ func TestChain(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		methods string
-		c       *stage.Credentials
+		c       *access.Credentials
 		down    error
 		want    stage.Code
 		method  string
@@ -205,7 +206,7 @@ func TestMessages(t *testing.T) {
 	if w.dir.calls("devicekey") != asked {
 		t.Error("credentials that were right were looked up again")
 	}
-	w.Changed(stage.Change{Application: "demo", Device: "d1"})
+	w.Changed(access.Change{Application: "demo", Device: "d1"})
 	w.dir.devices["demo/d1"] = true
 	if _, err := chain.Message(t.Context(), g, right); code(err) != stage.NotAuthorized {
 		t.Errorf("after the device was disabled: %v", err)

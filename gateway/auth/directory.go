@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -24,23 +24,23 @@ import (
 type Directory interface {
 	// Login judges a user name ("<device>@<application>", with an alias for the
 	// device too, or a user's name) with a password.
-	Login(ctx context.Context, username string, password []byte) (*stage.Grant, error)
+	Login(ctx context.Context, username string, password []byte) (*access.Grant, error)
 	// Key judges a user name, as for Login, with an API key.
-	Key(ctx context.Context, username string, key []byte) (*stage.Grant, error)
+	Key(ctx context.Context, username string, key []byte) (*access.Grant, error)
 	// DeviceKey judges a device's key or password, where a message carries it. It
 	// may be called for every message; the caller keeps successes for a while.
-	DeviceKey(ctx context.Context, application, device string, key []byte) (*stage.Grant, error)
+	DeviceKey(ctx context.Context, application, device string, key []byte) (*access.Grant, error)
 	// Certificate judges the fingerprint of a verified TLS client certificate that
 	// is registered for a device or user.
-	Certificate(fingerprint [sha256.Size]byte) (*stage.Grant, error)
+	Certificate(fingerprint [sha256.Size]byte) (*access.Grant, error)
 	// Anonymous judges a connection without credentials, or with the user name
 	// "@<application>" alone.
-	Anonymous(c *stage.Credentials) (*stage.Grant, error)
+	Anonymous(c *access.Credentials) (*access.Grant, error)
 	// Vouch returns what a device may do that another authority vouched for. The
 	// name may be an alias; unknown is stage.BadCredentials.
-	Vouch(application, device string) (*stage.Grant, error)
+	Vouch(application, device string) (*access.Grant, error)
 	// VouchUser is Vouch for a user.
-	VouchUser(name string) (*stage.Grant, error)
+	VouchUser(name string) (*access.Grant, error)
 	// Enroll registers a device that another authority vouched for, with the rights
 	// that a new device has. by names that authority, for the audit log. A device
 	// that is there already is no error.
@@ -50,12 +50,12 @@ type Directory interface {
 	// password fits, and neither g nor err. A *stage.Error beside keys is what a
 	// client is told that proves the password. Any error without keys: this cannot
 	// be decided now.
-	Scram(username string) (salt, storedKey, serverKey []byte, iterations int, g *stage.Grant, err error)
+	Scram(username string) (salt, storedKey, serverKey []byte, iterations int, g *access.Grant, err error)
 	// Renew returns what a principal may do now to whom g was granted, by
 	// g.Principal, g.Application, g.Device and g.Credential; a *stage.Error where
 	// that is nothing. A credential that the registry does not keep, because
 	// another authority vouched, is no reason to refuse.
-	Renew(g *stage.Grant) (*stage.Grant, error)
+	Renew(g *access.Grant) (*access.Grant, error)
 }
 
 // Judge has a plugin judge the credentials in a connect event. It returns the

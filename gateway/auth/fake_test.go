@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -49,7 +50,7 @@ func (d *directory) calls(what string) int {
 	return d.asked[what]
 }
 
-func (d *directory) Vouch(application, device string) (*stage.Grant, error) {
+func (d *directory) Vouch(application, device string) (*access.Grant, error) {
 	if err := d.count("vouch"); err != nil {
 		return nil, err
 	}
@@ -62,21 +63,21 @@ func (d *directory) Vouch(application, device string) (*stage.Grant, error) {
 	case disabled:
 		return nil, notAuthorized("disabled")
 	}
-	return &stage.Grant{Principal: "device:" + application + "/" + device, Namespace: application, Application: application,
+	return &access.Grant{Principal: "device:" + application + "/" + device, Namespace: application, Application: application,
 		Device: device, Publish: d.publish, Subscribe: []string{"to/{clientid}"}}, nil
 }
 
-func (d *directory) VouchUser(name string) (*stage.Grant, error) {
+func (d *directory) VouchUser(name string) (*access.Grant, error) {
 	if err := d.count("vouchuser"); err != nil {
 		return nil, err
 	}
 	if name != "alice" {
 		return nil, badCredentials("unknown")
 	}
-	return &stage.Grant{Principal: "user:alice", Namespace: "user:alice", Read: []string{"demo"}}, nil
+	return &access.Grant{Principal: "user:alice", Namespace: "user:alice", Read: []string{"demo"}}, nil
 }
 
-func (d *directory) login(username string, right bool) (*stage.Grant, error) {
+func (d *directory) login(username string, right bool) (*access.Grant, error) {
 	if !right {
 		return nil, badCredentials("wrong")
 	}
@@ -87,28 +88,28 @@ func (d *directory) login(username string, right bool) (*stage.Grant, error) {
 	return d.Vouch(application, device)
 }
 
-func (d *directory) Login(_ context.Context, username string, password []byte) (*stage.Grant, error) {
+func (d *directory) Login(_ context.Context, username string, password []byte) (*access.Grant, error) {
 	if err := d.count("login"); err != nil {
 		return nil, err
 	}
 	return d.login(username, string(password) == "right")
 }
 
-func (d *directory) Key(_ context.Context, username string, key []byte) (*stage.Grant, error) {
+func (d *directory) Key(_ context.Context, username string, key []byte) (*access.Grant, error) {
 	if err := d.count("key"); err != nil {
 		return nil, err
 	}
 	return d.login(username, string(key) == "trk_right")
 }
 
-func (d *directory) DeviceKey(_ context.Context, application, device string, key []byte) (*stage.Grant, error) {
+func (d *directory) DeviceKey(_ context.Context, application, device string, key []byte) (*access.Grant, error) {
 	if err := d.count("devicekey"); err != nil {
 		return nil, err
 	}
 	return d.login(device+"@"+application, string(key) == "key of "+device)
 }
 
-func (d *directory) Certificate(sum [sha256.Size]byte) (*stage.Grant, error) {
+func (d *directory) Certificate(sum [sha256.Size]byte) (*access.Grant, error) {
 	if err := d.count("certificate"); err != nil {
 		return nil, err
 	}
@@ -119,14 +120,14 @@ func (d *directory) Certificate(sum [sha256.Size]byte) (*stage.Grant, error) {
 	return d.Vouch("demo", name)
 }
 
-func (d *directory) Anonymous(c *stage.Credentials) (*stage.Grant, error) {
+func (d *directory) Anonymous(c *access.Credentials) (*access.Grant, error) {
 	if err := d.count("anonymous"); err != nil {
 		return nil, err
 	}
 	if !c.Peer.Addr().IsLoopback() {
 		return nil, notAuthorized("from here only")
 	}
-	return &stage.Grant{Principal: "anonymous:demo/" + c.ClientID, Namespace: "demo", Read: []string{"demo"}}, nil
+	return &access.Grant{Principal: "anonymous:demo/" + c.ClientID, Namespace: "demo", Read: []string{"demo"}}, nil
 }
 
 func (d *directory) Enroll(_ context.Context, application, device, by string) error {
@@ -137,7 +138,7 @@ func (d *directory) Enroll(_ context.Context, application, device, by string) er
 	return d.down
 }
 
-func (d *directory) Scram(username string) (salt, stored, server []byte, iterations int, g *stage.Grant, err error) {
+func (d *directory) Scram(username string) (salt, stored, server []byte, iterations int, g *access.Grant, err error) {
 	if err := d.count("scram"); err != nil {
 		return nil, nil, nil, 0, nil, err
 	}
@@ -164,7 +165,7 @@ func (d *directory) Scram(username string) (salt, stored, server []byte, iterati
 	return salt, key[:], mac("Server Key"), iterations, g, err
 }
 
-func (d *directory) Renew(g *stage.Grant) (*stage.Grant, error) {
+func (d *directory) Renew(g *access.Grant) (*access.Grant, error) {
 	if err := d.count("renew"); err != nil {
 		return nil, err
 	}
@@ -256,8 +257,8 @@ func (w *world) chain(methods ...string) *Chain {
 }
 
 // client is credentials from elsewhere.
-func client(username, password string) *stage.Credentials {
-	return &stage.Credentials{Listener: "mqtt", Protocol: "mqtt", ClientID: "c1", Username: username, Password: []byte(password),
+func client(username, password string) *access.Credentials {
+	return &access.Credentials{Listener: "mqtt", Protocol: "mqtt", ClientID: "c1", Username: username, Password: []byte(password),
 		HasUsername: username != "", HasPassword: password != "", Peer: netip.MustParseAddrPort("192.0.2.7:4711")}
 }
 

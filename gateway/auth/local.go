@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 )
 
 // The methods of what the registry itself keeps.
@@ -20,14 +20,14 @@ type (
 	anonymousMethod struct{ dir Directory }
 )
 
-func (m passwordMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+func (m passwordMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	if c.Username == "" || !c.HasPassword {
 		return nil, errOther
 	}
 	return proven(c.Username)(m.dir.Login(ctx, c.Username, c.Password))
 }
 
-func (m keyMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+func (m keyMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	if c.Username == "" || !c.HasPassword {
 		return nil, errOther
 	}
@@ -36,7 +36,7 @@ func (m keyMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, 
 
 // A certificate is of this kind only where the registry has it: else the others
 // that a client presents are tried.
-func (m fingerprintMethod) judge(_ context.Context, c *stage.Credentials) (*decision, error) {
+func (m fingerprintMethod) judge(_ context.Context, c *access.Credentials) (*decision, error) {
 	if len(c.Certificates) == 0 {
 		return nil, errOther
 	}
@@ -51,7 +51,7 @@ func (m fingerprintMethod) judge(_ context.Context, c *stage.Credentials) (*deci
 	return d, err
 }
 
-func (m anonymousMethod) judge(_ context.Context, c *stage.Credentials) (*decision, error) {
+func (m anonymousMethod) judge(_ context.Context, c *access.Credentials) (*decision, error) {
 	if c.HasPassword || c.Username != "" && !strings.HasPrefix(c.Username, "@") {
 		return nil, errOther
 	}
@@ -59,8 +59,8 @@ func (m anonymousMethod) judge(_ context.Context, c *stage.Credentials) (*decisi
 }
 
 // proven makes a decision of what the directory answered to a user name.
-func proven(username string) func(*stage.Grant, error) (*decision, error) {
-	return func(g *stage.Grant, err error) (*decision, error) {
+func proven(username string) func(*access.Grant, error) (*decision, error) {
+	return func(g *access.Grant, err error) (*decision, error) {
 		if err != nil {
 			return nil, err
 		}

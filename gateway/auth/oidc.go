@@ -10,7 +10,8 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4/jwt"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/metric"
 )
 
 // publicKeyAlgorithms are the signatures that a provider can make and we can check
@@ -58,11 +59,11 @@ func newOIDC(a *Auth, name string, cfg OIDC) (*oidcMethod, error) {
 	return m, nil
 }
 
-func (m *oidcMethod) latency() *stage.Histogram { return &m.provider.latency }
+func (m *oidcMethod) latency() *metric.Histogram { return &m.provider.latency }
 
 // judge takes a token as the user name or as the password, and not as both. What
 // the other one says is not looked at.
-func (m *oidcMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+func (m *oidcMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	user, password := isToken(c.Username), c.HasPassword && isToken(string(c.Password))
 	switch {
 	case user && c.HasPassword && len(c.Password) > 0:

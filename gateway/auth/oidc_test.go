@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 )
 
@@ -200,7 +201,7 @@ func TestTokens(t *testing.T) {
 		{"tampered", tamper(s.sign(t, w.claims(p))), stage.BadCredentials},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for where, c := range map[string]*stage.Credentials{
+			for where, c := range map[string]*access.Credentials{
 				"user name": client(tt.token, ""), "password": client("", tt.token), "password with a user name": client("whoever", tt.token),
 			} {
 				g, err := chain.Connect(t.Context(), c)

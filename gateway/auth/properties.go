@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -15,23 +15,23 @@ type propertiesMethod struct {
 	auth    *Auth
 	cfg     Properties
 	secrets []string
-	known   *cache[*stage.Grant]
+	known   *cache[*access.Grant]
 }
 
 func newProperties(a *Auth, cfg Properties) *propertiesMethod {
-	return &propertiesMethod{auth: a, cfg: cfg, secrets: []string{cfg.Key}, known: newCache[*stage.Grant](cfg.CacheEntries, a.now)}
+	return &propertiesMethod{auth: a, cfg: cfg, secrets: []string{cfg.Key}, known: newCache[*access.Grant](cfg.CacheEntries, a.now)}
 }
 
 func (m *propertiesMethod) cacheHits() uint64 { return m.known.hits.Load() }
 
-func (m *propertiesMethod) changed(change stage.Change) {
-	m.known.drop(func(g *stage.Grant) bool { return change.Touches(g) })
+func (m *propertiesMethod) changed(change access.Change) {
+	m.known.drop(func(g *access.Grant) bool { return change.Touches(g) })
 }
 
 // judge lets a connection without credentials in, which may do nothing by itself.
 // Its client id proves nothing, so another connection with the same one is
 // somebody else.
-func (m *propertiesMethod) judge(_ context.Context, c *stage.Credentials) (*decision, error) {
+func (m *propertiesMethod) judge(_ context.Context, c *access.Credentials) (*decision, error) {
 	if m.cfg.Application == "" || c.Username != "" || c.HasPassword {
 		return nil, errOther
 	}
@@ -42,14 +42,14 @@ func (m *propertiesMethod) judge(_ context.Context, c *stage.Credentials) (*deci
 }
 
 // mark makes a grant need credentials in each message.
-func (m *propertiesMethod) mark(g *stage.Grant) {
+func (m *propertiesMethod) mark(g *access.Grant) {
 	g.PerMessage, g.Secrets = true, m.secrets
 }
 
 // message judges the credentials of a message: those of the connection's device
 // or of any other of its application, such as a child of it. Only what was right
 // is remembered.
-func (m *propertiesMethod) message(ctx context.Context, g *stage.Grant, properties []event.Property) (*stage.Grant, error) {
+func (m *propertiesMethod) message(ctx context.Context, g *access.Grant, properties []event.Property) (*access.Grant, error) {
 	device, ok1 := single(properties, m.cfg.Device)
 	key, ok2 := single(properties, m.cfg.Key)
 	if !ok1 || !ok2 || !plainName(device) || key == "" {
@@ -70,13 +70,13 @@ func (m *propertiesMethod) message(ctx context.Context, g *stage.Grant, properti
 	renamed := *found
 	own = &renamed
 	own.Method = "properties"
-	own.Names = stage.Placeholders{Application: own.Application, Device: own.Device, ClientID: g.Names.ClientID}
+	own.Names = access.Placeholders{Application: own.Application, Device: own.Device, ClientID: g.Names.ClientID}
 	fill(own)
 	m.known.put(digest, mark, own, m.auth.now().Add(m.cfg.CacheTTL))
 	return own, nil
 }
 
-func expired(g *stage.Grant, a *Auth) bool { return !g.Expires.IsZero() && !a.now().Before(g.Expires) }
+func expired(g *access.Grant, a *Auth) bool { return !g.Expires.IsZero() && !a.now().Before(g.Expires) }
 
 // wrongInMessage is a refusal as acknowledgements of messages have it: they know
 // no bad credentials (section 3.4.2.1).

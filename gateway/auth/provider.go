@@ -16,7 +16,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // keysAge is how long the keys of a provider are used before it is asked again,
@@ -39,7 +39,7 @@ type provider struct {
 	client  *http.Client
 	now     func() time.Time
 	log     *slog.Logger
-	latency stage.Histogram
+	latency metric.Histogram
 	// algorithms are what a token may be signed with.
 	algorithms []jose.SignatureAlgorithm
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/xdg-go/scram"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 )
 
@@ -19,11 +20,11 @@ const maxScram = 4096
 // takes no credentials of a CONNECT itself.
 type scramMethod struct{ auth *Auth }
 
-func (*scramMethod) judge(context.Context, *stage.Credentials) (*decision, error) {
+func (*scramMethod) judge(context.Context, *access.Credentials) (*decision, error) {
 	return nil, errOther
 }
 
-func (m *scramMethod) begin(ctx context.Context, ch *Chain, l link, c *stage.Credentials) *scramExchange {
+func (m *scramMethod) begin(ctx context.Context, ch *Chain, l link, c *access.Credentials) *scramExchange {
 	return &scramExchange{ctx: ctx, chain: ch, link: l, credentials: c}
 }
 
@@ -34,18 +35,18 @@ type scramExchange struct {
 	ctx         context.Context // of the exchange
 	chain       *Chain
 	link        link
-	credentials *stage.Credentials
+	credentials *access.Credentials
 
 	talk     *scram.ServerConversation
 	over     bool
 	username string
-	grant    *stage.Grant
+	grant    *access.Grant
 	refusal  error // of the directory, told to who proves the password
 	failure  error // the directory could not decide
 }
 
 // Next implements stage.Exchange.
-func (e *scramExchange) Next(data []byte) ([]byte, *stage.Grant, error) {
+func (e *scramExchange) Next(data []byte) ([]byte, *access.Grant, error) {
 	answer, g, err := e.next(data)
 	if err != nil || g != nil {
 		e.over = true
@@ -57,7 +58,7 @@ func (e *scramExchange) Next(data []byte) ([]byte, *stage.Grant, error) {
 	return answer, g, err
 }
 
-func (e *scramExchange) next(data []byte) ([]byte, *stage.Grant, error) {
+func (e *scramExchange) next(data []byte) ([]byte, *access.Grant, error) {
 	if e.over || len(data) == 0 || len(data) > maxScram {
 		return nil, nil, refusedCredentials()
 	}

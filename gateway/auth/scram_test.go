@@ -7,12 +7,13 @@ import (
 
 	"github.com/xdg-go/scram"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 )
 
 // prove runs an exchange with a client of the library and returns what the
 // client saw.
-func prove(t *testing.T, chain *Chain, user, password string) (g *stage.Grant, first string, err error) {
+func prove(t *testing.T, chain *Chain, user, password string) (g *access.Grant, first string, err error) {
 	t.Helper()
 	c, err := scram.SHA256.NewClient(user, password, "")
 	if err != nil {

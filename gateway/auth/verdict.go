@@ -11,7 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/metric"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -22,7 +23,7 @@ type verdictMethod struct {
 	plugin string
 	cfg    Plugin
 	judges Judge
-	took   stage.Histogram
+	took   metric.Histogram
 	known  *cache[event.Effect] // *event.Allow or *event.Deny
 }
 
@@ -31,15 +32,15 @@ func newVerdicts(a *Auth, name string, cfg Plugin, judge Judge) *verdictMethod {
 		known: newCache[event.Effect](cfg.CacheEntries, a.now)}
 }
 
-func (m *verdictMethod) latency() *stage.Histogram { return &m.took }
-func (m *verdictMethod) cacheHits() uint64         { return m.known.hits.Load() }
+func (m *verdictMethod) latency() *metric.Histogram { return &m.took }
+func (m *verdictMethod) cacheHits() uint64          { return m.known.hits.Load() }
 
 // changed forgets all verdicts: what a plugin decides may rest on anything.
-func (m *verdictMethod) changed(stage.Change) {
+func (m *verdictMethod) changed(access.Change) {
 	m.known.drop(func(event.Effect) bool { return true })
 }
 
-func (m *verdictMethod) judge(ctx context.Context, c *stage.Credentials) (*decision, error) {
+func (m *verdictMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	if m.judges == nil {
 		return nil, errors.New("there is no plugin to ask")
 	}
@@ -84,7 +85,7 @@ func (m *verdictMethod) until(verdict event.Effect) time.Time {
 
 // decide makes a decision of a verdict. Filters of the plugin stand in place of
 // the registry's where it gives any.
-func (m *verdictMethod) decide(ctx context.Context, verdict event.Effect, c *stage.Credentials) (*decision, error) {
+func (m *verdictMethod) decide(ctx context.Context, verdict event.Effect, c *access.Credentials) (*decision, error) {
 	a, ok := verdict.(*event.Allow)
 	if !ok {
 		if _, denied := verdict.(*event.Deny); denied { // its reason may tell too much
@@ -137,7 +138,7 @@ type certificateData struct {
 
 // connectEvent is the event in which a plugin sees credentials. It goes to the
 // plugin only, and is neither stored nor logged.
-func connectEvent(c *stage.Credentials, now time.Time) *event.Inbound {
+func connectEvent(c *access.Credentials, now time.Time) *event.Inbound {
 	d := connectData{Listener: c.Listener, ClientID: c.ClientID, Username: c.Username,
 		PeerHost: c.Peer.Addr().Unmap().String(), Secure: c.Secure}
 	if c.HasPassword {

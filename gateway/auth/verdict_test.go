@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -29,15 +30,15 @@ func TestVerdicts(t *testing.T) {
 		verdict event.Effect
 		err     error
 		want    stage.Code
-		check   func(*stage.Grant) bool
+		check   func(*access.Grant) bool
 	}{
-		{"device with the registry's rights", &event.Allow{Identity: "i", Device: "d1"}, nil, stage.Success, func(g *stage.Grant) bool {
+		{"device with the registry's rights", &event.Allow{Identity: "i", Device: "d1"}, nil, stage.Success, func(g *access.Grant) bool {
 			return g.Principal == "device:demo/d1" && g.Credential == "plugin.fleets/i" && slices.Equal(g.Publish, []string{"d1/#", "u/somebody"})
 		}},
-		{"device with rights of its own", &event.Allow{Application: "demo", Device: "d1", Publish: []string{"x/{clientid}"}, Expires: now.Add(time.Hour)}, nil, stage.Success, func(g *stage.Grant) bool {
+		{"device with rights of its own", &event.Allow{Application: "demo", Device: "d1", Publish: []string{"x/{clientid}"}, Expires: now.Add(time.Hour)}, nil, stage.Success, func(g *access.Grant) bool {
 			return slices.Equal(g.Publish, []string{"x/c1"}) && len(g.Subscribe) == 0 && g.Expires.Equal(now.Add(time.Hour))
 		}},
-		{"somebody who is no device", &event.Allow{Identity: "bridge"}, nil, stage.Success, func(g *stage.Grant) bool {
+		{"somebody who is no device", &event.Allow{Identity: "bridge"}, nil, stage.Success, func(g *access.Grant) bool {
 			return g.Principal == "plugin.fleets/bridge" && len(g.Publish)+len(g.Read) == 0
 		}},
 		{"nobody", &event.Allow{}, nil, stage.ServerUnavailable, nil},
@@ -96,7 +97,7 @@ func TestConnectEvent(t *testing.T) {
 	if err := json.Unmarshal(seen[1].Event.Data, &d); err != nil || d["passwordBase64"] != "//4=" || d["password"] != nil {
 		t.Errorf("%s, %v", seen[1].Event.Data, err)
 	}
-	w.Changed(stage.Change{Application: "demo"})
+	w.Changed(access.Change{Application: "demo"})
 	if _, err := chain.Connect(t.Context(), c); err != nil || len(seen) != 3 {
 		t.Errorf("after a change the plugin was asked %d times, %v", len(seen), err)
 	}
@@ -119,7 +120,7 @@ func TestVerdictsOnPropertiesAreTheirOwn(t *testing.T) {
 	plain, good, bad := client("somebody", "right"), client("somebody", "right"), client("somebody", "right")
 	good.Properties = []event.Property{{Name: "state", Value: "well"}}
 	bad.Properties = []event.Property{{Name: "state", Value: "compromised"}}
-	for i, c := range []*stage.Credentials{plain, bad, good, bad, plain} {
+	for i, c := range []*access.Credentials{plain, bad, good, bad, plain} {
 		want := stage.Success
 		if c == bad {
 			want = stage.NotAuthorized

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"strings"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 )
 
 // vouch returns what a device may do that an authority named, within its realm.
 // An empty application is the realm's only one.
-func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, device string) (*stage.Grant, error) {
+func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, device string) (*access.Grant, error) {
 	if application == "" && len(r.Applications) == 1 && !strings.HasSuffix(r.Applications[0], "*") {
 		application = r.Applications[0]
 	}
@@ -28,7 +28,7 @@ func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, devi
 }
 
 // stranger is the grant of somebody whom only the method itself knows.
-func stranger(method, name string) *stage.Grant {
+func stranger(method, name string) *access.Grant {
 	who := method + "/" + name
-	return &stage.Grant{Principal: who, Namespace: who}
+	return &access.Grant{Principal: who, Namespace: who}
 }

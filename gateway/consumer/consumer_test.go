@@ -201,7 +201,7 @@ func TestRetentionUnderAGroup(t *testing.T) {
 	if err := c.flush(); err != nil {
 		t.Fatal(err)
 	}
-	if lag := metric(c, "tributary_consumer_group_lag_records"); lag != 0 {
+	if lag := measured(c, "tributary_consumer_group_lag_records"); lag != 0 {
 		t.Fatalf("lag %v, want 0", lag)
 	}
 }
@@ -213,7 +213,7 @@ func TestReadErrorIsNotSkipped(t *testing.T) {
 	st.fail = store.ErrCorrupt
 	c := newTestConsumer(t, st)
 	r := join(t, c, stage.Subscription{Start: stage.Start{Kind: stage.StartFirst}})
-	for metric(c, "tributary_consumer_read_errors_total") == 0 {
+	for measured(c, "tributary_consumer_read_errors_total") == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	st.mu.Lock()
@@ -237,7 +237,7 @@ func TestReadErrorIsNotTriedAllTheTime(t *testing.T) {
 		st.append(t, 1)
 		time.Sleep(time.Millisecond)
 	}
-	if n, most := metric(c, "tributary_consumer_read_errors_total"), 1+time.Since(begin)/readAgain; n > float64(most) {
+	if n, most := measured(c, "tributary_consumer_read_errors_total"), 1+time.Since(begin)/readAgain; n > float64(most) {
 		t.Errorf("%v failed reads in %v", n, time.Since(begin))
 	}
 }
@@ -247,7 +247,7 @@ func TestLagOfADisconnectedGroup(t *testing.T) {
 	c := newTestConsumer(t, st)
 	join(t, c, stage.Subscription{Group: "s.g"}).Leave()
 	st.append(t, 7)
-	if lag := metric(c, "tributary_consumer_group_lag_records"); lag != 7 {
+	if lag := measured(c, "tributary_consumer_group_lag_records"); lag != 7 {
 		t.Fatalf("lag %v, want 7", lag)
 	}
 }
@@ -269,7 +269,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
-func metric(c *Consumer, name string) float64 {
+func measured(c *Consumer, name string) float64 {
 	for _, m := range c.Metrics() {
 		if m.Name == name {
 			return m.Value

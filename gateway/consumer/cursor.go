@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/store"
 )
 
@@ -95,11 +95,11 @@ type stats struct {
 const maxGroupMetrics = 10_000
 
 // Metrics returns the counters and the lag of every durable group, connected or not.
-func (c *Consumer) Metrics() []stage.Metric {
-	ms := []stage.Metric{
-		{Name: "tributary_consumer_delivered_total", Help: "Records handed to consumers, repeats included.", Kind: stage.CounterMetric, Value: float64(c.stats.delivered.Load())},
-		{Name: "tributary_consumer_redelivered_total", Help: "Records handed out again because a member left without acknowledging them.", Kind: stage.CounterMetric, Value: float64(c.stats.redelivered.Load())},
-		{Name: "tributary_consumer_read_errors_total", Help: "Times that a log could not be read for a consumer.", Kind: stage.CounterMetric, Value: float64(c.stats.readErrors.Load())},
+func (c *Consumer) Metrics() []metric.Sample {
+	ms := []metric.Sample{
+		{Name: "tributary_consumer_delivered_total", Help: "Records handed to consumers, repeats included.", Kind: metric.CounterKind, Value: float64(c.stats.delivered.Load())},
+		{Name: "tributary_consumer_redelivered_total", Help: "Records handed out again because a member left without acknowledging them.", Kind: metric.CounterKind, Value: float64(c.stats.redelivered.Load())},
+		{Name: "tributary_consumer_read_errors_total", Help: "Times that a log could not be read for a consumer.", Kind: metric.CounterKind, Value: float64(c.stats.readErrors.Load())},
 	}
 	groups := c.positions("", maxGroupMetrics)
 	for k, p := range groups {
@@ -107,9 +107,9 @@ func (c *Consumer) Metrics() []stage.Metric {
 		if err != nil {
 			continue
 		}
-		labels := []stage.Label{{Name: "log", Value: string(k.log)}, {Name: "group", Value: k.name}}
+		labels := []metric.Label{{Name: "log", Value: string(k.log)}, {Name: "group", Value: k.name}}
 		gauge := func(name, help string, v float64) {
-			ms = append(ms, stage.Metric{Name: name, Help: help, Kind: stage.GaugeMetric, Labels: labels, Value: v})
+			ms = append(ms, metric.Sample{Name: name, Help: help, Kind: metric.GaugeKind, Labels: labels, Value: v})
 		}
 		gauge("tributary_consumer_group_lag_records", "Records of the log that the group has not acknowledged.", float64(next-min(p.committed, next)))
 		gauge("tributary_consumer_group_members", "Connected members of the group.", float64(p.members))

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
@@ -43,8 +43,8 @@ func (c *Consumer) positions(prefix string, limit int) map[groupKey]position {
 }
 
 // Groups returns the durable groups of an application, by their names.
-func (c *Consumer) Groups(application string) []stage.Group {
-	var list []stage.Group
+func (c *Consumer) Groups(application string) []resource.Group {
+	var list []resource.Group
 	for _, l := range []store.Log{store.Events(application), store.Quarantine(application)} {
 		_, next, err := c.store.Bounds(l)
 		if err != nil {
@@ -52,13 +52,13 @@ func (c *Consumer) Groups(application string) []stage.Group {
 			continue
 		}
 		for k, p := range c.positions(string(l)+"\x00", c.cfg.MaxGroups) {
-			list = append(list, stage.Group{
+			list = append(list, resource.Group{
 				Application: application, Quarantine: l == store.Quarantine(application), Name: k.name,
 				Position: p.committed, Lag: next - min(p.committed, next), Members: p.members, InFlight: p.out,
 			})
 		}
 	}
-	slices.SortFunc(list, func(a, b stage.Group) int {
+	slices.SortFunc(list, func(a, b resource.Group) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Position, b.Position))
 	})
 	return list
@@ -82,14 +82,14 @@ func (c *Consumer) DeleteGroup(application string, quarantine bool, name string)
 	case err != nil:
 		return fmt.Errorf("reading the position of group %q: %w", name, err)
 	case g == nil && stored == nil || name == "":
-		return &stage.Fault{Kind: stage.NotFound, Reason: fmt.Sprintf("there is no group %s", name)}
+		return &resource.Fault{Kind: resource.NotFound, Reason: fmt.Sprintf("there is no group %s", name)}
 	}
 	if g != nil {
 		g.mu.Lock()
 		members, pumping := len(g.members), g.pumping
 		g.mu.Unlock()
 		if members > 0 || pumping {
-			return &stage.Fault{Kind: stage.Conflict, Reason: fmt.Sprintf("the group %s is in use; end its connections first", name)}
+			return &resource.Fault{Kind: resource.Conflict, Reason: fmt.Sprintf("the group %s is in use; end its connections first", name)}
 		}
 		c.forget(g)
 	}

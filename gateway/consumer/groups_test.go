@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/stage"
 )
 
@@ -20,7 +21,7 @@ func TestGroups(t *testing.T) {
 	here := join(t, c, stage.Subscription{Group: "s.here", Start: stage.Start{Kind: stage.StartFirst}})
 	here.take(t, 3)
 	join(t, c, stage.Subscription{}) // a reader of its own is no group
-	want := []stage.Group{
+	want := []resource.Group{
 		{Application: "demo", Name: "s.away", Position: 2, Lag: 1},
 		{Application: "demo", Name: "s.here", Position: 0, Lag: 3, Members: 1, InFlight: 3},
 	}
@@ -44,14 +45,14 @@ func TestDeleteGroup(t *testing.T) {
 	st.append(t, 3)
 	r := join(t, c, stage.Subscription{Group: "s.g", Start: stage.Start{Kind: stage.StartFirst}})
 	r.ack(r.take(t, 3)...)
-	is := func(name string, kind stage.FaultKind) bool {
-		var f *stage.Fault
+	is := func(name string, kind resource.FaultKind) bool {
+		var f *resource.Fault
 		return errors.As(c.DeleteGroup("demo", false, name), &f) && f.Kind == kind
 	}
-	if !is("s.g", stage.Conflict) {
+	if !is("s.g", resource.Conflict) {
 		t.Error("a group in use is deleted")
 	}
-	if !is("s.nope", stage.NotFound) || !is("", stage.NotFound) {
+	if !is("s.nope", resource.NotFound) || !is("", resource.NotFound) {
 		t.Error("an unknown group is deleted")
 	}
 	if err := c.flush(); err != nil { // its position is stored
@@ -59,7 +60,7 @@ func TestDeleteGroup(t *testing.T) {
 	}
 	r.Leave()
 	deadline := time.Now().Add(60 * time.Second)
-	for is("s.g", stage.Conflict) { // its pump takes a moment to end
+	for is("s.g", resource.Conflict) { // its pump takes a moment to end
 		if time.Now().After(deadline) {
 			t.Fatal("the group stays in use")
 		}

@@ -17,7 +17,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/registry"
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // anywhere has drogue handle the events of every application.
@@ -434,7 +434,7 @@ func (g *gateway) interruptPurge(application string) {
 	st := g.disk()
 	reg, err := registry.New(registry.Config{}, st, slog.New(slog.DiscardHandler))
 	if err == nil {
-		err = reg.DeleteApplication(application, true, stage.Precondition{})
+		err = reg.DeleteApplication(application, true, resource.Precondition{})
 	}
 	if err := errors.Join(err, st.Close()); err != nil {
 		g.t.Fatal(err)

@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/metric"
+	"tributary.io/gateway/outbound/place"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
@@ -135,7 +137,7 @@ func ownerOf(name string) (owner, plugin string) {
 
 // hostOf names what shares a limit: scheme, host and port.
 func hostOf(text string) string {
-	u, _, err := stage.CheckURL(text, nil)
+	u, _, err := place.CheckURL(text, nil)
 	if err != nil {
 		return ""
 	}
@@ -249,11 +251,11 @@ func (c *Calls) subtract(owner string, n int) {
 // stats counts what was done.
 type stats struct {
 	attempts, answered, givenUp, refused, retries atomic.Uint64
-	took                                          stage.Histogram
+	took                                          metric.Histogram
 }
 
 // Metrics returns the counters of calls.
-func (c *Calls) Metrics() []stage.Metric {
+func (c *Calls) Metrics() []metric.Sample {
 	c.mu.Lock()
 	pending, failing := 0, 0
 	for _, n := range c.pending {
@@ -266,19 +268,19 @@ func (c *Calls) Metrics() []stage.Metric {
 	}
 	active := c.active
 	c.mu.Unlock()
-	counter := func(name, help string, v *atomic.Uint64, labels ...stage.Label) stage.Metric {
-		return stage.Metric{Name: name, Help: help, Kind: stage.CounterMetric, Labels: labels, Value: float64(v.Load())}
+	counter := func(name, help string, v *atomic.Uint64, labels ...metric.Label) metric.Sample {
+		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Labels: labels, Value: float64(v.Load())}
 	}
-	outcome := func(word string, v *atomic.Uint64) stage.Metric {
-		return counter("tributary_outbound_calls_total", "HTTP calls of plugins that ended, by outcome.", v, stage.Label{Name: "outcome", Value: word})
+	outcome := func(word string, v *atomic.Uint64) metric.Sample {
+		return counter("tributary_outbound_calls_total", "HTTP calls of plugins that ended, by outcome.", v, metric.Label{Name: "outcome", Value: word})
 	}
-	return []stage.Metric{
-		{Name: "tributary_outbound_pending", Help: "HTTP calls whose answer has not been handled.", Kind: stage.GaugeMetric, Value: float64(pending)},
-		{Name: "tributary_outbound_active", Help: "HTTP calls under way.", Kind: stage.GaugeMetric, Value: float64(active)},
-		{Name: "tributary_outbound_failing_hosts", Help: "Hosts that failed several times in a row and are tried by one call at a time.", Kind: stage.GaugeMetric, Value: float64(failing)},
+	return []metric.Sample{
+		{Name: "tributary_outbound_pending", Help: "HTTP calls whose answer has not been handled.", Kind: metric.GaugeKind, Value: float64(pending)},
+		{Name: "tributary_outbound_active", Help: "HTTP calls under way.", Kind: metric.GaugeKind, Value: float64(active)},
+		{Name: "tributary_outbound_failing_hosts", Help: "Hosts that failed several times in a row and are tried by one call at a time.", Kind: metric.GaugeKind, Value: float64(failing)},
 		outcome("answered", &c.stats.answered), outcome("given_up", &c.stats.givenUp), outcome("refused", &c.stats.refused),
 		counter("tributary_outbound_attempts_total", "Attempts of HTTP calls.", &c.stats.attempts),
 		counter("tributary_outbound_retries_total", "Attempts that failed and will be made again.", &c.stats.retries),
-		{Name: "tributary_outbound_seconds", Help: "Time that attempts took.", Kind: stage.HistogramMetric, Hist: &c.stats.took},
+		{Name: "tributary_outbound_seconds", Help: "Time that attempts took.", Kind: metric.HistogramKind, Hist: &c.stats.took},
 	}
 }

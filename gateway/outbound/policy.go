@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/outbound/place"
 )
 
 // Rules are what the operator allows one plugin: the hosts and private_networks of
@@ -23,7 +23,7 @@ type Rules struct {
 // policy is Rules made ready. Each plugin has a client of its own, so that no
 // plugin is given a connection that another was allowed to open.
 type policy struct {
-	hosts    []stage.Host
+	hosts    []place.Host
 	networks []netip.Prefix
 	client   *http.Client
 }
@@ -34,7 +34,7 @@ var errPlace = errors.New("the address is not public and not granted")
 func newPolicy(cfg *Config, rules Rules) (*policy, error) {
 	p := &policy{}
 	for _, text := range rules.Hosts {
-		h, err := stage.ParseHost(text)
+		h, err := place.Parse(text)
 		if err != nil {
 			return nil, fmt.Errorf("hosts: %w", err)
 		}

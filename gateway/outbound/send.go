@@ -16,7 +16,7 @@ import (
 	"time"
 	"unicode"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/outbound/place"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -45,7 +45,7 @@ func (r *response) reason() string {
 // send makes one attempt.
 func (c *Calls) send(ctx context.Context, x *call, effect *event.Call) response {
 	policy := c.policies[x.plugin]
-	u, allowed, err := stage.CheckURL(effect.URL, policy.hosts)
+	u, allowed, err := place.CheckURL(effect.URL, policy.hosts)
 	if err != nil {
 		return response{err: err}
 	}

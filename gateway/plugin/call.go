@@ -7,7 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/outbound/place"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -42,7 +42,7 @@ func (g *Grant) checkCall(c *event.Call) *violation {
 	if problem := checkHeaders(c.Headers); problem != "" {
 		return wrong("%s", problem)
 	}
-	u, allowed, err := stage.CheckURL(c.URL, parseHosts(g.Hosts))
+	u, allowed, err := place.CheckURL(c.URL, parseHosts(g.Hosts))
 	if err != nil {
 		return wrong("%v", err)
 	}
@@ -53,10 +53,10 @@ func (g *Grant) checkCall(c *event.Call) *violation {
 }
 
 // parseHosts reads the hosts of a valid grant.
-func parseHosts(list []string) []stage.Host {
-	hosts := make([]stage.Host, 0, len(list))
+func parseHosts(list []string) []place.Host {
+	hosts := make([]place.Host, 0, len(list))
 	for _, text := range list {
-		if h, err := stage.ParseHost(text); err == nil {
+		if h, err := place.Parse(text); err == nil {
 			hosts = append(hosts, h)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -130,7 +130,7 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 	case e.Device == "" && len(e.Publish)+len(e.Subscribe) > 0:
 		return &violation{"gave topics to somebody who is no device", ""}
 	}
-	at := stage.Placeholders{Application: e.Application, Device: e.Device, ClientID: in.Transport.ClientID, Username: in.Transport.Username}
+	at := access.Placeholders{Application: e.Application, Device: e.Device, ClientID: in.Transport.ClientID, Username: in.Transport.Username}
 	for _, l := range []struct {
 		key        string
 		want, most []string

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/outbound/place"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -104,7 +104,7 @@ func validPattern(pattern string) error {
 }
 
 func validHost(host string) error {
-	_, err := stage.ParseHost(host)
+	_, err := place.Parse(host)
 	return err
 }
 
@@ -214,8 +214,8 @@ func nameCovers(have, want string) bool { return have == "*" || have == want }
 
 // hostCovers says the same of places for HTTP calls.
 func hostCovers(have, want string) bool {
-	h, herr := stage.ParseHost(have)
-	w, werr := stage.ParseHost(want)
+	h, herr := place.Parse(have)
+	w, werr := place.Parse(want)
 	return herr == nil && werr == nil && h.Covers(w)
 }
 

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // faultKinds lists the kinds for the counters.
@@ -15,7 +15,7 @@ func faultKinds() [9]string {
 
 // metrics counts what one plugin did.
 type metrics struct {
-	calls      stage.Histogram
+	calls      metric.Histogram
 	faults     [9]atomic.Uint64 // by position in faultKinds
 	restores   atomic.Uint64
 	violations atomic.Uint64
@@ -44,30 +44,30 @@ func (m *metrics) fault(err error) {
 }
 
 // Metrics returns the samples of every plugin.
-func (h *Host) Metrics() []stage.Metric {
+func (h *Host) Metrics() []metric.Sample {
 	h.mu.Lock()
 	plugins := h.plugins[:len(h.plugins):len(h.plugins)]
 	h.mu.Unlock()
-	var list []stage.Metric
+	var list []metric.Sample
 	for _, p := range plugins {
 		list = append(list, p.samples()...)
 	}
 	return list
 }
 
-func (p *Plugin) samples() []stage.Metric {
+func (p *Plugin) samples() []metric.Sample {
 	m := &p.metrics
-	labels := []stage.Label{{Name: "plugin", Value: p.name}}
-	counter := func(name, help string, v *atomic.Uint64) stage.Metric {
-		return stage.Metric{Name: name, Help: help, Kind: stage.CounterMetric, Labels: labels, Value: float64(v.Load())}
+	labels := []metric.Label{{Name: "plugin", Value: p.name}}
+	counter := func(name, help string, v *atomic.Uint64) metric.Sample {
+		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Labels: labels, Value: float64(v.Load())}
 	}
 	var memory int64
 	for i := range p.slots {
 		memory += p.slots[i].memory.Load()
 	}
-	list := []stage.Metric{
-		{Name: "tributary_plugin_call_seconds", Help: "Time that plugins took for an event.", Kind: stage.HistogramMetric, Labels: labels, Hist: &m.calls},
-		{Name: "tributary_plugin_memory_bytes", Help: "Linear memory of the plugin's instances.", Kind: stage.GaugeMetric, Labels: labels, Value: float64(memory)},
+	list := []metric.Sample{
+		{Name: "tributary_plugin_call_seconds", Help: "Time that plugins took for an event.", Kind: metric.HistogramKind, Labels: labels, Hist: &m.calls},
+		{Name: "tributary_plugin_memory_bytes", Help: "Linear memory of the plugin's instances.", Kind: metric.GaugeKind, Labels: labels, Value: float64(memory)},
 		counter("tributary_plugin_restores_total", "Instances that were put back to their first state after a fault.", &m.restores),
 		counter("tributary_plugin_refusals_total", "Results that were refused because of an effect that is not granted.", &m.violations),
 		counter("tributary_plugin_fuel_total", "Units of fuel that plugins used.", &m.fuel),
@@ -75,7 +75,7 @@ func (p *Plugin) samples() []stage.Metric {
 	}
 	for i, kind := range faultKinds() {
 		f := counter("tributary_plugin_faults_total", "Events on which a plugin broke, by kind.", &m.faults[i])
-		f.Labels = append(labels[:1:1], stage.Label{Name: "kind", Value: kind})
+		f.Labels = append(labels[:1:1], metric.Label{Name: "kind", Value: kind})
 		list = append(list, f)
 	}
 	return list

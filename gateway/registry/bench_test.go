@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"testing"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 	"tributary.io/gateway/store/pebble"
 )
@@ -27,13 +27,13 @@ func fleet(b *testing.B) *pebble.Store {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, _, err := r.PutApplication(r.NewApplication("plant"), stage.Precondition{}); err != nil {
+	if _, _, err := r.PutApplication(r.NewApplication("plant"), resource.Precondition{}); err != nil {
 		b.Fatal(err)
 	}
 	for i := 0; i < benchDevices; {
 		var batch store.Batch
 		for range 1000 {
-			c, _, err := issue(stage.NewCredential{Kind: stage.KeyCredential}, r.now())
+			c, _, err := issue(resource.NewCredential{Kind: resource.KeyCredential}, r.now())
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func BenchmarkPutDevice(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.MessageRate++
-		if _, _, err := r.PutDevice(d, stage.Precondition{}); err != nil {
+		if _, _, err := r.PutDevice(d, resource.Precondition{}); err != nil {
 			b.Fatal(err)
 		}
 	}

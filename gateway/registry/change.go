@@ -6,7 +6,8 @@ import (
 	"strconv"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
@@ -16,7 +17,7 @@ import (
 
 // change makes one change at a time. do returns what grants have to be renewed,
 // nil where nothing changed.
-func (r *Registry) change(do func() (*stage.Change, error)) error {
+func (r *Registry) change(do func() (*access.Change, error)) error {
 	r.mu.Lock()
 	changed, err := do()
 	r.mu.Unlock()
@@ -70,72 +71,72 @@ func (f faults) err() error {
 	return f[0]
 }
 
-func fault(kind stage.FaultKind, format string, args ...any) *stage.Fault {
-	return &stage.Fault{Kind: kind, Reason: fmt.Sprintf(format, args...)}
+func fault(kind resource.FaultKind, format string, args ...any) *resource.Fault {
+	return &resource.Fault{Kind: kind, Reason: fmt.Sprintf(format, args...)}
 }
 
 // permit says whether an entry may be changed; nil stands for one that is not
 // there. what names it.
-func permit(e *stage.Entry, pre stage.Precondition, what string) error {
+func permit(e *resource.Entry, pre resource.Precondition, what string) error {
 	switch {
 	case e == nil && pre.Revision != "":
-		return fault(stage.Outdated, "%s does not exist any more", what)
+		return fault(resource.Outdated, "%s does not exist any more", what)
 	case e == nil && pre.Present:
-		return fault(stage.Outdated, "there is no %s", what)
+		return fault(resource.Outdated, "there is no %s", what)
 	case e == nil:
 		return nil
 	case pre.Absent:
-		return fault(stage.Outdated, "%s exists already", what)
+		return fault(resource.Outdated, "%s exists already", what)
 	case e.FromFile:
-		return fault(stage.Conflict, "%s is declared in gateway.toml: change it there and restart the gateway", what)
+		return fault(resource.Conflict, "%s is declared in gateway.toml: change it there and restart the gateway", what)
 	case pre.Revision != "" && pre.Revision != e.Revision:
-		return fault(stage.Outdated, "%s was changed meanwhile; read it again", what)
+		return fault(resource.Outdated, "%s was changed meanwhile; read it again", what)
 	}
 	return nil
 }
 
 // permitDelete is permit for a deletion, which needs something to delete.
-func permitDelete(e *stage.Entry, pre stage.Precondition, what string) error {
+func permitDelete(e *resource.Entry, pre resource.Precondition, what string) error {
 	if e == nil {
-		return fault(stage.NotFound, "there is no %s", what)
+		return fault(resource.NotFound, "there is no %s", what)
 	}
 	return permit(e, pre, what)
 }
 
 // stamp returns the entry of what is about to be written in place of old.
-func (r *Registry) stamp(old *stage.Entry) stage.Entry {
+func (r *Registry) stamp(old *resource.Entry) resource.Entry {
 	now := r.now().UTC().Truncate(time.Millisecond)
 	if old == nil {
-		return stage.Entry{Created: now, Changed: now}
+		return resource.Entry{Created: now, Changed: now}
 	}
-	return stage.Entry{Created: old.Created, Changed: now, Revision: old.Revision}
+	return resource.Entry{Created: old.Created, Changed: now, Revision: old.Revision}
 }
 
 // same says whether two entries have the same settings.
 func same[T any](a, b T) bool { return reflect.DeepEqual(a, b) }
 
-func (a *application) meta() *stage.Entry {
+func (a *application) meta() *resource.Entry {
 	if a == nil {
 		return nil
 	}
 	return &a.Entry
 }
 
-func (d *device) meta() *stage.Entry {
+func (d *device) meta() *resource.Entry {
 	if d == nil {
 		return nil
 	}
 	return &d.Entry
 }
 
-func (u *user) meta() *stage.Entry {
+func (u *user) meta() *resource.Entry {
 	if u == nil {
 		return nil
 	}
 	return &u.Entry
 }
 
-func (t *token) meta() *stage.Entry {
+func (t *token) meta() *resource.Entry {
 	if t == nil {
 		return nil
 	}
@@ -144,18 +145,18 @@ func (t *token) meta() *stage.Entry {
 
 // PutApplication makes an application, or changes its settings. A new one takes in
 // the devices that the store holds of one of its name, which only a file declared.
-func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (now stage.Application, created bool, err error) {
+func (r *Registry) PutApplication(a resource.Application, pre resource.Precondition) (now resource.Application, created bool, err error) {
 	if err := checkApplication(&a).err(); err != nil {
 		return a, false, err
 	}
 	var next *application
-	err = r.change(func() (*stage.Change, error) {
+	err = r.change(func() (*access.Change, error) {
 		old := r.view.Load().apps[a.Name]
 		if err := permit(old.meta(), pre, "application "+a.Name); err != nil {
 			return nil, err
 		}
 		if r.view.Load().purging[a.Name] { // what is being deleted could be the new one's
-			return nil, fault(stage.Conflict, "application %s was deleted and is being purged: try again in a moment; where the log says that it failed, restart the gateway first", a.Name)
+			return nil, fault(resource.Conflict, "application %s was deleted and is being purged: try again in a moment; where the log says that it failed, restart the gateway first", a.Name)
 		}
 		a.Devices = 0
 		if old != nil {
@@ -185,7 +186,7 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 			v.apps[a.Name] = next
 			delete(v.retired, a.Name)
 		})
-		return &stage.Change{}, nil // who may read and write it need not be of it
+		return &access.Change{}, nil // who may read and write it need not be of it
 	})
 	if err != nil {
 		return a, false, err
@@ -194,7 +195,7 @@ func (r *Registry) PutApplication(a stage.Application, pre stage.Precondition) (
 }
 
 // found returns a new application with devices that waited for it. r.mu is held.
-func (r *Registry) found(a stage.Application, devices []*device) *application {
+func (r *Registry) found(a resource.Application, devices []*device) *application {
 	app := newApplication(a)
 	for _, d := range devices {
 		r.place(app, d, nil)
@@ -204,15 +205,15 @@ func (r *Registry) found(a stage.Application, devices []*device) *application {
 }
 
 // PutDevice makes a device, or changes its settings; its credentials stay.
-func (r *Registry) PutDevice(d stage.Device, pre stage.Precondition) (now stage.Device, created bool, err error) {
+func (r *Registry) PutDevice(d resource.Device, pre resource.Precondition) (now resource.Device, created bool, err error) {
 	if err := checkDevice(&d).err(); err != nil {
 		return d, false, err
 	}
 	var next *device
-	err = r.change(func() (*stage.Change, error) {
+	err = r.change(func() (*access.Change, error) {
 		app := r.view.Load().apps[d.Application]
 		if app == nil {
-			return nil, fault(stage.NotFound, "there is no application %s", d.Application)
+			return nil, fault(resource.NotFound, "there is no application %s", d.Application)
 		}
 		old, _ := app.devices.get(d.Name)
 		if err := permit(old.meta(), pre, "device "+d.Name); err != nil {
@@ -239,38 +240,38 @@ func (r *Registry) PutDevice(d stage.Device, pre stage.Precondition) (now stage.
 }
 
 // storeDevice writes a device and puts it in the place of old. r.mu is held.
-func (r *Registry) storeDevice(app *application, next, old *device) (_ *stage.Change, err error) {
+func (r *Registry) storeDevice(app *application, next, old *device) (_ *access.Change, err error) {
 	next.Application = app.Name
 	if next.Revision, err = r.write(deviceKey+app.Name+"/"+next.Name, next.Revision,
 		encode(deviceRecord{version{recordVersion}, next.Device, toRecords(next.credentials)})); err != nil {
 		return nil, err
 	}
 	r.place(app, next, old)
-	return &stage.Change{Application: app.Name, Device: next.Name}, nil
+	return &access.Change{Application: app.Name, Device: next.Name}, nil
 }
 
 // nameIsFree says whether name and aliases of a device are nobody else's.
-func (m *members) nameIsFree(d *stage.Device) error {
+func (m *members) nameIsFree(d *resource.Device) error {
 	if other, ok := m.aliases.get(d.Name); ok && other != d.Name {
-		return fault(stage.Conflict, "%s is an alias of device %s", d.Name, other)
+		return fault(resource.Conflict, "%s is an alias of device %s", d.Name, other)
 	}
 	for _, alias := range d.Aliases {
 		if other, ok := m.aliases.get(alias); ok && other != d.Name {
-			return &stage.Fault{Kind: stage.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is an alias of device %s already", alias, other)}
+			return &resource.Fault{Kind: resource.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is an alias of device %s already", alias, other)}
 		}
 		if _, ok := m.devices.get(alias); ok {
-			return &stage.Fault{Kind: stage.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is the name of a device", alias)}
+			return &resource.Fault{Kind: resource.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is the name of a device", alias)}
 		}
 	}
 	return nil
 }
 
 // DeleteDevice deletes a device with its credentials.
-func (r *Registry) DeleteDevice(application, name string, pre stage.Precondition) error {
-	return r.change(func() (*stage.Change, error) {
+func (r *Registry) DeleteDevice(application, name string, pre resource.Precondition) error {
+	return r.change(func() (*access.Change, error) {
 		app := r.view.Load().apps[application]
 		if app == nil {
-			return nil, fault(stage.NotFound, "there is no application %s", application)
+			return nil, fault(resource.NotFound, "there is no application %s", application)
 		}
 		old, _ := app.devices.get(name)
 		if err := permitDelete(old.meta(), pre, "device "+name); err != nil {
@@ -280,17 +281,17 @@ func (r *Registry) DeleteDevice(application, name string, pre stage.Precondition
 			return nil, err
 		}
 		r.place(app, nil, old)
-		return &stage.Change{Application: application, Device: name}, nil
+		return &access.Change{Application: application, Device: name}, nil
 	})
 }
 
 // PutUser makes a user, or changes its settings; its credentials stay.
-func (r *Registry) PutUser(u stage.User, pre stage.Precondition) (now stage.User, created bool, err error) {
+func (r *Registry) PutUser(u resource.User, pre resource.Precondition) (now resource.User, created bool, err error) {
 	if err := checkUser(&u).err(); err != nil {
 		return u, false, err
 	}
 	var next *user
-	err = r.change(func() (*stage.Change, error) {
+	err = r.change(func() (*access.Change, error) {
 		old, _ := r.users.get(u.Name)
 		if err := permit(old.meta(), pre, "user "+u.Name); err != nil {
 			return nil, err
@@ -313,18 +314,18 @@ func (r *Registry) PutUser(u stage.User, pre stage.Precondition) (now stage.User
 }
 
 // storeUser writes a user and puts it in the place of old. r.mu is held.
-func (r *Registry) storeUser(next, old *user) (_ *stage.Change, err error) {
+func (r *Registry) storeUser(next, old *user) (_ *access.Change, err error) {
 	if next.Revision, err = r.write(userKey+next.Name, next.Revision,
 		encode(userRecord{version{recordVersion}, next.User, toRecords(next.credentials)})); err != nil {
 		return nil, err
 	}
 	r.placeUser(next, old)
-	return &stage.Change{Principal: stage.Owner{Name: next.Name}.Principal()}, nil
+	return &access.Change{Principal: resource.Owner{Name: next.Name}.Principal()}, nil
 }
 
 // DeleteUser deletes a user with its credentials.
-func (r *Registry) DeleteUser(name string, pre stage.Precondition) error {
-	return r.change(func() (*stage.Change, error) {
+func (r *Registry) DeleteUser(name string, pre resource.Precondition) error {
+	return r.change(func() (*access.Change, error) {
 		old, _ := r.users.get(name)
 		if err := permitDelete(old.meta(), pre, "user "+name); err != nil {
 			return nil, err
@@ -333,14 +334,14 @@ func (r *Registry) DeleteUser(name string, pre stage.Precondition) error {
 			return nil, err
 		}
 		r.placeUser(nil, old)
-		return &stage.Change{Principal: stage.Owner{Name: name}.Principal()}, nil
+		return &access.Change{Principal: resource.Owner{Name: name}.Principal()}, nil
 	})
 }
 
 // placeUser puts a user into the table: new in place of old, either of which may
 // be nil. r.mu is held, or nobody else has r yet.
 func (r *Registry) placeUser(next, old *user) {
-	var owner stage.Owner
+	var owner resource.Owner
 	var had, has []credential
 	if old != nil {
 		owner.Name, had = old.Name, old.credentials

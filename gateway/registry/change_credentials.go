@@ -4,36 +4,37 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
 // AddCredential gives a device or user another credential. What is returned with
 // it is shown once and not kept: the key or password that was made, if one was.
-func (r *Registry) AddCredential(owner stage.Owner, nc stage.NewCredential) (stage.Credential, string, error) {
+func (r *Registry) AddCredential(owner resource.Owner, nc resource.NewCredential) (resource.Credential, string, error) {
 	c, shown, err := issue(nc, r.now().UTC().Truncate(time.Millisecond))
 	if err != nil {
-		return stage.Credential{}, "", err
+		return resource.Credential{}, "", err
 	}
 	return c.Credential, shown, r.editCredentials(owner, func(list []credential) ([]credential, string, error) {
 		passwords, scrams := 0, 0
 		for _, have := range list {
-			if have.Kind == stage.PasswordCredential {
+			if have.Kind == resource.PasswordCredential {
 				passwords++
 			}
-			if have.Kind == stage.ScramCredential {
+			if have.Kind == resource.ScramCredential {
 				scrams++
 			}
 		}
 		switch p, bound := r.certificates.get(c.secret); {
-		case c.Kind == stage.PasswordCredential && passwords >= maxHashes:
-			return nil, "", fault(stage.Conflict, "there are %d passwords already; delete one first", passwords)
-		case c.Kind == stage.ScramCredential && scrams > 0:
-			return nil, "", fault(stage.Conflict, "there is a credential for SCRAM already; delete it first")
-		case c.Kind == stage.CertificateCredential && bound:
-			return nil, "", fault(stage.Conflict, "the certificate belongs to %s already", p.owner.Principal())
+		case c.Kind == resource.PasswordCredential && passwords >= maxHashes:
+			return nil, "", fault(resource.Conflict, "there are %d passwords already; delete one first", passwords)
+		case c.Kind == resource.ScramCredential && scrams > 0:
+			return nil, "", fault(resource.Conflict, "there is a credential for SCRAM already; delete it first")
+		case c.Kind == resource.CertificateCredential && bound:
+			return nil, "", fault(resource.Conflict, "the certificate belongs to %s already", p.owner.Principal())
 		case len(list) >= maxCredentials:
-			return nil, "", fault(stage.Conflict, "there are %d credentials already; delete one first", len(list))
+			return nil, "", fault(resource.Conflict, "there are %d credentials already; delete one first", len(list))
 		}
 		return append(list, c), "", nil
 	})
@@ -41,27 +42,27 @@ func (r *Registry) AddCredential(owner stage.Owner, nc stage.NewCredential) (sta
 
 // RemoveCredential takes a credential away. Connections that it opened are told
 // of as a change of that credential alone.
-func (r *Registry) RemoveCredential(owner stage.Owner, id string) error {
+func (r *Registry) RemoveCredential(owner resource.Owner, id string) error {
 	return r.editCredentials(owner, func(list []credential) ([]credential, string, error) {
 		for i, c := range list {
 			if c.ID == id {
 				return append(list[:i], list[i+1:]...), id, nil
 			}
 		}
-		return nil, "", fault(stage.NotFound, "there is no credential %s", id)
+		return nil, "", fault(resource.NotFound, "there is no credential %s", id)
 	})
 }
 
 // editCredentials changes a copy of an owner's credentials. edit also returns
 // the only credential whose grants are touched, where it is only one.
-func (r *Registry) editCredentials(owner stage.Owner, edit func([]credential) ([]credential, string, error)) error {
-	return r.change(func() (*stage.Change, error) {
+func (r *Registry) editCredentials(owner resource.Owner, edit func([]credential) ([]credential, string, error)) error {
+	return r.change(func() (*access.Change, error) {
 		if owner.Application == "" {
 			return r.editUser(owner, edit)
 		}
 		app := r.view.Load().apps[owner.Application]
 		if app == nil {
-			return nil, fault(stage.NotFound, "there is no application %s", owner.Application)
+			return nil, fault(resource.NotFound, "there is no application %s", owner.Application)
 		}
 		old, ok := app.devices.get(owner.Name)
 		if err := permitCredentials(old.meta(), "device "+owner.Name); !ok || err != nil {
@@ -80,14 +81,14 @@ func (r *Registry) editCredentials(owner stage.Owner, edit func([]credential) ([
 
 // permitCredentials says whether the credentials of a holder may be changed. What
 // gateway.toml declares has its own there, and no others.
-func permitCredentials(holder *stage.Entry, what string) error {
+func permitCredentials(holder *resource.Entry, what string) error {
 	if holder != nil && holder.FromFile {
-		return fault(stage.Conflict, "%s is declared in gateway.toml: put the hash of a password into its password_hashes there and restart the gateway", what)
+		return fault(resource.Conflict, "%s is declared in gateway.toml: put the hash of a password into its password_hashes there and restart the gateway", what)
 	}
-	return permitDelete(holder, stage.Precondition{}, what)
+	return permitDelete(holder, resource.Precondition{}, what)
 }
 
-func (r *Registry) editUser(owner stage.Owner, edit func([]credential) ([]credential, string, error)) (*stage.Change, error) {
+func (r *Registry) editUser(owner resource.Owner, edit func([]credential) ([]credential, string, error)) (*access.Change, error) {
 	old, ok := r.users.get(owner.Name)
 	if err := permitCredentials(old.meta(), "user "+owner.Name); !ok || err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (r *Registry) editUser(owner stage.Owner, edit func([]credential) ([]creden
 	return narrow(changed, touched), err
 }
 
-func narrow(c *stage.Change, credential string) *stage.Change {
+func narrow(c *access.Change, credential string) *access.Change {
 	if c != nil && credential != "" {
 		c.Credential = credentialName(credential)
 	}
@@ -110,7 +111,7 @@ func narrow(c *stage.Change, credential string) *stage.Change {
 }
 
 // CreateToken makes an admin token and returns it; it is shown once and not kept.
-func (r *Registry) CreateToken(t stage.Token) (now stage.Token, secret string, err error) {
+func (r *Registry) CreateToken(t resource.Token) (now resource.Token, secret string, err error) {
 	f := checkToken(&t)
 	if !t.Expires.IsZero() && !t.Expires.After(r.now()) {
 		f.add("expires", "%s is past", t.Expires.Format(time.RFC3339))
@@ -118,9 +119,9 @@ func (r *Registry) CreateToken(t stage.Token) (now stage.Token, secret string, e
 	if err := f.err(); err != nil {
 		return t, "", err
 	}
-	err = r.change(func() (*stage.Change, error) {
+	err = r.change(func() (*access.Change, error) {
 		if old := r.view.Load().tokens[t.Name]; old != nil {
-			return nil, fault(stage.Conflict, "there is a token %s already; delete it first", t.Name)
+			return nil, fault(resource.Conflict, "there is a token %s already; delete it first", t.Name)
 		}
 		var hash string
 		secret, hash, t.LastFour = NewToken()
@@ -137,8 +138,8 @@ func (r *Registry) CreateToken(t stage.Token) (now stage.Token, secret string, e
 }
 
 // DeleteToken takes an admin token out of use.
-func (r *Registry) DeleteToken(name string, pre stage.Precondition) error {
-	return r.change(func() (*stage.Change, error) {
+func (r *Registry) DeleteToken(name string, pre resource.Precondition) error {
+	return r.change(func() (*access.Change, error) {
 		old := r.view.Load().tokens[name]
 		if err := permitDelete(old.meta(), pre, "token "+name); err != nil {
 			return nil, err

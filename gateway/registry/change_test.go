@@ -13,26 +13,28 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 )
 
-func mustPut(t testing.TB, r *Registry, d stage.Device) stage.Device {
+func mustPut(t testing.TB, r *Registry, d resource.Device) resource.Device {
 	t.Helper()
 	if !r.Exists(d.Application) {
-		if _, _, err := r.PutApplication(r.NewApplication(d.Application), stage.Precondition{}); err != nil {
+		if _, _, err := r.PutApplication(r.NewApplication(d.Application), resource.Precondition{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	now, _, err := r.PutDevice(d, stage.Precondition{})
+	now, _, err := r.PutDevice(d, resource.Precondition{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return now
 }
 
-func faultOf(err error) stage.FaultKind {
-	var f *stage.Fault
+func faultOf(err error) resource.FaultKind {
+	var f *resource.Fault
 	if !errors.As(err, &f) {
 		return 255
 	}
@@ -50,11 +52,11 @@ func TestConcurrentChanges(t *testing.T) {
 			for done := 0; done < rounds; {
 				d, _ := r.LookUp("plant", "d")
 				d.MessageRate++
-				_, _, err := r.PutDevice(d, stage.Precondition{Revision: d.Revision})
+				_, _, err := r.PutDevice(d, resource.Precondition{Revision: d.Revision})
 				switch {
 				case err == nil:
 					done++
-				case faultOf(err) != stage.Outdated:
+				case faultOf(err) != resource.Outdated:
 					t.Error(err)
 					return
 				}
@@ -64,8 +66,8 @@ func TestConcurrentChanges(t *testing.T) {
 			for range 1000 {
 				r.Trusts("plant", "d", "e")
 				r.Device("plant", "x")
-				r.ListDevices("plant", "", func(stage.Device) bool { return true })
-				r.ListApplications("", func(stage.Application) bool { return true })
+				r.ListDevices("plant", "", func(resource.Device) bool { return true })
+				r.ListApplications("", func(resource.Application) bool { return true })
 			}
 		})
 	}
@@ -73,10 +75,10 @@ func TestConcurrentChanges(t *testing.T) {
 		wg.Go(func() {
 			name := fmt.Sprint("app-", i%3)
 			for range rounds {
-				r.PutApplication(r.NewApplication(name), stage.Precondition{})
-				r.PutDevice(r.NewDevice(name, "x"), stage.Precondition{})
-				r.AddCredential(stage.Owner{Application: name, Name: "x"}, stage.NewCredential{Kind: stage.KeyCredential})
-				r.DeleteApplication(name, false, stage.Precondition{})
+				r.PutApplication(r.NewApplication(name), resource.Precondition{})
+				r.PutDevice(r.NewDevice(name, "x"), resource.Precondition{})
+				r.AddCredential(resource.Owner{Application: name, Name: "x"}, resource.NewCredential{Kind: resource.KeyCredential})
+				r.DeleteApplication(name, false, resource.Precondition{})
 			}
 		})
 	}
@@ -95,7 +97,7 @@ func TestDeclaredEntries(t *testing.T) {
 	d.MessageRate = 7
 	mustPut(t, r, d)
 	mustPut(t, r, r.NewDevice("plant", "kept"))
-	if _, _, err := r.PutUser(stage.User{Name: "alice", Read: []string{"plant"}}, stage.Precondition{}); err != nil {
+	if _, _, err := r.PutUser(resource.User{Name: "alice", Read: []string{"plant"}}, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -110,19 +112,19 @@ func TestDeclaredEntries(t *testing.T) {
 	if kept, ok := r.LookUp("plant", "kept"); !ok || kept.FromFile {
 		t.Errorf("a device of the store in a declared application: %+v", kept)
 	}
-	gw := stage.Owner{Application: "plant", Name: "gw"}
+	gw := resource.Owner{Application: "plant", Name: "gw"}
 	changes := map[string]error{}
-	_, _, changes["PutApplication"] = r.PutApplication(r.NewApplication("plant"), stage.Precondition{})
-	changes["DeleteApplication"] = r.DeleteApplication("plant", false, stage.Precondition{})
-	_, _, changes["PutDevice"] = r.PutDevice(d, stage.Precondition{})
-	changes["DeleteDevice"] = r.DeleteDevice("plant", "gw", stage.Precondition{})
-	_, _, changes["AddCredential"] = r.AddCredential(gw, stage.NewCredential{Kind: stage.KeyCredential})
+	_, _, changes["PutApplication"] = r.PutApplication(r.NewApplication("plant"), resource.Precondition{})
+	changes["DeleteApplication"] = r.DeleteApplication("plant", false, resource.Precondition{})
+	_, _, changes["PutDevice"] = r.PutDevice(d, resource.Precondition{})
+	changes["DeleteDevice"] = r.DeleteDevice("plant", "gw", resource.Precondition{})
+	_, _, changes["AddCredential"] = r.AddCredential(gw, resource.NewCredential{Kind: resource.KeyCredential})
 	changes["RemoveCredential"] = r.RemoveCredential(gw, "password-1")
-	_, _, changes["PutUser"] = r.PutUser(stage.User{Name: "alice"}, stage.Precondition{})
-	changes["DeleteUser"] = r.DeleteUser("alice", stage.Precondition{})
-	changes["DeleteToken"] = r.DeleteToken("ci", stage.Precondition{})
+	_, _, changes["PutUser"] = r.PutUser(resource.User{Name: "alice"}, resource.Precondition{})
+	changes["DeleteUser"] = r.DeleteUser("alice", resource.Precondition{})
+	changes["DeleteToken"] = r.DeleteToken("ci", resource.Precondition{})
 	for name, err := range changes {
-		if faultOf(err) != stage.Conflict || !strings.Contains(err.Error(), "gateway.toml") {
+		if faultOf(err) != resource.Conflict || !strings.Contains(err.Error(), "gateway.toml") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -164,20 +166,20 @@ func TestOrphansComeBackWithANewApplication(t *testing.T) {
 	d.Aliases = []string{"also-new"}
 	mustPut(t, r, d)
 	mustPut(t, r, r.NewDevice("plant", "other"))
-	_, key, err := r.AddCredential(stage.Owner{Application: "plant", Name: "new"}, stage.NewCredential{Kind: stage.KeyCredential})
+	_, key, err := r.AddCredential(resource.Owner{Application: "plant", Name: "new"}, resource.NewCredential{Kind: resource.KeyCredential})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r = open(t, Config{}, st)
 	st.blind = true
-	if _, _, err := r.PutApplication(r.NewApplication("plant"), stage.Precondition{}); !errors.Is(err, errDisk) || r.Exists("plant") {
+	if _, _, err := r.PutApplication(r.NewApplication("plant"), resource.Precondition{}); !errors.Is(err, errDisk) || r.Exists("plant") {
 		t.Errorf("while the store cannot be read: %v, exists %v", err, r.Exists("plant"))
 	}
 	st.blind = false
 	if r := open(t, Config{}, st); r.Exists("plant") {
 		t.Error("an application whose devices could not be read was stored")
 	}
-	if a, created, err := r.PutApplication(r.NewApplication("plant"), stage.Precondition{}); err != nil || !created || a.Devices != 2 {
+	if a, created, err := r.PutApplication(r.NewApplication("plant"), resource.Precondition{}); err != nil || !created || a.Devices != 2 {
 		t.Errorf("%+v, created %v, %v", a, created, err)
 	}
 	now, _ := r.LookUp("plant", "new")
@@ -188,14 +190,14 @@ func TestOrphansComeBackWithANewApplication(t *testing.T) {
 		t.Errorf("its key: %v", err)
 	}
 	now.Disabled = true
-	if _, created, err := r.PutDevice(now, stage.Precondition{Revision: now.Revision}); err != nil || created {
+	if _, created, err := r.PutDevice(now, resource.Precondition{Revision: now.Revision}); err != nil || created {
 		t.Errorf("changing it: created %v, %v", created, err)
 	}
-	if err := r.DeleteApplication("plant", false, stage.Precondition{}); err != nil {
+	if err := r.DeleteApplication("plant", false, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if a, _, err := r.PutApplication(r.NewApplication("plant"), stage.Precondition{}); err != nil || a.Devices != 0 {
+		if a, _, err := r.PutApplication(r.NewApplication("plant"), resource.Precondition{}); err != nil || a.Devices != 0 {
 			t.Errorf("after the deletion: %+v, %v", a, err)
 		}
 		r = open(t, Config{}, st)
@@ -213,10 +215,10 @@ func TestDeleteApplication(t *testing.T) {
 	}
 	a, _ := r.Application("plant")
 	a.RetentionSeconds, a.RetentionBytes = 60, 1000
-	if _, _, err := r.PutApplication(a, stage.Precondition{}); err != nil {
+	if _, _, err := r.PutApplication(a, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.DeleteApplication("plant", false, stage.Precondition{}); err != nil {
+	if err := r.DeleteApplication("plant", false, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -234,7 +236,7 @@ func TestDeleteApplication(t *testing.T) {
 	if len(r.Retired()) > 0 {
 		t.Errorf("retired: %v", r.Retired())
 	}
-	if err := r.DeleteApplication("plant", true, stage.Precondition{}); err != nil {
+	if err := r.DeleteApplication("plant", true, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, bytes := open(t, Config{}, st).Retention("plant"); bytes != 1 {
@@ -248,17 +250,17 @@ func TestStoreFailure(t *testing.T) {
 	r := open(t, Config{}, st)
 	before := mustPut(t, r, r.NewDevice("plant", "d"))
 	told := 0
-	r.Watch(func(stage.Change) { told++ })
+	r.Watch(func(access.Change) { told++ })
 	st.fail = true
 	d := before
 	d.Disabled = true
-	_, _, err := r.PutDevice(d, stage.Precondition{})
+	_, _, err := r.PutDevice(d, resource.Precondition{})
 	if !errors.Is(err, errDisk) {
 		t.Errorf("got %v", err)
 	}
 	for _, err := range []error{
-		r.DeleteDevice("plant", "d", stage.Precondition{}), r.DeleteApplication("plant", false, stage.Precondition{}),
-		r.RemoveCredential(stage.Owner{Application: "plant", Name: "d"}, "x"),
+		r.DeleteDevice("plant", "d", resource.Precondition{}), r.DeleteApplication("plant", false, resource.Precondition{}),
+		r.RemoveCredential(resource.Owner{Application: "plant", Name: "d"}, "x"),
 	} {
 		if err == nil {
 			t.Error("a change that was not stored succeeds")
@@ -271,26 +273,26 @@ func TestStoreFailure(t *testing.T) {
 	if now, _ := open(t, Config{}, st).LookUp("plant", "d"); now.Disabled {
 		t.Error("the change was stored")
 	}
-	if _, _, err := r.PutDevice(d, stage.Precondition{Revision: before.Revision}); err != nil || told == 0 {
+	if _, _, err := r.PutDevice(d, resource.Precondition{Revision: before.Revision}); err != nil || told == 0 {
 		t.Errorf("after that: %v, told %d", err, told)
 	}
 }
 
 func TestWatch(t *testing.T) {
 	r := open(t, Config{}, nil)
-	var told []stage.Change
-	r.Watch(func(c stage.Change) { told = append(told, c) })
+	var told []access.Change
+	r.Watch(func(c access.Change) { told = append(told, c) })
 	d := mustPut(t, r, r.NewDevice("plant", "d"))
-	owner := stage.Owner{Application: "plant", Name: "d"}
-	c, _, _ := r.AddCredential(owner, stage.NewCredential{Kind: stage.KeyCredential})
+	owner := resource.Owner{Application: "plant", Name: "d"}
+	c, _, _ := r.AddCredential(owner, resource.NewCredential{Kind: resource.KeyCredential})
 	r.RemoveCredential(owner, c.ID)
-	r.PutDevice(d, stage.Precondition{}) // the same: nothing to tell
-	r.PutUser(stage.User{Name: "alice"}, stage.Precondition{})
-	r.DeleteUser("alice", stage.Precondition{})
-	r.DeleteDevice("plant", "d", stage.Precondition{})
-	r.DeleteApplication("plant", false, stage.Precondition{})
-	device, alice := stage.Change{Application: "plant", Device: "d"}, stage.Change{Principal: "user:alice"}
-	want := []stage.Change{{}, device, device, {Application: "plant", Device: "d", Credential: "registry/" + c.ID}, alice, alice, device, {}}
+	r.PutDevice(d, resource.Precondition{}) // the same: nothing to tell
+	r.PutUser(resource.User{Name: "alice"}, resource.Precondition{})
+	r.DeleteUser("alice", resource.Precondition{})
+	r.DeleteDevice("plant", "d", resource.Precondition{})
+	r.DeleteApplication("plant", false, resource.Precondition{})
+	device, alice := access.Change{Application: "plant", Device: "d"}, access.Change{Principal: "user:alice"}
+	want := []access.Change{{}, device, device, {Application: "plant", Device: "d", Credential: "registry/" + c.ID}, alice, alice, device, {}}
 	if d := cmp.Diff(want, told); d != "" {
 		t.Errorf("(-want +told):\n%s", d)
 	}
@@ -305,14 +307,14 @@ func TestEqualPasswords(t *testing.T) {
 			clock := time.Now()
 			r.now = func() time.Time { return clock }
 			mustPut(t, r, r.NewDevice("plant", "d"))
-			login := func() (*stage.Grant, error) { return r.Login(t.Context(), "d@plant", []byte("open sesame")) }
+			login := func() (*access.Grant, error) { return r.Login(t.Context(), "d@plant", []byte("open sesame")) }
 			var ids []string
 			for _, after := range expires {
-				nc := stage.NewCredential{Kind: stage.PasswordCredential, Password: "open sesame"}
+				nc := resource.NewCredential{Kind: resource.PasswordCredential, Password: "open sesame"}
 				if after > 0 {
 					nc.Expires = clock.Add(after)
 				}
-				c, _, err := r.AddCredential(stage.Owner{Application: "plant", Name: "d"}, nc)
+				c, _, err := r.AddCredential(resource.Owner{Application: "plant", Name: "d"}, nc)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -344,18 +346,18 @@ func TestCredentials(t *testing.T) {
 	r := open(t, Config{}, st)
 	clock := time.Now()
 	r.now = func() time.Time { return clock }
-	mustPut(t, r, stage.Device{Application: "plant", Name: "d", Publish: []string{"{device}/#"}, Aliases: []string{"SN 1/7"}, MessageRate: 3})
+	mustPut(t, r, resource.Device{Application: "plant", Name: "d", Publish: []string{"{device}/#"}, Aliases: []string{"SN 1/7"}, MessageRate: 3})
 	mustPut(t, r, r.NewDevice("plant", "other"))
-	if _, _, err := r.PutUser(stage.User{Name: "alice", Read: []string{"plant"}}, stage.Precondition{}); err != nil {
+	if _, _, err := r.PutUser(resource.User{Name: "alice", Read: []string{"plant"}}, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
 	fingerprint := sha256.Sum256([]byte("a certificate"))
-	for _, owner := range []stage.Owner{{Application: "plant", Name: "d"}, {Name: "alice"}} {
+	for _, owner := range []resource.Owner{{Application: "plant", Name: "d"}, {Name: "alice"}} {
 		login := owner.Name
 		if owner.Application != "" {
 			login = "SN 1/7@plant"
 		}
-		give := func(nc stage.NewCredential) (stage.Credential, string) {
+		give := func(nc resource.NewCredential) (resource.Credential, string) {
 			nc.Expires = clock.Add(time.Hour)
 			c, secret, err := r.AddCredential(owner, nc)
 			if err != nil {
@@ -363,29 +365,29 @@ func TestCredentials(t *testing.T) {
 			}
 			return c, secret
 		}
-		password, _ := give(stage.NewCredential{Kind: stage.PasswordCredential, Password: "open sesame"})
-		made, madePassword := give(stage.NewCredential{Kind: stage.PasswordCredential})
-		key, secret := give(stage.NewCredential{Kind: stage.KeyCredential})
-		bound, _ := give(stage.NewCredential{Kind: stage.CertificateCredential, Certificate: hexSum(fingerprint)})
+		password, _ := give(resource.NewCredential{Kind: resource.PasswordCredential, Password: "open sesame"})
+		made, madePassword := give(resource.NewCredential{Kind: resource.PasswordCredential})
+		key, secret := give(resource.NewCredential{Kind: resource.KeyCredential})
+		bound, _ := give(resource.NewCredential{Kind: resource.CertificateCredential, Certificate: hexSum(fingerprint)})
 		ways := []struct {
-			credential stage.Credential
-			try        func() (*stage.Grant, error)
+			credential resource.Credential
+			try        func() (*access.Grant, error)
 		}{
-			{password, func() (*stage.Grant, error) { return r.Login(t.Context(), login, []byte("open sesame")) }},
-			{made, func() (*stage.Grant, error) { return r.Login(t.Context(), login, []byte(madePassword)) }},
-			{key, func() (*stage.Grant, error) { return r.Key(t.Context(), login, []byte(secret)) }},
-			{bound, func() (*stage.Grant, error) { return r.Certificate(fingerprint) }},
+			{password, func() (*access.Grant, error) { return r.Login(t.Context(), login, []byte("open sesame")) }},
+			{made, func() (*access.Grant, error) { return r.Login(t.Context(), login, []byte(madePassword)) }},
+			{key, func() (*access.Grant, error) { return r.Key(t.Context(), login, []byte(secret)) }},
+			{bound, func() (*access.Grant, error) { return r.Certificate(fingerprint) }},
 		}
-		for name, try := range map[string]func() (*stage.Grant, error){
-			"password": func() (*stage.Grant, error) { return r.Login(t.Context(), login, []byte("open")) },
-			"as a key": func() (*stage.Grant, error) { return r.Key(t.Context(), login, []byte("open sesame")) },
-			"key":      func() (*stage.Grant, error) { return r.Key(t.Context(), login, []byte(secret+"x")) },
-			"of other": func() (*stage.Grant, error) { return r.Key(t.Context(), "other@plant", []byte(secret)) },
-			"of nobody": func() (*stage.Grant, error) {
+		for name, try := range map[string]func() (*access.Grant, error){
+			"password": func() (*access.Grant, error) { return r.Login(t.Context(), login, []byte("open")) },
+			"as a key": func() (*access.Grant, error) { return r.Key(t.Context(), login, []byte("open sesame")) },
+			"key":      func() (*access.Grant, error) { return r.Key(t.Context(), login, []byte(secret+"x")) },
+			"of other": func() (*access.Grant, error) { return r.Key(t.Context(), "other@plant", []byte(secret)) },
+			"of nobody": func() (*access.Grant, error) {
 				return r.Key(t.Context(), "nobody@plant", []byte(secret))
 			},
-			"a user's with an empty application": func() (*stage.Grant, error) { return r.Key(t.Context(), "alice@", []byte(secret)) },
-			"certificate":                        func() (*stage.Grant, error) { return r.Certificate(sha256.Sum256(nil)) },
+			"a user's with an empty application": func() (*access.Grant, error) { return r.Key(t.Context(), "alice@", []byte(secret)) },
+			"certificate":                        func() (*access.Grant, error) { return r.Certificate(sha256.Sum256(nil)) },
 		} {
 			if g, err := try(); codeOf(err) != stage.BadCredentials {
 				t.Errorf("%s wrong: %+v, %v", name, g, err)
@@ -425,15 +427,15 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("renewing a revoked %s: %v", w.credential.Kind, err)
 			}
 		}
-		vouched := &stage.Grant{Principal: owner.Principal(), Application: owner.Application, Device: owner.Name, Credential: "of another authority"}
+		vouched := &access.Grant{Principal: owner.Principal(), Application: owner.Application, Device: owner.Name, Credential: "of another authority"}
 		if _, err := r.Renew(vouched); err != nil {
 			t.Errorf("renewing what another authority vouched for: %v", err)
 		}
 	}
-	if err := r.DeleteDevice("plant", "d", stage.Precondition{}); err != nil {
+	if err := r.DeleteDevice("plant", "d", resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Renew(&stage.Grant{Principal: "device:plant/d", Application: "plant", Device: "d"}); codeOf(err) != stage.NotAuthorized {
+	if _, err := r.Renew(&access.Grant{Principal: "device:plant/d", Application: "plant", Device: "d"}); codeOf(err) != stage.NotAuthorized {
 		t.Errorf("renewing for a deleted device: %v", err)
 	}
 }
@@ -446,17 +448,17 @@ func codeOf(err error) stage.Code {
 	return e.Code
 }
 
-func setDisabled(t *testing.T, r *Registry, owner stage.Owner, disabled bool) {
+func setDisabled(t *testing.T, r *Registry, owner resource.Owner, disabled bool) {
 	t.Helper()
 	var err error
 	if owner.Application == "" {
 		u, _ := r.User(owner.Name)
 		u.Disabled = disabled
-		_, _, err = r.PutUser(u, stage.Precondition{Revision: u.Revision})
+		_, _, err = r.PutUser(u, resource.Precondition{Revision: u.Revision})
 	} else {
 		d, _ := r.LookUp(owner.Application, owner.Name)
 		d.Disabled = disabled
-		_, _, err = r.PutDevice(d, stage.Precondition{Revision: d.Revision})
+		_, _, err = r.PutDevice(d, resource.Precondition{Revision: d.Revision})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -502,14 +504,14 @@ func TestTokens(t *testing.T) {
 	r := open(t, Config{}, st)
 	clock := time.Now()
 	r.now = func() time.Time { return clock }
-	_, secret, err := r.CreateToken(stage.Token{Name: "ci", Role: stage.Operator, Applications: []string{"plant"}, Expires: clock.Add(time.Hour)})
+	_, secret, err := r.CreateToken(resource.Token{Name: "ci", Role: resource.Operator, Applications: []string{"plant"}, Expires: clock.Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r = open(t, Config{}, st)
 	r.now = func() time.Time { return clock }
 	got, ok := r.Authenticate(secret)
-	if !ok || got.Role != stage.Operator || got.LastFour != secret[len(secret)-4:] || got.LastUsed.IsZero() {
+	if !ok || got.Role != resource.Operator || got.LastFour != secret[len(secret)-4:] || got.LastUsed.IsZero() {
 		t.Errorf("%+v, %v", got, ok)
 	}
 	for _, wrong := range []string{"", "tra_", secret + " ", strings.ToLower(secret), hexSum(sha256.Sum256([]byte(secret)))} {
@@ -521,7 +523,7 @@ func TestTokens(t *testing.T) {
 		t.Error("the last use is not stored")
 	}
 	local := r.LocalToken()
-	if got, ok := r.Authenticate(local); !ok || got.Role != stage.Admin {
+	if got, ok := r.Authenticate(local); !ok || got.Role != resource.Admin {
 		t.Errorf("the local token: %+v, %v", got, ok)
 	}
 	if _, ok := open(t, Config{}, st).Authenticate(local); ok {
@@ -539,16 +541,16 @@ func TestSecretsAreNotKept(t *testing.T) {
 	r := open(t, Config{}, st)
 	mustPut(t, r, r.NewDevice("plant", "d"))
 	var secrets []string
-	owner := stage.Owner{Application: "plant", Name: "d"}
-	for _, kind := range []stage.CredentialKind{stage.PasswordCredential, stage.ScramCredential, stage.KeyCredential} {
-		_, secret, err := r.AddCredential(owner, stage.NewCredential{Kind: kind})
+	owner := resource.Owner{Application: "plant", Name: "d"}
+	for _, kind := range []resource.CredentialKind{resource.PasswordCredential, resource.ScramCredential, resource.KeyCredential} {
+		_, secret, err := r.AddCredential(owner, resource.NewCredential{Kind: kind})
 		if err != nil {
 			t.Fatal(err)
 		}
 		secrets = append(secrets, secret)
 	}
-	r.AddCredential(owner, stage.NewCredential{Kind: stage.PasswordCredential, Password: "open sesame"})
-	_, token, _ := r.CreateToken(stage.Token{Name: "t", Role: stage.Admin})
+	r.AddCredential(owner, resource.NewCredential{Kind: resource.PasswordCredential, Password: "open sesame"})
+	_, token, _ := r.CreateToken(resource.Token{Name: "t", Role: resource.Admin})
 	secrets = append(secrets, "open sesame", token, r.LocalToken())
 	r.Authenticate(token)
 	shown, _ := r.LookUp("plant", "d")
@@ -589,7 +591,7 @@ func TestRecords(t *testing.T) {
 		t.Errorf("device: %+v", d)
 	}
 	d.Disabled = false
-	if _, _, err := r.PutDevice(d, stage.Precondition{}); err != nil {
+	if _, _, err := r.PutDevice(d, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Login(t.Context(), "pump-1@plant", []byte("password")); err != nil {
@@ -607,7 +609,7 @@ func TestRecords(t *testing.T) {
 	if u, ok := r.User("alice"); !ok || u.Read[0] != "plant" || u.Credentials[0].Label != "laptop" {
 		t.Errorf("user: %+v", u)
 	}
-	if tok, ok := r.Authenticate("tra_0123456789ABCDEFGHIJKLMNOPQRSTUV"); !ok || tok.Role != stage.Operator || tok.Applications[0] != "plant" {
+	if tok, ok := r.Authenticate("tra_0123456789ABCDEFGHIJKLMNOPQRSTUV"); !ok || tok.Role != resource.Operator || tok.Applications[0] != "plant" {
 		t.Errorf("token: %+v", tok)
 	}
 	if age, _ := r.Retention("gone"); age != time.Minute {

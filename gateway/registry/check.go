@@ -7,18 +7,18 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/sdk-plugin/event"
 )
 
 // faults collects what is wrong with an entry.
-type faults []*stage.Fault
+type faults []*resource.Fault
 
 func (f *faults) add(field, format string, args ...any) {
-	*f = append(*f, &stage.Fault{Kind: stage.Invalid, Field: field, Reason: fmt.Sprintf(format, args...)})
+	*f = append(*f, &resource.Fault{Kind: resource.Invalid, Field: field, Reason: fmt.Sprintf(format, args...)})
 }
 
-func checkApplication(a *stage.Application) (f faults) {
+func checkApplication(a *resource.Application) (f faults) {
 	if !validApplication(a.Name) {
 		f.add("name", "an application's name is 1 to 64 of a-z, 0-9 and -")
 	}
@@ -35,7 +35,7 @@ func checkApplication(a *stage.Application) (f faults) {
 // maxRetention keeps a retention within a time.Duration: 200 years.
 const maxRetention = 200 * 365 * 24 * 3600
 
-func checkDevice(d *stage.Device) (f faults) {
+func checkDevice(d *resource.Device) (f faults) {
 	if !ValidDevice(d.Name) {
 		f.add("name", "a device's name is 1 to 128 bytes of text without /, + and #, and neither . nor ..")
 	}
@@ -60,7 +60,7 @@ func checkDevice(d *stage.Device) (f faults) {
 	return f
 }
 
-func checkUser(u *stage.User) (f faults) {
+func checkUser(u *resource.User) (f faults) {
 	if !ValidDevice(u.Name) || strings.Contains(u.Name, "@") {
 		f.add("name", "a user's name is 1 to 128 bytes of text without @, /, + and # (with @ it would be a device's login), and neither . nor ..")
 	}
@@ -69,11 +69,11 @@ func checkUser(u *stage.User) (f faults) {
 	return f
 }
 
-func checkToken(t *stage.Token) (f faults) {
+func checkToken(t *resource.Token) (f faults) {
 	if !validApplication(t.Name) {
 		f.add("name", "a token's name is 1 to 64 of a-z, 0-9 and -")
 	}
-	if !t.Role.Includes(stage.Reader) {
+	if !t.Role.Includes(resource.Reader) {
 		f.add("role", "the role is %q; use reader, operator or admin", t.Role)
 	}
 	f.applications("applications", t.Applications, false)

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // Config declares the applications with their devices, the users and the admin
@@ -149,8 +149,8 @@ func (c Config) Validate() error {
 }
 
 // entry returns what the file declares as an entry of the registry.
-func (a Application) entry(name string) *stage.Application {
-	return &stage.Application{
+func (a Application) entry(name string) *resource.Application {
+	return &resource.Application{
 		Name: name, Entry: fromFile, Anonymous: a.Anonymous, Messaging: a.Messaging,
 		RetentionSeconds: seconds(a.RetentionAge), RetentionBytes: a.RetentionBytes,
 		MessageRate: a.MessageRate, ByteRate: a.ByteRate,
@@ -169,23 +169,23 @@ func seconds(d time.Duration) int64 {
 	return int64(whole / time.Second)
 }
 
-func (d Device) entry(application, name string) *stage.Device {
-	return &stage.Device{
+func (d Device) entry(application, name string) *resource.Device {
+	return &resource.Device{
 		Application: application, Name: name, Entry: fromFile, Disabled: d.Disabled, Aliases: d.Aliases,
 		GatewayFor: d.GatewayFor, Publish: d.Publish, Subscribe: d.Subscribe, MessageRate: d.MessageRate, ByteRate: d.ByteRate,
 	}
 }
 
-func (u User) entry(name string) *stage.User {
-	return &stage.User{Name: name, Entry: fromFile, Read: u.Read, Write: u.Write}
+func (u User) entry(name string) *resource.User {
+	return &resource.User{Name: name, Entry: fromFile, Read: u.Read, Write: u.Write}
 }
 
-func (t Token) entry(name string) *stage.Token {
-	return &stage.Token{Name: name, Entry: fromFile, Role: stage.Role(t.Role), Applications: t.Applications}
+func (t Token) entry(name string) *resource.Token {
+	return &resource.Token{Name: name, Entry: fromFile, Role: resource.Role(t.Role), Applications: t.Applications}
 }
 
 // fromFile marks what gateway.toml declares.
-var fromFile = stage.Entry{FromFile: true, Revision: "file"}
+var fromFile = resource.Entry{FromFile: true, Revision: "file"}
 
 // problems collects what is wrong.
 type problems []error
@@ -215,7 +215,7 @@ func (p *problems) fingerprints(key string, list []string) {
 }
 
 // faults adds what is wrong with an entry, under the keys of the file.
-func (p *problems) faults(key string, faults []*stage.Fault) {
+func (p *problems) faults(key string, faults []*resource.Fault) {
 	for _, f := range faults {
 		if name := keyOf(f.Field); name != "" {
 			p.add(key+"."+name, "%s", f.Reason)

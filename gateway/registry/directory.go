@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/stage"
 )
 
@@ -19,7 +21,7 @@ import (
 
 // holder is a device or user as authentication sees it. The zero value is nobody.
 type holder struct {
-	owner       stage.Owner
+	owner       resource.Owner
 	credentials []credential
 	disabled    bool
 	app         *application // with device: a device
@@ -40,7 +42,7 @@ func (r *Registry) userHolder(name string) holder {
 	if !ok {
 		return holder{}
 	}
-	return holder{owner: stage.Owner{Name: name}, credentials: u.credentials, disabled: u.Disabled, user: u}
+	return holder{owner: resource.Owner{Name: name}, credentials: u.credentials, disabled: u.Disabled, user: u}
 }
 
 // deviceHolder finds a device, also by an alias.
@@ -53,13 +55,13 @@ func (r *Registry) deviceHolder(application, name string) holder {
 	if !ok {
 		return holder{}
 	}
-	return holder{owner: stage.Owner{Application: application, Name: d.Name}, credentials: d.credentials, disabled: d.Disabled, app: app, device: d}
+	return holder{owner: resource.Owner{Application: application, Name: d.Name}, credentials: d.credentials, disabled: d.Disabled, app: app, device: d}
 }
 
 // secrets returns what the registry keeps of the holder's credentials of a kind,
 // and those credentials. They stand in the order in which they are tried: of two
 // with the same password the one that holds longer counts.
-func (h *holder) secrets(kind stage.CredentialKind) (secrets []string, of []credential) {
+func (h *holder) secrets(kind resource.CredentialKind) (secrets []string, of []credential) {
 	for _, c := range h.credentials {
 		if c.Kind == kind {
 			of = append(of, c)
@@ -79,9 +81,9 @@ func (h *holder) secrets(kind stage.CredentialKind) (secrets []string, of []cred
 
 // grant is what the holder may do with a credential that it has proved; nil
 // stands for somebody else's word.
-func (h *holder) grant(c *credential, now time.Time) (*stage.Grant, error) {
+func (h *holder) grant(c *credential, now time.Time) (*access.Grant, error) {
 	switch {
-	case h.owner == stage.Owner{}:
+	case h.owner == resource.Owner{}:
 		return nil, refuse(stage.BadCredentials, "there is no such device or user")
 	case h.disabled && h.device != nil:
 		return nil, refuse(stage.NotAuthorized, "the device is disabled")
@@ -90,7 +92,7 @@ func (h *holder) grant(c *credential, now time.Time) (*stage.Grant, error) {
 	case c != nil && c.Expired(now):
 		return nil, refuse(stage.NotAuthorized, "the credential has expired")
 	}
-	g := &stage.Grant{Principal: h.owner.Principal()}
+	g := &access.Grant{Principal: h.owner.Principal()}
 	if c != nil {
 		g.Credential, g.Expires = credentialName(c.ID), c.Expires
 	}
@@ -105,8 +107,8 @@ func (h *holder) grant(c *credential, now time.Time) (*stage.Grant, error) {
 	return g, nil
 }
 
-func rates(messages, bytes int) stage.Rates {
-	return stage.Rates{Messages: float64(messages), Bytes: float64(bytes)}
+func rates(messages, bytes int) access.Rates {
+	return access.Rates{Messages: float64(messages), Bytes: float64(bytes)}
 }
 
 // credentialName is how grants name a credential of the registry, which keeps it
@@ -116,7 +118,7 @@ func credentialName(id string) string { return credentialPrefix + id }
 const credentialPrefix = "registry/"
 
 // judged counts a verdict.
-func (r *Registry) judged(g *stage.Grant, err error) (*stage.Grant, error) {
+func (r *Registry) judged(g *access.Grant, err error) (*access.Grant, error) {
 	if err != nil {
 		r.refused.Add(1)
 		return nil, err
@@ -126,13 +128,13 @@ func (r *Registry) judged(g *stage.Grant, err error) (*stage.Grant, error) {
 }
 
 // Login judges a user name with a password.
-func (r *Registry) Login(ctx context.Context, username string, password []byte) (*stage.Grant, error) {
+func (r *Registry) Login(ctx context.Context, username string, password []byte) (*access.Grant, error) {
 	h := r.holder(username)
 	return r.judged(r.password(ctx, &h, username, password))
 }
 
-func (r *Registry) password(ctx context.Context, h *holder, username string, password []byte) (*stage.Grant, error) {
-	secrets, of := h.secrets(stage.PasswordCredential)
+func (r *Registry) password(ctx context.Context, h *holder, username string, password []byte) (*access.Grant, error) {
+	secrets, of := h.secrets(resource.PasswordCredential)
 	now := r.now()
 	valid := slices.IndexFunc(of, func(c credential) bool { return c.Expired(now) })
 	if valid < 0 {
@@ -149,14 +151,14 @@ func (r *Registry) password(ctx context.Context, h *holder, username string, pas
 }
 
 // Key judges a user name with an API key.
-func (r *Registry) Key(_ context.Context, username string, key []byte) (*stage.Grant, error) {
+func (r *Registry) Key(_ context.Context, username string, key []byte) (*access.Grant, error) {
 	h := r.holder(username)
 	return r.judged(r.key(&h, key))
 }
 
-func (r *Registry) key(h *holder, key []byte) (*stage.Grant, error) {
+func (r *Registry) key(h *holder, key []byte) (*access.Grant, error) {
 	sum := hexSum(sha256.Sum256(key))
-	secrets, of := h.secrets(stage.KeyCredential)
+	secrets, of := h.secrets(resource.KeyCredential)
 	match := -1
 	for i, secret := range secrets {
 		if subtle.ConstantTimeCompare([]byte(secret), []byte(sum)) == 1 {
@@ -170,7 +172,7 @@ func (r *Registry) key(h *holder, key []byte) (*stage.Grant, error) {
 }
 
 // DeviceKey judges a device's key or password.
-func (r *Registry) DeviceKey(ctx context.Context, application, device string, key []byte) (*stage.Grant, error) {
+func (r *Registry) DeviceKey(ctx context.Context, application, device string, key []byte) (*access.Grant, error) {
 	h := r.deviceHolder(application, device)
 	if strings.HasPrefix(string(key), keyPrefix) {
 		return r.judged(r.key(&h, key))
@@ -179,7 +181,7 @@ func (r *Registry) DeviceKey(ctx context.Context, application, device string, ke
 }
 
 // Certificate judges the fingerprint of a verified client certificate.
-func (r *Registry) Certificate(fingerprint [sha256.Size]byte) (*stage.Grant, error) {
+func (r *Registry) Certificate(fingerprint [sha256.Size]byte) (*access.Grant, error) {
 	p, ok := r.certificates.get(hexSum(fingerprint))
 	if ok {
 		h := r.userHolder(p.owner.Name)
@@ -197,7 +199,7 @@ func (r *Registry) Certificate(fingerprint [sha256.Size]byte) (*stage.Grant, err
 
 // Anonymous judges a connection without credentials. Peers must be on loopback;
 // their client id is their device where it can be one.
-func (r *Registry) Anonymous(c *stage.Credentials) (*stage.Grant, error) {
+func (r *Registry) Anonymous(c *access.Credentials) (*access.Grant, error) {
 	v := r.view.Load()
 	name, candidates := v.open, v.openApps
 	if given, ok := strings.CutPrefix(c.Username, "@"); ok {
@@ -212,12 +214,12 @@ func (r *Registry) Anonymous(c *stage.Credentials) (*stage.Grant, error) {
 	return r.judged(r.anonymous(name, c.ClientID))
 }
 
-func (r *Registry) anonymous(name, client string) (*stage.Grant, error) {
+func (r *Registry) anonymous(name, client string) (*access.Grant, error) {
 	app := r.view.Load().apps[name]
 	if app == nil || !app.Anonymous {
 		return nil, refuse(stage.NotAuthorized, "no such application allows anonymous connections")
 	}
-	g := &stage.Grant{
+	g := &access.Grant{
 		Principal:        "anonymous:" + name + "/" + client,
 		Namespace:        name,
 		Read:             []string{name},
@@ -244,13 +246,13 @@ func (r *Registry) anonymous(name, client string) (*stage.Grant, error) {
 }
 
 // Vouch returns what a device may do that another authority vouched for.
-func (r *Registry) Vouch(application, device string) (*stage.Grant, error) {
+func (r *Registry) Vouch(application, device string) (*access.Grant, error) {
 	h := r.deviceHolder(application, device)
 	return r.judged(h.grant(nil, r.now()))
 }
 
 // VouchUser returns what a user may do that another authority vouched for.
-func (r *Registry) VouchUser(name string) (*stage.Grant, error) {
+func (r *Registry) VouchUser(name string) (*access.Grant, error) {
 	h := r.userHolder(name)
 	return r.judged(h.grant(nil, r.now()))
 }
@@ -258,10 +260,10 @@ func (r *Registry) VouchUser(name string) (*stage.Grant, error) {
 // Enroll registers a device that another authority vouched for.
 func (r *Registry) Enroll(_ context.Context, application, device, by string) error {
 	d := DefaultDevice()
-	_, created, err := r.PutDevice(stage.Device{Application: application, Name: device, Publish: d.Publish, Subscribe: d.Subscribe}, stage.Precondition{Absent: true})
-	var f *stage.Fault
+	_, created, err := r.PutDevice(resource.Device{Application: application, Name: device, Publish: d.Publish, Subscribe: d.Subscribe}, resource.Precondition{Absent: true})
+	var f *resource.Fault
 	switch {
-	case errors.As(err, &f) && f.Kind == stage.Outdated:
+	case errors.As(err, &f) && f.Kind == resource.Outdated:
 		return nil
 	case errors.As(err, &f):
 		return refuse(stage.NotAuthorized, "the device cannot be registered: "+f.Error())
@@ -275,9 +277,9 @@ func (r *Registry) Enroll(_ context.Context, application, device, by string) err
 }
 
 // Scram returns what proves the password of a user name.
-func (r *Registry) Scram(username string) (salt, storedKey, serverKey []byte, iterations int, g *stage.Grant, err error) {
+func (r *Registry) Scram(username string) (salt, storedKey, serverKey []byte, iterations int, g *access.Grant, err error) {
 	h := r.holder(username)
-	if secrets, of := h.secrets(stage.ScramCredential); len(secrets) > 0 {
+	if secrets, of := h.secrets(resource.ScramCredential); len(secrets) > 0 {
 		s, ok := parseScram(secrets[0])
 		if !ok {
 			return nil, nil, nil, 0, nil, errors.New("the SCRAM keys of the registry cannot be read")
@@ -298,7 +300,7 @@ func (r *Registry) Scram(username string) (salt, storedKey, serverKey []byte, it
 }
 
 // Renew returns what the principal of a grant may do now.
-func (r *Registry) Renew(g *stage.Grant) (*stage.Grant, error) {
+func (r *Registry) Renew(g *access.Grant) (*access.Grant, error) {
 	if rest, ok := strings.CutPrefix(g.Principal, "anonymous:"); ok {
 		application, client, _ := strings.Cut(rest, "/")
 		return r.anonymous(application, client)

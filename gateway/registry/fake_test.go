@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 )
@@ -107,7 +108,7 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // judge asks the registry about a connection as a chain of passwords and
 // anonymous does.
-func judge(ctx context.Context, r *Registry, c *stage.Credentials) (*stage.Grant, error) {
+func judge(ctx context.Context, r *Registry, c *access.Credentials) (*access.Grant, error) {
 	switch {
 	case c.HasPassword && c.HasUsername:
 		return r.Login(ctx, c.Username, c.Password)

@@ -12,17 +12,17 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // model is the registry as plain maps.
 type model struct {
-	apps    map[string]stage.Application
-	devices map[string]stage.Device // "<application>/<name>", without credentials
-	users   map[string]stage.User
-	keys    map[stage.Owner]map[string]string // credential id → key
-	tokens  map[string]string                 // name → secret
-	purging map[string]bool                   // applications
+	apps    map[string]resource.Application
+	devices map[string]resource.Device // "<application>/<name>", without credentials
+	users   map[string]resource.User
+	keys    map[resource.Owner]map[string]string // credential id → key
+	tokens  map[string]string                    // name → secret
+	purging map[string]bool                      // applications
 }
 
 // machine runs the registry beside its model.
@@ -32,7 +32,7 @@ type machine struct {
 	m  model
 }
 
-var entryDetails = cmpopts.IgnoreFields(stage.Entry{}, "Created", "Changed", "Revision")
+var entryDetails = cmpopts.IgnoreFields(resource.Entry{}, "Created", "Changed", "Revision")
 
 func (s *machine) open(t *rapid.T) {
 	r, err := New(Config{}, s.st, discard())
@@ -43,9 +43,9 @@ func (s *machine) open(t *rapid.T) {
 }
 
 // is fails unless err is a fault of this kind.
-func is(t *rapid.T, err error, kind stage.FaultKind, doing string) {
+func is(t *rapid.T, err error, kind resource.FaultKind, doing string) {
 	t.Helper()
-	var f *stage.Fault
+	var f *resource.Fault
 	if !errors.As(err, &f) || f.Kind != kind || f.Reason == "" {
 		t.Fatalf("%s: %v, want a fault of kind %d", doing, err, kind)
 	}
@@ -58,9 +58,9 @@ func drawName(t *rapid.T) string {
 func (s *machine) PutApplication(t *rapid.T) {
 	a := s.r.NewApplication(drawName(t))
 	a.Messaging = rapid.Bool().Draw(t, "messaging")
-	now, created, err := s.r.PutApplication(a, stage.Precondition{})
+	now, created, err := s.r.PutApplication(a, resource.Precondition{})
 	if s.m.purging[a.Name] {
-		is(t, err, stage.Conflict, "an application whose purge has not ended")
+		is(t, err, resource.Conflict, "an application whose purge has not ended")
 		return
 	}
 	if err != nil {
@@ -75,9 +75,9 @@ func (s *machine) PutApplication(t *rapid.T) {
 
 func (s *machine) DeleteApplication(t *rapid.T) {
 	name, purge := drawName(t), rapid.Bool().Draw(t, "purge")
-	err := s.r.DeleteApplication(name, purge, stage.Precondition{})
+	err := s.r.DeleteApplication(name, purge, resource.Precondition{})
 	if _, ok := s.m.apps[name]; !ok {
-		is(t, err, stage.NotFound, "deleting an absent application")
+		is(t, err, resource.NotFound, "deleting an absent application")
 		return
 	}
 	if err != nil {
@@ -87,8 +87,8 @@ func (s *machine) DeleteApplication(t *rapid.T) {
 	if purge {
 		s.m.purging[name] = true
 	}
-	maps.DeleteFunc(s.m.devices, func(key string, _ stage.Device) bool { return strings.HasPrefix(key, name+"/") })
-	maps.DeleteFunc(s.m.keys, func(o stage.Owner, _ map[string]string) bool { return o.Application == name })
+	maps.DeleteFunc(s.m.devices, func(key string, _ resource.Device) bool { return strings.HasPrefix(key, name+"/") })
+	maps.DeleteFunc(s.m.keys, func(o resource.Owner, _ map[string]string) bool { return o.Application == name })
 }
 
 func (s *machine) Purged(t *rapid.T) {
@@ -108,19 +108,19 @@ func (s *machine) PutDevice(t *rapid.T) {
 	if rapid.Bool().Draw(t, "alias") {
 		d.Aliases = []string{rapid.SampledFrom([]string{"s1", "s2", "a", "b"}).Draw(t, "alias")}
 	}
-	pre := stage.Precondition{Absent: rapid.Bool().Draw(t, "absent")}
+	pre := resource.Precondition{Absent: rapid.Bool().Draw(t, "absent")}
 	_, created, err := s.r.PutDevice(d, pre)
 	key := d.Application + "/" + d.Name
 	_, had := s.m.devices[key]
 	switch {
 	case slices.Contains(d.Aliases, d.Name):
-		is(t, err, stage.Invalid, "its own name as an alias")
+		is(t, err, resource.Invalid, "its own name as an alias")
 	case !has(s.m.apps, d.Application):
-		is(t, err, stage.NotFound, "a device in no application")
+		is(t, err, resource.NotFound, "a device in no application")
 	case had && pre.Absent:
-		is(t, err, stage.Outdated, "a device that is there")
+		is(t, err, resource.Outdated, "a device that is there")
 	case s.nameTaken(&d):
-		is(t, err, stage.Conflict, "a taken name")
+		is(t, err, resource.Conflict, "a taken name")
 	case err != nil || created == had:
 		t.Fatalf("%+v: created %v, %v", d, created, err)
 	default:
@@ -130,7 +130,7 @@ func (s *machine) PutDevice(t *rapid.T) {
 
 func has[V any](m map[string]V, name string) bool { _, ok := m[name]; return ok }
 
-func (s *machine) nameTaken(d *stage.Device) bool {
+func (s *machine) nameTaken(d *resource.Device) bool {
 	for _, other := range s.m.devices {
 		if other.Application != d.Application || other.Name == d.Name {
 			continue
@@ -144,21 +144,21 @@ func (s *machine) nameTaken(d *stage.Device) bool {
 
 func (s *machine) DeleteDevice(t *rapid.T) {
 	app, name := drawName(t), drawName(t)
-	err := s.r.DeleteDevice(app, name, stage.Precondition{})
+	err := s.r.DeleteDevice(app, name, resource.Precondition{})
 	if !has(s.m.devices, app+"/"+name) {
-		is(t, err, stage.NotFound, "deleting an absent device")
+		is(t, err, resource.NotFound, "deleting an absent device")
 		return
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	delete(s.m.devices, app+"/"+name)
-	delete(s.m.keys, stage.Owner{Application: app, Name: name})
+	delete(s.m.keys, resource.Owner{Application: app, Name: name})
 }
 
 func (s *machine) PutUser(t *rapid.T) {
-	u := stage.User{Name: drawName(t), Read: []string{drawName(t)}, Write: []string{}}
-	if _, _, err := s.r.PutUser(u, stage.Precondition{}); err != nil {
+	u := resource.User{Name: drawName(t), Read: []string{drawName(t)}, Write: []string{}}
+	if _, _, err := s.r.PutUser(u, resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
 	s.m.users[u.Name] = u
@@ -166,19 +166,19 @@ func (s *machine) PutUser(t *rapid.T) {
 
 func (s *machine) DeleteUser(t *rapid.T) {
 	name := drawName(t)
-	err := s.r.DeleteUser(name, stage.Precondition{})
+	err := s.r.DeleteUser(name, resource.Precondition{})
 	if !has(s.m.users, name) {
-		is(t, err, stage.NotFound, "deleting an absent user")
+		is(t, err, resource.NotFound, "deleting an absent user")
 		return
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	delete(s.m.users, name)
-	delete(s.m.keys, stage.Owner{Name: name})
+	delete(s.m.keys, resource.Owner{Name: name})
 }
 
-func (s *machine) owner(t *rapid.T) (o stage.Owner, there bool) {
+func (s *machine) owner(t *rapid.T) (o resource.Owner, there bool) {
 	o.Name = drawName(t)
 	if rapid.Bool().Draw(t, "device") {
 		o.Application = drawName(t)
@@ -189,12 +189,12 @@ func (s *machine) owner(t *rapid.T) (o stage.Owner, there bool) {
 
 func (s *machine) AddKey(t *rapid.T) {
 	o, there := s.owner(t)
-	c, key, err := s.r.AddCredential(o, stage.NewCredential{Kind: stage.KeyCredential})
+	c, key, err := s.r.AddCredential(o, resource.NewCredential{Kind: resource.KeyCredential})
 	switch {
 	case !there:
-		is(t, err, stage.NotFound, "a key for nobody")
+		is(t, err, resource.NotFound, "a key for nobody")
 	case len(s.m.keys[o]) >= maxCredentials:
-		is(t, err, stage.Conflict, "a key too many")
+		is(t, err, resource.Conflict, "a key too many")
 	case err != nil:
 		t.Fatal(err)
 	default:
@@ -209,7 +209,7 @@ func (s *machine) RemoveKey(t *rapid.T) {
 	o, _ := s.owner(t)
 	ids := slices.Sorted(maps.Keys(s.m.keys[o]))
 	if len(ids) == 0 {
-		is(t, s.r.RemoveCredential(o, "nope"), stage.NotFound, "removing no key")
+		is(t, s.r.RemoveCredential(o, "nope"), resource.NotFound, "removing no key")
 		return
 	}
 	id := rapid.SampledFrom(ids).Draw(t, "id")
@@ -222,7 +222,7 @@ func (s *machine) RemoveKey(t *rapid.T) {
 func (s *machine) Token(t *rapid.T) {
 	name := drawName(t)
 	if secret, ok := s.m.tokens[name]; ok {
-		if err := s.r.DeleteToken(name, stage.Precondition{}); err != nil {
+		if err := s.r.DeleteToken(name, resource.Precondition{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok := s.r.Authenticate(secret); ok {
@@ -231,7 +231,7 @@ func (s *machine) Token(t *rapid.T) {
 		delete(s.m.tokens, name)
 		return
 	}
-	_, secret, err := s.r.CreateToken(stage.Token{Name: name, Role: stage.Operator})
+	_, secret, err := s.r.CreateToken(resource.Token{Name: name, Role: resource.Operator})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,23 +248,23 @@ func (s *machine) Check(t *rapid.T) {
 		}
 	}
 	diff("purging", slices.Sorted(maps.Keys(s.m.purging)), s.r.Purging())
-	apps, devices, users := map[string]stage.Application{}, map[string]stage.Device{}, map[string]stage.User{}
+	apps, devices, users := map[string]resource.Application{}, map[string]resource.Device{}, map[string]resource.User{}
 	keys := map[string]bool{}
 	last := ""
-	s.r.ListApplications("", func(a stage.Application) bool {
+	s.r.ListApplications("", func(a resource.Application) bool {
 		if a.Name <= last {
 			t.Fatal("applications are out of order")
 		}
 		last = a.Name
 		count := 0
 		lastDevice := ""
-		s.r.ListDevices(a.Name, "", func(d stage.Device) bool {
+		s.r.ListDevices(a.Name, "", func(d resource.Device) bool {
 			if d.Name <= lastDevice {
 				t.Fatal("devices are out of order")
 			}
 			lastDevice = d.Name
 			for _, c := range d.Credentials {
-				keys[fmt.Sprint(stage.Owner{Application: a.Name, Name: d.Name}, c.ID)] = true
+				keys[fmt.Sprint(resource.Owner{Application: a.Name, Name: d.Name}, c.ID)] = true
 			}
 			d.Credentials = nil
 			devices[a.Name+"/"+d.Name], count = d, count+1
@@ -277,9 +277,9 @@ func (s *machine) Check(t *rapid.T) {
 		apps[a.Name] = a
 		return true
 	})
-	s.r.ListUsers("", func(u stage.User) bool {
+	s.r.ListUsers("", func(u resource.User) bool {
 		for _, c := range u.Credentials {
-			keys[fmt.Sprint(stage.Owner{Name: u.Name}, c.ID)] = true
+			keys[fmt.Sprint(resource.Owner{Name: u.Name}, c.ID)] = true
 		}
 		u.Credentials = nil
 		users[u.Name] = u
@@ -329,8 +329,8 @@ func (s *machine) Check(t *rapid.T) {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &machine{st: &memory{}, m: model{
-			apps: map[string]stage.Application{}, devices: map[string]stage.Device{}, users: map[string]stage.User{},
-			keys: map[stage.Owner]map[string]string{}, tokens: map[string]string{}, purging: map[string]bool{},
+			apps: map[string]resource.Application{}, devices: map[string]resource.Device{}, users: map[string]resource.User{},
+			keys: map[resource.Owner]map[string]string{}, tokens: map[string]string{}, purging: map[string]bool{},
 		}}
 		s.open(t)
 		t.Repeat(map[string]func(*rapid.T){

@@ -3,13 +3,13 @@ package registry
 import (
 	"slices"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // place puts a device into its application: new in place of old, either of which
 // may be nil. r.mu is held, or nobody else has r yet.
 func (r *Registry) place(app *application, device, old *device) {
-	owner := stage.Owner{Application: app.Name}
+	owner := resource.Owner{Application: app.Name}
 	var had, has []credential
 	if old != nil {
 		owner.Name, had = old.Name, old.credentials
@@ -55,14 +55,14 @@ func (d *device) isGateway() bool { return len(d.GatewayFor) > 0 && !d.Disabled 
 
 // prove keeps the certificates of an owner findable, and has the verifier know
 // the price of its passwords.
-func (r *Registry) prove(owner stage.Owner, had, has []credential) {
+func (r *Registry) prove(owner resource.Owner, had, has []credential) {
 	passwords := 0
 	for _, c := range has {
 		switch c.Kind {
-		case stage.PasswordCredential:
+		case resource.PasswordCredential:
 			passwords++
 			r.verify.learn(c.secret, passwords)
-		case stage.CertificateCredential:
+		case resource.CertificateCredential:
 			if p, ok := r.certificates.get(c.secret); !ok || p.owner == owner {
 				r.certificates.set(c.secret, proof{owner, c.ID})
 			}
@@ -70,7 +70,7 @@ func (r *Registry) prove(owner stage.Owner, had, has []credential) {
 	}
 	for _, c := range had {
 		kept := slices.ContainsFunc(has, func(now credential) bool { return now.secret == c.secret })
-		if p, ok := r.certificates.get(c.secret); ok && c.Kind == stage.CertificateCredential && !kept && p.owner == owner {
+		if p, ok := r.certificates.get(c.secret); ok && c.Kind == resource.CertificateCredential && !kept && p.owner == owner {
 			r.certificates.remove(c.secret)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
@@ -46,29 +46,29 @@ type version struct {
 
 type applicationRecord struct {
 	version
-	stage.Application
+	resource.Application
 }
 
 type deviceRecord struct {
 	version
-	stage.Device
+	resource.Device
 	Credentials []credentialRecord `json:"credentials,omitempty"`
 }
 
 type userRecord struct {
 	version
-	stage.User
+	resource.User
 	Credentials []credentialRecord `json:"credentials,omitempty"`
 }
 
 type credentialRecord struct {
-	stage.Credential
+	resource.Credential
 	Secret string `json:"secret"`
 }
 
 type tokenRecord struct {
 	version
-	stage.Token
+	resource.Token
 	Hash string `json:"hash"`
 }
 

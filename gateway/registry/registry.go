@@ -19,7 +19,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/metric"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
@@ -46,7 +48,7 @@ type Registry struct {
 	local atomic.Pointer[[sha256.Size]byte] // see LocalToken
 
 	mu       sync.Mutex // held by the one change that is being made
-	watchers atomic.Pointer[[]func(stage.Change)]
+	watchers atomic.Pointer[[]func(access.Change)]
 
 	accepted, refused, changes atomic.Uint64
 }
@@ -70,7 +72,7 @@ type view struct {
 // application is an application's settings, which never change: another one
 // takes its place; and its devices, which that one takes over.
 type application struct {
-	stage.Application
+	resource.Application
 	*members
 }
 
@@ -83,17 +85,17 @@ type members struct {
 
 // device, user and token never change once they are in a table.
 type device struct {
-	stage.Device // without Credentials
-	credentials  []credential
+	resource.Device // without Credentials
+	credentials     []credential
 }
 
 type user struct {
-	stage.User  // without Credentials
-	credentials []credential
+	resource.User // without Credentials
+	credentials   []credential
 }
 
 type token struct {
-	stage.Token
+	resource.Token
 	sum  [sha256.Size]byte
 	used *atomic.Int64 // Unix minutes, 0: never
 }
@@ -101,13 +103,13 @@ type token struct {
 // credential is a credential with what proves it: a hash of a password or key,
 // never what its owner presents.
 type credential struct {
-	stage.Credential
+	resource.Credential
 	secret string // see secret.go
 }
 
 // proof says whose credential a certificate is.
 type proof struct {
-	owner stage.Owner
+	owner resource.Owner
 	id    string
 }
 
@@ -131,7 +133,7 @@ func New(cfg Config, st Store, log *slog.Logger) (*Registry, error) {
 	r.view.Store(&view{
 		apps: map[string]*application{}, tokens: map[string]*token{}, sums: map[[sha256.Size]byte]*token{}, retired: map[string]retention{}, purging: map[string]bool{},
 	})
-	r.watchers.Store(&[]func(stage.Change){})
+	r.watchers.Store(&[]func(access.Change){})
 	r.declare(cfg)
 	if err := r.load(); err != nil {
 		return nil, fmt.Errorf("reading the registry from the store: %w", err)
@@ -153,7 +155,7 @@ func (r *Registry) publish() {
 func (m *members) share() { m.devices.private, m.aliases.private = false, false }
 
 // newApplication returns an application that is being loaded, and not shared yet.
-func newApplication(a stage.Application) *application {
+func newApplication(a resource.Application) *application {
 	app := &application{a, &members{}}
 	app.devices.private, app.aliases.private = true, true
 	return app
@@ -161,7 +163,7 @@ func newApplication(a stage.Application) *application {
 
 // newDevice returns a device as tables keep it: the rights that most have are
 // kept once.
-func newDevice(d stage.Device, credentials []credential) *device {
+func newDevice(d resource.Device, credentials []credential) *device {
 	d.Credentials = nil
 	d.Publish, d.Subscribe = shared(d.Publish), shared(d.Subscribe)
 	d.Aliases, d.GatewayFor = absent(d.Aliases), absent(d.GatewayFor)
@@ -169,7 +171,7 @@ func newDevice(d stage.Device, credentials []credential) *device {
 }
 
 // newUser returns a user as tables keep it.
-func newUser(u stage.User, credentials []credential) *user {
+func newUser(u resource.User, credentials []credential) *user {
 	u.Credentials = nil
 	u.Read, u.Write = shared(u.Read), shared(u.Write)
 	return &user{u, credentials}
@@ -228,12 +230,12 @@ func (r *Registry) declare(cfg Config) {
 		app := newApplication(*a.entry(name))
 		v.apps[name] = app
 		for id, d := range a.Devices {
-			credentials := slices.Concat(declared(stage.PasswordCredential, d.PasswordHashes), declared(stage.CertificateCredential, d.Certificates))
+			credentials := slices.Concat(declared(resource.PasswordCredential, d.PasswordHashes), declared(resource.CertificateCredential, d.Certificates))
 			r.place(app, newDevice(*d.entry(name, id), credentials), nil)
 		}
 	}
 	for name, u := range cfg.Users {
-		r.placeUser(newUser(*u.entry(name), declared(stage.PasswordCredential, u.PasswordHashes)), nil)
+		r.placeUser(newUser(*u.entry(name), declared(resource.PasswordCredential, u.PasswordHashes)), nil)
 	}
 	for name, t := range cfg.Tokens {
 		sum, _ := parseSum(t.Hash)
@@ -242,11 +244,11 @@ func (r *Registry) declare(cfg Config) {
 }
 
 // declared makes credentials of hashes of the file.
-func declared(kind stage.CredentialKind, hashes []string) []credential {
+func declared(kind resource.CredentialKind, hashes []string) []credential {
 	var list []credential
 	for i, h := range hashes {
-		c := credential{Credential: stage.Credential{ID: fmt.Sprintf("%s-%d", kind, i+1), Kind: kind}, secret: h}
-		if kind == stage.CertificateCredential {
+		c := credential{Credential: resource.Credential{ID: fmt.Sprintf("%s-%d", kind, i+1), Kind: kind}, secret: h}
+		if kind == resource.CertificateCredential {
 			sum, _ := parseSum(h)
 			c.Fingerprint = hexSum(sum)
 			c.secret = c.Fingerprint
@@ -259,14 +261,14 @@ func declared(kind stage.CredentialKind, hashes []string) []credential {
 // Watch has fn called after every change that grants may depend on, when the
 // change is visible. It runs in the goroutine of the change and must not make
 // another one.
-func (r *Registry) Watch(fn func(stage.Change)) {
+func (r *Registry) Watch(fn func(access.Change)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := append(slices.Clone(*r.watchers.Load()), fn)
 	r.watchers.Store(&list)
 }
 
-func (r *Registry) notify(c stage.Change) {
+func (r *Registry) notify(c access.Change) {
 	r.changes.Add(1)
 	for _, fn := range *r.watchers.Load() {
 		fn(c)
@@ -376,24 +378,24 @@ func (m *members) gatewayNames() []string {
 }
 
 // Metrics returns the registry's counters.
-func (r *Registry) Metrics() []stage.Metric {
+func (r *Registry) Metrics() []metric.Sample {
 	const logins, help = "tributary_registry_logins_total", "Connections whose credentials the registry judged, by verdict."
-	metric := func(kind stage.MetricKind, name, help string, n float64, labels ...stage.Label) stage.Metric {
-		return stage.Metric{Name: name, Help: help, Kind: kind, Labels: labels, Value: n}
+	sample := func(kind metric.Kind, name, help string, n float64, labels ...metric.Label) metric.Sample {
+		return metric.Sample{Name: name, Help: help, Kind: kind, Labels: labels, Value: n}
 	}
 	devices := 0
 	v := r.view.Load()
 	for _, app := range v.apps {
 		devices += app.devices.len()
 	}
-	return []stage.Metric{
-		metric(stage.CounterMetric, logins, help, float64(r.accepted.Load()), stage.Label{Name: "verdict", Value: "accepted"}),
-		metric(stage.CounterMetric, logins, help, float64(r.refused.Load()), stage.Label{Name: "verdict", Value: "refused"}),
-		metric(stage.CounterMetric, "tributary_registry_password_hashes_total", "Passwords hashed to check them; a cached success costs none.", float64(r.verify.hashed.Load())),
-		metric(stage.CounterMetric, "tributary_registry_changes_total", "Changes of applications, devices, users and their credentials.", float64(r.changes.Load())),
-		metric(stage.GaugeMetric, "tributary_registry_applications", "Applications.", float64(len(v.apps))),
-		metric(stage.GaugeMetric, "tributary_registry_devices", "Registered devices of all applications.", float64(devices)),
-		metric(stage.GaugeMetric, "tributary_registry_users", "Users.", float64(r.users.len())),
+	return []metric.Sample{
+		sample(metric.CounterKind, logins, help, float64(r.accepted.Load()), metric.Label{Name: "verdict", Value: "accepted"}),
+		sample(metric.CounterKind, logins, help, float64(r.refused.Load()), metric.Label{Name: "verdict", Value: "refused"}),
+		sample(metric.CounterKind, "tributary_registry_password_hashes_total", "Passwords hashed to check them; a cached success costs none.", float64(r.verify.hashed.Load())),
+		sample(metric.CounterKind, "tributary_registry_changes_total", "Changes of applications, devices, users and their credentials.", float64(r.changes.Load())),
+		sample(metric.GaugeKind, "tributary_registry_applications", "Applications.", float64(len(v.apps))),
+		sample(metric.GaugeKind, "tributary_registry_devices", "Registered devices of all applications.", float64(devices)),
+		sample(metric.GaugeKind, "tributary_registry_users", "Users.", float64(r.users.len())),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 )
 
@@ -66,8 +67,8 @@ func plant(t testing.TB) Config {
 	}
 }
 
-func connect(r *Registry, peer, client string, userAndPassword ...string) (*stage.Grant, error) {
-	c := &stage.Credentials{Listener: "mqtt", Protocol: "mqtt", ClientID: client, Peer: netip.MustParseAddrPort(peer)}
+func connect(r *Registry, peer, client string, userAndPassword ...string) (*access.Grant, error) {
+	c := &access.Credentials{Listener: "mqtt", Protocol: "mqtt", ClientID: client, Peer: netip.MustParseAddrPort(peer)}
 	if len(userAndPassword) > 0 && userAndPassword[0] != "-" {
 		c.Username, c.HasUsername = userAndPassword[0], true
 	}
@@ -81,11 +82,11 @@ const near, far = "127.0.0.1:5000", "192.0.2.7:5000"
 
 func TestConnect(t *testing.T) {
 	r := open(t, plant(t), nil)
-	device := func(app, name string, credential ...string) *stage.Grant {
-		return &stage.Grant{Credential: "registry/" + strings.Join(append(credential, "password-1")[:1], ""), Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
+	device := func(app, name string, credential ...string) *access.Grant {
+		return &access.Grant{Credential: "registry/" + strings.Join(append(credential, "password-1")[:1], ""), Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
 	}
-	anonymous := func(client string, publish ...string) *stage.Grant {
-		g := &stage.Grant{Principal: "anonymous:open/" + client, Namespace: "open", Messaging: true, Read: []string{"open"}, Write: []string{"open"}}
+	anonymous := func(client string, publish ...string) *access.Grant {
+		g := &access.Grant{Principal: "anonymous:open/" + client, Namespace: "open", Messaging: true, Read: []string{"open"}, Write: []string{"open"}}
 		if publish != nil {
 			g.Application, g.Device, g.Publish, g.Subscribe = "open", client, publish, []string{"#"}
 		}
@@ -95,7 +96,7 @@ func TestConnect(t *testing.T) {
 		name         string
 		peer, client string
 		login        []string // user name ("-" for none), password
-		grant        *stage.Grant
+		grant        *access.Grant
 		code         stage.Code
 	}{
 		{"device", far, "any", []string{"gw@plant", "gw-pw"}, device("plant", "gw"), 0},
@@ -103,7 +104,7 @@ func TestConnect(t *testing.T) {
 		{"device of an anonymous application", far, "safe", []string{"safe@open", "secret"}, device("open", "safe"), 0},
 		{"first of two passwords", far, "x", []string{"sensor-9@plant", "old"}, device("plant", "sensor-9"), 0},
 		{"second of two passwords", far, "x", []string{"sensor-9@plant", "new"}, device("plant", "sensor-9", "password-2"), 0},
-		{"user", far, "x", []string{"alice", "key"}, &stage.Grant{Credential: "registry/password-1", Principal: "user:alice", Namespace: "user:alice", Read: []string{"plant", "open"}, Write: []string{"plant"}}, 0},
+		{"user", far, "x", []string{"alice", "key"}, &access.Grant{Credential: "registry/password-1", Principal: "user:alice", Namespace: "user:alice", Read: []string{"plant", "open"}, Write: []string{"plant"}}, 0},
 		{"anonymous device", near, "sensor-1", nil, anonymous("sensor-1", "#"), 0},
 		{"anonymous over IPv6", "[::1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
 		{"anonymous over mapped IPv4", "[::ffff:127.0.0.1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
@@ -237,7 +238,7 @@ func TestConnectGivesUpWaiting(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := judge(ctx, r, &stage.Credentials{Username: "alice", HasUsername: true, Password: []byte("key"), HasPassword: true})
+	_, err := judge(ctx, r, &access.Credentials{Username: "alice", HasUsername: true, Password: []byte("key"), HasPassword: true})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
@@ -467,7 +468,7 @@ func FuzzParseHash(f *testing.F) {
 
 func BenchmarkConnectRemembered(b *testing.B) {
 	r := open(b, plant(b), nil)
-	c := &stage.Credentials{Username: "gw@plant", HasUsername: true, Password: []byte("gw-pw"), HasPassword: true}
+	c := &access.Credentials{Username: "gw@plant", HasUsername: true, Password: []byte("gw-pw"), HasPassword: true}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := judge(context.Background(), r, c); err != nil {

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
@@ -16,8 +17,8 @@ const deleteChunk = 500
 // DeleteApplication deletes an application with its devices. What is in its log
 // stays as long as its retention says, or goes soon where purge is true; then the
 // caller purges what other stages keep of it, and calls [Registry.Purged].
-func (r *Registry) DeleteApplication(name string, purge bool, pre stage.Precondition) error {
-	return r.change(func() (*stage.Change, error) {
+func (r *Registry) DeleteApplication(name string, purge bool, pre resource.Precondition) error {
+	return r.change(func() (*access.Change, error) {
 		app := r.view.Load().apps[name]
 		if err := permitDelete(app.meta(), pre, "application "+name); err != nil {
 			return nil, err
@@ -32,7 +33,7 @@ func (r *Registry) DeleteApplication(name string, purge bool, pre stage.Precondi
 				b.Deletes = append(b.Deletes, store.Key{Kind: store.Meta, Name: deviceKey + name + "/" + device})
 			}
 			if err := r.commit(&b); err != nil {
-				return &stage.Change{}, fmt.Errorf("deleting the devices of application %s: %w", name, err)
+				return &access.Change{}, fmt.Errorf("deleting the devices of application %s: %w", name, err)
 			}
 			for _, device := range chunk {
 				d, _ := app.devices.get(device)
@@ -48,7 +49,7 @@ func (r *Registry) DeleteApplication(name string, purge bool, pre stage.Precondi
 		}
 		with.Puts = append(with.Puts, store.Put{Key: store.Key{Kind: store.Meta, Name: retiredKey + name}, Value: encode(kept)})
 		if _, err := r.write(applicationKey+name, app.Revision, nil, with); err != nil {
-			return &stage.Change{}, err
+			return &access.Change{}, err
 		}
 		r.revise(func(v *view) {
 			delete(v.apps, name)
@@ -57,7 +58,7 @@ func (r *Registry) DeleteApplication(name string, purge bool, pre stage.Precondi
 				v.purging[name] = true
 			}
 		})
-		return &stage.Change{}, nil
+		return &access.Change{}, nil
 	})
 }
 
@@ -84,7 +85,7 @@ func (r *Registry) Purging() []string { return slices.Sorted(maps.Keys(r.view.Lo
 
 // Purged says that no stage keeps anything of a deleted application any more.
 func (r *Registry) Purged(name string) error {
-	return r.change(func() (*stage.Change, error) {
+	return r.change(func() (*access.Change, error) {
 		if err := r.commit(&store.Batch{Deletes: []store.Key{{Kind: store.Meta, Name: purgingKey + name}}}); err != nil {
 			return nil, fmt.Errorf("noting that application %s is purged: %w", name, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"testing"
 
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/stage"
 )
 
@@ -49,7 +50,7 @@ func TestScramTellsNothing(t *testing.T) {
 	st := &memory{}
 	r := open(t, Config{}, st)
 	mustPut(t, r, r.NewDevice("plant", "d"))
-	if _, _, err := r.AddCredential(stage.Owner{Application: "plant", Name: "d"}, stage.NewCredential{Kind: stage.ScramCredential, Password: "p"}); err != nil {
+	if _, _, err := r.AddCredential(resource.Owner{Application: "plant", Name: "d"}, resource.NewCredential{Kind: resource.ScramCredential, Password: "p"}); err != nil {
 		t.Fatal(err)
 	}
 	realSalt, _, _, realIterations, g, err := r.Scram("d@plant")
@@ -68,7 +69,7 @@ func TestScramTellsNothing(t *testing.T) {
 			t.Errorf("%q has another salt after a restart", name)
 		}
 	}
-	setDisabled(t, r, stage.Owner{Application: "plant", Name: "d"}, true)
+	setDisabled(t, r, resource.Owner{Application: "plant", Name: "d"}, true)
 	if salt, _, _, _, g, err := r.Scram("d@plant"); !bytes.Equal(salt, realSalt) || g != nil || codeOf(err) != stage.NotAuthorized {
 		t.Errorf("disabled: %q, %+v, %v", salt, g, err)
 	}

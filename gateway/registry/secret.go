@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // What the registry keeps to check a credential, by kind:
@@ -112,7 +112,7 @@ func parseScram(text string) (s scram, ok bool) {
 
 // issue makes a credential. What is returned with it is to be shown once: a key
 // or password that was made here, or nothing.
-func issue(nc stage.NewCredential, now time.Time) (c credential, shown string, err error) {
+func issue(nc resource.NewCredential, now time.Time) (c credential, shown string, err error) {
 	var f faults
 	if len(nc.Label) > 128 || nc.Label != "" && !text(nc.Label, 128) {
 		f.add("label", "a label is at most 128 bytes of text")
@@ -123,25 +123,25 @@ func issue(nc stage.NewCredential, now time.Time) (c credential, shown string, e
 	if len(nc.Password) > maxPassword {
 		f.add("password", "a password has at most %d bytes", maxPassword)
 	}
-	withPassword := nc.Kind == stage.PasswordCredential || nc.Kind == stage.ScramCredential
+	withPassword := nc.Kind == resource.PasswordCredential || nc.Kind == resource.ScramCredential
 	if nc.Password != "" && !withPassword {
 		f.add("password", "a credential of kind %s has no password", nc.Kind)
 	}
-	if nc.Certificate != "" && nc.Kind != stage.CertificateCredential {
+	if nc.Certificate != "" && nc.Kind != resource.CertificateCredential {
 		f.add("certificate", "a credential of kind %s has no certificate", nc.Kind)
 	}
-	c.Credential = stage.Credential{ID: random(12), Kind: nc.Kind, Label: nc.Label, Created: now, Expires: nc.Expires}
+	c.Credential = resource.Credential{ID: random(12), Kind: nc.Kind, Label: nc.Label, Created: now, Expires: nc.Expires}
 	password := nc.Password
 	if withPassword && password == "" {
 		password = random(secretChars)
 		shown = password
 	}
 	switch nc.Kind {
-	case stage.PasswordCredential, stage.ScramCredential: // below, since it is dear
-	case stage.KeyCredential:
+	case resource.PasswordCredential, resource.ScramCredential: // below, since it is dear
+	case resource.KeyCredential:
 		shown = keyPrefix + random(secretChars)
 		c.secret, c.LastFour = hexSum(sha256.Sum256([]byte(shown))), shown[len(shown)-4:]
-	case stage.CertificateCredential:
+	case resource.CertificateCredential:
 		c.bind(nc.Certificate, &f)
 	default:
 		f.add("kind", "the kind is %q; use password, scram-sha-256, key or certificate", nc.Kind)
@@ -150,9 +150,9 @@ func issue(nc stage.NewCredential, now time.Time) (c credential, shown string, e
 		return c, "", f.err()
 	}
 	switch nc.Kind {
-	case stage.PasswordCredential:
+	case resource.PasswordCredential:
 		c.secret, err = Hash([]byte(password))
-	case stage.ScramCredential:
+	case resource.ScramCredential:
 		var s scram
 		s, err = newScram([]byte(password), []byte(random(saltBytes)), scramIterations)
 		c.secret = s.String()

@@ -8,29 +8,29 @@ import (
 	"strconv"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
-func (a *application) show() stage.Application {
+func (a *application) show() resource.Application {
 	shown := a.Application
 	shown.Devices = a.devices.len()
 	return shown
 }
 
-func (d *device) show() stage.Device {
+func (d *device) show() resource.Device {
 	shown := d.Device
 	shown.Credentials = public(d.credentials)
 	return shown
 }
 
-func (u *user) show() stage.User {
+func (u *user) show() resource.User {
 	shown := u.User
 	shown.Credentials = public(u.credentials)
 	return shown
 }
 
-func (t *token) show() stage.Token {
+func (t *token) show() resource.Token {
 	shown := t.Token
 	if minutes := t.used.Load(); minutes > 0 {
 		shown.LastUsed = time.Unix(minutes*60, 0).UTC()
@@ -39,8 +39,8 @@ func (t *token) show() stage.Token {
 }
 
 // public leaves out what is secret.
-func public(list []credential) []stage.Credential {
-	var shown []stage.Credential
+func public(list []credential) []resource.Credential {
+	var shown []resource.Credential
 	for _, c := range list {
 		shown = append(shown, c.Credential)
 	}
@@ -48,16 +48,16 @@ func public(list []credential) []stage.Credential {
 }
 
 // Application returns an application.
-func (r *Registry) Application(name string) (stage.Application, bool) {
+func (r *Registry) Application(name string) (resource.Application, bool) {
 	if a := r.view.Load().apps[name]; a != nil {
 		return a.show(), true
 	}
-	return stage.Application{}, false
+	return resource.Application{}, false
 }
 
 // ListApplications calls fn for the applications behind a name, in order of
 // names, until fn returns false.
-func (r *Registry) ListApplications(after string, fn func(stage.Application) bool) {
+func (r *Registry) ListApplications(after string, fn func(resource.Application) bool) {
 	list(r.view.Load().apps, after, func(a *application) bool { return fn(a.show()) })
 }
 
@@ -71,51 +71,51 @@ func list[V any](m map[string]V, after string, fn func(V) bool) {
 }
 
 // LookUp returns a device by its name or alias.
-func (r *Registry) LookUp(application, name string) (stage.Device, bool) {
+func (r *Registry) LookUp(application, name string) (resource.Device, bool) {
 	app := r.view.Load().apps[application]
 	if app == nil {
-		return stage.Device{}, false
+		return resource.Device{}, false
 	}
 	d, ok := app.devices.get(app.resolve(name))
 	if !ok {
-		return stage.Device{}, false
+		return resource.Device{}, false
 	}
 	return d.show(), true
 }
 
 // ListDevices calls fn for the devices of an application behind a name, in order
 // of names, until fn returns false.
-func (r *Registry) ListDevices(application, after string, fn func(stage.Device) bool) {
+func (r *Registry) ListDevices(application, after string, fn func(resource.Device) bool) {
 	if app := r.view.Load().apps[application]; app != nil {
 		app.devices.page(after, func(d *device) bool { return fn(d.show()) })
 	}
 }
 
 // User returns a user.
-func (r *Registry) User(name string) (stage.User, bool) {
+func (r *Registry) User(name string) (resource.User, bool) {
 	if u, ok := r.users.get(name); ok {
 		return u.show(), true
 	}
-	return stage.User{}, false
+	return resource.User{}, false
 }
 
 // ListUsers calls fn for the users behind a name, in order of names, until fn
 // returns false.
-func (r *Registry) ListUsers(after string, fn func(stage.User) bool) {
+func (r *Registry) ListUsers(after string, fn func(resource.User) bool) {
 	r.users.page(after, func(u *user) bool { return fn(u.show()) })
 }
 
 // Token returns an admin token.
-func (r *Registry) Token(name string) (stage.Token, bool) {
+func (r *Registry) Token(name string) (resource.Token, bool) {
 	if t := r.view.Load().tokens[name]; t != nil {
 		return t.show(), true
 	}
-	return stage.Token{}, false
+	return resource.Token{}, false
 }
 
 // ListTokens calls fn for the admin tokens behind a name, in order of names,
 // until fn returns false.
-func (r *Registry) ListTokens(after string, fn func(stage.Token) bool) {
+func (r *Registry) ListTokens(after string, fn func(resource.Token) bool) {
 	list(r.view.Load().tokens, after, func(t *token) bool { return fn(t.show()) })
 }
 
@@ -132,17 +132,17 @@ func (r *Registry) LocalToken() (secret string) {
 
 // Authenticate returns the admin token that a secret is; false where it is none,
 // or an expired one. It notes when it was used.
-func (r *Registry) Authenticate(secret string) (stage.Token, bool) {
+func (r *Registry) Authenticate(secret string) (resource.Token, bool) {
 	// What is looked up is a hash that nobody can choose, so the time that it
 	// takes says nothing about the tokens that there are.
 	sum := sha256.Sum256([]byte(secret))
 	if local := r.local.Load(); local != nil && subtle.ConstantTimeCompare(sum[:], local[:]) == 1 {
-		return stage.Token{Name: "(local)", Role: stage.Admin}, true
+		return resource.Token{Name: "(local)", Role: resource.Admin}, true
 	}
 	t := r.view.Load().sums[sum]
 	now := r.now()
 	if t == nil || !t.Expires.IsZero() && !now.Before(t.Expires) {
-		return stage.Token{}, false
+		return resource.Token{}, false
 	}
 	r.use(t, now)
 	return t.show(), true
@@ -164,15 +164,15 @@ func (r *Registry) use(t *token, now time.Time) {
 }
 
 // NewApplication returns an application at its defaults, which is not there yet.
-func (r *Registry) NewApplication(name string) stage.Application {
+func (r *Registry) NewApplication(name string) resource.Application {
 	a := *DefaultApplication().entry(name)
-	a.Entry = stage.Entry{}
+	a.Entry = resource.Entry{}
 	return a
 }
 
 // NewDevice returns a device at its defaults, which is not there yet.
-func (r *Registry) NewDevice(application, name string) stage.Device {
+func (r *Registry) NewDevice(application, name string) resource.Device {
 	d := *DefaultDevice().entry(application, name)
-	d.Entry = stage.Entry{}
+	d.Entry = resource.Entry{}
 	return d
 }

@@ -1,23 +1,6 @@
 package router
 
-import (
-	"tributary.io/gateway/stage"
-	"tributary.io/gateway/store"
-)
-
-// Companion is what a listener wants to become durable in the same commit as the
-// effects of an event that it submits.
-type Companion = interface {
-	// Prepare adds to the batch. It is called on the shard's goroutine before each
-	// attempt to commit an event that was accepted, by a plugin or because no route
-	// takes it, and does not block.
-	Prepare(b *store.Batch)
-	// Committed says that what was prepared last is durable: in the order of the
-	// commits, before Submit's done is called. It does not block.
-	Committed()
-	// Withdraw undoes a Prepare whose commit did not come about.
-	Withdraw()
-}
+import "tributary.io/gateway/stage"
 
 // prepare adds to the shard's batch what the listeners need committed along, and
 // returns the messages to devices that are due after the commit.

@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
@@ -189,7 +190,7 @@ func (r *Router) routesOf(application string) []boundRoute {
 // wait for a retry. done is called once, from any goroutine, and must not
 // block. The event must not be changed until then. along, which may be nil, is
 // committed with the event's effects.
-func (r *Router) Submit(in *event.Inbound, along Companion, done func(stage.Outcome)) {
+func (r *Router) Submit(in *event.Inbound, along stage.Companion, done func(stage.Outcome)) {
 	r.metrics.received.Add(1)
 	if in.Event.Type == event.TypeCommand {
 		if refusal := r.addressee(in.Event.Application, in.Event.Device); refusal != nil {
@@ -272,8 +273,8 @@ type deviceKey struct{ application, device string }
 // job is one event on its way through a shard.
 type job struct {
 	in       *event.Inbound
-	along    Companion    // nil: nothing
-	due      *store.Batch // of SubmitDue, as handler
+	along    stage.Companion // nil: nothing
+	due      *store.Batch    // of SubmitDue, as handler
 	handler  Handler
 	done     func(stage.Outcome)
 	key      deviceKey
@@ -306,25 +307,25 @@ type metrics struct {
 	received, accepted, refused, unavailable atomic.Uint64
 	retried, conflicts, quarantined, emitted atomic.Uint64
 	unrouted                                 atomic.Uint64
-	latency                                  stage.Histogram
+	latency                                  metric.Histogram
 }
 
 // Metrics returns the router's counters.
-func (r *Router) Metrics() []stage.Metric {
+func (r *Router) Metrics() []metric.Sample {
 	m := &r.metrics
-	counter := func(name, help string, v *atomic.Uint64) stage.Metric {
-		return stage.Metric{Name: name, Help: help, Kind: stage.CounterMetric, Value: float64(v.Load())}
+	counter := func(name, help string, v *atomic.Uint64) metric.Sample {
+		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Value: float64(v.Load())}
 	}
-	outcome := func(word string, v *atomic.Uint64) stage.Metric {
+	outcome := func(word string, v *atomic.Uint64) metric.Sample {
 		x := counter("tributary_router_outcomes_total", "Inbound events that were answered, by outcome.", v)
-		x.Labels = []stage.Label{{Name: "outcome", Value: word}}
+		x.Labels = []metric.Label{{Name: "outcome", Value: word}}
 		return x
 	}
 	waiting := 0
 	for _, s := range r.shards {
 		waiting += len(s.in) + int(s.waiting.all.Load())
 	}
-	return []stage.Metric{
+	return []metric.Sample{
 		counter("tributary_router_received_total", "Inbound events that were submitted, those of timers and answers to calls included.", &m.received),
 		outcome("accepted", &m.accepted), outcome("refused", &m.refused), outcome("unavailable", &m.unavailable),
 		counter("tributary_router_retries_total", "Times that an event was handed to its plugin again after a failure.", &m.retried),
@@ -332,7 +333,7 @@ func (r *Router) Metrics() []stage.Metric {
 		counter("tributary_router_quarantined_total", "Events that went into quarantine.", &m.quarantined),
 		counter("tributary_router_unrouted_total", "Published messages that no route took, which went into quarantine.", &m.unrouted),
 		counter("tributary_router_emitted_total", "Events that were written to application logs.", &m.emitted),
-		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: stage.GaugeMetric, Value: float64(waiting)},
-		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: stage.HistogramMetric, Hist: &m.latency},
+		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: metric.GaugeKind, Value: float64(waiting)},
+		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: metric.HistogramKind, Hist: &m.latency},
 	}
 }

@@ -13,9 +13,7 @@ import (
 	"tributary.io/gateway/listener/http"
 	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/listener/transport"
-	"tributary.io/gateway/router"
-	"tributary.io/gateway/stage"
-	"tributary.io/sdk-plugin/event"
+	"tributary.io/gateway/metric"
 )
 
 // door is one way in for MQTT clients.
@@ -72,13 +70,6 @@ func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, log *
 		list = append(list, web{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, log)})
 	}
 	return list, nil
-}
-
-// requests is the router for HTTP requests, along with which nothing is committed.
-type requests struct{ *router.Router }
-
-func (r requests) Submit(in *event.Inbound, done func(stage.Outcome)) {
-	r.Router.Submit(in, nil, done)
 }
 
 // listen opens every door and web, and the listener of the admin endpoint, if it has an
@@ -154,8 +145,8 @@ func checkTransports(listeners config.Listeners, log *slog.Logger) error {
 
 // transportMetrics are the metrics of HTTP listeners, and of all that are more than
 // plain TCP.
-func transportMetrics(doors []door, webs []web) []stage.Metric {
-	var all []stage.Metric
+func transportMetrics(doors []door, webs []web) []metric.Sample {
+	var all []metric.Sample
 	for i := range webs {
 		all = append(all, webs[i].server.Metrics()...)
 		if l, ok := webs[i].ln.(*transport.Listener); ok {

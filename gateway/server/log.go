@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/config"
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // maxUnread bounds the lines that wait for whoever reads the log, in bytes, and
@@ -100,10 +100,10 @@ func (l *Log) Close() {
 }
 
 // Metrics returns the log's counter.
-func (l *Log) Metrics() []stage.Metric {
+func (l *Log) Metrics() []metric.Sample {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return []stage.Metric{{
-		Name: "tributary_log_dropped_lines_total", Help: "Lines of the log that nobody read.", Kind: stage.CounterMetric, Value: float64(l.dropped),
+	return []metric.Sample{{
+		Name: "tributary_log_dropped_lines_total", Help: "Lines of the log that nobody read.", Kind: metric.CounterKind, Value: float64(l.dropped),
 	}}
 }

@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/registry"
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 	"tributary.io/gateway/store/pebble"
 )
@@ -29,8 +30,8 @@ func retain(reg *registry.Registry, st *pebble.Store) error {
 		}
 		return nil
 	}
-	reg.Watch(func(c stage.Change) {
-		if c == (stage.Change{}) { // an application; devices and users have no log
+	reg.Watch(func(c access.Change) {
+		if c == (access.Change{}) { // an application; devices and users have no log
 			apply() // it fails when the store is closed
 		}
 	})
@@ -50,7 +51,7 @@ type purger struct {
 	}
 }
 
-func (p purger) DeleteApplication(name string, purge bool, pre stage.Precondition) error {
+func (p purger) DeleteApplication(name string, purge bool, pre resource.Precondition) error {
 	if err := p.Registry.DeleteApplication(name, purge, pre); err != nil || !purge {
 		return err
 	}

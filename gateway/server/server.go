@@ -21,17 +21,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/admin"
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/consumer"
 	"tributary.io/gateway/listener/mqtt"
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/outbound"
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/registry"
 	"tributary.io/gateway/router"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store/pebble"
 	"tributary.io/gateway/timer"
 )
@@ -43,13 +44,13 @@ const drainTime = 20 * time.Second
 type Server struct {
 	cfg     *config.Config
 	log     *slog.Logger
-	metrics []func() []stage.Metric
+	metrics []func() []metric.Sample
 	ready   atomic.Bool
 }
 
 // New returns a gateway that does nothing until Run. The configuration must be
 // valid. It shows the metrics beside those of its stages.
-func New(cfg *config.Config, log *slog.Logger, metrics ...func() []stage.Metric) *Server {
+func New(cfg *config.Config, log *slog.Logger, metrics ...func() []metric.Sample) *Server {
 	return &Server{cfg: cfg, log: log, metrics: metrics}
 }
 
@@ -179,7 +180,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if g.doors, err = doors(cfg.Listeners, identity); err != nil {
 		return nil, err
 	}
-	if g.webs, err = webs(cfg.Listeners, identity, requests{rt}, s.log); err != nil {
+	if g.webs, err = webs(cfg.Listeners, identity, rt, s.log); err != nil {
 		return nil, err
 	}
 	reg.Watch(identity.Changed) // before those who renew their grants
@@ -203,7 +204,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	s.leaveToken(reg)
 	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
 		Metrics: append(slices.Clone(s.metrics), g.mqtt.Metrics, g.sessions.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics,
-			func() []stage.Metric { return transportMetrics(g.doors, g.webs) }),
+			func() []metric.Sample { return transportMetrics(g.doors, g.webs) }),
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    apps,
 		Routed:      rt.Routes,
@@ -214,7 +215,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 }
 
 // reconsider has every listener renew the grants that a change touches.
-func (g *gateway) reconsider(change stage.Change) {
+func (g *gateway) reconsider(change access.Change) {
 	g.sessions.Reconsider(change)
 	for _, w := range g.webs {
 		w.server.Reconsider(change)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -15,9 +16,9 @@ import (
 // are safe for concurrent use.
 type Entrance interface {
 	// Authorize is that of Authenticator. It may block.
-	Authorize(ctx context.Context, g *stage.Grant, a stage.Action, topic string, qos byte, retain bool) error
+	Authorize(ctx context.Context, g *access.Grant, a access.Action, topic string, qos byte, retain bool) error
 	// Renew is that of Authenticator. It does not block.
-	Renew(g *stage.Grant) (*stage.Grant, error)
+	Renew(g *access.Grant) (*access.Grant, error)
 	// Patience bounds how long the client may be kept waiting for an authenticator.
 	Patience() time.Duration
 	// PublishWill publishes a will as its client would have published it. It is called
@@ -29,7 +30,7 @@ type Entrance interface {
 // connection in a will, in a retained message, and in the session that it left behind.
 type Client struct {
 	sessions *Sessions
-	current  atomic.Pointer[stage.Grant] // see granted
+	current  atomic.Pointer[access.Grant] // see granted
 	Session  *session
 	space    *space // that it publishes to
 	Source   string // CloudEvents source of its events
@@ -42,7 +43,7 @@ type Client struct {
 }
 
 // newClient makes the client of a connection, or of one of its messages.
-func (s *Sessions) NewClient(g *stage.Grant, clientID, username, peer string, version byte, listener string, in Entrance) *Client {
+func (s *Sessions) NewClient(g *access.Grant, clientID, username, peer string, version byte, listener string, in Entrance) *Client {
 	who := &Client{sessions: s, space: s.space(g), Source: stage.Source(g.Application, g.Device),
 		ClientID: clientID, Username: username, Peer: peer, Version: version, listener: listener, entrance: in}
 	who.current.Store(g)
@@ -51,7 +52,7 @@ func (s *Sessions) NewClient(g *stage.Grant, clientID, username, peer string, ve
 
 // granted is what the client may do now. A grant itself never changes, so who
 // asks several things of it calls this once.
-func (who *Client) Granted() *stage.Grant { return who.current.Load() }
+func (who *Client) Granted() *access.Grant { return who.current.Load() }
 
 // denial is what a client is told that the authenticator did not say yes to. One
 // that could not decide counts as one that said no.
@@ -66,13 +67,13 @@ func (who *Client) Denial(err error) string {
 // authorized asks the authenticator about a topic, or a filter, that the grant
 // allows, if another service has to be asked. It may block, and is called
 // without locks.
-func (who *Client) Authorized(g *stage.Grant, a stage.Action, topic string, qos byte, retain bool) bool {
+func (who *Client) Authorized(g *access.Grant, a access.Action, topic string, qos byte, retain bool) bool {
 	if !g.Ask {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(who.sessions.ctx, who.entrance.Patience())
 	defer cancel()
-	if a == stage.Subscribe {
+	if a == access.Subscribe {
 		_, topic, _ = packet.SplitShare(topic)
 	}
 	err := who.entrance.Authorize(ctx, g, a, topic, qos, retain)

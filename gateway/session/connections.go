@@ -6,13 +6,13 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 )
 
 // Connections returns the connections, and the sessions kept for clients that are
 // away, that match, in the order of namespace and client id: at most limit of
 // those behind the given one. match may call the server.
-func (s *Sessions) Connections(match func(*stage.Connection) bool, afterNamespace, afterClientID string, limit int) (list []stage.Connection) {
+func (s *Sessions) Connections(match func(*resource.Connection) bool, afterNamespace, afterClientID string, limit int) (list []resource.Connection) {
 	after := sessionKey{afterNamespace, afterClientID}
 	all := slices.DeleteFunc(s.allSessions(), func(ses *session) bool { return ses.key.compare(after) <= 0 })
 	slices.SortFunc(all, func(a, b *session) int { return a.key.compare(b.key) })
@@ -85,13 +85,13 @@ func (s *Sessions) sessionOf(from *Client) *session {
 }
 
 // describe is false for a session that has ended.
-func (s *session) describe() (x stage.Connection, ok bool) {
+func (s *session) describe() (x resource.Connection, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return x, false
 	}
-	x = stage.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
+	x = resource.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
 		Online: s.link != nil, Subscriptions: len(s.subs) + len(s.logSubs),
 		Queued: s.outbox.waiting, QueuedBytes: s.outbox.bytes, InFlight: len(s.outbox.flights)}
 	if s.device != nil {

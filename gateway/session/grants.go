@@ -4,15 +4,15 @@ import (
 	"slices"
 	"strings"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
 // permits says whether a grant has a filter for the topic. Here $ is a letter
 // like any other: # grants every topic, those of a dialect that begin with $
 // ($emqx/things/…) among them. Nothing of the gateway's own is published to.
-func Permits(g *stage.Grant, topic string) bool {
+func Permits(g *access.Grant, topic string) bool {
 	for _, filter := range g.Publish {
 		if event.Permits(filter, topic) {
 			return true
@@ -23,7 +23,7 @@ func Permits(g *stage.Grant, topic string) bool {
 
 // maySubscribe says whether a grant alone allows a client to subscribe to a filter. A
 // shared subscription is allowed where the plain one is.
-func maySubscribe(g *stage.Grant, clientID, filter string) bool {
+func maySubscribe(g *access.Grant, clientID, filter string) bool {
 	if OwnReplies(g, clientID, filter) {
 		return true
 	}
@@ -39,7 +39,7 @@ func maySubscribe(g *stage.Grant, clientID, filter string) bool {
 // their response topic before they ask. Answers go to the connection that asked
 // and to nobody else, so that this opens nothing: what else may be published there
 // is only in a messaging application, where Subscribe decides.
-func OwnReplies(g *stage.Grant, clientID, filter string) bool {
+func OwnReplies(g *access.Grant, clientID, filter string) bool {
 	if len(g.Write) == 0 || g.Messaging && g.Device != "" || clientID == "" || strings.ContainsAny(clientID, "+#/") {
 		return false
 	}

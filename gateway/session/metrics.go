@@ -3,7 +3,7 @@ package session
 import (
 	"sync/atomic"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // sessionsCounters are what sessions count.
@@ -58,24 +58,24 @@ var sessionLimitNames = [sessionLimits]string{
 func (s *Sessions) reached(l sessionLimit) { s.count.limited[l].Add(1) }
 
 // Metrics returns the counters and gauges of sessions as of now.
-func (s *Sessions) Metrics() []stage.Metric {
+func (s *Sessions) Metrics() []metric.Sample {
 	s.mu.Lock()
 	sessions := len(s.sessions)
 	s.mu.Unlock()
 	n := &s.count
-	var list []stage.Metric
-	add := func(kind stage.MetricKind, name, help string, value float64, labels ...stage.Label) {
-		list = append(list, stage.Metric{Name: "tributary_mqtt_" + name, Help: help, Kind: kind, Value: value, Labels: labels})
+	var list []metric.Sample
+	add := func(kind metric.Kind, name, help string, value float64, labels ...metric.Label) {
+		list = append(list, metric.Sample{Name: "tributary_mqtt_" + name, Help: help, Kind: kind, Value: value, Labels: labels})
 	}
-	count := func(name, help string, v *atomic.Uint64, labels ...stage.Label) {
-		add(stage.CounterMetric, name, help, float64(v.Load()), labels...)
+	count := func(name, help string, v *atomic.Uint64, labels ...metric.Label) {
+		add(metric.CounterKind, name, help, float64(v.Load()), labels...)
 	}
-	add(stage.GaugeMetric, "sessions", "Sessions, connected or kept.", float64(sessions))
+	add(metric.GaugeKind, "sessions", "Sessions, connected or kept.", float64(sessions))
 	subscriptions, kept, size, queued := s.sizes()
-	add(stage.GaugeMetric, "subscriptions", "Subscriptions to topics.", float64(subscriptions))
-	add(stage.GaugeMetric, "retained_messages", "Retained messages.", float64(kept))
-	add(stage.GaugeMetric, "retained_bytes", "Bytes of retained messages.", float64(size))
-	add(stage.GaugeMetric, "queued_bytes", "Bytes of messages that wait for clients or for their acknowledgement, nearly.", float64(queued))
+	add(metric.GaugeKind, "subscriptions", "Subscriptions to topics.", float64(subscriptions))
+	add(metric.GaugeKind, "retained_messages", "Retained messages.", float64(kept))
+	add(metric.GaugeKind, "retained_bytes", "Bytes of retained messages.", float64(size))
+	add(metric.GaugeKind, "queued_bytes", "Bytes of messages that wait for clients or for their acknowledgement, nearly.", float64(queued))
 	count("takeovers_total", "Sessions taken over by a new connection.", &n.takeovers)
 	count("revoked_grants_total", "Clients, connected or away, whose rights were revoked.", &n.revoked)
 	count("kicked_total", "Connections and sessions ended by an operator.", &n.kicked)
@@ -84,10 +84,10 @@ func (s *Sessions) Metrics() []stage.Metric {
 	count("retained_refused_total", "Messages that the limits kept from being retained.", &n.retainedRefused)
 	count("damaged_records_total", "Stored sessions, queued and retained messages that could not be read.", &n.damaged)
 	for i := range n.dropped {
-		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i], stage.Label{Name: "reason", Value: dropReasons[i]})
+		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i], metric.Label{Name: "reason", Value: dropReasons[i]})
 	}
 	for i := range n.limited {
-		count("limited_total", "Times that somebody came up against a limit.", &n.limited[i], stage.Label{Name: "reason", Value: sessionLimitNames[i]})
+		count("limited_total", "Times that somebody came up against a limit.", &n.limited[i], metric.Label{Name: "reason", Value: sessionLimitNames[i]})
 	}
 	return list
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -31,7 +32,7 @@ type device struct {
 }
 
 // enter adds a session to its device; nil for a client that is none.
-func (x *index) enter(g *stage.Grant, s *session) *device {
+func (x *index) enter(g *access.Grant, s *session) *device {
 	if g.Device == "" {
 		return nil
 	}

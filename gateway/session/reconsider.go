@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -15,13 +16,13 @@ var errOther = &stage.Error{Code: stage.NotAuthorized, Reason: "these are the cr
 
 // alike says whether one grant may take the place of another on a live session:
 // rights may differ, but not whose they are.
-func alike(a, b *stage.Grant) bool {
+func alike(a, b *access.Grant) bool {
 	return a.Principal == b.Principal && a.Namespace == b.Namespace && a.Application == b.Application && a.Device == b.Device
 }
 
 // powerless is who holds a grant without what it grants.
-func powerless(g *stage.Grant) *stage.Grant {
-	return &stage.Grant{Principal: g.Principal, Namespace: g.Namespace, Once: g.Once, Method: g.Method, Credential: g.Credential,
+func powerless(g *access.Grant) *access.Grant {
+	return &access.Grant{Principal: g.Principal, Namespace: g.Namespace, Once: g.Once, Method: g.Method, Credential: g.Credential,
 		Application: g.Application, Device: g.Device, Names: g.Names, Fixed: g.Fixed}
 }
 
@@ -32,7 +33,7 @@ func powerless(g *stage.Grant) *stage.Grant {
 // that somebody retained who may not publish them any more. It returns
 // when all of this is in force. It may block on the authenticator, where that has
 // to ask about topics.
-func (s *Sessions) Reconsider(change stage.Change) {
+func (s *Sessions) Reconsider(change access.Change) {
 	s.changed.Add(1) // a client that is just being authenticated is reconsidered after
 	for _, ses := range s.allSessions() {
 		ses.Reconsider(&change, true)
@@ -42,13 +43,13 @@ func (s *Sessions) Reconsider(change stage.Change) {
 
 // reconsiderRetained deletes the retained messages whose publisher has no right to
 // their topic any more, whatever it authenticates with.
-func (s *Sessions) reconsiderRetained(change *stage.Change) {
+func (s *Sessions) reconsiderRetained(change *access.Change) {
 	anyhow := *change
 	anyhow.Credential = ""
 	s.spacesMu.Lock()
 	spaces := slices.Collect(maps.Values(s.spaces))
 	s.spacesMu.Unlock()
-	now := map[*stage.Grant]*stage.Grant{} // what became of the publishers' grants
+	now := map[*access.Grant]*access.Grant{} // what became of the publishers' grants
 	for _, sp := range spaces {
 		var touched []*Message
 		sp.mu.RLock()
@@ -72,7 +73,7 @@ func (s *Sessions) reconsiderRetained(change *stage.Change) {
 
 // entitled is what a sender may do by whatever it authenticates with. Where that
 // cannot be decided it is what it was.
-func (from *Client) entitled(old *stage.Grant) *stage.Grant {
+func (from *Client) entitled(old *access.Grant) *access.Grant {
 	g := *old
 	g.Credential, g.Certificate, g.Expires = "", "", time.Time{}
 	now, err := from.entrance.Renew(&g)
@@ -123,7 +124,7 @@ func (s *Sessions) allSessions() []*session {
 // reconsider does for one session what Reconsider does for all. Without ask it
 // does not block, and leaves filters that another service decides about until the
 // client returns. It is called without locks.
-func (s *session) Reconsider(change *stage.Change, ask bool) {
+func (s *session) Reconsider(change *access.Change, ask bool) {
 	for done := false; !done; {
 		s.mu.Lock()
 		from, w := s.from, s.will
@@ -163,7 +164,7 @@ func (from *Client) renew() {
 // revoke takes all rights from the sender, its will with them, and ends its
 // connection. It is false, and nothing happened, where the sender's grant is not
 // old any more.
-func (s *session) revoke(from *Client, old *stage.Grant, err error) bool {
+func (s *session) revoke(from *Client, old *access.Grant, err error) bool {
 	_, reason, known := Refusal(err)
 	if !known {
 		s.server.log.Warn("a grant could not be renewed and is revoked", "client", from.ClientID, "error", err)
@@ -193,7 +194,7 @@ func (s *session) revoke(from *Client, old *stage.Grant, err error) bool {
 
 // regrant puts a new grant in the place of the old one. It is false, and nothing
 // happened, where the sender's grant is not old any more.
-func (s *session) regrant(from *Client, old, g *stage.Grant, ask bool) bool {
+func (s *session) regrant(from *Client, old, g *access.Grant, ask bool) bool {
 	var denied map[string]bool
 	if ask {
 		denied = s.denied(from, g)
@@ -215,7 +216,7 @@ func (s *session) regrant(from *Client, old, g *stage.Grant, ask bool) bool {
 }
 
 // reauthenticated takes the grant of a client that authenticated once more.
-func (s *session) Reauthenticated(c Link, who *Client, g *stage.Grant) error {
+func (s *session) Reauthenticated(c Link, who *Client, g *access.Grant) error {
 	for {
 		old := who.Granted()
 		if !alike(old, g) {
@@ -232,7 +233,7 @@ func (s *session) Reauthenticated(c Link, who *Client, g *stage.Grant) error {
 
 // denied are the filters of the session's subscriptions that the authenticator,
 // asked anew, does not authorize. It may block, and is called without locks.
-func (s *session) denied(from *Client, g *stage.Grant) map[string]bool {
+func (s *session) denied(from *Client, g *access.Grant) map[string]bool {
 	if s == nil || !g.Ask {
 		return nil
 	}
@@ -248,7 +249,7 @@ func (s *session) denied(from *Client, g *stage.Grant) map[string]bool {
 	denied := make(map[string]bool)
 	deadline := time.Now().Add(from.entrance.Patience())
 	for i, filter := range filters {
-		if time.Now().After(deadline) || !from.Authorized(g, stage.Subscribe, filter, subs[i].qos, false) {
+		if time.Now().After(deadline) || !from.Authorized(g, access.Subscribe, filter, subs[i].qos, false) {
 			denied[filter] = true
 		}
 	}

@@ -1,7 +1,7 @@
 package session
 
 import (
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 	proto "tributary.io/sdk-plugin/event/wire"
 )
 
@@ -9,7 +9,7 @@ import (
 type clientRecord struct {
 	clientID, username, peer, listener string
 	version                            byte
-	grant                              stage.Grant
+	grant                              access.Grant
 }
 
 func (who *Client) append(dst []byte) []byte {
@@ -46,7 +46,7 @@ func (r *clientRecord) parse(b []byte) error {
 }
 
 // appendGrant writes what renews a grant.
-func appendGrant(dst []byte, g *stage.Grant) []byte {
+func appendGrant(dst []byte, g *access.Grant) []byte {
 	for i, s := range []string{g.Principal, g.Namespace, g.Method, g.Credential, g.Application, g.Device} {
 		dst = proto.AppendString(dst, 1+i, s)
 	}
@@ -66,7 +66,7 @@ func appendGrant(dst []byte, g *stage.Grant) []byte {
 	return dst
 }
 
-func parseGrant(b []byte, g *stage.Grant) error {
+func parseGrant(b []byte, g *access.Grant) error {
 	f := proto.Read(b, 0)
 	one := [...]*string{1: &g.Principal, 2: &g.Namespace, 3: &g.Method, 4: &g.Credential, 5: &g.Application, 6: &g.Device,
 		16: &g.Names.Application, 17: &g.Names.Device, 18: &g.Names.ClientID, 19: &g.Names.Username}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -26,11 +27,11 @@ func samples() map[string][]byte {
 		User: []packet.UserProperty{{Name: "k", Value: "v"}, {Name: "k", Value: "w"}}}}
 	shared := &subscription{group: "g", filter: "a/+"}
 	from := &Client{ClientID: "c1", Username: "u", Peer: "192.0.2.1:1", Version: 5, listener: "mqtt"}
-	from.current.Store(&stage.Grant{
+	from.current.Store(&access.Grant{
 		Principal: "p", Namespace: "n", Method: "m", Credential: "k", Application: "demo", Device: "d",
 		Publish: []string{"w/#", "x"}, Subscribe: []string{"s"}, Read: []string{"r"}, Write: []string{"*"},
 		Messaging: true, PerMessage: true, Ask: true, Fixed: true, Expires: when.Local(),
-		Names: stage.Placeholders{Application: "demo", Device: "d", ClientID: "c1", Username: "u"}})
+		Names: access.Placeholders{Application: "demo", Device: "d", ClientID: "c1", Username: "u"}})
 	w := &Will{Delay: time.Minute, due: when, Publish: packet.Publish{Topic: "w/t", Payload: []byte("gone"), QoS: 1, Retain: true,
 		Props: &packet.Properties{MessageExpiry: &nine}},
 		Client: from}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/store"
 )
 
@@ -63,9 +63,9 @@ func (s *Sessions) Restore(entrance func(listener string) Entrance) error {
 		f()
 	}
 	for _, ses := range s.allSessions() {
-		ses.Reconsider(&stage.Change{}, false)
+		ses.Reconsider(&access.Change{}, false)
 	}
-	s.reconsiderRetained(&stage.Change{})
+	s.reconsiderRetained(&access.Change{})
 	s.journal.commit(nil)
 	s.log.Info("MQTT sessions are restored", "sessions", len(s.sessions), "took", time.Since(r.now).Round(time.Millisecond))
 	return nil
@@ -94,7 +94,7 @@ func (r *restoring) session(name string, value []byte) error {
 		return err
 	}
 	s := r.server
-	g := &stage.Grant{Namespace: rec.namespace, Application: rec.application, Device: rec.device}
+	g := &access.Grant{Namespace: rec.namespace, Application: rec.application, Device: rec.device}
 	ses := &session{server: s, key: sessionKey{rec.namespace, rec.clientID}, principal: rec.principal,
 		application: rec.application, number: number, expiry: rec.expiry}
 	ses.space = s.space(g)

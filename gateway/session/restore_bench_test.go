@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
@@ -50,14 +51,14 @@ func (m heldStore) Scan(kind store.Kind, prefix string, fn func(name string, val
 // noRouter takes what nobody asked for.
 type noRouter struct{}
 
-func (noRouter) Submit(_ *event.Inbound, _ Companion, done func(stage.Outcome)) {
+func (noRouter) Submit(_ *event.Inbound, _ stage.Companion, done func(stage.Outcome)) {
 	done(stage.Outcome{})
 }
 
 // openDoor is an entrance that leaves every grant as it is.
 type openDoor struct{ Entrance }
 
-func (openDoor) Renew(g *stage.Grant) (*stage.Grant, error) { return g, nil }
+func (openDoor) Renew(g *access.Grant) (*access.Grant, error) { return g, nil }
 
 // A start with 100,000 sessions of 10 subscriptions each, all away, each with one
 // message: the time without the disk's, and the memory that a session costs.
@@ -68,7 +69,7 @@ func BenchmarkRestore(b *testing.B) {
 	for n := uint64(1); n <= sessions; n++ {
 		id := fmt.Sprint("device-", n)
 		from := &Client{ClientID: id, Peer: "192.0.2.1:1234", Version: packet.V5, listener: "mqtt"}
-		from.current.Store(&stage.Grant{Principal: "p", Namespace: "n", Application: "demo", Device: id, Method: "password", Credential: "c",
+		from.current.Store(&access.Grant{Principal: "p", Namespace: "n", Application: "demo", Device: id, Method: "password", Credential: "c",
 			Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: true})
 		r := sessionRecord{namespace: "n", clientID: id, principal: "p", application: "demo", device: id, expiry: time.Hour, left: time.Now(), from: from}
 		put(sessKey('s', n), r.append(nil))

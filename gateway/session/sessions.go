@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
@@ -21,18 +22,7 @@ import (
 // A Router that also has Routes(application string) bool is asked first, for
 // every message, and is passed over where no route of the application exists.
 type Router interface {
-	Submit(in *event.Inbound, along Companion, done func(stage.Outcome))
-}
-
-// Companion is what is to become durable together with the effects of an event.
-type Companion = interface {
-	// Prepare adds to the batch; it does not block.
-	Prepare(b *store.Batch)
-	// Committed says that what was prepared last is durable: in the order of the
-	// commits, before done is called.
-	Committed()
-	// Withdraw undoes a Prepare whose commit did not come about.
-	Withdraw()
+	Submit(in *event.Inbound, along stage.Companion, done func(stage.Outcome))
 }
 
 // Store keeps sessions, queues and retained messages. Its methods are those of
@@ -133,7 +123,7 @@ func (s *Sessions) Flush(ctx context.Context) error {
 
 // space is the topic space of a grant: its application's, or, for a client of no
 // application, its namespace's own.
-func (s *Sessions) space(g *stage.Grant) *space {
+func (s *Sessions) space(g *access.Grant) *space {
 	if g.Application == "" {
 		return s.spaceOf("\x00" + g.Namespace)
 	}

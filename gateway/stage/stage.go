@@ -1,12 +1,12 @@
 // Package stage holds the values that pass between the gateway's stages
-// (listeners, router, consumer), so that no stage has to know another. It
-// imports only event; every stage may import it. It does nothing by itself.
+// (listeners, router, sessions, consumer), so that no stage has to know another. Every stage
+// may import it; it does nothing by itself.
 package stage
 
 import (
-	"strings"
 	"time"
 
+	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -45,22 +45,6 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Reason }
 
-// MayRead says whether the holder may read the application's log.
-func (g *Grant) MayRead(application string) bool { return holds(g.Read, application) }
-
-// MayWrite says whether the holder may command the application's devices.
-func (g *Grant) MayWrite(application string) bool { return holds(g.Write, application) }
-
-func holds(list []string, name string) bool {
-	for _, n := range list {
-		head, any := strings.CutSuffix(n, "*")
-		if n == name || any && strings.HasPrefix(name, head) {
-			return true
-		}
-	}
-	return false
-}
-
 // Delivery says what became of a message to a device.
 type Delivery uint8
 
@@ -80,6 +64,19 @@ func (d Delivery) String() string {
 		return "queued"
 	}
 	return "no-such-device"
+}
+
+// Companion is what a listener wants to become durable in the same commit as the
+// effects of an event that it submits.
+type Companion interface {
+	// Prepare adds to the batch. It is called before each attempt to commit an event that
+	// was accepted, by a plugin or because no route takes it, and does not block.
+	Prepare(b *store.Batch)
+	// Committed says that what was prepared last is durable: in the order of the
+	// commits, before Submit's done is called. It does not block.
+	Committed()
+	// Withdraw undoes a Prepare whose commit did not come about.
+	Withdraw()
 }
 
 // Prepared is a message to devices whose commit is under way. One of its methods

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
@@ -323,17 +324,17 @@ func (h *earliest) Pop() any {
 }
 
 // Metrics returns the counters of timers.
-func (t *Timers) Metrics() []stage.Metric {
+func (t *Timers) Metrics() []metric.Sample {
 	t.mu.Lock()
 	pending := 0
 	for _, n := range t.pending {
 		pending += n
 	}
 	t.mu.Unlock()
-	return []stage.Metric{
-		{Name: "tributary_timers_pending", Help: "Timers of plugins that have not fired.", Kind: stage.GaugeMetric, Value: float64(pending)},
-		{Name: "tributary_timers_fired_total", Help: "Timers whose event was handled.", Kind: stage.CounterMetric, Value: float64(t.fired.Load())},
-		{Name: "tributary_timers_unreadable_total", Help: "Timers that could not be read and stay in the store.", Kind: stage.CounterMetric, Value: float64(t.dropped.Load())},
-		{Name: "tributary_timers_late_seconds", Help: "How late the events of timers were submitted.", Kind: stage.HistogramMetric, Hist: &t.late},
+	return []metric.Sample{
+		{Name: "tributary_timers_pending", Help: "Timers of plugins that have not fired.", Kind: metric.GaugeKind, Value: float64(pending)},
+		{Name: "tributary_timers_fired_total", Help: "Timers whose event was handled.", Kind: metric.CounterKind, Value: float64(t.fired.Load())},
+		{Name: "tributary_timers_unreadable_total", Help: "Timers that could not be read and stay in the store.", Kind: metric.CounterKind, Value: float64(t.dropped.Load())},
+		{Name: "tributary_timers_late_seconds", Help: "How late the events of timers were submitted.", Kind: metric.HistogramKind, Hist: &t.late},
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 	"tributary.io/sdk-plugin/event"
@@ -71,7 +72,7 @@ type Timers struct {
 	lanes []*lane
 
 	fired, dropped atomic.Uint64
-	late           stage.Histogram
+	late           metric.Histogram
 }
 
 // lane is the way of timers to one lane of the router. A lane that is slow keeps

@@ -13,12 +13,13 @@ import (
 	"sync"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
 // authenticate judges the credentials of a request.
-func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Time) (*stage.Grant, error) {
+func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Time) (*access.Grant, error) {
 	c, err := s.credentials(r)
 	if err != nil {
 		return nil, err
@@ -40,8 +41,8 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Tim
 }
 
 // credentials reads what a request proves itself with.
-func (s *Server) credentials(r *http.Request) (*stage.Credentials, error) {
-	c := &stage.Credentials{Listener: s.name, Protocol: "http", Peer: peer(r)}
+func (s *Server) credentials(r *http.Request) (*access.Credentials, error) {
+	c := &access.Credentials{Listener: s.name, Protocol: "http", Peer: peer(r)}
 	if conn, ok := r.Context().Value(connKey{}).(interface{ Secure() bool }); ok {
 		c.Secure = conn.Secure()
 	}
@@ -114,7 +115,7 @@ type known struct {
 type digest [sha256.Size]byte
 
 type accepted struct {
-	grant *stage.Grant
+	grant *access.Grant
 	until time.Time
 }
 
@@ -135,7 +136,7 @@ type lookup struct {
 
 // key returns the place of a request's credentials. Without an Authorization
 // header there is nothing slow to judge, and the peer counts.
-func (k *known) key(c *stage.Credentials, authorization string) (_ lookup, ok bool) {
+func (k *known) key(c *access.Credentials, authorization string) (_ lookup, ok bool) {
 	if k.ttl == 0 || authorization == "" || len(c.Certificates) > 0 {
 		return lookup{}, false
 	}
@@ -146,7 +147,7 @@ func (k *known) key(c *stage.Credentials, authorization string) (_ lookup, ok bo
 	return lookup{digest(h.Sum(nil)), k.epoch}, true
 }
 
-func (k *known) get(at lookup, now time.Time) *stage.Grant {
+func (k *known) get(at lookup, now time.Time) *access.Grant {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	a, ok := k.list[at.digest]
@@ -156,7 +157,7 @@ func (k *known) get(at lookup, now time.Time) *stage.Grant {
 	return a.grant
 }
 
-func (k *known) put(at lookup, g *stage.Grant, now time.Time) {
+func (k *known) put(at lookup, g *access.Grant, now time.Time) {
 	until := now.Add(k.ttl)
 	if !g.Expires.IsZero() && g.Expires.Before(until) {
 		until = g.Expires
@@ -173,7 +174,7 @@ func (k *known) put(at lookup, g *stage.Grant, now time.Time) {
 }
 
 // forget drops what a change touches.
-func (k *known) forget(c stage.Change) {
+func (k *known) forget(c access.Change) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.epoch++

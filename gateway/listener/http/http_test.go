@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -27,25 +29,27 @@ const patience = 60 * time.Second
 
 type fakeAuth struct {
 	asked atomic.Int64
-	judge func(*stage.Credentials) (*stage.Grant, error)
+	judge func(*access.Credentials) (*access.Grant, error)
 }
 
-func (f *fakeAuth) Connect(_ context.Context, c *stage.Credentials) (*stage.Grant, error) {
+func (f *fakeAuth) Connect(_ context.Context, c *access.Credentials) (*access.Grant, error) {
 	f.asked.Add(1)
 	return f.judge(c)
 }
 
 type fakeRouter func(in *event.Inbound) stage.Outcome
 
-func (f fakeRouter) Submit(in *event.Inbound, done func(stage.Outcome)) { go func() { done(f(in)) }() }
+func (f fakeRouter) Submit(in *event.Inbound, _ stage.Companion, done func(stage.Outcome)) {
+	go func() { done(f(in)) }()
+}
 
 // users is an authenticator with one credential of each kind.
 func users() *fakeAuth {
-	backend := &stage.Grant{Principal: "user:backend", Read: []string{"fleet"}, Write: []string{"fleet"}}
-	reader := &stage.Grant{Principal: "user:reader", Read: []string{"fleet"}}
-	device := &stage.Grant{Principal: "device:fleet/d1", Application: "fleet", Device: "d1"}
-	both := &stage.Grant{Principal: "user:both", Read: []string{"*"}, Write: []string{"*"}}
-	return &fakeAuth{judge: func(c *stage.Credentials) (*stage.Grant, error) {
+	backend := &access.Grant{Principal: "user:backend", Read: []string{"fleet"}, Write: []string{"fleet"}}
+	reader := &access.Grant{Principal: "user:reader", Read: []string{"fleet"}}
+	device := &access.Grant{Principal: "device:fleet/d1", Application: "fleet", Device: "d1"}
+	both := &access.Grant{Principal: "user:both", Read: []string{"*"}, Write: []string{"*"}}
+	return &fakeAuth{judge: func(c *access.Credentials) (*access.Grant, error) {
 		switch c.Username + ":" + string(c.Password) {
 		case "ak_test:sk_test":
 			return backend, nil
@@ -317,22 +321,22 @@ func TestKnownCredentials(t *testing.T) {
 	asked("Bearer device-key", 0)
 	asked("Basic eDp5", 1)
 	asked("Basic eDp5", 1)
-	s.Reconsider(stage.Change{Application: "elsewhere"})
+	s.Reconsider(access.Change{Application: "elsewhere"})
 	asked("Bearer device-key", 0)
-	s.Reconsider(stage.Change{Application: "fleet", Device: "d1"})
+	s.Reconsider(access.Change{Application: "fleet", Device: "d1"})
 	asked("Bearer device-key", 1)
 
 	// A judgement that was under way while a change came is not kept.
 	k := newKnown(time.Hour)
-	at, _ := k.key(&stage.Credentials{}, "x")
-	k.forget(stage.Change{})
-	k.put(at, &stage.Grant{}, time.Now())
+	at, _ := k.key(&access.Credentials{}, "x")
+	k.forget(access.Change{})
+	k.put(at, &access.Grant{}, time.Now())
 	if len(k.list) != 0 {
 		t.Error("a judgement from before a change was kept")
 	}
-	at, _ = k.key(&stage.Credentials{}, "x")
+	at, _ = k.key(&access.Credentials{}, "x")
 	now := time.Now()
-	k.put(at, &stage.Grant{Expires: now.Add(time.Second)}, now)
+	k.put(at, &access.Grant{Expires: now.Add(time.Second)}, now)
 	if k.get(at, now) == nil || k.get(at, now.Add(time.Second)) != nil {
 		t.Error("the grant's expiry does not count")
 	}
@@ -340,10 +344,10 @@ func TestKnownCredentials(t *testing.T) {
 
 // What a plugin judged is judged anew with each request, since it saw all headers.
 func TestPluginJudgesEachRequest(t *testing.T) {
-	auth := &fakeAuth{judge: func(c *stage.Credentials) (*stage.Grant, error) {
+	auth := &fakeAuth{judge: func(c *access.Credentials) (*access.Grant, error) {
 		for _, p := range c.Properties {
 			if p.Name == "x-device" {
-				return &stage.Grant{Principal: "device:fleet/" + p.Value, Application: "fleet", Device: p.Value, Method: "plugin.fleets"}, nil
+				return &access.Grant{Principal: "device:fleet/" + p.Value, Application: "fleet", Device: p.Value, Method: "plugin.fleets"}, nil
 			}
 		}
 		return nil, &stage.Error{Code: stage.NotAuthorized}

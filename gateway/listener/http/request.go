@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -40,7 +41,7 @@ func (s *Server) tooLarge() (status int, why string) {
 }
 
 // application decides whose request this is and whether the grant allows it.
-func (s *Server) application(g *stage.Grant, method string) (name string, status int, why string) {
+func (s *Server) application(g *access.Grant, method string) (name string, status int, why string) {
 	write := method != http.MethodGet && method != http.MethodHead
 	list := g.Read
 	if write {
@@ -62,7 +63,7 @@ func (s *Server) application(g *stage.Grant, method string) (name string, status
 }
 
 // inbound makes the event of a request. It reads the body.
-func (s *Server) inbound(w http.ResponseWriter, r *http.Request, g *stage.Grant, application string, now time.Time) (_ *event.Inbound, status int, why string) {
+func (s *Server) inbound(w http.ResponseWriter, r *http.Request, g *access.Grant, application string, now time.Time) (_ *event.Inbound, status int, why string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes)))
 	s.stats.received.Add(uint64(len(body)))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {

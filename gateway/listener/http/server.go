@@ -34,6 +34,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/access"
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -42,13 +44,14 @@ import (
 // are refused; any other error, that this cannot be decided now. It should return
 // when ctx ends.
 type Authenticator interface {
-	Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error)
+	Connect(ctx context.Context, c *access.Credentials) (*access.Grant, error)
 }
 
 // Router takes requests. done is called once, from any goroutine, after the
-// event's effects are durable or it was refused. The router owns in.
+// event's effects are durable or it was refused. The router owns in. What along prepares is
+// committed with the effects; nothing is with a request.
 type Router interface {
-	Submit(in *event.Inbound, done func(stage.Outcome))
+	Submit(in *event.Inbound, along stage.Companion, done func(stage.Outcome))
 }
 
 // Server is one listener. All methods are safe for concurrent use.
@@ -121,7 +124,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Reconsider has the credentials of whom the change touches judged again with
 // their next request.
-func (s *Server) Reconsider(c stage.Change) { s.known.forget(c) }
+func (s *Server) Reconsider(c access.Change) { s.known.forget(c) }
 
 // serve answers one request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -158,7 +161,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, begin time.Time)
 		return refuse(w, status, why)
 	}
 	outcome := make(chan stage.Outcome, 1)
-	s.router.Submit(in, func(o stage.Outcome) { outcome <- o })
+	s.router.Submit(in, nil, func(o stage.Outcome) { outcome <- o })
 	wait := time.NewTimer(s.cfg.RequestTimeout)
 	defer wait.Stop()
 	select {
@@ -179,7 +182,7 @@ type stats struct {
 	open     atomic.Int64
 	statuses [6]atomic.Uint64 // by class, 1xx to 5xx; 0: gone
 	received atomic.Uint64    // bytes of bodies
-	latency  stage.Histogram
+	latency  metric.Histogram
 }
 
 func (c *stats) connection(_ net.Conn, state http.ConnState) {
@@ -201,17 +204,17 @@ func (c *stats) answered(status int, took time.Duration) {
 }
 
 // Metrics returns the listener's counters.
-func (s *Server) Metrics() []stage.Metric {
-	own := stage.Label{Name: "listener", Value: s.name}
-	m := []stage.Metric{
-		{Name: "tributary_http_connections", Help: "Open HTTP connections.", Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(s.stats.open.Load())},
-		{Name: "tributary_http_requests", Help: "HTTP requests that are being handled.", Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(len(s.slots))},
-		{Name: "tributary_http_received_bytes_total", Help: "Bytes of request bodies.", Kind: stage.CounterMetric, Labels: []stage.Label{own}, Value: float64(s.stats.received.Load())},
-		{Name: "tributary_http_latency_seconds", Help: "Time from a request's headers to its response.", Kind: stage.HistogramMetric, Labels: []stage.Label{own}, Hist: &s.stats.latency},
+func (s *Server) Metrics() []metric.Sample {
+	own := metric.Label{Name: "listener", Value: s.name}
+	m := []metric.Sample{
+		{Name: "tributary_http_connections", Help: "Open HTTP connections.", Kind: metric.GaugeKind, Labels: []metric.Label{own}, Value: float64(s.stats.open.Load())},
+		{Name: "tributary_http_requests", Help: "HTTP requests that are being handled.", Kind: metric.GaugeKind, Labels: []metric.Label{own}, Value: float64(len(s.slots))},
+		{Name: "tributary_http_received_bytes_total", Help: "Bytes of request bodies.", Kind: metric.CounterKind, Labels: []metric.Label{own}, Value: float64(s.stats.received.Load())},
+		{Name: "tributary_http_latency_seconds", Help: "Time from a request's headers to its response.", Kind: metric.HistogramKind, Labels: []metric.Label{own}, Hist: &s.stats.latency},
 	}
 	for class, word := range [...]string{"gone", "1xx", "2xx", "3xx", "4xx", "5xx"} {
-		m = append(m, stage.Metric{Name: "tributary_http_responses_total", Help: "HTTP responses by class of status; gone: the client did not wait.",
-			Kind: stage.CounterMetric, Labels: []stage.Label{own, {Name: "status", Value: word}}, Value: float64(s.stats.statuses[class].Load())})
+		m = append(m, metric.Sample{Name: "tributary_http_responses_total", Help: "HTTP responses by class of status; gone: the client did not wait.",
+			Kind: metric.CounterKind, Labels: []metric.Label{own, {Name: "status", Value: word}}, Value: float64(s.stats.statuses[class].Load())})
 	}
 	return m
 }

@@ -168,7 +168,7 @@ func (p *pending) await() {
 
 // along is what is to be committed with the message: itself, or nothing where
 // there cannot be anything.
-func (p *pending) along() session.Companion {
+func (p *pending) along() stage.Companion {
 	if !p.Durable() {
 		return nil
 	}

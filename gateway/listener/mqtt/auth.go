@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -25,10 +26,10 @@ var errAbandoned = errors.New("the client ended the authentication before it was
 // belongs to the connection's reader.
 type enhanced struct {
 	method      string
-	credentials *stage.Credentials // those of CONNECT, but for the password
+	credentials *access.Credentials // those of CONNECT, but for the password
 
 	// Of the exchange that is under way, if one is.
-	exchange stage.Exchange
+	exchange access.Exchange
 	cancel   context.CancelFunc
 	steps    int
 	bytes    int    // that the client may still send
@@ -64,7 +65,7 @@ func (c *conn) begin() error {
 }
 
 // step takes what the client said. g is nil while more is needed.
-func (e *enhanced) step(data []byte) (answer []byte, g *stage.Grant, err error) {
+func (e *enhanced) step(data []byte) (answer []byte, g *access.Grant, err error) {
 	if e.steps, e.bytes = e.steps-1, e.bytes-len(data); e.steps < 0 || e.bytes < 0 {
 		return nil, nil, &stage.Error{Code: stage.NotAuthorized, Reason: "the authentication takes too many packets or bytes"}
 	}
@@ -80,8 +81,8 @@ func (e *enhanced) packet(code byte, answer []byte) *packet.Auth {
 
 // credentials are those of a CONNECT. An assigned client identifier names a session
 // and nobody else: who comes back with it is who came without one.
-func (c *conn) credentials(p *packet.Connect) *stage.Credentials {
-	x := &stage.Credentials{
+func (c *conn) credentials(p *packet.Connect) *access.Credentials {
+	x := &access.Credentials{
 		Listener: c.listener.Name, Protocol: "mqtt", ClientID: p.ClientID,
 		Username: p.Username, Password: p.Password, HasUsername: p.HasUsername, HasPassword: p.HasPassword,
 	}
@@ -103,7 +104,7 @@ func (c *conn) credentials(p *packet.Connect) *stage.Credentials {
 
 // authenticate asks who the client of a CONNECT is, without locks and within the
 // time for it. answer is the authentication data that CONNACK owes.
-func (c *conn) authenticate(p *packet.Connect) (g *stage.Grant, answer []byte, err error) {
+func (c *conn) authenticate(p *packet.Connect) (g *access.Grant, answer []byte, err error) {
 	credentials := c.credentials(p)
 	if p.Props != nil && p.Props.AuthMethod != nil {
 		c.enhanced = &enhanced{method: *p.Props.AuthMethod, credentials: credentials}
@@ -117,7 +118,7 @@ func (c *conn) authenticate(p *packet.Connect) (g *stage.Grant, answer []byte, e
 
 // converse does an exchange before CONNACK. The client may send nothing but AUTH
 // and DISCONNECT [MQTT-3.1.2-30].
-func (c *conn) converse(data []byte) (g *stage.Grant, answer []byte, err error) {
+func (c *conn) converse(data []byte) (g *access.Grant, answer []byte, err error) {
 	c.input.active = time.Now()
 	if err := c.begin(); err != nil {
 		return nil, nil, err
@@ -201,7 +202,7 @@ func (c *conn) onAuth(p *packet.Auth) error {
 		return err
 	}
 	if c.server.sessions.Changes() != e.changes {
-		c.Session.Reconsider(&stage.Change{}, true)
+		c.Session.Reconsider(&access.Change{}, true)
 	}
 	return nil
 }

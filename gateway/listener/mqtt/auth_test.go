@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -282,7 +283,7 @@ func TestReauthenticationRefused(t *testing.T) {
 
 // reassigned has the principal authenticate as another device than before.
 func reassigned(c *client, a *authority) {
-	a.set("d1", func(g *stage.Grant) { g.Device = "other" })
+	a.set("d1", func(g *access.Grant) { g.Device = "other" })
 	c.send(auth(packet.CodeReauthenticate, "steps", "d1 proof"))
 }
 
@@ -295,13 +296,13 @@ func TestGrantExpires(t *testing.T) {
 	}, "idle", "old", "busy", "stuck", "renewed")
 	end := time.Now().Add(700 * time.Millisecond)
 	for _, name := range []string{"idle", "old", "busy", "stuck", "renewed"} {
-		a.set(name, func(g *stage.Grant) { g.Expires = end })
+		a.set(name, func(g *access.Grant) { g.Expires = end })
 	}
 	idle, old, busy := f.v5("idle"), f.v3("old"), f.v5("busy")
 	stuck := f.v3("stuck") // its reader waits for the router
 	stuck.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1}, &packet.Publish{Topic: "t", QoS: 1, ID: 2}, &packet.Publish{Topic: "t", QoS: 1, ID: 3})
 	renewed := f.authenticated("renewed", nil)
-	a.set("renewed", func(g *stage.Grant) { g.Expires = time.Now().Add(time.Hour) })
+	a.set("renewed", func(g *access.Grant) { g.Expires = time.Now().Add(time.Hour) })
 	renewed.send(auth(packet.CodeReauthenticate, "steps", "renewed proof"))
 	renewed.said(packet.CodeSuccess, "welcome")
 	for { // the client is never idle
@@ -329,7 +330,7 @@ func TestGrantExpires(t *testing.T) {
 // The timer of a grant goes with its connection.
 func TestExpiryForgetsConnections(t *testing.T) {
 	f, a := govern(t, nil, "d1")
-	a.set("d1", func(g *stage.Grant) { g.Expires = time.Now().Add(time.Hour) })
+	a.set("d1", func(g *access.Grant) { g.Expires = time.Now().Add(time.Hour) })
 	c := f.v5("d1")
 	var inner *conn
 	f.server.mu.Lock()
@@ -349,7 +350,7 @@ func TestExpiryForgetsConnections(t *testing.T) {
 
 // What the listener tells of a refusal does not depend on what was wrong.
 func TestRefusalTellsNothing(t *testing.T) {
-	f := start(t, func(c *stage.Credentials) (*stage.Grant, error) {
+	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
 		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "the user name or the password is wrong"}
 	}, nil)
 	var seen []string

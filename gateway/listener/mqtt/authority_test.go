@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -18,15 +20,15 @@ import (
 // ids, or what an exchange names.
 type authority struct {
 	mu     sync.Mutex
-	grants map[string]*stage.Grant
-	keys   map[string]*stage.Grant // of messages, by their user property key
-	denied map[string]bool         // of questions: "publish <topic>", "subscribe <filter>"
+	grants map[string]*access.Grant
+	keys   map[string]*access.Grant // of messages, by their user property key
+	denied map[string]bool          // of questions: "publish <topic>", "subscribe <filter>"
 	asked  []string
 	hold   chan struct{} // Connect and Authorize wait for it, if there is one, when they have decided
 	held   atomic.Int32  // how many did
 }
 
-func (a *authority) set(principal string, change func(*stage.Grant)) {
+func (a *authority) set(principal string, change func(*access.Grant)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if change == nil {
@@ -38,7 +40,7 @@ func (a *authority) set(principal string, change func(*stage.Grant)) {
 	a.grants[principal] = &g
 }
 
-func (a *authority) find(principal string) (*stage.Grant, error) {
+func (a *authority) find(principal string) (*access.Grant, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	g := a.grants[principal]
@@ -67,7 +69,7 @@ func (a *authority) wait(ctx context.Context) error {
 	}
 }
 
-func (a *authority) Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error) {
+func (a *authority) Connect(ctx context.Context, c *access.Credentials) (*access.Grant, error) {
 	g, err := a.find(c.ClientID)
 	if err := a.wait(ctx); err != nil {
 		return nil, err
@@ -75,9 +77,9 @@ func (a *authority) Connect(ctx context.Context, c *stage.Credentials) (*stage.G
 	return g, err
 }
 
-func (a *authority) Renew(g *stage.Grant) (*stage.Grant, error) { return a.find(g.Principal) }
+func (a *authority) Renew(g *access.Grant) (*access.Grant, error) { return a.find(g.Principal) }
 
-func (a *authority) Message(_ context.Context, _ *stage.Grant, list []event.Property) (*stage.Grant, error) {
+func (a *authority) Message(_ context.Context, _ *access.Grant, list []event.Property) (*access.Grant, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range list {
@@ -88,7 +90,7 @@ func (a *authority) Message(_ context.Context, _ *stage.Grant, list []event.Prop
 	return nil, &stage.Error{Code: stage.BadCredentials, Reason: "the message needs the user property key"}
 }
 
-func (a *authority) Authorize(ctx context.Context, _ *stage.Grant, action stage.Action, topic string, _ byte, _ bool) error {
+func (a *authority) Authorize(ctx context.Context, _ *access.Grant, action access.Action, topic string, _ byte, _ bool) error {
 	question := action.String() + " " + topic
 	a.mu.Lock()
 	a.asked = append(a.asked, question)
@@ -111,7 +113,7 @@ func (a *authority) questions() []string {
 
 // Begin knows the method "steps": the client names itself, is asked to prove it,
 // and says "proof"; "endless": it is never enough; and "held": which waits.
-func (a *authority) Begin(ctx context.Context, method string, c *stage.Credentials) (stage.Exchange, error) {
+func (a *authority) Begin(ctx context.Context, method string, c *access.Credentials) (access.Exchange, error) {
 	switch method {
 	case "steps", "endless", "held":
 		return &exchange{a: a, ctx: ctx, method: method}, nil
@@ -126,7 +128,7 @@ type exchange struct {
 	principal string
 }
 
-func (x *exchange) Next(data []byte) ([]byte, *stage.Grant, error) {
+func (x *exchange) Next(data []byte) ([]byte, *access.Grant, error) {
 	name, proof, _ := strings.Cut(string(data), " ")
 	switch {
 	case x.method == "endless":
@@ -150,13 +152,13 @@ func (x *exchange) Next(data []byte) ([]byte, *stage.Grant, error) {
 // demo that may do everything, and a user bob who reads and commands it.
 func govern(t testing.TB, change func(*settings, *fixture), devices ...string) (*fixture, *authority) {
 	t.Helper()
-	a := &authority{grants: map[string]*stage.Grant{}, keys: map[string]*stage.Grant{}, denied: map[string]bool{}}
+	a := &authority{grants: map[string]*access.Grant{}, keys: map[string]*access.Grant{}, denied: map[string]bool{}}
 	for _, name := range devices {
 		g := messaging(name)
 		g.Principal = name
 		a.grants[name] = g
 	}
-	a.grants["bob"] = &stage.Grant{Principal: "bob", Namespace: "bob", Read: []string{"demo"}, Write: []string{"demo"}}
+	a.grants["bob"] = &access.Grant{Principal: "bob", Namespace: "bob", Read: []string{"demo"}, Write: []string{"demo"}}
 	return start(t, nil, func(cfg *settings, f *fixture) {
 		f.auth = a
 		if change != nil {
@@ -166,11 +168,11 @@ func govern(t testing.TB, change func(*settings, *fixture), devices ...string) (
 }
 
 // only leaves a device rights to some topics.
-func only(filters ...string) func(*stage.Grant) {
-	return func(g *stage.Grant) { g.Publish, g.Subscribe = filters, filters }
+func only(filters ...string) func(*access.Grant) {
+	return func(g *access.Grant) { g.Publish, g.Subscribe = filters, filters }
 }
 
-func disabled(g *stage.Grant) { g.Method = "disabled" }
+func disabled(g *access.Grant) { g.Method = "disabled" }
 
 // counted is the sum of a metric over its labels that match.
 func (f *fixture) counted(name string, labels ...string) (sum int) {
@@ -196,8 +198,8 @@ func (f *fixture) until(what string, cond func() bool) {
 	}
 }
 
-func (f *fixture) connection(clientID string) (found stage.Connection, ok bool) {
-	for _, c := range f.server.sessions.Connections(func(c *stage.Connection) bool { return c.ClientID == clientID }, "", "", 10) {
+func (f *fixture) connection(clientID string) (found resource.Connection, ok bool) {
+	for _, c := range f.server.sessions.Connections(func(c *resource.Connection) bool { return c.ClientID == clientID }, "", "", 10) {
 		return c, true
 	}
 	return found, false

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -25,7 +26,7 @@ type target struct{ application, device, command string }
 // parseCommand takes command/<application>/<device>/<command> apart. It is a
 // command for a client that has any right to an application's log or devices,
 // and a topic like any other for the rest. An ill-formed one has no device.
-func parseCommand(g *stage.Grant, topic string) (to *target, is bool) {
+func parseCommand(g *access.Grant, topic string) (to *target, is bool) {
 	if len(g.Read)+len(g.Write) == 0 {
 		return nil, false
 	}
@@ -41,7 +42,7 @@ func parseCommand(g *stage.Grant, topic string) (to *target, is bool) {
 	return &target{application, device, command}, true
 }
 
-func (to *target) rights(g *stage.Grant, retain bool) (v session.Verdict) {
+func (to *target) rights(g *access.Grant, retain bool) (v session.Verdict) {
 	switch {
 	case to.device == "":
 		return session.Verdict{Code: stage.ImplementationError, Reason: "the topic of a command is command/<application>/<device>/<command>"}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -148,7 +149,7 @@ func (c *conn) connect() error {
 		return fault
 	}
 	if c.server.sessions.Changes() != changes {
-		c.Session.Reconsider(&stage.Change{}, true)
+		c.Session.Reconsider(&access.Change{}, true)
 	}
 	return nil
 }
@@ -163,7 +164,7 @@ func plainly(err error) error {
 }
 
 // agree settles the limits of both sides, sections 3.1.2.11 and 3.2.2.3.
-func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage.Grant) {
+func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *access.Grant) {
 	cfg := &c.listener.Limits
 	c.window = cfg.MaxInFlight
 	alive := p.KeepAlive
@@ -204,7 +205,7 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *stage
 }
 
 // wantedExpiry is the session expiry of a CONNECT in seconds as MQTT 5 counts it.
-func wantedExpiry(p *packet.Connect, g *stage.Grant) uint32 {
+func wantedExpiry(p *packet.Connect, g *access.Grant) uint32 {
 	switch {
 	case g.Once:
 		return 0

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -13,7 +14,7 @@ import (
 
 // isConsumer says whether app/… and command/… mean logs and devices to a client,
 // and not topics of a device.
-func isConsumer(g *stage.Grant) bool { return g.Device == "" || len(g.Read)+len(g.Write) > 0 }
+func isConsumer(g *access.Grant) bool { return g.Device == "" || len(g.Read)+len(g.Write) > 0 }
 
 // logFilter is a topic filter that names a log.
 type logFilter struct {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -35,7 +36,7 @@ func TestKnownVulnerabilities(t *testing.T) {
 			survives(t, (&packet.Publish{QoS: 1, ID: 1, Props: &packet.Properties{TopicAlias: ptr(uint16(7))}}).Append(nil, packet.V5))
 		},
 		"mochi #503, emqx #8978 will without the right to publish": func(t *testing.T) {
-			f := granted(t, func(g *stage.Grant) { g.Publish = []string{"own"} })
+			f := granted(t, func(g *access.Grant) { g.Publish = []string{"own"} })
 			c := f.dial(packet.V5)
 			c.send(&packet.Connect{Version: packet.V5, ClientID: "d1", Will: &packet.Will{Topic: "foreign", Payload: []byte("x")}})
 			if ack := expect[*packet.Connack](c); ack.Code != packet.CodeNotAuthorized {
@@ -75,7 +76,7 @@ var inapplicable = map[string]string{
 }
 
 // granted is a server with one device, d1, whose rights change makes.
-func granted(t *testing.T, change func(*stage.Grant)) *fixture {
+func granted(t *testing.T, change func(*access.Grant)) *fixture {
 	t.Helper()
 	f, a := govern(t, nil, "d1")
 	a.set("d1", change)
@@ -105,7 +106,7 @@ func retainedAfterRevocation(t *testing.T) {
 	if ack := f.v5("d1").publishRetained("t", "x"); ack.Code >= 0x80 {
 		t.Fatalf("%+v", ack)
 	}
-	a.set("d1", func(g *stage.Grant) { g.Publish = nil })
+	a.set("d1", func(g *access.Grant) { g.Publish = nil })
 	f.server.sessions.Reconsider(everything)
 	c := f.v5("d2")
 	c.subscribe(1, "t")
@@ -122,7 +123,7 @@ func subscriptionAfterRevocation(t *testing.T) {
 	f, a := govern(t, nil, "d1", "d2")
 	c := f.v5("d1")
 	c.subscribe(1, "t", "$share/g/t")
-	a.set("d1", func(g *stage.Grant) { g.Subscribe = []string{"other"} })
+	a.set("d1", func(g *access.Grant) { g.Subscribe = []string{"other"} })
 	f.server.sessions.Reconsider(everything)
 	f.v5("d2").publish("t", "x")
 	c.quiet()
@@ -135,14 +136,14 @@ func queueAfterRevocation(t *testing.T) {
 	c.send(&packet.Disconnect{})
 	c.ended(0)
 	f.v5("d2").publish("t", "x")
-	a.set("d1", func(g *stage.Grant) { g.Subscribe = []string{"other"} })
+	a.set("d1", func(g *access.Grant) { g.Subscribe = []string{"other"} })
 	f.server.sessions.Reconsider(everything)
 	c, _ = f.kept("d1", nil)
 	c.quiet()
 }
 
 func sharePassesBy(t *testing.T) {
-	f := granted(t, func(g *stage.Grant) { g.Subscribe = []string{"own/#"} })
+	f := granted(t, func(g *access.Grant) { g.Subscribe = []string{"own/#"} })
 	c := f.v5("d1")
 	if ack := c.subscribe(1, "$share/g/#", "$share/g/foreign", "$share/g/own/x", "foreign"); string(ack.Codes) != "\x87\x87\x01\x87" {
 		t.Errorf("% x", ack.Codes)
@@ -150,7 +151,7 @@ func sharePassesBy(t *testing.T) {
 }
 
 func ownTopics(t *testing.T) {
-	f := granted(t, func(g *stage.Grant) { g.Subscribe = []string{"#"} })
+	f := granted(t, func(g *access.Grant) { g.Subscribe = []string{"#"} })
 	c := f.v5("d1")
 	if ack := c.subscribe(1, "$SYS/#", "$MQTT/#", "$share/g/$SYS/#"); string(ack.Codes) != "\x87\x87\x87" {
 		t.Errorf("% x", ack.Codes)
@@ -158,7 +159,7 @@ func ownTopics(t *testing.T) {
 }
 
 func foreignClientID(t *testing.T) {
-	f := start(t, func(c *stage.Credentials) (*stage.Grant, error) {
+	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging(c.ClientID)
 		g.Principal = c.Username
 		return g, nil
@@ -174,7 +175,7 @@ func foreignClientID(t *testing.T) {
 
 func wildcardNames(t *testing.T) {
 	for _, name := range []string{"+", "#", "a/b", "a+", ""} {
-		p := stage.Placeholders{Device: name, ClientID: name, Username: name, Application: name}
+		p := access.Placeholders{Device: name, ClientID: name, Username: name, Application: name}
 		for _, filter := range []string{"devices/{device}/#", "{clientid}", "x/{username}", "{application}/x"} {
 			if got := p.Fill([]string{filter}); len(got) > 0 {
 				t.Errorf("%q with %q grants %q", filter, name, got)
@@ -184,7 +185,7 @@ func wildcardNames(t *testing.T) {
 }
 
 func noRights(t *testing.T) {
-	f := granted(t, func(g *stage.Grant) { g.Publish, g.Subscribe = nil, nil })
+	f := granted(t, func(g *access.Grant) { g.Publish, g.Subscribe = nil, nil })
 	c := f.v5("d1")
 	if ack := c.publish("t", "x"); ack.Code != packet.CodeNotAuthorized {
 		t.Errorf("%+v", ack)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/stage"
 )
 
 // entrance is a listener as sessions know it.
@@ -29,12 +29,12 @@ func (s *Server) Restore(listeners ...*Listener) error {
 }
 
 // Authorize implements Entrance.
-func (e entrance) Authorize(ctx context.Context, g *stage.Grant, a stage.Action, topic string, qos byte, retain bool) error {
+func (e entrance) Authorize(ctx context.Context, g *access.Grant, a access.Action, topic string, qos byte, retain bool) error {
 	return e.via.Auth.Authorize(ctx, g, a, topic, qos, retain)
 }
 
 // Renew implements Entrance.
-func (e entrance) Renew(g *stage.Grant) (*stage.Grant, error) { return e.via.Auth.Renew(g) }
+func (e entrance) Renew(g *access.Grant) (*access.Grant, error) { return e.via.Auth.Renew(g) }
 
 // Patience implements Entrance.
 func (e entrance) Patience() time.Duration { return e.via.Limits.ConnectTimeout }

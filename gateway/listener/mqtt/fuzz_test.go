@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -32,7 +33,7 @@ func FuzzConnection(f *testing.F) {
 		}
 		f.Add(all)
 	}
-	auth := fakeAuth(func(c *stage.Credentials) (*stage.Grant, error) {
+	auth := fakeAuth(func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging(c.ClientID)
 		g.Read, g.Write = []string{"*"}, []string{"*"}
 		return g, nil

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -23,37 +24,37 @@ const patience = 60 * time.Second
 
 // fakeAuth grants what its function says; everybody is a device of application
 // "demo" that may do everything, without one. It has no more to say.
-type fakeAuth func(c *stage.Credentials) (*stage.Grant, error)
+type fakeAuth func(c *access.Credentials) (*access.Grant, error)
 
-func (f fakeAuth) Connect(_ context.Context, c *stage.Credentials) (*stage.Grant, error) {
+func (f fakeAuth) Connect(_ context.Context, c *access.Credentials) (*access.Grant, error) {
 	if f != nil {
 		return f(c)
 	}
 	return messaging(c.ClientID), nil
 }
 
-func (fakeAuth) Begin(context.Context, string, *stage.Credentials) (stage.Exchange, error) {
+func (fakeAuth) Begin(context.Context, string, *access.Credentials) (access.Exchange, error) {
 	return nil, &stage.Error{Code: stage.Code(packet.CodeBadAuthenticationMethod), Reason: "no such method"}
 }
 
-func (fakeAuth) Message(_ context.Context, g *stage.Grant, _ []event.Property) (*stage.Grant, error) {
+func (fakeAuth) Message(_ context.Context, g *access.Grant, _ []event.Property) (*access.Grant, error) {
 	return g, nil
 }
 
-func (fakeAuth) Authorize(context.Context, *stage.Grant, stage.Action, string, byte, bool) error {
+func (fakeAuth) Authorize(context.Context, *access.Grant, access.Action, string, byte, bool) error {
 	return nil
 }
 
-func (fakeAuth) Renew(g *stage.Grant) (*stage.Grant, error) { return g, nil }
+func (fakeAuth) Renew(g *access.Grant) (*access.Grant, error) { return g, nil }
 
-func messaging(device string) *stage.Grant {
-	return &stage.Grant{Principal: "p", Namespace: "n", Application: "demo", Device: device, Messaging: true,
+func messaging(device string) *access.Grant {
+	return &access.Grant{Principal: "p", Namespace: "n", Application: "demo", Device: device, Messaging: true,
 		Publish: []string{"#", "$own/#"}, Subscribe: []string{"#", "$own/#"}}
 }
 
 // alice reads and commands my-app and reads ro-app.
-func alice(*stage.Credentials) (*stage.Grant, error) {
-	return &stage.Grant{Principal: "alice", Namespace: "alice", Read: []string{"my-app", "ro-app"}, Write: []string{"my-app"}}, nil
+func alice(*access.Credentials) (*access.Grant, error) {
+	return &access.Grant{Principal: "alice", Namespace: "alice", Read: []string{"my-app", "ro-app"}, Write: []string{"my-app"}}, nil
 }
 
 // fakeRouter keeps what it is given; respond, if set, answers at once.
@@ -71,7 +72,7 @@ type submitted struct {
 
 func (r *fakeRouter) Routes(string) bool { return !r.unrouted }
 
-func (r *fakeRouter) Submit(in *event.Inbound, along session.Companion, done func(stage.Outcome)) {
+func (r *fakeRouter) Submit(in *event.Inbound, along stage.Companion, done func(stage.Outcome)) {
 	if along != nil {
 		done = r.committing(along, done)
 	}
@@ -85,7 +86,7 @@ func (r *fakeRouter) Submit(in *event.Inbound, along session.Companion, done fun
 }
 
 // committing has an accepted event committed before its outcome is told.
-func (r *fakeRouter) committing(along session.Companion, done func(stage.Outcome)) func(stage.Outcome) {
+func (r *fakeRouter) committing(along stage.Companion, done func(stage.Outcome)) func(stage.Outcome) {
 	return func(o stage.Outcome) {
 		var b store.Batch
 		if o.Unavailable || o.Code.Refused() {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 )
@@ -69,11 +70,11 @@ var limitNames = [limitCount]string{
 func (s *Server) limited(l limit) { s.count.limited[l].Add(1) }
 
 // limitMetrics are the counters of limited.
-func (s *Server) limitMetrics() (list []stage.Metric) {
+func (s *Server) limitMetrics() (list []metric.Sample) {
 	for i, name := range limitNames {
-		list = append(list, stage.Metric{Name: "tributary_mqtt_limited_total", Kind: stage.CounterMetric,
+		list = append(list, metric.Sample{Name: "tributary_mqtt_limited_total", Kind: metric.CounterKind,
 			Help: "Times that somebody came up against a limit.", Value: float64(s.count.limited[i].Load()),
-			Labels: []stage.Label{{Name: "reason", Value: name}}})
+			Labels: []metric.Label{{Name: "reason", Value: name}}})
 	}
 	return list
 }

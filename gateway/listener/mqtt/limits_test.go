@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -236,9 +237,9 @@ func TestLimits(t *testing.T) {
 				c.publish("t", strings.Repeat("x", 10_000))
 			}
 		}},
-		{"rate of a device over several connections", "device_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{Messages: 1}, stage.Rates{}), rateExceeded},
-		{"rate of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{}, stage.Rates{Messages: 1}), rateExceeded},
-		{"bytes a second of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(stage.Rates{}, stage.Rates{Bytes: 2}), rateExceeded},
+		{"rate of a device over several connections", "device_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(access.Rates{Messages: 1}, access.Rates{}), rateExceeded},
+		{"rate of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(access.Rates{}, access.Rates{Messages: 1}), rateExceeded},
+		{"bytes a second of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(access.Rates{}, access.Rates{Bytes: 2}), rateExceeded},
 		{"failed logins", "login_failures", func(s *settings) { s.LoginFailures, s.LoginDelayMax = 2, 400*time.Millisecond }, wrong, func(t *testing.T, f *fixture) {
 			// Two at once, then one by one with growing delays, then, several at the
 			// same time, no more.
@@ -405,8 +406,8 @@ func queueFull(n int) func(*testing.T, *fixture) {
 	}
 }
 
-func slowGrant(device, application stage.Rates) fakeAuth {
-	return func(c *stage.Credentials) (*stage.Grant, error) {
+func slowGrant(device, application access.Rates) fakeAuth {
+	return func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging(c.ClientID)
 		if device.Messages > 0 {
 			g.Device = "one"
@@ -416,7 +417,7 @@ func slowGrant(device, application stage.Rates) fakeAuth {
 	}
 }
 
-func wrong(*stage.Credentials) (*stage.Grant, error) {
+func wrong(*access.Credentials) (*access.Grant, error) {
 	return nil, &stage.Error{Code: stage.BadCredentials, Reason: "wrong"}
 }
 

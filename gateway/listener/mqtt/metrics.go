@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // counters are what the server counts.
@@ -26,19 +26,19 @@ const (
 var unsentReasons = [...]string{"too_large", "unreadable"}
 
 // Metrics returns the server's counters and gauges as of now.
-func (s *Server) Metrics() []stage.Metric {
+func (s *Server) Metrics() []metric.Sample {
 	s.mu.Lock()
 	conns := len(s.conns)
 	s.mu.Unlock()
 	n := &s.count
-	var list []stage.Metric
-	add := func(kind stage.MetricKind, name, help string, value float64, labels ...stage.Label) {
-		list = append(list, stage.Metric{Name: "tributary_mqtt_" + name, Help: help, Kind: kind, Value: value, Labels: labels})
+	var list []metric.Sample
+	add := func(kind metric.Kind, name, help string, value float64, labels ...metric.Label) {
+		list = append(list, metric.Sample{Name: "tributary_mqtt_" + name, Help: help, Kind: kind, Value: value, Labels: labels})
 	}
-	count := func(name, help string, v *atomic.Uint64, labels ...stage.Label) {
-		add(stage.CounterMetric, name, help, float64(v.Load()), labels...)
+	count := func(name, help string, v *atomic.Uint64, labels ...metric.Label) {
+		add(metric.CounterKind, name, help, float64(v.Load()), labels...)
 	}
-	add(stage.GaugeMetric, "connections", "Open connections.", float64(conns))
+	add(metric.GaugeKind, "connections", "Open connections.", float64(conns))
 	count("connects_total", "Connections that were accepted with a CONNACK.", &n.connects)
 	count("refused_connects_total", "Connections that failed before that.", &n.refusedConnects)
 	count("rejected_connections_total", "Connections that the limits on connections did not let in.", &n.rejected)
@@ -47,13 +47,13 @@ func (s *Server) Metrics() []stage.Metric {
 	count("received_bytes_total", "Bytes from clients.", &n.receivedBytes)
 	count("sent_bytes_total", "Bytes to clients.", &n.sentBytes)
 	for qos := range n.receivedMessages {
-		label := stage.Label{Name: "qos", Value: strconv.Itoa(qos)}
+		label := metric.Label{Name: "qos", Value: strconv.Itoa(qos)}
 		count("received_messages_total", "PUBLISH packets from clients.", &n.receivedMessages[qos], label)
 		count("sent_messages_total", "PUBLISH packets to clients, repetitions included.", &n.sentMessages[qos], label)
 	}
 	count("refused_publishes_total", "Messages from clients that were refused; MQTT 3.1.1 clients are not told.", &n.refusedPublishes)
 	for i := range n.unsent {
-		count("dropped_messages_total", "Messages that did not reach a client.", &n.unsent[i], stage.Label{Name: "reason", Value: unsentReasons[i]})
+		count("dropped_messages_total", "Messages that did not reach a client.", &n.unsent[i], metric.Label{Name: "reason", Value: unsentReasons[i]})
 	}
 	return append(list, s.limitMetrics()...)
 }

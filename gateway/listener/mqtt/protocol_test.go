@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -73,7 +74,7 @@ func TestSecondConnect(t *testing.T) { // [MQTT-3.1.0-2]
 
 func TestConnectRefusals(t *testing.T) {
 	connect := func(p packet.Connect) []byte { return p.Append(nil, p.Version) }
-	auth := func(c *stage.Credentials) (*stage.Grant, error) {
+	auth := func(c *access.Credentials) (*access.Grant, error) {
 		switch c.Username {
 		case "bad":
 			return nil, &stage.Error{Code: stage.BadCredentials, Reason: "no"}
@@ -135,7 +136,7 @@ func TestConnectRefusals(t *testing.T) {
 }
 
 func TestConnackTellsTheTruth(t *testing.T) {
-	pure := func(c *stage.Credentials) (*stage.Grant, error) {
+	pure := func(c *access.Credentials) (*access.Grant, error) {
 		if c.Username == "alice" {
 			return alice(c)
 		}
@@ -296,8 +297,8 @@ func TestAnswersAboveTheMaximumPacketSize(t *testing.T) { // [MQTT-3.1.2-24]
 }
 
 func TestProblemInformation(t *testing.T) { // [MQTT-3.1.2-29]
-	f := start(t, func(c *stage.Credentials) (*stage.Grant, error) {
-		return &stage.Grant{Principal: "p", Application: "demo", Device: "d"}, nil
+	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
+		return &access.Grant{Principal: "p", Application: "demo", Device: "d"}, nil
 	}, nil)
 	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "c", Props: &packet.Properties{RequestProblemInfo: ptr(byte(0))}})
 	if p := c.publish("t", "x"); p.Code != 0x87 || p.Props != nil {
@@ -348,7 +349,7 @@ func TestConnectionLimits(t *testing.T) {
 }
 
 func TestCredentialsExpire(t *testing.T) {
-	f := start(t, func(c *stage.Credentials) (*stage.Grant, error) {
+	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging(c.ClientID)
 		g.Expires = time.Now().Add(100 * time.Millisecond)
 		return g, nil

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"testing"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 )
 
@@ -13,8 +14,8 @@ import (
 // and of another one everything.
 func TestPurge(t *testing.T) {
 	f, a := govern(t, nil, "d1", "d2", "d3", "other", "reader")
-	a.set("other", func(g *stage.Grant) { g.Namespace, g.Application = "plant", "plant" })
-	a.set("reader", func(g *stage.Grant) { g.Namespace, g.Application, g.Device, g.Read = "demo", "", "", []string{"demo"} })
+	a.set("other", func(g *access.Grant) { g.Namespace, g.Application = "plant", "plant" })
+	a.set("reader", func(g *access.Grant) { g.Namespace, g.Application, g.Device, g.Read = "demo", "", "", []string{"demo"} })
 	delay := uint32(3600)
 	for _, name := range []string{"d1", "d2", "other", "reader"} {
 		c, ack := f.kept(name, func(p *packet.Connect) {
@@ -60,7 +61,7 @@ func TestPurge(t *testing.T) {
 	}
 	live.ended(packet.CodeNotAuthorized)
 	for which, f := range map[string]*fixture{"now": f, "after a crash": f.crashed(nil)} {
-		for _, x := range f.server.sessions.Connections(func(*stage.Connection) bool { return true }, "", "", 100) {
+		for _, x := range f.server.sessions.Connections(func(*resource.Connection) bool { return true }, "", "", 100) {
 			if x.ClientID != "other" || x.Queued != 11 || x.Subscriptions != 2 {
 				t.Errorf("%s: %+v", which, x)
 			}

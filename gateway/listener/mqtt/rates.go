@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -99,8 +100,8 @@ func (t *rateTable) expire(b *buckets) {
 // meter is a connection's way to the buckets of those in whose name it publishes.
 // It belongs to the connection's reader.
 type meter struct {
-	grant *stage.Grant // that it is for
-	parts []metered    // empty: nothing is bounded
+	grant *access.Grant // that it is for
+	parts []metered     // empty: nothing is bounded
 }
 
 // metered is one of them with the price of a message and a byte in nanoseconds,
@@ -112,7 +113,7 @@ type metered struct {
 }
 
 // use makes the meter one for a grant.
-func (m *meter) use(t *rateTable, g *stage.Grant, l *Limits) {
+func (m *meter) use(t *rateTable, g *access.Grant, l *Limits) {
 	old := m.parts
 	m.grant, m.parts = g, nil
 	device := g.Rates
@@ -133,7 +134,7 @@ func (m *meter) use(t *rateTable, g *stage.Grant, l *Limits) {
 	}
 }
 
-func (m *meter) add(t *rateTable, key string, r stage.Rates, l limit) {
+func (m *meter) add(t *rateTable, key string, r access.Rates, l limit) {
 	price := func(rate float64) float64 {
 		if rate <= 0 {
 			return 0
@@ -185,7 +186,7 @@ func (p *metered) debt(now int64) time.Duration {
 
 // withinRate holds a message to the rates of the grant that it goes by, if there
 // are any; v is why it is refused. The caller is the reader.
-func (c *conn) withinRate(g *stage.Grant, p *packet.Publish) (v session.Verdict, err error) {
+func (c *conn) withinRate(g *access.Grant, p *packet.Publish) (v session.Verdict, err error) {
 	if c.meter.grant != g {
 		c.meter.use(&c.server.rates, g, &c.listener.Limits)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -15,15 +16,15 @@ func newRateTable() *rateTable {
 	return &rateTable{start: time.Now(), entries: make(map[string]*buckets)}
 }
 
-func rated(device string, own, all stage.Rates) *stage.Grant {
-	return &stage.Grant{Principal: device, Application: "a", Device: device, Rates: own, ApplicationRates: all}
+func rated(device string, own, all access.Rates) *access.Grant {
+	return &access.Grant{Principal: device, Application: "a", Device: device, Rates: own, ApplicationRates: all}
 }
 
 // Connections of a device share its bucket, devices that of their application.
 func TestRatesAreShared(t *testing.T) {
 	table, l := newRateTable(), &Limits{}
 	var one, two, other meter
-	own, all := stage.Rates{Messages: 10}, stage.Rates{Bytes: 1000}
+	own, all := access.Rates{Messages: 10}, access.Rates{Bytes: 1000}
 	one.use(table, rated("d", own, all), l)
 	two.use(table, rated("d", own, all), l)
 	other.use(table, rated("e", own, all), l)
@@ -53,7 +54,7 @@ func TestRatesAreShared(t *testing.T) {
 func TestRatesAreRemembered(t *testing.T) {
 	table, l := newRateTable(), &Limits{}
 	var m meter
-	g := rated("d", stage.Rates{Messages: 1000}, stage.Rates{Messages: 1e9})
+	g := rated("d", access.Rates{Messages: 1000}, access.Rates{Messages: 1e9})
 	m.use(table, g, l)
 	m.take(table.now(), 1, time.Hour)
 	m.parts[0].messages.charge(table.now(), int64(50*time.Millisecond))
@@ -68,7 +69,7 @@ func TestRatesAreRemembered(t *testing.T) {
 		defer table.mu.Unlock()
 		return len(table.entries) == 0
 	})
-	m.use(table, rated("d", stage.Rates{}, stage.Rates{}), l)
+	m.use(table, rated("d", access.Rates{}, access.Rates{}), l)
 	if len(table.entries) != 0 || m.parts != nil {
 		t.Error("who has no rate is in the table")
 	}
@@ -78,11 +79,11 @@ func TestRatesAreRemembered(t *testing.T) {
 func TestRatesOfListener(t *testing.T) {
 	table, l := newRateTable(), &Limits{MessageRate: 5, ByteRate: 7}
 	var m meter
-	m.use(table, rated("d", stage.Rates{Messages: 50}, stage.Rates{}), l)
+	m.use(table, rated("d", access.Rates{Messages: 50}, access.Rates{}), l)
 	if p := m.parts[0]; p.message != 2e7 || p.byte != 1e9/7. {
 		t.Errorf("%+v", p)
 	}
-	m.use(table, &stage.Grant{Principal: "user:u"}, l)
+	m.use(table, &access.Grant{Principal: "user:u"}, l)
 	if p := m.parts[0]; p.message != 2e8 || p.key != "principal/user:u" {
 		t.Errorf("%+v", p)
 	}
@@ -98,7 +99,7 @@ func TestRatesConcurrently(t *testing.T) {
 		workers.Go(func() {
 			var m meter
 			for n := range 200 {
-				m.use(table, rated(fmt.Sprint("d", n%3), stage.Rates{Messages: 1e6}, stage.Rates{Messages: 1e6}), l)
+				m.use(table, rated(fmt.Sprint("d", n%3), access.Rates{Messages: 1e6}, access.Rates{Messages: 1e6}), l)
 				m.take(table.now(), i, time.Second)
 			}
 			m.close(table)
@@ -155,13 +156,13 @@ func BenchmarkRates(b *testing.B) {
 	s := &Server{rates: *newRateTable()}
 	c := &conn{server: s, listener: &Listener{}}
 	p := &packet.Publish{Topic: "t", Payload: make([]byte, 200)}
-	fast := stage.Rates{Messages: 1e9, Bytes: 1e12}
+	fast := access.Rates{Messages: 1e9, Bytes: 1e12}
 	for _, bench := range []struct {
 		name  string
-		grant *stage.Grant
+		grant *access.Grant
 	}{
-		{"none", rated("d", stage.Rates{}, stage.Rates{})},
-		{"device", rated("d", fast, stage.Rates{})},
+		{"none", rated("d", access.Rates{}, access.Rates{})},
+		{"device", rated("d", fast, access.Rates{})},
 		{"device+application", rated("d", fast, fast)},
 	} {
 		b.Run(bench.name, func(b *testing.B) {

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 	proto "tributary.io/sdk-plugin/event/wire"
 )
@@ -284,7 +284,7 @@ func TestSharedAfterCrash(t *testing.T) {
 
 // Only the principal of a session takes it over, also after a restart.
 func TestPrincipalAfterCrash(t *testing.T) {
-	auth := fakeAuth(func(c *stage.Credentials) (*stage.Grant, error) {
+	auth := fakeAuth(func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging("")
 		g.Principal = c.Username
 		return g, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -11,13 +12,13 @@ import (
 )
 
 // newSender makes the sender of a connection, or of one of its messages.
-func (s *Server) newSender(g *stage.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
+func (s *Server) newSender(g *access.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
 	return &sender{Client: s.sessions.NewClient(g, clientID, username, peer, version, via.Name, entrance{s, via}), server: s, via: via}
 }
 
 // speaker returns in whose name a message goes that carries credentials of its
 // own, and takes them out of the message.
-func (from *sender) speaker(g *stage.Grant, p *packet.Publish) (who *sender, v session.Verdict) {
+func (from *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v session.Verdict) {
 	ctx, cancel := context.WithTimeout(from.server.ctx, from.via.Limits.ConnectTimeout)
 	defer cancel()
 	var credentials []event.Property
@@ -41,11 +42,11 @@ func (from *sender) speaker(g *stage.Grant, p *packet.Publish) (who *sender, v s
 
 // mayPublish says whether the sender may publish to the topic, be it a command's
 // (to is not nil) or any other. It may block, and is called without locks.
-func (from *sender) mayPublish(g *stage.Grant, p *packet.Publish, to *target) (v session.Verdict) {
+func (from *sender) mayPublish(g *access.Grant, p *packet.Publish, to *target) (v session.Verdict) {
 	switch {
 	case to != nil:
 		return to.rights(g, p.Retain)
-	case !session.Permits(g, p.Topic) || !from.Authorized(g, stage.Publish, p.Topic, p.QoS, p.Retain):
+	case !session.Permits(g, p.Topic) || !from.Authorized(g, access.Publish, p.Topic, p.QoS, p.Retain):
 		return session.Verdict{Code: stage.NotAuthorized, Reason: "no right to publish to this topic"}
 	case p.Retain && !retainAvailable(g):
 		return session.Verdict{Code: stage.RetainNotSupported, Reason: "messages are not retained here"}
@@ -55,4 +56,4 @@ func (from *sender) mayPublish(g *stage.Grant, p *packet.Publish, to *target) (v
 
 // retainAvailable says what CONNACK announces: only devices and messaging
 // clients have topics that could retain anything.
-func retainAvailable(g *stage.Grant) bool { return g.Messaging || g.Device != "" }
+func retainAvailable(g *access.Grant) bool { return g.Messaging || g.Device != "" }

@@ -8,14 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
 // all drops no session and no question.
-var everything = stage.Change{}
+var everything = access.Change{}
 
 func TestRevokedConnections(t *testing.T) {
 	f, a := govern(t, nil, "d1", "d2", "d3", "watch")
@@ -30,7 +32,7 @@ func TestRevokedConnections(t *testing.T) {
 	a.set("d1", disabled)
 	a.set("d2", nil)
 	a.set("d3", disabled)
-	f.server.sessions.Reconsider(stage.Change{Principal: "nobody"})
+	f.server.sessions.Reconsider(access.Change{Principal: "nobody"})
 	c1.quiet()
 	f.server.sessions.Reconsider(everything)
 	c1.ended(packet.CodeNotAuthorized)
@@ -44,7 +46,7 @@ func TestRevokedConnections(t *testing.T) {
 	if _, ok := f.connection("d2"); ok {
 		t.Error("the session of a deleted device is still there")
 	}
-	a.set("d1", func(g *stage.Grant) { g.Method = "" })
+	a.set("d1", func(g *access.Grant) { g.Method = "" })
 	if _, ack := f.kept("d1", nil); !ack.SessionPresent {
 		t.Error("a disabled device lost its session")
 	}
@@ -58,7 +60,7 @@ func TestRevokedWhileConnecting(t *testing.T) {
 	c.send(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "d1"})
 	f.until("the client is judged", func() bool { return a.held.Load() == 1 })
 	a.set("d1", disabled)
-	f.server.sessions.Reconsider(stage.Change{Device: "d1"})
+	f.server.sessions.Reconsider(access.Change{Device: "d1"})
 	close(a.hold)
 	if ack := expect[*packet.Connack](c); ack.Code != 0 {
 		t.Fatalf("CONNACK %#x: it was judged after the change", ack.Code)
@@ -83,7 +85,7 @@ func TestRevocationWithdrawsQueue(t *testing.T) {
 		ids = append(ids, expect[*packet.Publish](c).ID)
 	}
 	a.set("d1", only("new/#"))
-	f.server.sessions.Reconsider(stage.Change{Device: "d1"})
+	f.server.sessions.Reconsider(access.Change{Device: "d1"})
 	if n := f.counted("dropped_messages_total", "revoked"); n != 1000 {
 		t.Errorf("%d messages were withdrawn", n)
 	}
@@ -123,7 +125,7 @@ func TestRightsOfKeptSessions(t *testing.T) {
 		pub.publish("new/1", "x")
 		a.set("d1", only("new/#"))
 		if reconsider {
-			f.server.sessions.Reconsider(stage.Change{Application: "demo"})
+			f.server.sessions.Reconsider(access.Change{Application: "demo"})
 			if x, _ := f.connection("d1"); x.Subscriptions != 1 {
 				t.Errorf("the session is %+v", x)
 			}
@@ -165,8 +167,8 @@ func TestRevocationEndsReaders(t *testing.T) {
 	c := f.v5("bob")
 	c.subscribe(1, "app/demo")
 	m := f.member()
-	a.set("bob", func(g *stage.Grant) { g.Read = nil })
-	f.server.sessions.Reconsider(stage.Change{Principal: "bob"})
+	a.set("bob", func(g *access.Grant) { g.Read = nil })
+	f.server.sessions.Reconsider(access.Change{Principal: "bob"})
 	m.waitLeft(t)
 	c.quiet()
 	if got := c.subscribe(1, "app/demo").Codes[0]; got != packet.CodeNotAuthorized {
@@ -257,7 +259,7 @@ func TestTakeOverNeedsThePrincipal(t *testing.T) {
 // client asks for.
 func TestSessionOfAPrincipalOnce(t *testing.T) {
 	f, a := govern(t, nil, "d1")
-	a.set("d1", func(g *stage.Grant) { g.Once = true })
+	a.set("d1", func(g *access.Grant) { g.Once = true })
 	week := uint32(7 * 24 * 3600)
 	gone := func() {
 		t.Helper()
@@ -283,7 +285,7 @@ func TestSessionOfAPrincipalOnce(t *testing.T) {
 // $share, and whatever is not a yes is a no.
 func TestAskedTopics(t *testing.T) {
 	f, a := govern(t, func(cfg *settings, _ *fixture) { cfg.ConnectTimeout = 100 * time.Millisecond }, "d1")
-	a.set("d1", func(g *stage.Grant) { g.Ask = true })
+	a.set("d1", func(g *access.Grant) { g.Ask = true })
 	for _, q := range []string{"publish no", "subscribe no/+", "publish will"} {
 		a.denied[q] = true
 	}
@@ -344,7 +346,7 @@ func TestCredentialsPerMessage(t *testing.T) {
 		f.router.unrouted = false
 		f.router.respond = func(*event.Inbound) stage.Outcome { return stage.Outcome{} }
 	}, "hub", "watch")
-	a.set("hub", func(g *stage.Grant) {
+	a.set("hub", func(g *access.Grant) {
 		g.PerMessage, g.Secrets, g.Publish = true, []string{"key", "device"}, nil
 	})
 	child := messaging("child")
@@ -433,7 +435,7 @@ func TestOwnReplies(t *testing.T) {
 	other.publish("reply/bob/1", "forged")
 	c.quiet()
 	for _, id := range []string{"a+", "#", "x/y"} { // no client id widens anything
-		if g := (&stage.Grant{Write: []string{"demo"}}); session.OwnReplies(g, id, "reply/"+id+"/1") {
+		if g := (&access.Grant{Write: []string{"demo"}}); session.OwnReplies(g, id, "reply/"+id+"/1") {
 			t.Errorf("client id %s", id)
 		}
 	}
@@ -496,9 +498,9 @@ func TestConnectionPages(t *testing.T) {
 		f.kept(id, nil)
 	}
 	var seen []string
-	var last stage.Connection
+	var last resource.Connection
 	for {
-		page := f.server.sessions.Connections(func(c *stage.Connection) bool { return c.ClientID != "d3" }, last.Namespace, last.ClientID, 2)
+		page := f.server.sessions.Connections(func(c *resource.Connection) bool { return c.ClientID != "d3" }, last.Namespace, last.ClientID, 2)
 		if len(page) == 0 {
 			break
 		}
@@ -532,7 +534,7 @@ func TestRightsAfterRestart(t *testing.T) {
 	if err := f.server.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
-	a := &authority{grants: map[string]*stage.Grant{}, denied: map[string]bool{}}
+	a := &authority{grants: map[string]*access.Grant{}, denied: map[string]bool{}}
 	for _, name := range []string{"d1", "d2", "watch"} { // d3 was deleted
 		g := messaging(name)
 		g.Principal = name
@@ -587,12 +589,12 @@ func TestRetainedNeedsTheRightOfItsPublisher(t *testing.T) {
 			topics = append(topics, m.Topic)
 		}
 	}
-	f.server.sessions.Reconsider(stage.Change{Principal: "d1", Credential: "k1"})
+	f.server.sessions.Reconsider(access.Change{Principal: "d1", Credential: "k1"})
 	if got := retained(f); len(got) != 4 {
 		t.Errorf("retained: %q", got)
 	}
 	a.set("d1", only("new/#"))
-	f.server.sessions.Reconsider(stage.Change{Application: "demo", Device: "d1"})
+	f.server.sessions.Reconsider(access.Change{Application: "demo", Device: "d1"})
 	want := []string{"new/d1", "new/d2", "old/d2"}
 	if got := retained(f); !slices.Equal(got, want) {
 		t.Errorf("retained: %q, want %q", got, want)
@@ -612,7 +614,7 @@ func TestRetainedNeedsTheRightOfItsPublisher(t *testing.T) {
 // Who comes back with the client identifier that the gateway assigned is who came
 // without one: authenticators see no other client identifier.
 func TestAssignedClientID(t *testing.T) {
-	f := start(t, func(c *stage.Credentials) (*stage.Grant, error) {
+	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging("")
 		g.Principal = "anonymous:" + c.ClientID
 		return g, nil

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
@@ -15,8 +16,8 @@ import (
 func routed(_ *settings, f *fixture) { f.router.unrouted = false }
 
 // silent is a device of a dialect plugin: no messaging.
-func silent(c *stage.Credentials) (*stage.Grant, error) {
-	return &stage.Grant{Principal: "p", Namespace: "demo", Application: "demo", Device: c.ClientID, Publish: []string{"#"}}, nil
+func silent(c *access.Credentials) (*access.Grant, error) {
+	return &access.Grant{Principal: "p", Namespace: "demo", Application: "demo", Device: c.ClientID, Publish: []string{"#"}}, nil
 }
 
 func TestInboundEvent(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -22,23 +23,23 @@ import (
 // return when ctx ends; all are safe for concurrent use.
 type Authenticator interface {
 	// Connect judges the credentials of a CONNECT.
-	Connect(ctx context.Context, c *stage.Credentials) (*stage.Grant, error)
+	Connect(ctx context.Context, c *access.Credentials) (*access.Grant, error)
 	// Begin starts an enhanced authentication, section 4.12; 0x8C says that the
 	// method is unknown. The context holds for the whole exchange, whose first step
 	// takes the authentication data of the CONNECT or AUTH (nil: there were none).
-	Begin(ctx context.Context, method string, c *stage.Credentials) (stage.Exchange, error)
+	Begin(ctx context.Context, method string, c *access.Credentials) (access.Exchange, error)
 	// Message judges the credentials in the user properties of one message of a
 	// grant with PerMessage, and returns in whose name it goes. What is asked often
 	// should come from a cache: an unchanged answer is the same pointer.
-	Message(ctx context.Context, g *stage.Grant, properties []event.Property) (*stage.Grant, error)
+	Message(ctx context.Context, g *access.Grant, properties []event.Property) (*access.Grant, error)
 	// Authorize judges one topic name or, to subscribe, filter (without $share) that
 	// the grant allows and that has Ask.
-	Authorize(ctx context.Context, g *stage.Grant, a stage.Action, topic string, qos byte, retain bool) error
+	Authorize(ctx context.Context, g *access.Grant, a access.Action, topic string, qos byte, retain bool) error
 	// Renew returns the grant as it stands now, the same pointer where nothing
 	// changed, or a *stage.Error that says why it is no more. Without Credential it
 	// is asked for what the principal may do by whatever it authenticates with. It
 	// does not block.
-	Renew(g *stage.Grant) (*stage.Grant, error)
+	Renew(g *access.Grant) (*access.Grant, error)
 }
 
 // Listener is the rules of one way in: who may use it, and how much of it. It

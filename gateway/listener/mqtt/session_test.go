@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -246,7 +247,7 @@ type undecided struct {
 	asked, told chan struct{}
 }
 
-func (u undecided) Authorize(context.Context, *stage.Grant, stage.Action, string, byte, bool) error {
+func (u undecided) Authorize(context.Context, *access.Grant, access.Action, string, byte, bool) error {
 	u.asked <- struct{}{}
 	<-u.told
 	return nil
@@ -254,7 +255,7 @@ func (u undecided) Authorize(context.Context, *stage.Grant, stage.Action, string
 
 // A session may end while the authenticator is asked about a QoS 2 message of its.
 func TestQoS2OfASessionThatEnds(t *testing.T) {
-	auth := undecided{func(c *stage.Credentials) (*stage.Grant, error) {
+	auth := undecided{func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging(c.ClientID)
 		g.Ask = true
 		return g, nil
@@ -398,7 +399,7 @@ func TestTakeoverLosesNothing(t *testing.T) { // [MQTT-3.1.4-3]
 }
 
 func TestTakeoverBySomebodyElse(t *testing.T) { // section 5.4.2
-	f := start(t, func(c *stage.Credentials) (*stage.Grant, error) {
+	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
 		g := messaging("")
 		g.Principal, g.Namespace = c.Username, "n"
 		if c.Username == "away" {

@@ -3,7 +3,7 @@ package mqtt
 import (
 	"encoding/binary"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
 	proto "tributary.io/sdk-plugin/event/wire"
 )
@@ -45,6 +45,6 @@ func queuePrefix(number uint64) string {
 }
 
 // connections are all sessions, as an operator sees them.
-func (f *fixture) connections() []stage.Connection {
-	return f.server.sessions.Connections(func(*stage.Connection) bool { return true }, "", "", 1<<20)
+func (f *fixture) connections() []resource.Connection {
+	return f.server.sessions.Connections(func(*resource.Connection) bool { return true }, "", "", 1<<20)
 }

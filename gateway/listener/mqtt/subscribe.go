@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -105,7 +106,7 @@ func (x *subscribing) judge(i int) {
 			return
 		}
 	}
-	x.allowed[i] = c.MaySubscribe(f.Topic) && c.Authorized(g, stage.Subscribe, f.Topic, f.QoS, false)
+	x.allowed[i] = c.MaySubscribe(f.Topic) && c.Authorized(g, access.Subscribe, f.Topic, f.QoS, false)
 	if g.Device == "" || !c.server.routes(g.Application) || session.OwnReplies(g, c.ClientID, f.Topic) {
 		x.plain(i)
 		return

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // Options are what a listener has to know of the protocol above it.
@@ -302,16 +302,16 @@ func (l *Listener) deliver(c, nc net.Conn) {
 }
 
 // Metrics returns the listener's counters.
-func (l *Listener) Metrics() []stage.Metric {
+func (l *Listener) Metrics() []metric.Sample {
 	l.mu.Lock()
 	pending := len(l.pending)
 	l.mu.Unlock()
-	own := stage.Label{Name: "listener", Value: l.opts.Name}
-	m := []stage.Metric{{Name: "tributary_transport_pending_connections", Help: "Connections whose PROXY announcement, TLS handshake or WebSocket upgrade is under way, or that wait to be taken after it.",
-		Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(pending)}}
+	own := metric.Label{Name: "listener", Value: l.opts.Name}
+	m := []metric.Sample{{Name: "tributary_transport_pending_connections", Help: "Connections whose PROXY announcement, TLS handshake or WebSocket upgrade is under way, or that wait to be taken after it.",
+		Kind: metric.GaugeKind, Labels: []metric.Label{own}, Value: float64(pending)}}
 	refused := func(by string, n uint64) {
-		m = append(m, stage.Metric{Name: "tributary_transport_refused_connections_total", Help: "Connections that were ended before their protocol began, by what refused them.",
-			Kind: stage.CounterMetric, Labels: []stage.Label{own, {Name: "by", Value: by}}, Value: float64(n)})
+		m = append(m, metric.Sample{Name: "tributary_transport_refused_connections_total", Help: "Connections that were ended before their protocol began, by what refused them.",
+			Kind: metric.CounterKind, Labels: []metric.Label{own, {Name: "by", Value: by}}, Value: float64(n)})
 	}
 	refused("address", l.refusedAddress.Load())
 	refused("proxy", l.refusedProxy.Load())
@@ -320,8 +320,8 @@ func (l *Listener) Metrics() []stage.Metric {
 		refused("websocket", l.upgrade.refused.Load())
 	}
 	if l.certs != nil {
-		m = append(m, stage.Metric{Name: "tributary_transport_certificate_expiry_seconds", Help: "When the server's certificate expires, in seconds since 1970.",
-			Kind: stage.GaugeMetric, Labels: []stage.Label{own}, Value: float64(l.certs.now().expires.Unix())})
+		m = append(m, metric.Sample{Name: "tributary_transport_certificate_expiry_seconds", Help: "When the server's certificate expires, in seconds since 1970.",
+			Kind: metric.GaugeKind, Labels: []metric.Label{own}, Value: float64(l.certs.now().expires.Unix())})
 	}
 	return m
 }

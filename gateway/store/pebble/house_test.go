@@ -14,7 +14,7 @@ import (
 	pebbledb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 	"tributary.io/gateway/store"
 )
 
@@ -159,7 +159,7 @@ func TestMetrics(t *testing.T) {
 			name += "/" + l.Value
 		}
 		got[name] = m.Value
-		if m.Kind == stage.HistogramMetric {
+		if m.Kind == metric.HistogramKind {
 			syncs, _, _ = m.Hist.Snapshot()
 		}
 	}

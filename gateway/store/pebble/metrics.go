@@ -7,7 +7,7 @@ import (
 
 	pebbledb "github.com/cockroachdb/pebble/v2"
 
-	"tributary.io/gateway/stage"
+	"tributary.io/gateway/metric"
 )
 
 // stats are the store's counters, read at scrape time.
@@ -15,19 +15,19 @@ type stats struct {
 	commits, conflicts, groups, waits    atomic.Uint64
 	appended, cutBytes, expired          atomic.Uint64
 	background, corruption, stalls, slow atomic.Uint64
-	sync                                 stage.Histogram
+	sync                                 metric.Histogram
 }
 
 // Metrics returns the store's metrics.
-func (s *Store) Metrics() []stage.Metric {
-	count := func(name, help string, n uint64) stage.Metric {
-		return stage.Metric{Name: "tributary_store_" + name, Help: help, Kind: stage.CounterMetric, Value: float64(n)}
+func (s *Store) Metrics() []metric.Sample {
+	count := func(name, help string, n uint64) metric.Sample {
+		return metric.Sample{Name: "tributary_store_" + name, Help: help, Kind: metric.CounterKind, Value: float64(n)}
 	}
-	gauge := func(name, help string, n float64, labels ...stage.Label) stage.Metric {
-		return stage.Metric{Name: "tributary_store_" + name, Help: help, Kind: stage.GaugeMetric, Value: n, Labels: labels}
+	gauge := func(name, help string, n float64, labels ...metric.Label) metric.Sample {
+		return metric.Sample{Name: "tributary_store_" + name, Help: help, Kind: metric.GaugeKind, Value: n, Labels: labels}
 	}
 	st := &s.stats
-	m := []stage.Metric{
+	m := []metric.Sample{
 		count("commits_total", "Commits that became durable.", st.commits.Load()),
 		count("commit_groups_total", "Groups of commits, each of which cost one fsync.", st.groups.Load()),
 		count("commit_conflicts_total", "Commits refused because a key had changed.", st.conflicts.Load()),
@@ -39,7 +39,7 @@ func (s *Store) Metrics() []stage.Metric {
 		count("slow_writes_total", "Writes to the disk that took very long.", st.slow.Load()),
 		count("background_errors_total", "Errors of flushes, compactions and housekeeping.", st.background.Load()),
 		count("corruptions_total", "Damaged blocks found.", st.corruption.Load()),
-		{Name: "tributary_store_sync_seconds", Help: "Time to make a group of commits durable.", Kind: stage.HistogramMetric, Hist: &st.sync},
+		{Name: "tributary_store_sync_seconds", Help: "Time to make a group of commits durable.", Kind: metric.HistogramKind, Hist: &st.sync},
 	}
 	failed := 0.0
 	if s.fs.failure() != nil {
@@ -52,7 +52,7 @@ func (s *Store) Metrics() []stage.Metric {
 		gauge("pending_commits", "Commits that wait for the next fsync.", float64(s.open.commits)),
 		gauge("pending_bytes", "Bytes that wait for the next fsync.", float64(s.open.batch.Len())))
 	for _, l := range s.logs {
-		label := stage.Label{Name: "log", Value: string(l.name)}
+		label := metric.Label{Name: "log", Value: string(l.name)}
 		m = append(m,
 			gauge("log_bytes", "Bytes of the records in a log.", float64(l.total-l.base), label),
 			gauge("log_records", "Records in a log.", float64(l.next-l.first), label))

@@ -1,4 +1,6 @@
-package stage
+// Package access says who somebody is and what they may do: credentials, grants and
+// changes of rights, as they pass between the stages. It does nothing by itself.
+package access
 
 import (
 	"crypto/x509"
@@ -109,27 +111,6 @@ type Exchange interface {
 	// exchange with success; the answer then travels with it. An error, which is
 	// a *Error where the client is at fault, ends it without.
 	Next(data []byte) (answer []byte, g *Grant, err error)
-}
-
-// Connection describes one connection or kept session to operators.
-type Connection struct {
-	Listener    string    `json:"listener"`
-	Protocol    string    `json:"protocol"`  // "mqtt/3.1.1", "mqtt/5"
-	Namespace   string    `json:"namespace"` // of its grant; with the client id it names the session
-	ClientID    string    `json:"clientId"`
-	Principal   string    `json:"principal"`
-	Application string    `json:"application,omitempty"`
-	Device      string    `json:"device,omitempty"`
-	Method      string    `json:"method"`
-	Peer        string    `json:"peer,omitempty"` // empty: nobody is connected
-	Since       time.Time `json:"since"`          // of the connection, or of its end
-	Online      bool      `json:"online"`
-	Expires     time.Time `json:"expires,omitzero"` // of the session, when nobody is connected
-
-	Subscriptions int `json:"subscriptions"`
-	Queued        int `json:"queuedMessages"`
-	QueuedBytes   int `json:"queuedBytes"`
-	InFlight      int `json:"inFlight"`
 }
 
 // Change says that rights changed or went: whoever holds a grant that matches

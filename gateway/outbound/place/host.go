@@ -1,4 +1,6 @@
-package stage
+// Package place says where HTTP requests of plugins may go: a place is a scheme, a host and a
+// port, or a pattern of them.
+package place
 
 import (
 	"errors"
@@ -15,7 +17,7 @@ type Host struct{ scheme, name, port string }
 
 // ParseHost reads "https://api.example.com", "http://10.0.0.5:8080",
 // "https://*.example.com" or "https://*". Without a port it is the scheme's.
-func ParseHost(text string) (Host, error) {
+func Parse(text string) (Host, error) {
 	wrong := fmt.Errorf("%q is no place for HTTP requests: use https://name or http://name:port, where name may be * or begin with *.", text)
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#") {

@@ -1,4 +1,6 @@
-package stage
+// Package metric describes what stages show to the admin endpoint, so that none of them needs
+// a metrics library. It imports nothing of the gateway.
+package metric
 
 import (
 	"sync/atomic"
@@ -6,21 +8,21 @@ import (
 )
 
 // MetricKind is the Prometheus type of a metric.
-type MetricKind uint8
+type Kind uint8
 
 // The kinds of Metric.
 const (
-	CounterMetric MetricKind = iota
-	GaugeMetric
-	HistogramMetric
+	CounterKind Kind = iota
+	GaugeKind
+	HistogramKind
 )
 
 // Metric is one sample that a stage shows to the admin endpoint. Stages offer
 // Metrics() []Metric, read at scrape time, so that they need no metrics library.
-type Metric struct {
+type Sample struct {
 	Name   string // Prometheus name with unit suffix, e.g. tributary_mqtt_received_bytes_total
 	Help   string
-	Kind   MetricKind
+	Kind   Kind
 	Labels []Label
 	Value  float64    // counters and gauges
 	Hist   *Histogram // histograms

@@ -1,4 +1,4 @@
-package stage
+package place
 
 import "testing"
 
@@ -7,7 +7,7 @@ func TestHost(t *testing.T) {
 		"", "example.com", "ftp://example.com", "https://", "https://a/b", "https://a/", "https://a?", "https://a?b", "https://a#", "https://u@a",
 		"https://a*", "https://*a", "https://*.*", "https://a.*", "https://*.", "https://a:b", "//a", "https:a", "https://**",
 	} {
-		if h, err := ParseHost(bad); err == nil {
+		if h, err := Parse(bad); err == nil {
 			t.Errorf("%q is read as %+v", bad, h)
 		}
 	}
@@ -36,7 +36,7 @@ func TestHost(t *testing.T) {
 		{"http://10.0.0.1", "http://10.0.0.2/", false},
 		{"http://[::1]:80", "http://[::1]/", true},
 	} {
-		h, err := ParseHost(c.host)
+		h, err := Parse(c.host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,11 +61,11 @@ func TestHostCovers(t *testing.T) {
 		{"https://*.a", "https://a", false}, {"https://*.b.a", "https://*.a", false}, {"https://a", "https://*.a", false},
 		{"https://a", "https://a", true}, {"https://a", "http://a", false}, {"https://a", "https://a:1", false},
 	} {
-		have, err := ParseHost(c.have)
+		have, err := Parse(c.have)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := ParseHost(c.want)
+		want, err := Parse(c.want)
 		if err != nil {
 			t.Fatal(err)
 		}

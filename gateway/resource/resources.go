@@ -1,4 +1,7 @@
-package stage
+// Package resource describes to operators what the gateway has: applications, devices, users,
+// credentials, tokens, connections and groups, and why a change is not made. The types are
+// those of the admin API.
+package resource
 
 import (
 	"time"
@@ -192,4 +195,25 @@ type Group struct {
 	Lag         uint64 `json:"lag"`        // records that are not acknowledged
 	Members     int    `json:"members"`
 	InFlight    int    `json:"inFlight"` // handed out and not acknowledged
+}
+
+// Connection describes one connection or kept session to operators.
+type Connection struct {
+	Listener    string    `json:"listener"`
+	Protocol    string    `json:"protocol"`  // "mqtt/3.1.1", "mqtt/5"
+	Namespace   string    `json:"namespace"` // of its grant; with the client id it names the session
+	ClientID    string    `json:"clientId"`
+	Principal   string    `json:"principal"`
+	Application string    `json:"application,omitempty"`
+	Device      string    `json:"device,omitempty"`
+	Method      string    `json:"method"`
+	Peer        string    `json:"peer,omitempty"` // empty: nobody is connected
+	Since       time.Time `json:"since"`          // of the connection, or of its end
+	Online      bool      `json:"online"`
+	Expires     time.Time `json:"expires,omitzero"` // of the session, when nobody is connected
+
+	Subscriptions int `json:"subscriptions"`
+	Queued        int `json:"queuedMessages"`
+	QueuedBytes   int `json:"queuedBytes"`
+	InFlight      int `json:"inFlight"`
 }
