@@ -20,7 +20,7 @@ type Config struct {
 	MaxRetainedBytes int `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
 
 	// JournalChanges is how many changes of sessions that nobody waits for are written at
-	// once, at the latest.
+	// once, at the latest. 0: journalChanges; it is no setting, so no default is kept.
 	JournalChanges int `koanf:"-"`
 
 	// Of one application, or one user: sessions, connected or kept, and their
@@ -29,12 +29,13 @@ type Config struct {
 	MaxSubscriptionsPerApplication int `koanf:"max_subscriptions_per_application"`
 }
 
-// sessionsDefault returns the settings of an unchanged gateway.
+const journalChanges = 512
+
+// Default returns the settings of an unchanged gateway.
 func Default() Config {
 	return Config{
 		SessionExpiryMax: 7 * 24 * time.Hour,
 
-		JournalChanges:   512,
 		MaxSessions:      200_000,
 		QueueMessages:    10_000,
 		QueueBytes:       8 << 20,

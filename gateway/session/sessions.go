@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -75,7 +76,7 @@ func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Sess
 		sessions: make(map[sessionKey]*session), spaces: make(map[string]*space)}
 	s.devices.devices = make(map[deviceKey]*device)
 	if st != nil {
-		s.journal = newJournal(st, cfg.JournalChanges, log)
+		s.journal = newJournal(st, cmp.Or(cfg.JournalChanges, journalChanges), log)
 	}
 	s.hits.New = func() any { return new(hits) }
 	if r, ok := router.(interface{ Routes(application string) bool }); ok {
