@@ -186,7 +186,7 @@ func (s *session) erase() (after []func()) {
 	for i := range o.shelf {
 		x := &o.shelf[i]
 		queued = append(queued, Item{seq: x.seq, body: x.body})
-		lacking = lacking || x.shared && x.qos == 1
+		lacking = lacking || x.shared && x.qos > 0
 	}
 	for _, it := range o.queue[o.head:] {
 		queued = append(queued, it)
@@ -194,8 +194,9 @@ func (s *session) erase() (after []func()) {
 	var flying []Item
 	for _, f := range o.flights {
 		flying = append(flying, f.Item)
-		lacking = lacking || f.shared != nil && f.QoS == 1 && f.bare()
+		lacking = lacking || f.orphan() && f.bare()
 	}
+	sent := o.sentQoS2()
 	adopt := lacking || len(orphans) > 0
 	if adopt {
 		o.reserved++ // for all of them
@@ -229,7 +230,7 @@ func (s *session) erase() (after []func()) {
 	}
 	return []func(){func() {
 		if lacking {
-			orphans = append(orphans, s.server.shelvedOrphans(s)...)
+			orphans = s.server.storedOrphans(s, orphans, sent)
 		}
 		s.space.adopt(orphans)
 		forget()

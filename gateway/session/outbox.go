@@ -268,6 +268,18 @@ func (o *outbox) takeOff(it Item) *flight {
 	return f
 }
 
+// sentQoS2 are the entries of flights of QoS 2 that were sent, and with them of messages
+// that no other client may get.
+func (o *outbox) sentQoS2() map[uint64]bool {
+	sent := map[uint64]bool{}
+	for _, f := range o.flights {
+		if f.QoS == 2 && !f.orphan() {
+			sent[f.seq] = true
+		}
+	}
+	return sent
+}
+
 // land ends a flight. The flight may be used again from the next takeOff on.
 func (o *outbox) land(f *flight) {
 	delete(o.flights, f.id)

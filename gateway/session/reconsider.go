@@ -309,6 +309,7 @@ func (s *session) withdraw() (after func()) {
 		return yes
 	}
 	dropped := s.outbox.keep(wanted)
+	orphans := slices.DeleteFunc(slices.Clone(dropped), func(it Item) bool { return it.shared == nil || it.QoS == 0 })
 	for i := range dropped {
 		s.discard(&dropped[i])
 	}
@@ -317,6 +318,9 @@ func (s *session) withdraw() (after func()) {
 			continue
 		}
 		dropped = append(dropped, f.Item)
+		if f.orphan() {
+			orphans = append(orphans, f.Item)
+		}
 		if f.sent && !f.held { // its identifier stays taken until the client acknowledges it
 			if f.seq != 0 {
 				s.server.journal.forget(s.number, &f.Item, true)
@@ -328,7 +332,6 @@ func (s *session) withdraw() (after func()) {
 		s.land(f)
 	}
 	s.server.count.dropped[dropRevoked].Add(uint64(len(dropped)))
-	orphans := slices.DeleteFunc(dropped, func(it Item) bool { return it.shared == nil || it.QoS != 1 })
 	for i := range orphans {
 		orphans[i].seq, orphans[i].body = 0, 0
 	}

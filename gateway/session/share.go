@@ -58,20 +58,26 @@ func (g *group) pick(qos byte) *subscription {
 	return offline
 }
 
-// orphans are the QoS 1 messages of a session that ends which came by a shared
+// orphans are the messages of a session that ends which came by a shared
 // subscription: another member ought to get them, section 4.8.2.
 func (o *outbox) orphans() (list []Item) {
 	for _, f := range o.flights {
-		if f.shared != nil && f.QoS == 1 && f.Message != nil {
+		if f.orphan() && f.Message != nil {
 			list = append(list, f.Item)
 		}
 	}
 	for _, it := range o.queue[o.head:] {
-		if it.shared != nil && it.QoS == 1 {
+		if it.shared != nil && it.QoS > 0 {
 			list = append(list, it)
 		}
 	}
 	return list
+}
+
+// orphan says whether another member of a shared group may get the message of a flight. One
+// of QoS 2 that was sent is this client's alone [MQTT-4.8.2-5].
+func (f *flight) orphan() bool {
+	return f.shared != nil && !f.void && (f.QoS == 1 || f.QoS == 2 && !f.tried && !f.released)
 }
 
 // adopt delivers orphans to other members of their groups. It is called without

@@ -101,19 +101,23 @@ func (s *Sessions) entries(ses *session) (map[uint64]*entry, error) {
 	return list, nil
 }
 
-// shelvedOrphans reads the messages of a session that ended which are to go to
-// other members of a shared group.
-func (s *Sessions) shelvedOrphans(ses *session) (list []Item) {
+// storedOrphans adds the messages of a session that ended which only the store has and
+// which are to go to other members of a shared group: all but those of known, which are
+// among them already, and of sent, the entries of QoS 2 that the client may have.
+func (s *Sessions) storedOrphans(ses *session, known []Item, sent map[uint64]bool) []Item {
 	stored, err := s.entries(ses)
 	if err != nil {
 		s.log.Error("messages of a shared subscription are lost", "client", ses.key.clientID, "error", err)
 	}
+	for i := range known {
+		delete(stored, known[i].seq)
+	}
 	for _, seq := range slices.Sorted(maps.Keys(stored)) {
-		if e := stored[seq]; e.shared != nil && e.QoS == 1 {
-			list = append(list, e.Item)
+		if e := stored[seq]; e.shared != nil && !sent[seq] {
+			known = append(known, e.Item)
 		}
 	}
-	return list
+	return known
 }
 
 // body reads a shared body.
