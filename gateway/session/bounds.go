@@ -18,6 +18,13 @@ func (s *session) over() sessionLimit {
 	return limitNone
 }
 
+// crowded says whether the queue is half full: then messages of QoS 0 leave the rest of it
+// to the others. The caller holds the lock.
+func (s *session) crowded() bool {
+	cfg, o := &s.server.cfg, &s.outbox
+	return 2*(o.waiting+o.reserved) >= cfg.QueueMessages || 2*(o.bytes+o.reservedBytes) >= cfg.QueueBytes
+}
+
 // slack is by how much the count of a space may be off for each session: a client
 // that takes its messages as they come changes nothing that others share.
 const slack = 1024

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"time"
 
 	"tributary.io/gateway/stage"
@@ -137,15 +138,22 @@ func (d *delivery) Withdraw() { d.booked.withdraw() }
 // that are connected first, and for each of its topics, until fn is done.
 func (d *delivery) candidates(now time.Time, fn func(*session, *Message) (done bool)) {
 	sessions, p := d.addressees(), d.publish
-	for _, online := range []bool{true, false} {
-		for _, ses := range sessions {
-			if ses.online.Load() != online {
-				continue
-			}
-			for _, topic := range p.Topics {
-				if fn(ses, pluginMessage(p, topic, now)) {
-					return
-				}
+	order := make([]*session, 0, len(sessions)) // decided once: clients come and go meanwhile
+	for _, ses := range sessions {
+		if ses.online.Load() {
+			order = append(order, ses)
+		}
+	}
+	connected := len(order)
+	for _, ses := range sessions {
+		if !slices.Contains(order[:connected], ses) {
+			order = append(order, ses)
+		}
+	}
+	for _, ses := range order {
+		for _, topic := range p.Topics {
+			if fn(ses, pluginMessage(p, topic, now)) {
+				return
 			}
 		}
 	}
@@ -176,7 +184,7 @@ func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
 	if s.full(now) {
 		return it, false
 	}
-	if s.keeps.Load() && (it.QoS > 0 || s.link == nil) {
+	if s.keeps.Load() && (it.QoS > 0 || s.away()) {
 		it.seq = s.server.journal.next()
 		s.outbox.reserved++
 		s.outbox.reservedBytes += m.size()
@@ -194,7 +202,7 @@ func (s *session) offer(m *Message, booked *bookings, now time.Time) (d stage.De
 	}
 	booked.take(s, &it)
 	defer func() { booked.delivered(s, &it, d) }()
-	if s.link == nil && it.QoS == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
+	if s.away() && it.QoS == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
 		if it.seq != 0 {
 			s.outbox.unreserve(m.size())
 		}

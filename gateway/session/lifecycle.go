@@ -173,7 +173,7 @@ func (s *session) record(left time.Time) {
 // recordSubscriptions notes what the session is subscribed to. The caller holds
 // the lock.
 func (s *session) recordSubscriptions() {
-	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.logSubs))
+	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.logSubs, s.replays))
 }
 
 // belongs says whether the session is of the same device. A principal whose
@@ -347,7 +347,7 @@ func (s *Sessions) end(ses *session) (after []func()) {
 		after = append(after, func() { ses.space.adopt(orphans) })
 	}
 	ses.space.sessions--
-	ses.outbox, ses.subs, ses.logSubs, ses.incoming = outbox{reserved: ses.outbox.reserved}, nil, nil, nil
+	ses.outbox, ses.subs, ses.logSubs, ses.replays, ses.incoming = outbox{reserved: ses.outbox.reserved}, nil, nil, nil, nil
 	ses.account()
 	return after
 }

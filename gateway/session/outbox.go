@@ -8,15 +8,17 @@ import (
 	"tributary.io/gateway/stage"
 )
 
-// item is one message on its way to one session: a message, or a record of a log.
+// Item is one message on its way to one session: a message, or a record of a log.
 type Item struct {
 	Message *Message
 	Log     *LogSubscription // of a record; nil for a message
 	Record  stage.Record     // of a log, as the consumer stage gave it
 	IDs     []uint32         // subscription identifiers
 	shared  *subscription    // the shared subscription that it was picked for, if any
+	replay  *replay          // the item stands for the retained messages of a subscription
 	QoS     byte
 	Retain  bool
+	prompt  bool // it may go out at once, so that it has not expired [MQTT-3.3.2-5]
 
 	// Where the store has the message: its number among the entries of the session
 	// (0: nowhere), and that of its body, if it is shared between sessions.
@@ -52,7 +54,8 @@ type outbox struct {
 	reserved, reservedBytes int
 	// shelf is the queue of a session that is not connected, where the store has the
 	// messages: what memory keeps of them. It comes before queue.
-	shelf []slot
+	shelf  []slot
+	parked []*replay // those that stand on the shelf
 
 	flights map[uint16]*flight
 	again   []*flight // to be sent again on this connection, in order, before the queue
@@ -63,7 +66,7 @@ type outbox struct {
 	free    *flight // one to use again
 }
 
-// slot is one message on the shelf.
+// slot is one message on the shelf, or, without a number, the replay in parked at body.
 type slot struct {
 	seq, body uint64
 	expires   int64 // Unix nanoseconds; 0: never
@@ -113,7 +116,9 @@ func (o *outbox) keep(want func(*Item) bool) (dropped []Item) {
 	old := o.queue[o.head:]
 	o.queue, o.head, o.waiting, o.bytes, o.expiry = nil, 0, 0, 0, expiry{}
 	for i := range o.shelf {
-		o.count(&o.shelf[i])
+		if o.shelf[i].seq != 0 {
+			o.count(&o.shelf[i])
+		}
 	}
 	for i := range old {
 		if want(&old[i]) {
@@ -163,6 +168,10 @@ func (o *outbox) shelve() (dropped int) {
 	o.queue, o.head = nil, 0
 	for i := range old {
 		it := &old[i]
+		if it.replay != nil {
+			o.park(it.replay)
+			continue
+		}
 		if it.Message == nil {
 			continue
 		}
@@ -180,6 +189,12 @@ func (o *outbox) shelve() (dropped int) {
 		}
 	}
 	return dropped
+}
+
+// park puts a replay on the shelf.
+func (o *outbox) park(r *replay) {
+	o.parked = append(o.parked, r)
+	o.shelf = append(o.shelf, slot{body: uint64(len(o.parked) - 1)})
 }
 
 func (it *Item) slot() slot {
@@ -222,10 +237,14 @@ func (o *outbox) unshelve(stored map[uint64]*entry) (missing []uint64) {
 		f.QoS = qos
 	}
 	newer := o.queue[o.head:]
-	shelf := o.shelf
-	o.shelf, o.queue, o.head = nil, make([]Item, 0, len(shelf)+len(newer)), 0
+	shelf, parked := o.shelf, o.parked
+	o.shelf, o.parked, o.queue, o.head = nil, nil, make([]Item, 0, len(shelf)+len(newer)), 0
 	for i := range shelf {
 		x := &shelf[i]
+		if x.seq == 0 {
+			o.queue = append(o.queue, Item{replay: parked[x.body]})
+			continue
+		}
 		if e := stored[x.seq]; e != nil && e.Message != nil {
 			o.queue = append(o.queue, e.Item)
 			continue

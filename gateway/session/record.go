@@ -161,7 +161,7 @@ func (r *sessionRecord) parse(b []byte) error {
 }
 
 // appendSubscriptions writes what a session is subscribed to.
-func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[string]*LogSubscription) []byte {
+func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[string]*LogSubscription, replays map[string]*replay) []byte {
 	dst = append(dst, recordVersion)
 	var one []byte
 	for topic, s := range subs {
@@ -170,6 +170,7 @@ func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[
 		one = proto.AppendBool(one, 3, s.noLocal)
 		one = proto.AppendBool(one, 4, s.asIs)
 		one = proto.AppendBool(one, 5, s.byPlugin)
+		one = proto.AppendBool(one, 7, replays[topic] != nil)
 		dst = proto.AppendPresent(dst, 1, appendNumbers(one, 6, s.ids))
 	}
 	for topic, r := range readers {
@@ -193,7 +194,7 @@ func appendNumbers(dst []byte, field int, numbers []uint32) []byte {
 }
 
 // parseSubscriptions reads them; topic is the filter as the client gave it.
-func parseSubscriptions(b []byte, sub func(topic string, s *subscription), log func(r *LogSubscription)) error {
+func parseSubscriptions(b []byte, sub func(topic string, s *subscription, replaying bool), log func(r *LogSubscription)) error {
 	f, err := fields(b)
 	if err != nil {
 		return err
@@ -202,11 +203,11 @@ func parseSubscriptions(b []byte, sub func(topic string, s *subscription), log f
 		switch f.Field() {
 		case 1:
 			s := new(subscription)
-			topic, err := s.parse(f.Bytes())
+			topic, replaying, err := s.parse(f.Bytes())
 			if err != nil {
 				return err
 			}
-			sub(topic, s)
+			sub(topic, s, replaying)
 		case 2:
 			r := new(LogSubscription)
 			if err := r.parse(f.Bytes()); err != nil {
@@ -218,7 +219,7 @@ func parseSubscriptions(b []byte, sub func(topic string, s *subscription), log f
 	return f.Err()
 }
 
-func (s *subscription) parse(b []byte) (topic string, err error) {
+func (s *subscription) parse(b []byte) (topic string, replaying bool, err error) {
 	f := proto.Read(b, 0)
 	for f.Next() {
 		switch f.Field() {
@@ -234,10 +235,12 @@ func (s *subscription) parse(b []byte) (topic string, err error) {
 			s.byPlugin = f.Bool()
 		case 6:
 			s.ids = append(s.ids, f.Uint(math.MaxUint32))
+		case 7:
+			replaying = f.Bool()
 		}
 	}
 	s.group, s.filter, _ = packet.SplitShare(topic)
-	return topic, f.Err()
+	return topic, replaying, f.Err()
 }
 
 func (r *LogSubscription) parse(b []byte) error {

@@ -41,7 +41,7 @@ func samples() map[string][]byte {
 		"subscriptions": appendSubscriptions(nil,
 			map[string]*subscription{"$share/g/a/+": {qos: 2, noLocal: true, asIs: true, byPlugin: true, ids: []uint32{7, 268435455}}},
 			map[string]*LogSubscription{"$share/g/app/demo": {Topic: "app/demo", Binary: true, QoS: 1, IDs: []uint32{3},
-				Log: stage.Subscription{Application: "demo", Quarantine: true, Group: "s.g"}}}),
+				Log: stage.Subscription{Application: "demo", Quarantine: true, Group: "s.g"}}}, nil),
 		"entry":     appendEntry(nil, &Item{Message: m, QoS: 1, Retain: true, IDs: []uint32{1, 300}, shared: shared}),
 		"reference": appendEntry(nil, &Item{Message: m, QoS: 2, body: 99}),
 		"body":      m.append(nil),
@@ -104,8 +104,8 @@ func readBack(name string, b []byte) (again []byte, err error) {
 		return r.append(nil), nil
 	case "subscriptions":
 		subs, readers := map[string]*subscription{}, map[string]*LogSubscription{}
-		err = parseSubscriptions(b, func(topic string, s *subscription) { subs[topic] = s }, func(r *LogSubscription) { readers[r.Filter] = r })
-		return appendSubscriptions(nil, subs, readers), err
+		err = parseSubscriptions(b, func(topic string, s *subscription, _ bool) { subs[topic] = s }, func(r *LogSubscription) { readers[r.Filter] = r })
+		return appendSubscriptions(nil, subs, readers, nil), err
 	case "entry", "reference":
 		e, err := parseEntry(b, true)
 		if err != nil {

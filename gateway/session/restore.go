@@ -127,12 +127,18 @@ func (r *restoring) subscriptions(name string, value []byte) error {
 		r.strays = append(r.strays, sessKey('u', number))
 		return nil
 	}
-	return parseSubscriptions(value, func(topic string, sub *subscription) {
+	return parseSubscriptions(value, func(topic string, sub *subscription, replaying bool) {
 		sub.session = ses
 		if ses.subs == nil {
 			ses.subs = map[string]*subscription{}
 		}
 		ses.subs[topic] = sub
+		if replaying {
+			if ses.replays == nil {
+				ses.replays = map[string]*replay{}
+			}
+			ses.replays[topic] = nil // until the retained messages are read
+		}
 		ses.space.subscribe(sub, 2, r.now)
 	}, func(rd *LogSubscription) {
 		rd.session, rd.left = ses, true
@@ -319,6 +325,7 @@ func (r *restoring) resume(ses *session) (after []func()) {
 		left = r.now
 		ses.record(left)
 	}
+	ses.resumeReplays(r.now)
 	list := r.wills[ses.number]
 	slices.SortFunc(list, func(a, b *Will) int { return cmp.Compare(a.seq, b.seq) })
 	for i, w := range list {

@@ -77,7 +77,7 @@ func BenchmarkRestore(b *testing.B) {
 		for i := range subscriptions {
 			subs[fmt.Sprint("to/", id, "/", i)] = &subscription{qos: 1}
 		}
-		put(sessKey('u', n), appendSubscriptions(nil, subs, nil))
+		put(sessKey('u', n), appendSubscriptions(nil, subs, nil, nil))
 		put(queueKey('e', n, n), appendEntry(nil, &Item{QoS: 1, Message: &Message{Topic: "to/" + id + "/1", Payload: make([]byte, 100)}}))
 	}
 	for b.Loop() {

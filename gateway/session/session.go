@@ -47,6 +47,7 @@ type session struct {
 	willTimer *time.Timer
 	subs      map[string]*subscription    // by the filter as it was given
 	logSubs   map[string]*LogSubscription // same, subscriptions to logs
+	replays   map[string]*replay          // same, of retained messages that the client is still to get
 	outbox    outbox
 	// incoming is the inbound QoS 2 messages by packet identifier: nil once
 	// PUBREC went and until PUBREL comes, the waiting message before.
@@ -78,36 +79,49 @@ func (s *session) accept(it Item, now time.Time) stage.Delivery {
 	if admitted {
 		s.outbox.unreserve(it.Message.size())
 	}
+	idle := c != nil && s.welcomed && s.outbox.empty() // else what waits goes out before [MQTT-4.6.0-6]
 	switch {
 	case s.ended || c == nil && (it.QoS == 0 || !s.persistent()):
 		s.discard(&it)
 		s.server.count.dropped[dropOffline].Add(1)
 		return stage.NoDevice
-	case it.QoS == 0:
+	case it.QoS == 0 && idle:
 		s.discard(&it)
 		if !c.PutNow(&it, now) {
 			s.server.count.dropped[dropSlow].Add(1)
 			return stage.NoDevice
 		}
 		return stage.Delivered
+	case it.QoS == 0 && !s.away() && s.crowded():
+		s.discard(&it)
+		s.server.count.dropped[dropSlow].Add(1)
+		return stage.NoDevice
 	case !admitted && s.full(now):
 		s.server.count.dropped[dropQueue].Add(1)
 		return stage.NoDevice
 	}
+	it.prompt = idle
 	s.enqueue(it)
 	if c == nil {
 		return stage.Queued
 	}
 	s.pump(now)
+	if idle && !s.outbox.empty() {
+		s.outbox.peek().prompt = false // it had its chance
+	}
 	return stage.Delivered
 }
+
+// away says whether nobody has been told yet that the session is there, so that what comes
+// for the client is queued. The caller holds mu.
+func (s *session) away() bool { return s.link == nil || !s.welcomed }
 
 // enqueue appends to the queue: in memory for a client that is connected, on the
 // shelf for one that is not. A message of a stored session that the store does
 // not have yet gets there. The caller holds mu.
 func (s *session) enqueue(it Item) {
 	defer s.account()
-	if !s.keeps.Load() || it.Message == nil {
+	if !s.keeps.Load() || it.Message == nil || it.QoS == 0 && it.seq == 0 && !s.away() {
 		s.outbox.push(it)
 		return
 	}
@@ -184,21 +198,51 @@ func (s *session) fill(c Link, now time.Time) (held []*flight) {
 			s.resend(c, f, now)
 			continue
 		}
-		it := o.peek()
-		if it.QoS > 0 && (o.out >= s.terms.Window || o.flying >= s.server.cfg.QueueBytes) { // [MQTT-3.3.4-9]
-			return held
-		}
-		if it.Message != nil && it.Message.expired(now) {
-			s.server.count.dropped[dropExpired].Add(1)
-			it := o.pop()
-			s.discard(&it)
-			continue
-		}
-		if f := s.send(c, o.pop(), now); f != nil {
+		f, more := s.sendNext(c, now)
+		if f != nil {
 			held = append(held, f)
+		}
+		if !more {
+			return held
 		}
 	}
 	return held
+}
+
+// sendNext sends what is at the head of the queue, unless it has to wait: then it is false.
+// The caller holds both locks.
+func (s *session) sendNext(c Link, now time.Time) (held *flight, more bool) {
+	o := &s.outbox
+	it := o.peek()
+	r := it.replay
+	if r != nil {
+		if !r.ready {
+			return nil, false
+		}
+		one, more := s.next(r, now)
+		if !more {
+			s.replayed(r)
+			return nil, true
+		}
+		it = &one
+	}
+	if it.QoS > 0 && (o.out >= s.terms.Window || o.flying >= s.server.cfg.QueueBytes) { // [MQTT-3.3.4-9]
+		return nil, false
+	}
+	switch {
+	case r != nil:
+		r.list = r.list[1:]
+		if it.QoS > 0 && s.keeps.Load() {
+			s.keep(it)
+		}
+		return s.send(c, *it, now), true
+	case it.Message != nil && !it.prompt && it.Message.expired(now):
+		s.server.count.dropped[dropExpired].Add(1)
+		late := o.pop()
+		s.discard(&late)
+		return nil, true
+	}
+	return s.send(c, o.pop(), now), true
 }
 
 // send puts one item out for the first time, or returns it as a flight that must

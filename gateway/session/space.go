@@ -291,6 +291,13 @@ func (sp *space) subscribe(sub *subscription, handling byte, now time.Time) (rep
 	return sp.retained.match(sub.filter, now)
 }
 
+// retainedFor returns the retained messages of a filter.
+func (sp *space) retainedFor(sub *subscription, now time.Time) []*Message {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.retained.match(sub.filter, now)
+}
+
 func (sp *space) unsubscribe(sub *subscription) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()

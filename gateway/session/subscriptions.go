@@ -43,14 +43,16 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 	if s.link != c || s.ended {
 		return // the client never saw a SUBACK; its subscriptions to logs left with the connection
 	}
-	replays := make([][]Item, 0, len(list))
+	var replays []*replay
 	granted := false
 	for i := range list {
 		w := &list[i]
 		if w.Log == nil && by.Decide(w.Filter) {
-			replay, ok := s.enforce(w, by)
+			r, ok := s.enforce(w, by)
 			granted = granted || ok
-			replays = append(replays, s.admit(replay, time.Now()))
+			if r != nil {
+				replays = append(replays, r)
+			}
 			continue
 		}
 		granted = true
@@ -63,17 +65,20 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 	s.server.journal.commit(func(err error) {
 		if err != nil {
 			c.Close(packet.CodeServerBusy, "the session cannot be stored")
-			return
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if err != nil { // whoever comes next goes on
+			begin(replays)
+			return
+		}
 		s.subscribed(c, list, replays, by)
 	})
 }
 
 // subscribed has the subscriber answered, then sends retained messages and records. The
 // caller holds the lock.
-func (s *session) subscribed(c Link, list []Wanted, replays [][]Item, by subscriber) {
+func (s *session) subscribed(c Link, list []Wanted, replays []*replay, by subscriber) {
 	if s.link == c {
 		by.Answer()
 		defer func() { // together with what follows at once
@@ -82,8 +87,8 @@ func (s *session) subscribed(c Link, list []Wanted, replays [][]Item, by subscri
 			c.Unlock()
 		}()
 	}
-	for i := range replays {
-		s.replay(replays[i])
+	if begin(replays); len(replays) > 0 && !s.ended {
+		s.pump(time.Now())
 	}
 	for i := range list {
 		if r := list[i].Log; r != nil && !r.left {
@@ -92,9 +97,16 @@ func (s *session) subscribed(c Link, list []Wanted, replays [][]Item, by subscri
 	}
 }
 
-// enforce puts one granted filter into force, and returns the retained
-// messages that it is to get. The caller holds the lock.
-func (s *session) enforce(w *Wanted, by subscriber) (replay []Item, ok bool) {
+// begin lets retained messages go.
+func begin(replays []*replay) {
+	for _, r := range replays {
+		r.ready = true
+	}
+}
+
+// enforce puts one granted filter into force, and returns the replay of the retained
+// messages that it is to get, if there are any. The caller holds the lock.
+func (s *session) enforce(w *Wanted, by subscriber) (r *replay, ok bool) {
 	if !w.ByPlugin && !s.from.MaySubscribe(w.Filter) { // a right that went while a plugin was asked
 		by.Refuse(w.Index, stage.NotAuthorized, "no right to subscribe to this filter")
 		return nil, false
@@ -118,54 +130,7 @@ func (s *session) enforce(w *Wanted, by subscriber) (replay []Item, ok bool) {
 		s.subs = make(map[string]*subscription)
 	}
 	s.subs[w.Filter] = sub
-	for _, m := range s.space.subscribe(sub, w.Handling, time.Now()) {
-		replay = append(replay, Item{Message: m, QoS: min(m.QoS, sub.qos), Retain: true, IDs: sub.ids})
-	}
-	return replay, true
-}
-
-// admit takes places for retained messages, and notes their entries where the store
-// has the session. They are the space's own, so a full queue takes those of one filter
-// while it was not full before; those of the next filters have no room then, of this
-// SUBSCRIBE or of others whose SUBACK is not yet durable. The caller holds the lock.
-func (s *session) admit(items []Item, now time.Time) []Item {
-	if len(items) == 0 {
-		return nil
-	}
-	if s.full(now) {
-		s.server.count.dropped[dropQueue].Add(uint64(len(items)))
-		return nil
-	}
-	for i := range items {
-		it := &items[i]
-		if it.QoS > 0 && s.keeps.Load() {
-			s.keep(it)
-		}
-		s.outbox.reserved++
-		s.outbox.reservedBytes += it.Message.size()
-	}
-	return items
-}
-
-// replay delivers retained messages [MQTT-3.3.1-8]. The caller holds the lock.
-func (s *session) replay(items []Item) {
-	for i := range items {
-		it := items[i]
-		s.outbox.unreserve(it.Message.size())
-		switch {
-		case s.ended && it.seq == 0:
-			s.gone()
-		case s.ended:
-			s.discard(&it)
-		case it.QoS > 0:
-			s.enqueue(it)
-		case s.link != nil:
-			s.outbox.push(it)
-		}
-	}
-	if len(items) > 0 && !s.ended {
-		s.pump(time.Now())
-	}
+	return s.replayOf(w.Filter, sub, s.space.subscribe(sub, w.Handling, time.Now())), true
 }
 
 // unsubscribe puts filters out of force. existed is called for each, under the lock, with

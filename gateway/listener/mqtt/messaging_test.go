@@ -368,14 +368,15 @@ func TestSlowConsumer(t *testing.T) { // facts §2 defect 7
 	if waiting != 50 || out > 10 {
 		t.Errorf("%d wait, %d in flight", waiting, out)
 	}
-	if f.counted("dropped_messages_total", "queue_full") != 400-50-out {
-		t.Errorf("%d dropped of %d", f.counted("dropped_messages_total", "queue_full"), 400-50-out)
+	dropped := f.counted("dropped_messages_total", "queue_full") // QoS 0 takes half of the queue at most
+	if least := 400 - 50 - out; dropped < least || dropped > least+25 {
+		t.Errorf("%d dropped, want %d to %d", dropped, least, least+25)
 	}
 	if f.counted("dropped_messages_total", "slow") == 0 {
 		t.Error("no QoS 0 dropped")
 	}
 	got := 0
-	for got < 50+out {
+	for got < 400-dropped {
 		m := expect[*packet.Publish](slow)
 		if m.QoS == 1 {
 			got++
