@@ -12,10 +12,18 @@ func (s *session) over() sessionLimit {
 	switch {
 	case o.waiting+o.reserved >= cfg.QueueMessages, o.bytes+o.reservedBytes >= cfg.QueueBytes:
 		return limitQueue
-	case s.space.queued.Load() >= int64(cfg.QueueTotalBytes):
+	case s.space.queued.Load() >= int64(cfg.QueueTotalBytes) && s.aboveShare():
 		return limitQueueTotal
 	}
 	return limitNone
+}
+
+// aboveShare says whether the session holds as much as each could that holds anything, if
+// all held the same: who holds less is not short of room because of others. The sum of
+// all is thereby below twice its bound. The caller holds the lock.
+func (s *session) aboveShare() bool {
+	own := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
+	return own > 0 && int64(own) >= int64(s.server.cfg.QueueTotalBytes)/max(1, s.space.holders.Load())
 }
 
 // crowded says whether the queue is half full: then messages of QoS 0 leave the rest of it
@@ -33,6 +41,13 @@ const slack = 1024
 func (s *session) account() {
 	n := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
 	if d := n - s.counted; d >= slack || d <= -slack || n == 0 && d != 0 {
+		if was := s.counted > 0; was != (n > 0) {
+			if was {
+				s.space.holders.Add(-1)
+			} else {
+				s.space.holders.Add(1)
+			}
+		}
 		s.counted = n
 		s.space.queued.Add(int64(d))
 	}

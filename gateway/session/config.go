@@ -12,12 +12,15 @@ type Config struct {
 	// what MQTT 3.1.1 sessions without clean session get. 0: no maximum.
 	SessionExpiryMax time.Duration `koanf:"session_expiry_max"`
 
-	MaxSessions      int `koanf:"max_sessions"`       // connected or kept
-	QueueMessages    int `koanf:"queue_messages"`     // waiting per session; above it new ones are dropped
-	QueueBytes       int `koanf:"queue_bytes"`        // same, bytes of topic, payload and properties
-	QueueTotalBytes  int `koanf:"queue_total_bytes"`  // same, of all sessions of an application or user; those in flight count too
-	MaxRetained      int `koanf:"max_retained"`       // retained messages per application
-	MaxRetainedBytes int `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
+	MaxSessions   int `koanf:"max_sessions"`   // connected or kept
+	QueueMessages int `koanf:"queue_messages"` // waiting per session; above it new ones are dropped
+	QueueBytes    int `koanf:"queue_bytes"`    // same, bytes of topic, payload and properties
+	// QueueWaitMax is how long a publisher of QoS 1 or 2 is kept waiting where the queue of
+	// a subscriber that is connected and takes messages is nearly full. 0: not at all.
+	QueueWaitMax     time.Duration `koanf:"queue_wait_max"`
+	QueueTotalBytes  int           `koanf:"queue_total_bytes"`  // same, of all sessions of an application or user; those in flight count too
+	MaxRetained      int           `koanf:"max_retained"`       // retained messages per application
+	MaxRetainedBytes int           `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
 
 	// JournalChanges is how many changes of sessions that nobody waits for are written at
 	// once, at the latest. 0: journalChanges; it is no setting, so no default is kept.
@@ -40,6 +43,7 @@ func Default() Config {
 		QueueMessages:    10_000,
 		QueueBytes:       8 << 20,
 		QueueTotalBytes:  256 << 20,
+		QueueWaitMax:     time.Second,
 		MaxRetained:      100_000,
 		MaxRetainedBytes: 64 << 20,
 
@@ -53,6 +57,9 @@ func (c *Config) Validate() error {
 	var errs []error
 	if most := 1 << 32 * time.Second; c.SessionExpiryMax < 0 || c.SessionExpiryMax > most {
 		errs = append(errs, fmt.Errorf("session_expiry_max is %v; it must be from 0s to %v", c.SessionExpiryMax, most))
+	}
+	if c.QueueWaitMax < 0 || c.QueueWaitMax > time.Minute {
+		errs = append(errs, fmt.Errorf("queue_wait_max is %v; it must be from 0s to 1m0s", c.QueueWaitMax))
 	}
 	const most = 1 << 30
 	for _, k := range []struct {

@@ -118,7 +118,8 @@ func (s *session) answer(m *Message, now time.Time) stage.Delivery {
 	if s.link == nil || s.ended {
 		return stage.NoDevice
 	}
-	return s.accept(Item{Message: m, QoS: m.QoS}, now)
+	d, _ := s.accept(Item{Message: m, QoS: m.QoS}, now)
+	return d
 }
 
 // reply delivers a message to a connection that asked for it, whatever it subscribed to,
@@ -209,7 +210,8 @@ func (s *session) offer(m *Message, booked *bookings, now time.Time) (d stage.De
 		s.enqueue(it)
 		return stage.Queued, true
 	}
-	return s.accept(it, now), true
+	d, _ = s.accept(it, now)
+	return d, true
 }
 
 func (d *delivery) broadcast(now time.Time) stage.Delivery {
@@ -217,8 +219,8 @@ func (d *delivery) broadcast(now time.Time) stage.Delivery {
 	for i, topic := range d.publish.Topics {
 		m := pluginMessage(d.publish, topic, now)
 		m.retain = d.publish.Retain && i == 0 && !d.unkept
-		if best, matched := sp.publish(m, &d.booked, now); matched {
-			return best
+		if f := sp.publish(m, &d.booked, now); f.Matched {
+			return f.Best
 		}
 	}
 	return stage.NoDevice

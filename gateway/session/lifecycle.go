@@ -217,6 +217,7 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 // unplug takes the connection away from the session. The caller holds the lock.
 func (s *session) unplug() (after func()) {
 	s.link, s.welcomed = nil, false
+	s.relieve()
 	s.since = time.Now()
 	s.online.Store(false)
 	s.device.connected(-1)

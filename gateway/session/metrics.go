@@ -8,10 +8,10 @@ import (
 
 // sessionsCounters are what sessions count.
 type sessionsCounters struct {
-	takeovers, wills, revoked, kicked         atomic.Uint64
-	refusedByClient, retainedRefused, damaged atomic.Uint64
-	dropped                                   [len(dropReasons)]atomic.Uint64
-	limited                                   [sessionLimits]atomic.Uint64
+	takeovers, wills, revoked, kicked                 atomic.Uint64
+	refusedByClient, retainedRefused, damaged, waited atomic.Uint64
+	dropped                                           [len(dropReasons)]atomic.Uint64
+	limited                                           [sessionLimits]atomic.Uint64
 }
 
 // The reasons why a message did not reach a client.
@@ -82,6 +82,7 @@ func (s *Sessions) Metrics() []metric.Sample {
 	count("wills_total", "Will messages sent.", &n.wills)
 	count("refused_by_client_total", "Messages that clients refused with a reason code.", &n.refusedByClient)
 	count("retained_refused_total", "Messages that the limits kept from being retained.", &n.retainedRefused)
+	count("publisher_waits_total", "Messages whose publisher was kept waiting until a subscriber took what it had.", &n.waited)
 	count("damaged_records_total", "Stored sessions, queued and retained messages that could not be read.", &n.damaged)
 	for i := range n.dropped {
 		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i], metric.Label{Name: "reason", Value: dropReasons[i]})

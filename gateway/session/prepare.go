@@ -21,6 +21,8 @@ type bookings struct {
 	entries []claimed
 	next    int // where the next one is to be expected
 
+	lost int // receivers whose queues had no room
+
 	// late says that a receiver got its entry only after the commit: who was promised
 	// something is told when the journal has written it.
 	late bool
@@ -74,6 +76,7 @@ func (s *session) reserve(size int, now time.Time) bool {
 	s.outbox.reserved++
 	s.outbox.reservedBytes += size
 	s.account()
+	s.press(now)
 	return true
 }
 
@@ -135,6 +138,21 @@ func (d *bookings) take(s *session, it *Item) {
 			return
 		}
 	}
+}
+
+// loses counts a receiver that had no room.
+func (d *bookings) loses(lost bool) {
+	if lost && d != nil {
+		d.lost++
+	}
+}
+
+// loss is how many receivers had no room.
+func (d *bookings) loss() int {
+	if d == nil {
+		return 0
+	}
+	return d.lost
 }
 
 // delivered notes that a session took an item, which it may have had to keep.

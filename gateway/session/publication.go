@@ -96,34 +96,35 @@ func (x *Publication) CommitAlone(done func(error)) {
 	}
 }
 
-// publish sends the message to its receivers, and says whether there was any.
-func (x *Publication) publish(now time.Time) (matched bool) {
+// publish sends the message to its receivers.
+func (x *Publication) publish(now time.Time) (f Fanout) {
 	sp := x.Client.space
 	if h := x.hits; h != nil {
 		x.hits = nil
 		defer sp.giveBack(h)
-		sp.send(x.Message, h, &x.booked, now)
-		return !h.none()
+		f = Fanout{Matched: !h.none(), Best: sp.send(x.Message, h, &x.booked, now)}
+		f.Lost = x.booked.lost
+	} else {
+		f = sp.publish(x.Message, &x.booked, now)
 	}
-	_, matched = sp.publish(x.Message, &x.booked, now)
-	return matched
+	f.Unretained = x.unkept
+	return f
 }
 
-// finish does what comes of the outcome of a message: subscribers get it if it was
-// accepted. It says whether any had subscribed.
-func (x *Publication) Finish(accepted, undecided bool) (matched bool) {
-	if x.Message != nil && accepted {
-		matched = x.publish(time.Now())
+// Finish does what comes of the verdict on a message: subscribers get it if it was
+// accepted, and the verdict says what became of it.
+func (x *Publication) Finish(v *Verdict) {
+	if x.Message != nil && !v.Code.Refused() {
+		v.sent(x.publish(time.Now()))
 	}
 	x.Message = nil
-	if x.Will != nil && !accepted && !undecided {
+	if x.Will != nil && v.Code.Refused() && !v.Undecided {
 		x.Will.Drop()
 	}
 	if x.alone {
 		x.alone = false
 		x.Client.Session.behind.Add(-1)
 	}
-	return matched
 }
 
 // open says whether anything is to be done about it once its outcome is known.
@@ -149,26 +150,20 @@ func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v
 		!p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !who.space.stores(p.Topic, p.QoS) {
 		return who.direct(p, now)
 	}
-	m := NewMessage(p, now, who)
-	switch {
-	case !p.Retain:
+	if !p.Retain {
 		v.Code = stage.NoMatchingSubscribers
-	case !who.space.retainable(m, now):
-		return nil, Verdict{Code: stage.QuotaExceeded, Reason: "the application has too many retained messages"}
 	}
-	return &Publication{Client: who, Message: m}, v
+	return &Publication{Client: who, Message: NewMessage(p, now, who)}, v
 }
 
 // direct sends a message straight to the subscribers. One that a stored session got at this
 // very moment is returned: it is late.
 func (who *Client) direct(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
-	matched, kept, late := who.space.publishPacket(p, who, now)
-	switch {
-	case !kept:
-		v = Verdict{Code: stage.QuotaExceeded, Reason: "the application has too many retained messages"}
-	case !matched && !p.Retain:
+	f, late := who.space.publishPacket(p, who, now)
+	if !p.Retain {
 		v.Code = stage.NoMatchingSubscribers
-	case late:
+	}
+	if v.sent(f); late && !v.Code.Refused() {
 		x = &Publication{Client: who, booked: bookings{late: true}}
 	}
 	return x, v

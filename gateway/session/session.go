@@ -39,8 +39,9 @@ type session struct {
 	ended    bool
 
 	expiry    time.Duration
-	visits    int         // connections that it has had
-	stuck     time.Time   // since when the queue is full; zero: it is not
+	visits    int       // connections that it has had
+	stuck     time.Time // since when the queue is full; zero: it is not
+	pressure  pressure
 	counted   int         // bytes of the outbox that its space counts
 	timer     *time.Timer // ends the session
 	will      *Will       // of the connection, or waiting for its delay
@@ -64,16 +65,16 @@ func (s *session) lasts() bool {
 	return s.persistent()
 }
 
-// deliver hands an item to the session and says what became of it. It is called
-// without locks and never blocks.
-func (s *session) deliver(it Item, now time.Time) stage.Delivery {
+// deliver hands an item to the session and says what became of it, and whether it was lost
+// because the session takes no more. It is called without locks and never blocks.
+func (s *session) deliver(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.accept(it, now)
 }
 
 // accept is deliver for those who hold mu.
-func (s *session) accept(it Item, now time.Time) stage.Delivery {
+func (s *session) accept(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	c := s.link
 	admitted := it.seq != 0 // its commit was prepared, and with it its place
 	if admitted {
@@ -84,32 +85,33 @@ func (s *session) accept(it Item, now time.Time) stage.Delivery {
 	case s.ended || c == nil && (it.QoS == 0 || !s.persistent()):
 		s.discard(&it)
 		s.server.count.dropped[dropOffline].Add(1)
-		return stage.NoDevice
+		return stage.NoDevice, false
 	case it.QoS == 0 && idle:
 		s.discard(&it)
 		if !c.PutNow(&it, now) {
 			s.server.count.dropped[dropSlow].Add(1)
-			return stage.NoDevice
+			return stage.NoDevice, true
 		}
-		return stage.Delivered
+		return stage.Delivered, false
 	case it.QoS == 0 && !s.away() && s.crowded():
 		s.discard(&it)
 		s.server.count.dropped[dropSlow].Add(1)
-		return stage.NoDevice
+		return stage.NoDevice, true
 	case !admitted && s.full(now):
 		s.server.count.dropped[dropQueue].Add(1)
-		return stage.NoDevice
+		return stage.NoDevice, true
 	}
 	it.prompt = idle
 	s.enqueue(it)
 	if c == nil {
-		return stage.Queued
+		return stage.Queued, false
 	}
 	s.pump(now)
+	s.press(now)
 	if idle && !s.outbox.empty() {
 		s.outbox.peek().prompt = false // it had its chance
 	}
-	return stage.Delivered
+	return stage.Delivered, false
 }
 
 // away says whether nobody has been told yet that the session is there, so that what comes
@@ -165,6 +167,7 @@ func (s *session) pump(now time.Time) {
 		}
 	}
 	s.account()
+	s.relieve()
 }
 
 // ready is called by a connection whose output takes messages again.

@@ -19,6 +19,8 @@ type space struct {
 
 	sessions int          // Sessions.mu guards it
 	queued   atomic.Int64 // bytes that wait or fly in its sessions, nearly
+	holders  atomic.Int64 // sessions that queued counts anything of
+	pressed  atomic.Int64 // sessions whose queue is nearly full, see session.room
 
 	mu       sync.RWMutex
 	trie     trie
@@ -53,7 +55,7 @@ func (sp *space) giveBack(h *hits) {
 // it asks for that and the limits allow. booked is what was prepared for it. It
 // returns the best that happened to it and whether anybody had subscribed. It is
 // called without locks.
-func (sp *space) publish(m *Message, booked *bookings, now time.Time) (best stage.Delivery, matched bool) {
+func (sp *space) publish(m *Message, booked *bookings, now time.Time) (f Fanout) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var keep *Message
@@ -61,14 +63,15 @@ func (sp *space) publish(m *Message, booked *bookings, now time.Time) (best stag
 		keep = m
 	}
 	sp.collect(m.Topic, m.QoS, keep, h, booked, now)
-	return sp.send(m, h, booked, now), !h.none()
+	f = Fanout{Matched: !h.none(), Best: sp.send(m, h, booked, now)}
+	f.Lost = booked.loss()
+	return f
 }
 
 // publishPacket does the same for a PUBLISH that needs no commit. It makes a
 // message of it only if somebody wants it, so that a publish that nobody reads
-// costs no copy. Where the message cannot be retained (kept is false) it is not
-// sent either. late is that of bookings.
-func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (matched, kept, late bool) {
+// costs no copy. late is that of bookings.
+func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (f Fanout, late bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var m *Message
@@ -76,17 +79,17 @@ func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (
 		m = NewMessage(p, now, from)
 	}
 	var none bookings
-	if !sp.collect(p.Topic, p.QoS, m, h, &none, now) {
-		return false, false, false
-	}
+	f.Unretained = !sp.collect(p.Topic, p.QoS, m, h, &none, now)
 	if h.none() {
-		return false, true, false
+		return f, false
 	}
 	if m == nil {
 		m = NewMessage(p, now, from)
 	}
-	sp.send(m, h, &none, now)
-	return true, true, none.late
+	f.Matched = true
+	f.Best = sp.send(m, h, &none, now)
+	f.Lost = none.lost
+	return f, none.late
 }
 
 // collect finds the receivers and, in the same step, retains a message if there
@@ -187,7 +190,8 @@ func (sp *space) retain(m *Message, now time.Time) bool {
 func (sp *space) send(m *Message, h *hits, booked *bookings, now time.Time) (best stage.Delivery) {
 	h.each(m, func(s *session, it Item) {
 		booked.take(s, &it)
-		d := s.deliver(it, now)
+		d, lost := s.deliver(it, now)
+		booked.loses(lost)
 		booked.delivered(s, &it, d)
 		best = max(best, d)
 	})
@@ -230,7 +234,8 @@ func (s *session) takeShared(it Item, booked *bookings, now time.Time) (d stage.
 		return stage.NoDevice
 	}
 	booked.take(s, &it)
-	d = s.accept(it, now)
+	d, lost := s.accept(it, now)
+	booked.loses(lost)
 	booked.delivered(s, &it, d)
 	return d
 }

@@ -1,6 +1,10 @@
 package session
 
-import "tributary.io/gateway/stage"
+import (
+	"fmt"
+
+	"tributary.io/gateway/stage"
+)
 
 // verdict is what a PUBLISH is answered with.
 type Verdict struct {
@@ -10,4 +14,37 @@ type Verdict struct {
 	// undecided ends the connection instead of answering, so that the client
 	// sends the message again.
 	Undecided bool
+}
+
+// Fanout says what became of a message that went to subscribers.
+type Fanout struct {
+	Matched    bool           // somebody had subscribed
+	Best       stage.Delivery // the best that happened
+	Lost       int            // subscribers that it did not reach for want of room
+	Unretained bool           // the limits did not allow to retain it
+}
+
+// sent notes what became of a message in the verdict on it. A message that nobody got, and
+// that nobody will, for want of room is refused.
+func (v *Verdict) sent(f Fanout) {
+	if f.Matched && v.Code == stage.NoMatchingSubscribers {
+		v.Code = stage.Success
+		if f.Lost > 0 && f.Best == stage.NoDevice {
+			v.Code = stage.QuotaExceeded
+		}
+	}
+	why := ""
+	switch {
+	case f.Unretained && !f.Matched:
+		v.Code, why = stage.QuotaExceeded, "it is not retained: the application has too many retained messages"
+	case f.Unretained:
+		why = "it was sent, but is not retained: the application has too many retained messages"
+	case f.Lost > 0 && f.Best == stage.NoDevice:
+		why = "it reached none of the subscribers: their queues are full"
+	case f.Lost > 0:
+		why = fmt.Sprintf("it did not reach %d of the subscribers, whose queues are full", f.Lost)
+	}
+	if v.Reason == "" {
+		v.Reason = why
+	}
 }

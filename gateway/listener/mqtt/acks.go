@@ -138,9 +138,7 @@ func (p *pending) settle(v session.Verdict) {
 // the first of the queue and is settled once more when that is durable.
 func (p *pending) conclude() (over bool) {
 	v := &p.verdict
-	if p.Finish(!v.Code.Refused(), v.Undecided) && v.Code == stage.NoMatchingSubscribers {
-		v.Code = stage.Success
-	}
+	p.Finish(v)
 	if p.conn == nil {
 		return true
 	}

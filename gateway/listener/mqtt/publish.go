@@ -83,6 +83,7 @@ func (c *conn) admit(p *packet.Publish) (x *pending, v session.Verdict, route bo
 	if v, err = c.withinRate(g, p); v.Code.Refused() || err != nil {
 		return nil, v, false, err
 	}
+	who.AwaitRoom(p.Topic, p.QoS, c.wake) // acknowledgements do not wait
 	x, v, route = who.judge(p, c.now)
 	return x, v, route, nil
 }

@@ -68,3 +68,137 @@ func TestRetainedMessagesForManyFilters(t *testing.T) {
 		}
 	}
 }
+
+// Sessions of clients that are away and hold all that the sessions of an application may
+// hold together keep nothing from those that hold little.
+func TestQueuesOfOthersAreFull(t *testing.T) {
+	for _, stored := range []bool{false, true} {
+		f := start(t, nil, func(c *settings, f *fixture) {
+			c.Sessions.QueueBytes, c.Sessions.QueueTotalBytes = 20_000, 4*20_000
+			if !stored {
+				f.store = nil
+			}
+		})
+		var gone []*client
+		for i := range 4 {
+			c, _ := f.kept(fmt.Sprint("gone-", i), nil)
+			c.subscribe(1, "news")
+			gone = append(gone, c)
+		}
+		for _, c := range gone {
+			f.leave(c)
+		}
+		p := f.v5("p")
+		for range 40 {
+			p.publish("news", string(make([]byte, 1000)))
+		}
+		if f.counted("limited_total", "queue")+f.counted("limited_total", "queue_total_bytes") == 0 {
+			t.Fatalf("stored %v: the queues are not full", stored)
+		}
+		healthy := f.v5("healthy")
+		healthy.subscribe(1, "alarm")
+		away, _ := f.kept("away", nil)
+		away.subscribe(1, "alarm")
+		f.leave(away)
+		for i := range 8 {
+			p.publish("alarm", fmt.Sprint(i))
+			m := expect[*packet.Publish](healthy)
+			healthy.send(&packet.Ack{Type: packet.PUBACK, ID: m.ID})
+		}
+		if s, _ := f.connection("away"); s.Queued != 8 {
+			t.Errorf("stored %v: %d messages wait for one that holds little, want 8", stored, s.Queued)
+		}
+	}
+}
+
+// A publisher of QoS 1 learns that nobody got its message, or not everybody.
+func TestPublisherLearnsOfFullQueues(t *testing.T) {
+	for _, stored := range []bool{false, true} {
+		f := start(t, nil, func(c *settings, f *fixture) {
+			c.Sessions.QueueMessages = 2
+			if !stored {
+				f.store = nil
+			}
+		})
+		c, _ := f.kept("c", nil)
+		c.subscribe(1, "#")
+		f.leave(c)
+		p := f.v5("p")
+		for i, want := range []byte{packet.CodeSuccess, packet.CodeSuccess, packet.CodeQuotaExceeded} {
+			a := p.publish("t", "x")
+			if a.Code != want || (a.Props != nil && a.Props.ReasonString != nil) != (want != packet.CodeSuccess) {
+				t.Errorf("stored %v, message %d: %+v, want %#x", stored, i, a, want)
+			}
+		}
+		other := f.v5("other")
+		other.subscribe(1, "t")
+		if a := p.publish("t", "x"); a.Code != packet.CodeSuccess || a.Props == nil || a.Props.ReasonString == nil {
+			t.Errorf("stored %v: got %+v, want success with a reason", stored, a)
+		}
+	}
+}
+
+// Nobody who takes messages as fast as it can loses one because others publish faster:
+// they are kept waiting.
+func TestPublishersWaitForASubscriber(t *testing.T) {
+	const publishers, each = 8, 400
+	for _, stored := range []bool{false, true} {
+		f := start(t, nil, func(c *settings, f *fixture) {
+			c.Sessions.QueueMessages, c.MaxInFlight, c.Sessions.QueueWaitMax = 40, 4, patience
+			if !stored {
+				f.store = nil
+			}
+		})
+		c, _ := f.kept("c", nil)
+		c.subscribe(1, "#")
+		var list []*client
+		for i := range publishers {
+			list = append(list, f.v5(fmt.Sprint("p", i)))
+		}
+		for _, p := range list {
+			go func() {
+				for i := range each {
+					p.nc.Write((&packet.Publish{Topic: "t", QoS: 1, ID: uint16(i + 1), Payload: []byte("x")}).Append(nil, p.version))
+				}
+			}()
+		}
+		for range publishers * each {
+			m := expect[*packet.Publish](c)
+			c.send(&packet.Ack{Type: packet.PUBACK, ID: m.ID})
+		}
+		if n := f.counted("dropped_messages_total"); n != 0 {
+			t.Errorf("stored %v: %d messages were dropped", stored, n)
+		}
+		c.nc.Close()
+	}
+}
+
+// A message that the limits do not allow to retain is sent all the same, and its publisher
+// told; nobody gets it later.
+func TestMessageThatIsNotRetained(t *testing.T) {
+	for _, stored := range []bool{false, true} {
+		f := start(t, nil, func(c *settings, f *fixture) {
+			c.Sessions.MaxRetained = 1
+			if !stored {
+				f.store = nil
+			}
+		})
+		f.retain("r", 1, 1)
+		c, p := f.v5("c"), f.v5("p")
+		c.subscribe(1, "t/+")
+		p.send(&packet.Publish{Topic: "t/1", QoS: 1, ID: 1, Retain: true, Payload: []byte("x")})
+		if a := expect[*packet.Ack](p); a.Code != packet.CodeSuccess || a.Props == nil || a.Props.ReasonString == nil {
+			t.Errorf("stored %v: got %+v, want success with a reason", stored, a)
+		}
+		if m := expect[*packet.Publish](c); string(m.Payload) != "x" {
+			t.Errorf("stored %v: got %+v", stored, m)
+		}
+		if f.counted("retained_refused_total") == 0 || f.counted("retained_messages") != 1 {
+			t.Errorf("stored %v: it is not counted", stored)
+		}
+		p.send(&packet.Publish{Topic: "u", QoS: 1, ID: 1, Retain: true, Payload: []byte("x")})
+		if a := expect[*packet.Ack](p); a.Code != packet.CodeQuotaExceeded {
+			t.Errorf("stored %v: got %+v for a message that nobody gets", stored, a)
+		}
+	}
+}

@@ -56,6 +56,13 @@ func (c *conn) kick() {
 	}
 }
 
+// wake is kick for those who do not hold mu.
+func (c *conn) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kick()
+}
+
 // flushSoon has pending output leave before the reader waits for input: at once
 // if the socket takes it, else by the flusher. The caller holds mu, so that it
 // does not mix with what others append; try does not block.
@@ -79,16 +86,10 @@ func (c *conn) flush() {
 	for c.out != nil {
 		out, receipts, starved := c.out, c.unwritten, c.starved
 		c.out, c.unwritten, c.starved = nil, nil, false
-		timeout := c.listener.Limits.WriteTimeout
-		if c.closing {
-			timeout = c.listener.Limits.Linger
-		}
-		c.nc.SetWriteDeadline(time.Now().Add(timeout))
 		c.change.Broadcast()
 		c.mu.Unlock()
 
-		n, err := c.nc.Write(out.b)
-		c.server.count.sentBytes.Add(uint64(n))
+		err := c.write(out.b)
 		c.server.buffers.put(out)
 		if err != nil {
 			if isTimeout(err) {
@@ -108,6 +109,33 @@ func (c *conn) flush() {
 	c.flushing = false
 	c.change.Broadcast()
 	c.mu.Unlock()
+}
+
+// chunk is how many bytes are written at once where a write that timed out cannot go on.
+const chunk = 16 << 10
+
+// write writes to the socket. It fails if the client has taken nothing for WriteTimeout; as
+// long as it takes some, the rest goes on, unless the connection is to end: then all of it
+// has the time that the end left it.
+func (c *conn) write(b []byte) error {
+	for len(b) > 0 {
+		part := b
+		if c.direct == nil { // a TLS connection is beyond use after a write that timed out
+			part = b[:min(len(b), chunk)]
+		}
+		c.mu.Lock()
+		if !c.closing {
+			c.nc.SetWriteDeadline(time.Now().Add(c.listener.Limits.WriteTimeout))
+		}
+		c.mu.Unlock()
+		n, err := c.nc.Write(part)
+		c.server.count.sentBytes.Add(uint64(n))
+		b = b[n:]
+		if err != nil && (c.direct == nil || n == 0 || !isTimeout(err) || c.over() == errClosing) {
+			return err
+		}
+	}
+	return nil
 }
 
 // broken ends a connection whose socket takes no more.
