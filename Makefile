@@ -46,6 +46,7 @@ format: ## check the formatting
 
 vet: ## check the code, also as plugins are built
 	@$(GO) vet $(PACKAGES)
+	@$(GO) tool staticcheck $(PACKAGES)
 	@GOOS=wasip1 GOARCH=wasm $(GO) vet ./sdk-plugin ./plugins/... ./examples/...
 
 vectors: plugins ## run the bundled plugins' test vectors against their modules

@@ -175,8 +175,6 @@ disabled = true
 `+tables))
 }
 
-const d1, off = "/applications/plant/devices/d1", "/applications/plant/devices/off"
-
 func TestCredentialsOfTheRegistry(t *testing.T) {
 	g := guarded(t, `"certificate", "apikey", "password", "scram", "anonymous"`, `
 [users.alice]

@@ -127,9 +127,7 @@ func TestFilterCovers(t *testing.T) {
 			topics = append(topics, f, f+"/other", f+"/a/b")
 		}
 	}
-	for _, x := range []string{"x", "x/a", "a/x", "a/x/b", "x/x/x", "$x/a", "x/$a"} {
-		topics = append(topics, x)
-	}
+	topics = append(topics, "x", "x/a", "a/x", "a/x/b", "x/x/x", "$x/a", "x/$a")
 	for _, have := range filters {
 		for _, want := range filters {
 			if !event.ValidFilter(have) || !event.ValidFilter(want) {

@@ -228,9 +228,9 @@ func (p *Plugin) check(wasm []byte, settings map[string]string) error {
 
 func (p *Plugin) wantsMore(lines []string) error {
 	if p.grant.wanted {
-		return fmt.Errorf("it needs more than it wants; have these lines in its plugin.toml:\n\n[wants]\n%s\n", strings.Join(lines, "\n"))
+		return fmt.Errorf("it needs more than it wants; have these lines in its plugin.toml:\n\n[wants]\n%s", strings.Join(lines, "\n"))
 	}
-	return fmt.Errorf("it asks for more than it is granted; if you trust it, have these lines in gateway.toml:\n\n[plugins.%s.grant]\n%s\n",
+	return fmt.Errorf("it asks for more than it is granted; if you trust it, have these lines in gateway.toml:\n\n[plugins.%s.grant]\n%s",
 		p.name, strings.Join(lines, "\n"))
 }
 

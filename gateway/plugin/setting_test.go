@@ -78,7 +78,7 @@ func TestWantedGrant(t *testing.T) {
 		t.Error(got)
 	}
 	_, err := testHost(t, testConfig()).Load(context.Background(), "p", watGuest(t, "fill"), *(&Wants{MemoryBytes: 1 << 20}).Grant(), nil)
-	if err == nil || !strings.Contains(err.Error(), "have these lines in its plugin.toml:\n\n[wants]\nmemory_bytes = 34078720\n") {
+	if err == nil || !strings.Contains(err.Error(), "have these lines in its plugin.toml:\n\n[wants]\nmemory_bytes = 34078720") {
 		t.Error(err)
 	}
 }

@@ -188,9 +188,7 @@ func (s *session) erase() (after []func()) {
 		queued = append(queued, Item{seq: x.seq, body: x.body})
 		lacking = lacking || x.shared && x.qos > 0
 	}
-	for _, it := range o.queue[o.head:] {
-		queued = append(queued, it)
-	}
+	queued = append(queued, o.queue[o.head:]...)
 	var flying []Item
 	for _, f := range o.flights {
 		flying = append(flying, f.Item)

@@ -13,12 +13,11 @@ import (
 // idea of how the plugin stores them.
 
 type modelExecution struct {
-	status        string
-	version       float64
-	attempt       int
-	step, whole   time.Time // zero: none
-	order         int       // of queueing
-	wholeDuration time.Duration
+	status      string
+	version     float64
+	attempt     int
+	step, whole time.Time // zero: none
+	order       int       // of queueing
 }
 
 type modelJob struct {

@@ -268,7 +268,6 @@ type client struct {
 	version byte
 	buf     []byte
 	n       int
-	eof     bool
 }
 
 // dial opens a connection and says nothing.

@@ -59,7 +59,6 @@ type user struct {
 	name     string
 	c        *client // nil while away
 	kept     bool    // its session outlives the connection
-	broke    bool    // its latest connection ended without a word
 	window   int     // its Receive Maximum
 	since    int     // its session got nothing before this message
 	filters  map[int]byte

@@ -18,7 +18,7 @@ type Host struct{ scheme, name, port string }
 // ParseHost reads "https://api.example.com", "http://10.0.0.5:8080",
 // "https://*.example.com" or "https://*". Without a port it is the scheme's.
 func Parse(text string) (Host, error) {
-	wrong := fmt.Errorf("%q is no place for HTTP requests: use https://name or http://name:port, where name may be * or begin with *.", text)
+	wrong := fmt.Errorf("%q is no place for HTTP requests: use https://name or http://name:port, where name may be * or *.domain", text)
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#") {
 		return Host{}, wrong
