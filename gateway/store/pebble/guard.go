@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +31,76 @@ type guard struct {
 	err    atomic.Pointer[error]
 	armed  atomic.Bool
 
+	// secure has the witness written. Before anything is removed the witness has to know
+	// the MANIFEST that says it is not needed.
+	secure func() error
+
 	mu   sync.Mutex
-	held []string
+	held []string // removals that wait
+
+	manifestMu sync.Mutex
+	now, known manifestState // what is durable of the MANIFEST, and what the witness knows
+}
+
+// manifestState is a MANIFEST and how many bytes of it are durable.
+type manifestState struct {
+	number uint64
+	length int64
+}
+
+// follow begins with a MANIFEST that is there.
+func (g *guard) follow(number uint64, length int64) {
+	g.manifestMu.Lock()
+	defer g.manifestMu.Unlock()
+	g.now = manifestState{number, length}
+}
+
+// synced notes that so much of a file is durable, if it is a MANIFEST.
+func (g *guard) synced(name string, length int64) {
+	base := g.FS.PathBase(name)
+	if !strings.HasPrefix(base, "MANIFEST-") {
+		return
+	}
+	g.follow(fileNumber(base), length)
+}
+
+// manifest is what is durable of the MANIFEST; news says that the witness does not know it.
+func (g *guard) manifest() (number uint64, length int64, news bool) {
+	g.manifestMu.Lock()
+	defer g.manifestMu.Unlock()
+	return g.now.number, g.now.length, g.now != g.known
+}
+
+// witnessed notes what the witness knows.
+func (g *guard) witnessed(number uint64, length int64) {
+	g.manifestMu.Lock()
+	defer g.manifestMu.Unlock()
+	g.known = manifestState{number, length}
+}
+
+// secured says whether the witness knows all of the MANIFEST, after having it written if
+// need be.
+func (g *guard) secured() bool {
+	if _, _, news := g.manifest(); !news {
+		return true
+	}
+	if err := g.secure(); err != nil {
+		g.log.Warn("store: the witness cannot be written; no file is removed until it can", "error", err)
+		return false
+	}
+	return true
+}
+
+// retry does the removals that wait, if they may be done by now.
+func (g *guard) retry() {
+	g.mu.Lock()
+	waiting := len(g.held) > 0 && g.armed.Load()
+	g.mu.Unlock()
+	if waiting && g.failure() == nil && g.secured() {
+		if err := g.arm(); err != nil {
+			g.log.Warn("store: files that are not needed cannot be removed", "error", err)
+		}
+	}
 }
 
 func newGuard(fs vfs.FS, log *slog.Logger) *guard {
@@ -43,12 +112,16 @@ func (g *guard) arm() error {
 	if err := g.failure(); err != nil {
 		return err
 	}
+	secured := g.secured()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.armed.Store(true)
+	if !secured {
+		return nil
+	}
 	for _, name := range g.held {
 		if err := g.FS.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-			g.log.Warn("removing an obsolete file of the store", "file", name, "err", err)
+			g.log.Warn("removing an obsolete file of the store", "file", name, "error", err)
 		}
 	}
 	g.held = nil
@@ -75,7 +148,7 @@ func (g *guard) failure() error {
 
 func (g *guard) freeze(err error) {
 	if g.err.CompareAndSwap(nil, &err) {
-		g.log.Error("store: writing failed; nothing is written any more: free the disk or replace it, then restart", "err", err)
+		g.log.Error("store: writing failed; nothing is written any more: free the disk or replace it, then restart", "error", err)
 		close(g.frozen)
 	}
 }
@@ -117,6 +190,10 @@ func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.Fil
 		return lostFile{}, nil
 	}
 	g.keep(to)
+	if !g.secured() { // it is still needed: a new file takes its place
+		f, err := g.FS.Create(to, c)
+		return g.wrap("create", to, f, err)
+	}
 	f, err := g.FS.ReuseForWrite(from, to, c)
 	return g.wrap("reuse", from, f, err)
 }
@@ -158,6 +235,12 @@ func (g *guard) Remove(name string) error {
 			return nil
 		}
 	}
+	if !g.secured() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.held = append(g.held, name)
+		return nil
+	}
 	return g.FS.Remove(name)
 }
 
@@ -173,15 +256,17 @@ func (g *guard) Unwrap() vfs.FS { return g.FS }
 // guardFile is a file that may be written.
 type guardFile struct {
 	vfs.File
-	g    *guard
-	name string
+	g       *guard
+	name    string
+	written int64 // bytes, from the beginning
 }
 
 func (f *guardFile) Write(p []byte) (int, error) {
 	if f.g.failure() != nil {
 		return len(p), nil
 	}
-	_, err := f.File.Write(p)
+	n, err := f.File.Write(p)
+	f.written += int64(n)
 	f.g.check("write", f.name, err)
 	return len(p), nil
 }
@@ -206,7 +291,11 @@ func (f *guardFile) Sync() error {
 	if f.g.failure() != nil {
 		return nil
 	}
-	f.g.check("sync", f.name, f.File.Sync())
+	err := f.File.Sync()
+	f.g.check("sync", f.name, err)
+	if err == nil {
+		f.g.synced(f.name, f.written)
+	}
 	return nil
 }
 
@@ -214,7 +303,11 @@ func (f *guardFile) SyncData() error {
 	if f.g.failure() != nil {
 		return nil
 	}
-	f.g.check("sync", f.name, f.File.SyncData())
+	err := f.File.SyncData()
+	f.g.check("sync", f.name, err)
+	if err == nil {
+		f.g.synced(f.name, f.written)
+	}
 	return nil
 }
 

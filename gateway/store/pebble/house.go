@@ -44,6 +44,7 @@ func (s *Store) houseLoop() {
 		case <-tick.C:
 			s.note("sweeping expired keys", s.sweep())
 			s.note("writing the witness", s.writeWitness())
+			s.fs.retry()
 		case <-s.kick:
 		}
 		s.note("applying retention", s.retain())
@@ -53,7 +54,7 @@ func (s *Store) houseLoop() {
 func (s *Store) note(what string, err error) {
 	if err != nil {
 		s.stats.background.Add(1)
-		s.log.Error("store: "+what, "err", err)
+		s.log.Error("store: "+what, "error", err)
 	}
 }
 

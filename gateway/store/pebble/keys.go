@@ -142,17 +142,34 @@ func (e entry) revision(now int64) uint64 {
 // keyBuffers holds the keys of lookups outside the lock.
 var keyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 128); return &b }}
 
-func encodeWitness(rev uint64) []byte {
-	b := make([]byte, witnessLen)
-	putHeader([]byte(witnessName), b, 0, rev)
+// A witness is crc(4) revision(8), and since the second version manifest(8) length(8) and 8
+// bytes for each log.
+func encodeWitness(w witness) []byte {
+	b := make([]byte, witnessLen+16+8*len(w.logs))
+	for i, n := range append([]uint64{w.manifest, uint64(w.length)}, w.logs...) {
+		binary.BigEndian.PutUint64(b[witnessLen+8*i:], n)
+	}
+	putHeader([]byte(witnessName), b, sumOf(b[witnessLen:]), w.revision)
 	return b
 }
 
-func decodeWitness(b []byte) (rev uint64, ok bool) {
-	if len(b) != witnessLen || !intact([]byte(witnessName), b, witnessLen) {
-		return 0, false
+func decodeWitness(b []byte) (w witness, ok bool) {
+	if len(b) < witnessLen || !intact([]byte(witnessName), b, witnessLen) {
+		return w, false
 	}
-	return number(b, 0), true
+	w.revision = number(b, 0)
+	rest := b[witnessLen:]
+	switch {
+	case len(rest) == 0:
+		return w, true
+	case len(rest) < 16 || len(rest)%8 != 0:
+		return w, false
+	}
+	w.manifest, w.length = binary.BigEndian.Uint64(rest), int64(binary.BigEndian.Uint64(rest[8:]))
+	for rest = rest[16:]; len(rest) > 0; rest = rest[8:] {
+		w.logs = append(w.logs, binary.BigEndian.Uint64(rest))
+	}
+	return w, true
 }
 
 // nanos is a time on disk: Unix nanoseconds, clamped to what they can say.

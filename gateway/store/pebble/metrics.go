@@ -81,7 +81,7 @@ func (s *Store) listener() *pebbledb.EventListener {
 				return // of a file that is not all on disk, and not needed after a restart
 			}
 			s.stats.corruption.Add(1)
-			s.log.Error("store: a damaged file: restore a backup", "file", i.Path, "err", i.Details)
+			s.log.Error("store: a damaged file: restore a backup", "file", i.Path, "error", i.Details)
 		},
 		DiskSlow: func(i pebbledb.DiskSlowInfo) {
 			s.stats.slow.Add(1)

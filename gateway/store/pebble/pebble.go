@@ -99,6 +99,7 @@ type Store struct {
 	stats   stats
 
 	witnessed atomic.Uint64 // the revision in the witness file
+	witnessMu sync.Mutex    // held while it is written
 
 	kick      chan struct{}
 	stop      chan struct{}
@@ -135,6 +136,7 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 		stop:    make(chan struct{}),
 	}
 	s.room.L, s.work.L, s.told.L = &s.mu, &s.mu, &s.mu
+	s.fs.secure = s.writeWitness
 	if err := makeDir(env.fs, cfg.Dir); err != nil {
 		return nil, fmt.Errorf("making the store directory: %w", err)
 	}
@@ -159,8 +161,9 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 	return s, nil
 }
 
-// openDB opens pebble, reads what the store must know, and checks it against
-// the witness. Until that check nothing is removed from the directory.
+// openDB checks what is there against the witness, opens pebble, and reads what the store
+// must know. Until the check is over nothing changes in the directory, and until all is read
+// nothing is removed from it.
 func (s *Store) openDB() (err error) {
 	defer func() {
 		// pebble panics at some kinds of damage, and where it cannot write.
@@ -172,6 +175,9 @@ func (s *Store) openDB() (err error) {
 			err = fmt.Errorf("%w: pebble: %v", store.ErrCorrupt, p)
 		}
 	}()
+	if err = s.inspect(); err != nil {
+		return err
+	}
 	s.db, err = pebbledb.Open(s.cfg.Dir, s.options())
 	if err != nil {
 		return damaged(err)
@@ -187,9 +193,6 @@ func (s *Store) openDB() (err error) {
 
 func (s *Store) recover() error {
 	if err := s.loadRevision(); err != nil {
-		return err
-	}
-	if err := s.checkWitness(); err != nil {
 		return err
 	}
 	return s.loadLogs()

@@ -3,6 +3,7 @@ package pebble
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -14,47 +15,83 @@ import (
 // witnessName is the file that says how many commits are durable.
 const witnessName = "witness"
 
-// checkWitness compares what pebble recovered with the witness. pebble takes
-// damage at the end of its manifest or its newest log for the trace of a power
-// cut and goes on without what followed; the witness knows better.
-func (s *Store) checkWitness() error {
+// witness is what was durable when the file was written.
+type witness struct {
+	revision uint64 // of the newest commit
+	manifest uint64 // number of the MANIFEST; 0: an earlier version wrote the witness
+	length   int64  // bytes of it
+	logs     []uint64
+}
+
+// readWitness reads the file; a store that has none yet has nothing to lose.
+func (s *Store) readWitness() (w witness, err error) {
 	path := filepath.Join(s.cfg.Dir, witnessName)
 	f, err := s.env.fs.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return w, nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading the witness: %w", err)
+		return w, fmt.Errorf("reading the witness: %w", err)
 	}
 	defer f.Close()
-	var b [witnessLen + 1]byte
-	n, _ := f.ReadAt(b[:], 0)
-	seen, ok := decodeWitness(b[:n])
+	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return w, fmt.Errorf("reading the witness: %w", err)
+	}
+	w, ok := decodeWitness(b)
 	if !ok {
-		return fmt.Errorf("%w: the file %s is unreadable; compare the logs with a backup, then remove it", store.ErrCorrupt, path)
+		return w, fmt.Errorf("%w: the file %s is unreadable; compare the logs with a backup, then remove it", store.ErrCorrupt, path)
 	}
-	if s.rev < seen {
+	return w, nil
+}
+
+// checkWitness compares what pebble recovered with the witness. pebble takes
+// damage at the end of its newest log for the trace of a power
+// cut and goes on without what followed; the witness knows better.
+func (s *Store) checkWitness() error {
+	seen, err := s.readWitness()
+	if err != nil {
+		return err
+	}
+	if s.rev < seen.revision {
 		return fmt.Errorf("%w: the store holds commits up to %d but %d were durable; restore a backup, or remove %s to go on without them",
-			store.ErrCorrupt, s.rev, seen, path)
+			store.ErrCorrupt, s.rev, seen.revision, filepath.Join(s.cfg.Dir, witnessName))
 	}
-	s.witnessed.Store(seen)
+	s.witnessed.Store(seen.revision)
 	return nil
 }
 
 // writeWitness replaces the witness in one step, if there is something new. It goes
 // round the guard, for a witness that could not be written, as where no file can be
-// opened for a moment, loses nothing: an older one is as true.
+// opened for a moment, loses nothing: an older one is as true. But as long as it is older
+// than the MANIFEST, nothing is removed that only the MANIFEST says is not needed.
 func (s *Store) writeWitness() error {
-	rev := s.durable.Load()
-	if rev == s.witnessed.Load() || s.fs.failure() != nil {
+	s.witnessMu.Lock()
+	defer s.witnessMu.Unlock()
+	rev := max(s.durable.Load(), s.witnessed.Load()) // before recovery is over it is not known
+	number, length, news := s.fs.manifest()
+	if rev == s.witnessed.Load() && !news || s.fs.failure() != nil {
 		return nil
 	}
+	logs, err := olderLogs(s.env.fs, s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if err := s.replaceWitness(encodeWitness(witness{rev, number, length, logs})); err != nil {
+		return err
+	}
+	s.witnessed.Store(rev)
+	s.fs.witnessed(number, length)
+	return nil
+}
+
+func (s *Store) replaceWitness(b []byte) error {
 	fs, path := s.env.fs, filepath.Join(s.cfg.Dir, witnessName)
 	f, err := fs.Create(path+".new", vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(encodeWitness(rev))
+	_, err = f.Write(b)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -66,9 +103,6 @@ func (s *Store) writeWitness() error {
 	}
 	if err == nil {
 		err = syncDir(fs, s.cfg.Dir)
-	}
-	if err == nil {
-		s.witnessed.Store(rev)
 	}
 	return err
 }
