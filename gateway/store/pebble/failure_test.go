@@ -88,7 +88,7 @@ func (f brokenFile) SyncData() error {
 
 // TestWriteFailure breaks the disk at one write after another, flushes, log
 // rotations and the manifest included: the commit under way and all later ones
-// fail, nothing hangs or crashes, and all that was acknowledged is there when
+// fail, nothing hangs or crashes, reads go on, and all that was acknowledged is there when
 // the store is opened again, after a mere restart as after a power cut.
 func TestWriteFailure(t *testing.T) {
 	t.Parallel()
@@ -103,6 +103,9 @@ func TestWriteFailure(t *testing.T) {
 		s := openMem(t, broken)
 		broken.left.Store(n)
 		acked, failed := commitUntilFailure(t, s, 1000)
+		if got, err := readable(s); err != nil || got < acked { // until the end
+			t.Errorf("write %d: %d commits of %d acknowledged are read after the failure, error %v", n, got, acked, err)
+		}
 		err := s.Close()
 		if failed && !errors.Is(err, store.ErrFailed) || !failed && acked < 1000 {
 			t.Fatalf("write %d: close: %v after %d commits, failed: %v", n, err, acked, failed)
@@ -124,6 +127,14 @@ func TestWriteFailure(t *testing.T) {
 			return
 		}
 	}
+}
+
+// readable returns how many records of the sequence can be read.
+func readable(s *Store) (n int, err error) {
+	for l := range sequenceLogs {
+		err = errors.Join(err, s.Read(sequenceLog(l), 0, 1<<30, func(uint64, time.Time, []byte) bool { n++; return true }))
+	}
+	return n, err
 }
 
 // commitUntilFailure commits in order, a few at once, until the store fails or
@@ -239,5 +250,38 @@ func TestNoFileForTheWitness(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What is in memory when the disk fails stays there: no table that was not written takes its
+// place, however long the store is read.
+func TestReadsAfterAFailureDuringAFlush(t *testing.T) {
+	t.Parallel()
+	broken := brokenFS{vfs.NewCrashableMem(), new(atomic.Int64), syscall.ENOSPC}
+	broken.left.Store(1 << 60)
+	s := openMem(t, broken)
+	const commits = 200
+	for n := range commits {
+		if err := s.Commit(bulky(n), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := commitWait(s, &store.Batch{}); err != nil {
+		t.Fatal(err)
+	}
+	broken.left.Store(0)
+	if err := commitWait(s, bulky(commits)); !errors.Is(err, store.ErrFailed) {
+		t.Fatalf("a commit on a full disk: %v", err)
+	}
+	if _, err := s.db.AsyncFlush(); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if n, err := readable(s); err != nil || n < commits {
+			t.Fatalf("%d of %d commits are read, error %v", n, commits, err)
+		}
+	}
+	if err := s.Close(); !errors.Is(err, store.ErrFailed) {
+		t.Errorf("close: %v", err)
 	}
 }

@@ -22,12 +22,17 @@ import (
 // exactly what a crash at that moment would leave, which recovery is made for;
 // the store looks at failure after each commit and never reports success again.
 //
+// Tables are an exception: one that is said to have been written, and was not, would take the
+// place of what is in memory, and reads would fail. Whoever writes a table waits from then on
+// until the store is closed. What is in memory stays there, and can be read.
+//
 // Until arm it holds removals back, so that a store that turns out to be damaged
 // is left as it was found.
 type guard struct {
 	vfs.FS
 	log    *slog.Logger
 	frozen chan struct{} // closed by freeze
+	ending chan struct{} // closed by end
 	err    atomic.Pointer[error]
 	armed  atomic.Bool
 
@@ -104,7 +109,7 @@ func (g *guard) retry() {
 }
 
 func newGuard(fs vfs.FS, log *slog.Logger) *guard {
-	return &guard{FS: fs, log: log, frozen: make(chan struct{})}
+	return &guard{FS: fs, log: log, frozen: make(chan struct{}), ending: make(chan struct{})}
 }
 
 // arm ends the time of opening: the removals that were held back are done.
@@ -153,6 +158,20 @@ func (g *guard) freeze(err error) {
 	}
 }
 
+// end has whoever waits to write a table go on: the store is closed, and nobody reads it.
+func (g *guard) end() { close(g.ending) }
+
+// table says whether a file is a sorted table, or the file of a part of one.
+func table(name string) bool { return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob") }
+
+// hold waits, if a table is written after the freeze, until the store is closed. A start goes
+// on, and fails at its end.
+func (g *guard) hold(name string) {
+	if g.failure() != nil && table(name) && g.armed.Load() {
+		<-g.ending
+	}
+}
+
 // check freezes at an error; pebble is not to hear of it.
 func (g *guard) check(op, name string, err error) {
 	if err != nil {
@@ -169,12 +188,15 @@ func (g *guard) wrap(op, name string, f vfs.File, err error) (vfs.File, error) {
 }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g.hold(name)
 	if g.failure() != nil {
 		return lostFile{}, nil
 	}
 	g.keep(name)
 	f, err := g.FS.Create(name, c)
-	return g.wrap("create", name, f, err)
+	f, err = g.wrap("create", name, f, err)
+	g.hold(name)
+	return f, err
 }
 
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -262,12 +284,14 @@ type guardFile struct {
 }
 
 func (f *guardFile) Write(p []byte) (int, error) {
+	f.g.hold(f.name)
 	if f.g.failure() != nil {
 		return len(p), nil
 	}
 	n, err := f.File.Write(p)
 	f.written += int64(n)
 	f.g.check("write", f.name, err)
+	f.g.hold(f.name)
 	return len(p), nil
 }
 
@@ -287,31 +311,26 @@ func (f *guardFile) Preallocate(off, n int64) error {
 	return f.File.Preallocate(off, n) // advice: pebble ignores a failure
 }
 
-func (f *guardFile) Sync() error {
+func (f *guardFile) Sync() error { return f.sync(f.File.Sync) }
+
+func (f *guardFile) sync(do func() error) error {
+	f.g.hold(f.name)
 	if f.g.failure() != nil {
 		return nil
 	}
-	err := f.File.Sync()
+	err := do()
 	f.g.check("sync", f.name, err)
 	if err == nil {
 		f.g.synced(f.name, f.written)
 	}
+	f.g.hold(f.name)
 	return nil
 }
 
-func (f *guardFile) SyncData() error {
-	if f.g.failure() != nil {
-		return nil
-	}
-	err := f.File.SyncData()
-	f.g.check("sync", f.name, err)
-	if err == nil {
-		f.g.synced(f.name, f.written)
-	}
-	return nil
-}
+func (f *guardFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 func (f *guardFile) SyncTo(n int64) (bool, error) {
+	f.g.hold(f.name)
 	if f.g.failure() != nil {
 		return true, nil
 	}

@@ -101,7 +101,7 @@ type dbLogger struct{ s *Store }
 func (l dbLogger) Infof(string, ...any) {}
 
 func (l dbLogger) Errorf(format string, args ...any) {
-	l.s.log.Error("store: pebble", slog.String("err", fmt.Sprintf(format, args...)))
+	l.s.log.Error("store: pebble", slog.String("error", fmt.Sprintf(format, args...)))
 }
 
 func (l dbLogger) Fatalf(format string, args ...any) {

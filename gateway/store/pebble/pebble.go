@@ -186,6 +186,7 @@ func (s *Store) openDB() (err error) {
 		err = s.fs.arm()
 	}
 	if err != nil {
+		s.fs.end()
 		s.db.Close()
 	}
 	return err
@@ -237,6 +238,7 @@ func (s *Store) close() error {
 	s.work.Signal()
 	s.mu.Unlock()
 	close(s.stop)
+	s.fs.end()
 	s.loops.Wait()
 	s.readers.close()
 
