@@ -162,7 +162,9 @@ func (g *guard) freeze(err error) {
 func (g *guard) end() { close(g.ending) }
 
 // table says whether a file is a sorted table, or the file of a part of one.
-func table(name string) bool { return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob") }
+func table(name string) bool {
+	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+}
 
 // hold waits, if a table is written after the freeze, until the store is closed. A start goes
 // on, and fails at its end.
