@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"tributary.io/gateway/outbound/place"
 	"tributary.io/sdk-plugin/event"
@@ -30,8 +28,8 @@ func (g *Grant) checkCall(c *event.Call) *violation {
 		return &violation{"made an HTTP call", "hosts"}
 	}
 	switch {
-	case c.ID == "" || len(c.ID) > maxCallID || !utf8.ValidString(c.ID) || strings.IndexFunc(c.ID, unicode.IsControl) >= 0:
-		return wrong("its id has control characters, or not 1 to %d bytes", maxCallID)
+	case c.ID == "" || len(c.ID) > maxCallID || !event.ValidString(c.ID):
+		return wrong("its id has control characters or noncharacters, or not 1 to %d bytes", maxCallID)
 	case !isToken(c.Method) || len(c.Method) > 32 || c.Method == "CONNECT" || c.Method == "TRACE":
 		return wrong("its method is %.40q", c.Method)
 	case len(c.Body) > maxCallBody:

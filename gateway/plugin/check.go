@@ -3,7 +3,6 @@ package plugin
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"tributary.io/gateway/access"
@@ -45,6 +44,7 @@ func (g *Grant) checkEffect(in *event.Inbound, e event.Effect) *violation {
 				return &violation{fmt.Sprintf("published to topic %q", topic), "publish"}
 			}
 		}
+		return checkProperties(e)
 	case *event.Put:
 		if err := g.checkState(e.Key, e.Value); err != nil {
 			return err
@@ -74,6 +74,38 @@ func (g *Grant) checkEffect(in *event.Inbound, e event.Effect) *violation {
 	return nil
 }
 
+// maxText bounds a text in an MQTT packet, MQTT 5.0 section 1.5.4.
+const maxText = 65_535
+
+// checkProperties finds what an MQTT packet cannot carry beside the payload.
+func checkProperties(e *event.Publish) *violation {
+	bad := func(what, s string) *violation {
+		return &violation{fmt.Sprintf("published %s of %d bytes that is no text of MQTT: at most %d bytes of UTF-8 without U+0000", what, len(s), maxText), ""}
+	}
+	switch {
+	case !isText(e.ContentType):
+		return bad("a content type", e.ContentType)
+	case e.ResponseTopic != "" && !event.ValidTopic(e.ResponseTopic):
+		return &violation{fmt.Sprintf("named the response topic %q, which is no topic name", e.ResponseTopic), ""}
+	case len(e.Correlation) > maxText:
+		return &violation{fmt.Sprintf("published correlation data of %d bytes; at most %d are possible", len(e.Correlation), maxText), ""}
+	}
+	for _, p := range e.Properties {
+		if !isText(p.Name) {
+			return bad("a user property's name", p.Name)
+		}
+		if !isText(p.Value) {
+			return bad("a user property", p.Value)
+		}
+	}
+	return nil
+}
+
+// isText says whether s can be a UTF-8 encoded string of MQTT.
+func isText(s string) bool {
+	return len(s) <= maxText && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+}
+
 func (g *Grant) checkState(key string, value []byte) *violation {
 	if key == "" || len(key) > maxKeyBytes {
 		return &violation{fmt.Sprintf("used a state key of %d bytes; 1 to %d are possible", len(key), maxKeyBytes), ""}
@@ -97,8 +129,8 @@ func (g *Grant) checkTimer(key string, set *event.SetTimer) *violation {
 		return &violation{"used a timer", "timers"}
 	case key == "" || len(key) > maxKeyBytes:
 		return &violation{fmt.Sprintf("used a timer key of %d bytes; 1 to %d are possible", len(key), maxKeyBytes), ""}
-	case !utf8.ValidString(key) || strings.IndexFunc(key, unicode.IsControl) >= 0:
-		return &violation{"used a timer key with control characters", ""}
+	case !event.ValidString(key):
+		return &violation{"used a timer key with control characters or noncharacters", ""}
 	case set == nil:
 		return nil
 	case set.At.Unix() < 0 || set.At.Unix() >= maxTimerTime:
@@ -125,7 +157,7 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 	switch {
 	case !anyCovers(g.Judge.Applications, e.Application, nameCovers):
 		return &violation{fmt.Sprintf("let somebody into application %q", e.Application), "judge.applications"}
-	case name == "" || len(name) > 256 || strings.IndexFunc(name, unicode.IsControl) >= 0 || e.Device != "" && e.Application == "":
+	case name == "" || len(name) > 256 || !event.ValidString(name) || e.Device != "" && e.Application == "":
 		return &violation{"let somebody in without a name of 1 to 256 bytes, or a device without its application", ""}
 	case e.Device == "" && len(e.Publish)+len(e.Subscribe) > 0:
 		return &violation{"gave topics to somebody who is no device", ""}

@@ -122,6 +122,7 @@ func TestGrantOfLaterEffects(t *testing.T) {
 		{&event.SetTimer{Key: "k", At: at}, ""},
 		{&event.SetTimer{At: at}, "timer key of 0 bytes"},
 		{&event.SetTimer{Key: "a\x00b", At: at}, "control characters"},
+		{&event.SetTimer{Key: "a\uFDD0b", At: at}, "noncharacters"},
 		{&event.SetTimer{Key: "k"}, "out of range"},
 		{&event.SetTimer{Key: "k", At: time.Unix(maxTimerTime, 0)}, "out of range"},
 		{&event.SetTimer{Key: "k", At: time.Unix(maxTimerTime-1, 0)}, ""},
@@ -139,6 +140,7 @@ func TestGrantOfLaterEffects(t *testing.T) {
 		{get("https://evil.example\\@api.example/"), "its URL"},
 		{get("https://api.example/" + strings.Repeat("x", 9000)), "its URL has"},
 		{&event.Call{Method: "GET", URL: "https://api.example"}, "its id"},
+		{&event.Call{ID: "\U0001FFFE", Method: "GET", URL: "https://api.example"}, "its id"},
 		{&event.Call{ID: "1", Method: "GET /", URL: "https://api.example"}, "its method"},
 		{&event.Call{ID: "1", Method: "CONNECT", URL: "https://api.example"}, "its method"},
 		{big, "its body"}, {slow, "its timeout"},
@@ -157,6 +159,7 @@ func TestGrantOfLaterEffects(t *testing.T) {
 		{allow("*", "d1", nil, nil), "grant.judge.applications"},
 		{allow("a", "", nil, nil), "without a name"},
 		{allow("a", "a\nb", nil, nil), "without a name"},
+		{allow("a", "a\uFFFF", nil, nil), "without a name"},
 		{&event.Allow{Identity: "somebody"}, ""},
 		{&event.Allow{Identity: "somebody", Publish: []string{"shared"}}, "no device"},
 		{allow("a", "d1", []string{"#"}, nil), "grant.judge.publish"},
@@ -186,6 +189,38 @@ func TestGrantOfLaterEffects(t *testing.T) {
 		var none Grant
 		if v := none.check(in, []event.Effect{c.effect}); v == nil || v.key == "" && c.refused == "" {
 			t.Errorf("%d: %T without a grant: %+v", i, c.effect, v)
+		}
+	}
+}
+
+// A publish effect holds only what a packet can carry.
+func TestGrantOfPublish(t *testing.T) {
+	g := Grant{Publish: []string{"#"}}
+	long := strings.Repeat("x", 65_536)
+	property := func(name, value string) []event.Property {
+		return []event.Property{{Name: "a", Value: "b"}, {Name: name, Value: value}}
+	}
+	for i, c := range []struct {
+		effect  event.Publish
+		refused string
+	}{
+		{event.Publish{ContentType: long[:65_535], ResponseTopic: long[:65_535], Correlation: []byte(long[:65_535]), Properties: property(long[:65_535], "\t")}, ""},
+		{event.Publish{ContentType: long}, "a content type of 65536 bytes"},
+		{event.Publish{ContentType: "a\x00"}, "a content type"},
+		{event.Publish{ResponseTopic: long}, "response topic"},
+		{event.Publish{ResponseTopic: "a/#"}, "response topic"},
+		{event.Publish{Correlation: []byte(long)}, "correlation data of 65536 bytes"},
+		{event.Publish{Properties: property(long, "")}, "a user property's name of 65536 bytes"},
+		{event.Publish{Properties: property("n", long)}, "a user property of 65536 bytes"},
+		{event.Publish{Properties: property("n", "\x00")}, "a user property of 1 bytes"},
+	} {
+		c.effect.Topics = []string{"t"}
+		text := ""
+		if v := g.check(inbound("x"), []event.Effect{&c.effect}); v != nil {
+			text = v.failure("p", false).Message
+		}
+		if (text == "") != (c.refused == "") || !strings.Contains(text, c.refused) || len(text) > 500 {
+			t.Errorf("%d: %q, want %q", i, text, c.refused)
 		}
 	}
 }

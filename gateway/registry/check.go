@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"tributary.io/gateway/resource"
 	"tributary.io/sdk-plugin/event"
@@ -135,7 +133,8 @@ func validApplication(name string) bool {
 }
 
 // ValidDevice says whether a name can be a device's: 1 to 128 bytes of UTF-8
-// without control characters and without '/', '+' and '#', so that it can be a
+// without '/', '+' and '#' that an attribute of an event can hold (event.ValidString: no
+// control characters, no noncharacters), so that it can be a
 // level of an MQTT topic, and neither "." nor "..", so that it can be a part of a URL.
 func ValidDevice(name string) bool {
 	return text(name, 128) && !strings.ContainsAny(name, "/+#") && !dots(name)
@@ -148,7 +147,7 @@ func dots(name string) bool { return name == "." || name == ".." }
 // validAlias says whether a text can be an alias. It never stands in a topic.
 func validAlias(alias string) bool { return text(alias, 256) && !dots(alias) }
 
-// text says whether s is 1 to most bytes of UTF-8 without control characters.
+// text says whether s is 1 to most bytes that an attribute of an event can hold.
 func text(s string, most int) bool {
-	return len(s) >= 1 && len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return len(s) >= 1 && len(s) <= most && event.ValidString(s)
 }

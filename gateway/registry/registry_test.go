@@ -283,6 +283,9 @@ func TestQuestions(t *testing.T) {
 		{"open", "..", false, false},
 		{"open", "...", true, false},
 		{"open", "a\x00b", false, false},
+		{"open", "a\u0085b", false, false},
+		{"open", "a\uFFFEb", false, false},
+		{"open", "a\xffb", false, false},
 		{"plant", "gw", true, false},
 		{"plant", "sensor-1", true, false}, // by gw
 		{"plant", "pump", true, false},

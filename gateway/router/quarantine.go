@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/base64"
+	"math"
 	"strconv"
 	"time"
 
@@ -14,30 +15,37 @@ import (
 // Data is the original payload, byte for byte. Extensions tell the rest:
 // quarantineerror, plugin, plugindigest, attempts, originaltype,
 // originalcontenttype, topic, and request: the whole HandleRequest as the
-// plugin got it, so that it can be handled again after a fix.
+// plugin got it, so that it can be handled again after a fix. A subject that is no
+// String of CloudEvents is left out, and topic and originalcontenttype have escapes in
+// place of what a String does not hold; request has all of them as they were.
 const TypeQuarantined = "io.tributary.quarantine.v1"
 
 // quarantine makes an event that no plugin could handle durable, then answers
 // its source with code.
 func (s *shard) quarantine(j *job, p *plan, cause error, code stage.Code) time.Duration {
 	s.reset()
-	e := s.shelve(j, p, cause)
+	why := stage.Plain(cause.Error(), longestCause)
+	e := s.shelve(j, p, why)
 	s.r.log.Warn("an event went into quarantine", "application", e.Application, "device", e.Device, "event", e.ID,
 		"attempts", j.attempts, "error", cause)
-	s.conclude(j, stage.Outcome{Code: code, Reason: "quarantined: " + cause.Error()}, &s.r.metrics.quarantined)
+	s.conclude(j, stage.Outcome{Code: code, Reason: "quarantined: " + why}, &s.r.metrics.quarantined)
 	return 0
 }
 
-// shelve adds an event to the batch as its application's quarantine has it.
-func (s *shard) shelve(j *job, p *plan, cause error) *event.Event {
+// longestCause bounds what is told of an error, in bytes.
+const longestCause = 1024
+
+// shelve adds an event to the batch as its application's quarantine has it: a valid
+// CloudEvent, whatever the inbound event holds.
+func (s *shard) shelve(j *job, p *plan, why string) *event.Event {
 	in := j.in
 	e := &event.Event{
 		ID: in.Event.ID, Source: stage.Source(in.Event.Application, in.Event.Device),
-		Type: TypeQuarantined, Subject: in.Event.Subject, Time: in.Event.Time,
-		Application: in.Event.Application, Device: in.Event.Device, Sender: in.Event.Sender,
+		Type: TypeQuarantined, Subject: stringOrNone(in.Event.Subject), Time: in.Event.Time,
+		Application: in.Event.Application, Device: stringOrNone(in.Event.Device), Sender: stringOrNone(in.Event.Sender),
 		DataContentType: "application/octet-stream", Data: in.Event.Data,
 	}
-	e.SetExtension("quarantineerror", printable(cause.Error()))
+	e.SetExtension("quarantineerror", why)
 	if p != nil && p.plugin != nil {
 		e.SetExtension("plugin", p.plugin.Name())
 		e.SetExtension("plugindigest", p.plugin.Digest())
@@ -45,10 +53,10 @@ func (s *shard) shelve(j *job, p *plan, cause error) *event.Event {
 	e.Extensions = append(e.Extensions, event.Attribute{Name: "attempts", Kind: event.Integer, Value: strconv.Itoa(j.attempts)})
 	e.SetExtension("originaltype", in.Event.Type)
 	if in.Event.DataContentType != "" {
-		e.SetExtension("originalcontenttype", printable(in.Event.DataContentType))
+		e.SetExtension("originalcontenttype", stage.Plain(in.Event.DataContentType, math.MaxInt))
 	}
 	if in.Transport.Topic != "" {
-		e.SetExtension("topic", printable(in.Transport.Topic))
+		e.SetExtension("topic", stage.Plain(in.Transport.Topic, math.MaxInt))
 	}
 	request := event.AppendRequest(nil, in, in.Event.Time, nil)
 	e.Extensions = append(e.Extensions, event.Attribute{Name: "request", Kind: event.Binary, Value: base64.StdEncoding.EncodeToString(request)})
@@ -56,17 +64,10 @@ func (s *shard) shelve(j *job, p *plan, cause error) *event.Event {
 	return e
 }
 
-// printable cuts text to what an attribute value may hold.
-func printable(text string) string {
-	const limit = 1024
-	out := make([]rune, 0, min(len(text), limit))
-	for _, c := range text {
-		if c < 0x20 || c >= 0x7f && c < 0xa0 || c == '\uFFFD' || c >= 0xFDD0 && c <= 0xFDEF || c&0xFFFE == 0xFFFE {
-			c = ' '
-		}
-		if out = append(out, c); len(out) == limit {
-			break
-		}
+// stringOrNone is an attribute's value, none where it cannot be one.
+func stringOrNone(value string) string {
+	if !event.ValidString(value) {
+		return ""
 	}
-	return string(out)
+	return value
 }

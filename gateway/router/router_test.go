@@ -370,6 +370,44 @@ func TestUnroutedAreTold(t *testing.T) {
 
 // What stays undecodable is kept byte for byte, with the error, and can be
 // handled again from its record.
+// What is in quarantine is a CloudEvent, whatever came in, and the request has that as it was.
+func TestQuarantineIsValid(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(*event.Inbound, func(string) []byte) (event.Result, error) {
+		return event.Result{}, &event.Failure{Message: "two\nlines \xff " + strings.Repeat("long ", 1000)}
+	}})
+	for i, topic := range []string{"plain", "a\x01b", "a\u0085b", "\uFFFE", "\U0001FFFF", strings.Repeat("\x7f", 5000)} {
+		in := publish("d", topic, "x")
+		in.Event.DataContentType = "text/plain;\ta=b"
+		if o := f.do(t, in); !event.ValidString(o.Reason) || len(o.Reason) > 1100 {
+			t.Errorf("%q: the reason is %.100q", topic, o.Reason)
+		}
+		q := f.store.events(store.Quarantine("demo"))
+		if len(q) != i+1 {
+			t.Fatalf("%d in quarantine", len(q))
+		}
+		e := q[i]
+		if err := event.Validate(&e); err != nil {
+			t.Errorf("%.20q: %v", topic, err)
+		}
+		want := topic
+		if i > 0 {
+			want = ""
+		}
+		if shown, _ := e.Extension("topic"); e.Subject != want || shown != stage.Plain(topic, 1<<20) {
+			t.Errorf("%.20q: subject %q, topic %.50q", topic, e.Subject, shown)
+		}
+		text, _ := e.Extension("request")
+		raw, err := base64.StdEncoding.DecodeString(text)
+		var again event.Inbound
+		if err != nil || !bytes.Equal(raw, event.AppendRequest(nil, in, in.Event.Time, nil)) {
+			t.Errorf("%.20q: request: %v", topic, err)
+		}
+		if _, _, err := event.ParseRequest(raw, &again); err != nil || again.Transport.Topic != topic || again.Event.DataContentType != in.Event.DataContentType {
+			t.Errorf("%.20q: request: %+v, %v", topic, again, err)
+		}
+	}
+}
+
 func TestQuarantine(t *testing.T) {
 	fault := &plugin.Fault{Kind: "trap", Detail: "unreachable"}
 	cases := []struct {

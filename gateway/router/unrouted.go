@@ -21,7 +21,7 @@ func (s *shard) shelveUnrouted(j *job, p *plan) {
 		return
 	}
 	p.shelved = true
-	s.shelve(j, nil, errUnrouted)
+	s.shelve(j, nil, errUnrouted.Error())
 }
 
 // unrouted counts an event that shelveUnrouted put into quarantine, and tells the operator.

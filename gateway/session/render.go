@@ -1,6 +1,8 @@
 package session
 
 import (
+	"strings"
+
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -17,17 +19,7 @@ func (r *LogSubscription) Render(record stage.Record, version byte) *Message {
 		return nil
 	}
 	m := &Message{Topic: r.Topic, QoS: r.QoS}
-	if r.Binary {
-		m.Payload = e.Data
-		m.Props = &packet.Properties{}
-		if e.DataContentType != "" {
-			m.Props.ContentType = &e.DataContentType
-		}
-		attributes := event.AppendAttributes(nil, &e)
-		m.Props.User = make([]packet.UserProperty, len(attributes))
-		for i, a := range attributes {
-			m.Props.User[i] = packet.UserProperty(a)
-		}
+	if r.Binary && renderBinary(m, &e) {
 		return m
 	}
 	r.scratch = event.AppendJSON(r.scratch[:0], &e)
@@ -40,6 +32,43 @@ func (r *LogSubscription) Render(record stage.Record, version byte) *Message {
 		m.Props = &packet.Properties{ContentType: &contentType, PayloadFormat: &text}
 	}
 	return m
+}
+
+// renderBinary makes m a message in binary content mode. It is false where that
+// would give the client another event than the stored one, or a packet that it takes for
+// malformed: an attribute is longer than a user property can be or holds characters
+// that it may not, or the content type says structured mode. Such an event goes in
+// structured mode, which says anything and by its content type what it is.
+func renderBinary(m *Message, e *event.Event) bool {
+	if !carries(e.DataContentType) || structured(e.DataContentType) {
+		return false
+	}
+	attributes := event.AppendAttributes(nil, e)
+	x := &packet.Properties{User: make([]packet.UserProperty, len(attributes))}
+	for i, a := range attributes {
+		if !carries(a.Value) || !carries(a.Name) {
+			return false
+		}
+		x.User[i] = packet.UserProperty(a)
+	}
+	if e.DataContentType != "" {
+		x.ContentType = &e.DataContentType
+	}
+	m.Payload, m.Props = e.Data, x
+	return true
+}
+
+// carries says whether a string of a packet can carry an attribute's value to any
+// client: some close the connection at characters that MQTT only discourages, section
+// 1.5.4.
+func carries(value string) bool { return len(value) <= maxText && event.ValidString(value) }
+
+// maxText bounds a string in a packet, in bytes, section 1.5.4.
+const maxText = 65_535
+
+func structured(contentType string) bool {
+	const prefix = "application/cloudevents"
+	return len(contentType) >= len(prefix) && strings.EqualFold(contentType[:len(prefix)], prefix)
 }
 
 // structuredJSON is the content type of structured mode.

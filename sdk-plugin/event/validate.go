@@ -22,7 +22,7 @@ func Validate(e *Event) error {
 		{"id", e.ID}, {"type", e.Type}, {"subject", e.Subject},
 		{"application", e.Application}, {"device", e.Device}, {"sender", e.Sender},
 	} {
-		if !isText(a.value) {
+		if !ValidString(a.value) {
 			return wrong(a.name, notText)
 		}
 	}
@@ -78,7 +78,7 @@ func validateExtensions(list []Attribute) error {
 func (a *Attribute) problem() string {
 	switch a.Kind {
 	case String:
-		if !isText(a.Value) {
+		if !ValidString(a.Value) {
 			return notText
 		}
 	case Boolean:
@@ -129,17 +129,19 @@ func isReserved(name string) bool {
 	return false
 }
 
-// isText says whether s is a String of the CloudEvents type system.
-func isText(s string) bool {
+// ValidString says whether s is a String of the CloudEvents type system (spec.md 1.0):
+// UTF-8 without control characters, U+0000 to U+001F and U+007F to U+009F, and without
+// noncharacters. Whatever is to become an attribute's value has to be one.
+func ValidString(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f {
-			return c >= utf8.RuneSelf && isWideText(s[i:])
+			return c >= utf8.RuneSelf && isWideString(s[i:])
 		}
 	}
 	return true
 }
 
-func isWideText(s string) bool {
+func isWideString(s string) bool {
 	for i, r := range s {
 		switch {
 		case r < ' ', r >= 0x7f && r <= 0x9f, r >= 0xfdd0 && r <= 0xfdef, r&0xfffe == 0xfffe:
@@ -154,8 +156,12 @@ func isWideText(s string) bool {
 }
 
 // isMediaType says whether s is type "/" subtype *(";" parameter), RFC 2045
-// section 5.1, without comments.
+// section 5.1, without comments. White space is spaces, since the attribute is a
+// String: it holds no tab, not in a quoted string either.
 func isMediaType(s string) bool {
+	if !ValidString(s) {
+		return false
+	}
 	s, ok := token(s)
 	if !ok || s == "" || s[0] != '/' {
 		return false
@@ -164,13 +170,13 @@ func isMediaType(s string) bool {
 		return false
 	}
 	for {
-		if s = strings.TrimLeft(s, " \t"); s == "" {
+		if s = strings.TrimLeft(s, " "); s == "" {
 			return true
 		}
 		if s[0] != ';' {
 			return false
 		}
-		if s, ok = token(strings.TrimLeft(s[1:], " \t")); !ok || s == "" || s[0] != '=' {
+		if s, ok = token(strings.TrimLeft(s[1:], " ")); !ok || s == "" || s[0] != '=' {
 			return false
 		}
 		if s = s[1:]; s != "" && s[0] == '"' {
@@ -201,7 +207,7 @@ func quoted(s string) (rest string, ok bool) {
 			return s[i+1:], true
 		case s[i] == '\\':
 			i++
-		case s[i] < ' ' && s[i] != '\t', s[i] >= 0x7f:
+		case s[i] < ' ', s[i] >= 0x7f:
 			return "", false
 		}
 	}

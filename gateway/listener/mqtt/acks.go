@@ -214,14 +214,24 @@ func (c *conn) acknowledge(qos byte, id uint16, v *session.Verdict) {
 // ackProperties are the reason string and the status of an acknowledgement.
 func ackProperties(v *session.Verdict) *packet.Properties {
 	x := new(packet.Properties)
-	if reason := v.Reason; reason != "" {
-		x.ReasonString = &reason
+	if v.Reason != "" {
+		x.ReasonString = reasonString(v.Reason)
 	}
 	if v.Status != "" {
 		x.User = []packet.UserProperty{{Name: "status", Value: v.Status}}
 	}
 	return x
 }
+
+// reasonString is a reason as a packet tells it. Whoever made it, and of what, it breaks
+// no client: see stage.Plain.
+func reasonString(reason string) *string {
+	reason = stage.Plain(reason, maxReason)
+	return &reason
+}
+
+// maxReason bounds reasons, in bytes. They are for people.
+const maxReason = 4096
 
 // released answers a PUBREL, which ends an exchange of QoS 2: one that the server
 // knows of, or else a client could go beyond the Receive Maximum by PUBRELs of nothing.

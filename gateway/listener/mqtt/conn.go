@@ -238,7 +238,7 @@ func (c *conn) shut(code byte, reason string) {
 	if c.attached && c.version == packet.V5 {
 		p := packet.Disconnect{Code: code}
 		if reason != "" {
-			p.Props = &packet.Properties{ReasonString: &reason}
+			p.Props = &packet.Properties{ReasonString: reasonString(reason)}
 		}
 		if len(p.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.14.2-3]
 			p.Props = nil

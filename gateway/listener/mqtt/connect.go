@@ -237,7 +237,7 @@ func (c *conn) refuse(e *packet.Error) {
 		p.Code = packet.CodeProtocolError
 	}
 	if e.Reason != "" {
-		p.Props = &packet.Properties{ReasonString: &e.Reason}
+		p.Props = &packet.Properties{ReasonString: reasonString(e.Reason)}
 		if len(p.Append(nil, e.Version)) > c.maxPacket { // [MQTT-3.2.2-19]
 			p.Props = nil
 		}

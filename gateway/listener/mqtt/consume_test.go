@@ -171,6 +171,77 @@ func TestBinary(t *testing.T) { // DR16
 	}
 }
 
+// An event that a packet cannot carry in binary mode, or that a client would take for
+// another one or for a malformed packet, comes in structured mode and as it is.
+func TestBinaryWhereItCan(t *testing.T) {
+	f := start(t, alice, nil)
+	c := f.v5("c")
+	c.consume("app/my-app", 1, options("content-mode", "binary"))
+	m := f.member()
+	long := strings.Repeat("x", 65_535)
+	for i, test := range []struct {
+		contentType, subject, ext string
+		binary                    bool
+	}{
+		{"text/plain", "s", long, true},
+		{"text/plain", "s", long + "x", false},
+		{"text/plain;\ta=b", "s", "e", false},
+		{"text/plain", "a\x01b", "e", false},
+		{"text/plain", "s", "\uFFFE", false},
+		{"text/plain", "s", "a\u0085b", false},
+		{"application/CloudEvents+json", "s", "e", false},
+		{"", "s", "e", true},
+	} {
+		e := event.Event{ID: "i", Source: "/s", Type: "t", Subject: test.subject, DataContentType: test.contentType, Data: []byte("data"), Text: true,
+			Extensions: []event.Attribute{{Name: "ext", Value: test.ext}}}
+		m.deliver(stage.Record{Offset: uint64(i), Event: event.AppendEvent(nil, &e)})
+		p := expect[*packet.Publish](c)
+		c.send(&packet.Ack{Type: packet.PUBACK, ID: p.ID})
+		contentType := ""
+		if p.Props.ContentType != nil {
+			contentType = *p.Props.ContentType
+		}
+		if test.binary != (contentType == test.contentType) {
+			t.Fatalf("%d: the content type is %q", i, contentType)
+		}
+		got := map[string]string{}
+		for _, u := range p.Props.User {
+			got[u.Name] = u.Value
+		}
+		if !test.binary {
+			got = nil
+			var members map[string]any
+			if err := json.Unmarshal(p.Payload, &members); err != nil || members["datacontenttype"] != test.contentType {
+				t.Fatalf("%d: %v, %s", i, err, p.Payload)
+			}
+			got = map[string]string{"subject": members["subject"].(string), "ext": members["ext"].(string)}
+		}
+		if got["subject"] != test.subject || got["ext"] != test.ext {
+			t.Errorf("%d: subject %.20q, ext of %d bytes", i, got["subject"], len(got["ext"]))
+		}
+	}
+}
+
+// A reason breaks no client, whoever made it up.
+func TestReasonStrings(t *testing.T) {
+	for reason, want := range map[string]string{
+		"two\nlines":                `two\u000alines`,
+		strings.Repeat("r", 70_000): strings.Repeat("r", maxReason-3) + "…",
+	} {
+		f := start(t, nil, func(_ *settings, f *fixture) {
+			f.router.unrouted = false
+			f.router.respond = func(*event.Inbound) stage.Outcome {
+				return stage.Outcome{Code: stage.NotAuthorized, Reason: reason}
+			}
+		})
+		c := f.v5("d")
+		c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1})
+		if p := expect[*packet.Ack](c); p.Props == nil || *p.Props.ReasonString != want {
+			t.Errorf("%.20q: %+v", reason, p.Props)
+		}
+	}
+}
+
 func TestConsumerQoS0(t *testing.T) {
 	f := start(t, alice, nil)
 	c := f.v5("c")

@@ -197,7 +197,7 @@ func (x *subscribing) Answer() {
 	c := x.conn
 	p := &packet.Suback{ID: x.packet.ID, Codes: x.codes}
 	if x.reason != "" && !c.quiet {
-		p.Props = &packet.Properties{ReasonString: &x.reason}
+		p.Props = &packet.Properties{ReasonString: reasonString(x.reason)}
 		if len(p.Append(nil, c.version)) > c.maxPacket {
 			p.Props = nil
 		}

@@ -1,9 +1,6 @@
 package packet
 
-import (
-	"encoding/binary"
-	"unicode/utf8"
-)
+import "encoding/binary"
 
 // maxString is the longest string or binary data that the encoding can express.
 const maxString = 65_535
@@ -34,29 +31,39 @@ func closeLength(dst []byte, at, extra int) []byte {
 	return dst
 }
 
-// appendString appends a UTF-8 string or binary data. One that is too long to be
-// expressed is cut (a string between characters), so that the frames behind it
-// stay readable.
-func appendString[T string | []byte](dst []byte, s T) []byte {
-	if len(s) > maxString {
-		n := maxString
-		for n > maxString-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		s = s[:n]
-	}
-	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
+// frame is a packet that is being encoded, at the end of b.
+type frame struct {
+	b     []byte
+	start int
+	unfit bool // a string of it is longer than the encoding can express
 }
 
-// begin appends the first byte of a frame and a free byte for its length.
-func begin(dst []byte, t Type, flags byte) []byte { return append(dst, byte(t)<<4|flags, 0) }
+// begin starts a frame behind dst: the first byte, and a free byte for the length.
+func begin(dst []byte, t Type, flags byte) frame {
+	return frame{b: append(dst, byte(t)<<4|flags, 0), start: len(dst)}
+}
 
-// finish completes the frame that begins at dst[start].
-func finish(dst []byte, start int) []byte {
-	if len(dst)-start > MaxSize {
-		return dst[:start]
+// addString adds a UTF-8 string or binary data. A cut one would be another than the
+// caller's, so one that is too long makes the whole packet unfit.
+func addString[T string | []byte](f *frame, s T) {
+	if len(s) > maxString {
+		f.unfit = true
+		return
 	}
-	return closeLength(dst, start+1, 0)
+	f.b = append(binary.BigEndian.AppendUint16(f.b, uint16(len(s))), s...)
+}
+
+func (f *frame) addUint16(v uint16) { f.b = binary.BigEndian.AppendUint16(f.b, v) }
+
+func (f *frame) addBytes(v ...byte) { f.b = append(f.b, v...) }
+
+// finish returns the bytes with the complete frame, or without it where the packet
+// cannot be framed.
+func (f *frame) finish() []byte {
+	if f.unfit || len(f.b)-f.start > MaxSize {
+		return f.b[:f.start]
+	}
+	return closeLength(f.b, f.start+1, 0)
 }
 
 // Append implements Packet.
@@ -77,31 +84,32 @@ func (p *Connect) Append(dst []byte, version byte) []byte {
 		flags |= 0x04 | w.QoS<<3
 		set(0x20, w.Retain)
 	}
-	start := len(dst)
-	dst = appendString(begin(dst, CONNECT, 0), "MQTT")
-	dst = binary.BigEndian.AppendUint16(append(dst, version, flags), p.KeepAlive)
+	f := begin(dst, CONNECT, 0)
+	addString(&f, "MQTT")
+	f.addBytes(version, flags)
+	f.addUint16(p.KeepAlive)
 	if version == V5 {
-		dst = appendProperties(dst, p.Props, CONNECT)
+		f.addProperties(p.Props, CONNECT)
 	}
-	dst = appendString(dst, p.ClientID)
+	addString(&f, p.ClientID)
 	if w := p.Will; w != nil {
 		if version == V5 {
-			dst = appendProperties(dst, w.Props, will)
+			f.addProperties(w.Props, will)
 		}
-		dst = appendString(appendString(dst, w.Topic), w.Payload)
+		addString(&f, w.Topic)
+		addString(&f, w.Payload)
 	}
 	if p.HasUsername {
-		dst = appendString(dst, p.Username)
+		addString(&f, p.Username)
 	}
 	if p.HasPassword {
-		dst = appendString(dst, p.Password)
+		addString(&f, p.Password)
 	}
-	return finish(dst, start)
+	return f.finish()
 }
 
 // Append implements Packet.
 func (p *Connack) Append(dst []byte, version byte) []byte {
-	start := len(dst)
 	var flags byte
 	if p.SessionPresent {
 		flags = 1
@@ -113,8 +121,10 @@ func (p *Connack) Append(dst []byte, version byte) []byte {
 		}
 		return append(dst, byte(CONNACK)<<4, 2, flags, code)
 	}
-	dst = append(begin(dst, CONNACK, 0), flags, p.Code)
-	return finish(appendProperties(dst, p.Props, CONNACK), start)
+	f := begin(dst, CONNACK, 0)
+	f.addBytes(flags, p.Code)
+	f.addProperties(p.Props, CONNACK)
+	return f.finish()
 }
 
 // Append implements Packet. A successful one without properties takes four bytes in
@@ -124,75 +134,78 @@ func (p *Ack) Append(dst []byte, version byte) []byte {
 	if p.Type == PUBREL {
 		flags = 0x02
 	}
-	start := len(dst)
-	dst = binary.BigEndian.AppendUint16(begin(dst, p.Type, flags), p.ID)
+	f := begin(dst, p.Type, flags)
+	f.addUint16(p.ID)
 	if version == V5 && (p.Code != 0 || p.Props != nil) {
-		dst = append(dst, p.Code)
+		f.addBytes(p.Code)
 		if p.Props != nil {
-			dst = appendProperties(dst, p.Props, p.Type)
+			f.addProperties(p.Props, p.Type)
 		}
 	}
-	return finish(dst, start)
+	return f.finish()
 }
 
 // Append implements Packet.
 func (p *Subscribe) Append(dst []byte, version byte) []byte {
-	start := len(dst)
-	dst = binary.BigEndian.AppendUint16(begin(dst, SUBSCRIBE, 0x02), p.ID)
+	f := begin(dst, SUBSCRIBE, 0x02)
+	f.addUint16(p.ID)
 	if version == V5 {
-		dst = appendProperties(dst, p.Props, SUBSCRIBE)
+		f.addProperties(p.Props, SUBSCRIBE)
 	}
-	for _, f := range p.Filters {
-		options := f.QoS
+	for _, filter := range p.Filters {
+		options := filter.QoS
 		if version == V5 {
-			if f.NoLocal {
+			if filter.NoLocal {
 				options |= 0x04
 			}
-			if f.RetainAsPublished {
+			if filter.RetainAsPublished {
 				options |= 0x08
 			}
-			options |= f.RetainHandling << 4
+			options |= filter.RetainHandling << 4
 		}
-		dst = append(appendString(dst, f.Topic), options)
+		addString(&f, filter.Topic)
+		f.addBytes(options)
 	}
-	return finish(dst, start)
+	return f.finish()
 }
 
 // Append implements Packet. For V311 every refusal becomes 0x80.
 func (p *Suback) Append(dst []byte, version byte) []byte {
-	start := len(dst)
-	dst = binary.BigEndian.AppendUint16(begin(dst, SUBACK, 0), p.ID)
+	f := begin(dst, SUBACK, 0)
+	f.addUint16(p.ID)
 	if version == V5 {
-		dst = append(appendProperties(dst, p.Props, SUBACK), p.Codes...)
-		return finish(dst, start)
+		f.addProperties(p.Props, SUBACK)
+		f.addBytes(p.Codes...)
+		return f.finish()
 	}
 	for _, code := range p.Codes {
-		dst = append(dst, min(code, CodeUnspecified))
+		f.addBytes(min(code, CodeUnspecified))
 	}
-	return finish(dst, start)
+	return f.finish()
 }
 
 // Append implements Packet.
 func (p *Unsubscribe) Append(dst []byte, version byte) []byte {
-	start := len(dst)
-	dst = binary.BigEndian.AppendUint16(begin(dst, UNSUBSCRIBE, 0x02), p.ID)
+	f := begin(dst, UNSUBSCRIBE, 0x02)
+	f.addUint16(p.ID)
 	if version == V5 {
-		dst = appendProperties(dst, p.Props, UNSUBSCRIBE)
+		f.addProperties(p.Props, UNSUBSCRIBE)
 	}
 	for _, topic := range p.Topics {
-		dst = appendString(dst, topic)
+		addString(&f, topic)
 	}
-	return finish(dst, start)
+	return f.finish()
 }
 
 // Append implements Packet.
 func (p *Unsuback) Append(dst []byte, version byte) []byte {
-	start := len(dst)
-	dst = binary.BigEndian.AppendUint16(begin(dst, UNSUBACK, 0), p.ID)
+	f := begin(dst, UNSUBACK, 0)
+	f.addUint16(p.ID)
 	if version == V5 {
-		dst = append(appendProperties(dst, p.Props, UNSUBACK), p.Codes...)
+		f.addProperties(p.Props, UNSUBACK)
+		f.addBytes(p.Codes...)
 	}
-	return finish(dst, start)
+	return f.finish()
 }
 
 // Append implements Packet.
@@ -217,10 +230,10 @@ func (p *Auth) Append(dst []byte, version byte) []byte {
 // appendCode appends a packet that consists of a reason code and properties, both
 // of which may be absent.
 func appendCode(dst []byte, t Type, version, code byte, props *Properties) []byte {
-	start := len(dst)
-	dst = begin(dst, t, 0)
+	f := begin(dst, t, 0)
 	if version == V5 && (code != 0 || props != nil) {
-		dst = appendProperties(append(dst, code), props, t)
+		f.addBytes(code)
+		f.addProperties(props, t)
 	}
-	return finish(dst, start)
+	return f.finish()
 }

@@ -16,8 +16,9 @@ package packet
 type Packet interface {
 	// Append appends the whole frame to dst and returns the extended slice. For
 	// V311 it leaves out properties and codes that 3.1.1 does not have. A packet
-	// that cannot be framed at all (above MaxSize, or without a counterpart in
-	// the version) leaves dst as it is.
+	// that cannot be framed at all (above MaxSize, with a string or binary data of
+	// more than 65,535 bytes, or without a counterpart in the version) leaves dst
+	// as it is: nothing is cut.
 	Append(dst []byte, version byte) []byte
 }
 

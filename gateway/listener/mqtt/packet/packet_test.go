@@ -2,6 +2,7 @@ package packet
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -48,10 +49,16 @@ func TestPropertyTable(t *testing.T) {
 		p := r.properties(owner)
 		if r.err != nil {
 			t.Errorf("%s with all its properties: %v", owner, r.err)
-		} else if got := appendProperties(nil, p, owner); !bytes.Equal(got[1:], all) {
+		} else if got := encodedProperties(p, owner); !bytes.Equal(got[1:], all) {
 			t.Errorf("%s with all its properties: encoded again\n got %x\nwant %x", owner, got[1:], all)
 		}
 	}
+}
+
+func encodedProperties(p *Properties, owner Type) []byte {
+	var f frame
+	f.addProperties(p, owner)
+	return f.b
 }
 
 func asBytes(ids []int) (b []byte) {
@@ -117,17 +124,51 @@ func hexOf(b []byte) []byte {
 	return out
 }
 
-// TestTooLong says that what cannot be encoded is cut or left out, and that the
-// stream stays readable behind it.
+// TestTooLong says that a packet with a text or binary data that the encoding cannot
+// express is left out whole, wherever that stands, and that one of the greatest length
+// comes through as it is.
 func TestTooLong(t *testing.T) {
-	long := strings.Repeat("é", 40_000)
-	p := &Connack{Props: &Properties{ReasonString: &long}}
-	got, err := decodeFrame(V5, p.Append(nil, V5))
-	if err != nil {
-		t.Fatal(err)
+	packets := map[string]func(s string) Packet{
+		"client identifier": func(s string) Packet { return &Connect{Version: V5, ClientID: s} },
+		"user name":         func(s string) Packet { return &Connect{Version: V5, HasUsername: true, Username: s} },
+		"password": func(s string) Packet {
+			return &Connect{Version: V5, HasUsername: true, HasPassword: true, Password: []byte(s)}
+		},
+		"will topic":   func(s string) Packet { return &Connect{Version: V5, Will: &Will{Topic: s}} },
+		"will payload": func(s string) Packet { return &Connect{Version: V5, Will: &Will{Topic: "t", Payload: []byte(s)}} },
+		"topic":        func(s string) Packet { return &Publish{Topic: s} },
+		"filter":       func(s string) Packet { return &Subscribe{ID: 1, Filters: []Filter{{Topic: s}}} },
+		"unsubscribed": func(s string) Packet { return &Unsubscribe{ID: 1, Topics: []string{s}} },
 	}
-	if s := *got.(*Connack).Props.ReasonString; s != long[:65_534] {
-		t.Errorf("%d bytes of the string are left", len(s))
+	for owner := will; owner <= AUTH; owner++ {
+		for id := range propAllowed {
+			if propAllowed[id]&(1<<owner) == 0 {
+				continue
+			}
+			for part, set := range longProperty(id) {
+				packets[fmt.Sprintf("property 0x%02x of %v, %s", id, owner, part)] = func(s string) Packet {
+					x := &Properties{}
+					set(x, s)
+					if x.AuthMethod == nil && (owner == AUTH || id == propAuthData) { // which need one
+						x.AuthMethod = new("m")
+					}
+					return withProperties(owner, x)
+				}
+			}
+		}
+	}
+	if len(packets) < 60 {
+		t.Fatalf("only %d places for texts", len(packets))
+	}
+	for where, packet := range packets {
+		if got := packet(strings.Repeat("a", maxString+1)).Append([]byte("x"), V5); string(got) != "x" {
+			t.Errorf("%s: %d bytes were appended", where, len(got)-1)
+		}
+		whole := packet(strings.Repeat("a", maxString)).Append(nil, V5)
+		got, err := decodeFrame(V5, whole)
+		if err != nil || !bytes.Equal(got.Append(nil, V5), whole) {
+			t.Errorf("%s of the greatest length: %v", where, err)
+		}
 	}
 	if testing.Short() {
 		return
@@ -136,6 +177,49 @@ func TestTooLong(t *testing.T) {
 	if got := big.Append([]byte("x"), V311); string(got) != "x" {
 		t.Errorf("%d bytes were appended", len(got))
 	}
+}
+
+// longProperty is how to set each text of a property.
+func longProperty(id int) map[string]func(x *Properties, s string) {
+	switch new(Properties).slot(id).(type) {
+	case **string:
+		return map[string]func(x *Properties, s string){"text": func(x *Properties, s string) { *x.slot(id).(**string) = &s }}
+	case *[]byte:
+		return map[string]func(x *Properties, s string){"binary": func(x *Properties, s string) { *x.slot(id).(*[]byte) = []byte(s) }}
+	case *[]UserProperty:
+		return map[string]func(x *Properties, s string){
+			"name":  func(x *Properties, s string) { x.User = []UserProperty{{"n", "v"}, {s, "v"}} },
+			"value": func(x *Properties, s string) { x.User = []UserProperty{{"n", "v"}, {"n", s}} },
+		}
+	}
+	return nil
+}
+
+// withProperties is a packet of a type that has them.
+func withProperties(owner Type, x *Properties) Packet {
+	switch owner {
+	case will:
+		return &Connect{Version: V5, Will: &Will{Topic: "t", Props: x}}
+	case CONNECT:
+		return &Connect{Version: V5, Props: x}
+	case CONNACK:
+		return &Connack{Props: x}
+	case PUBLISH:
+		return &Publish{Topic: "t", Props: x}
+	case SUBSCRIBE:
+		return &Subscribe{ID: 1, Filters: []Filter{{Topic: "t"}}, Props: x}
+	case SUBACK:
+		return &Suback{ID: 1, Codes: []byte{0}, Props: x}
+	case UNSUBSCRIBE:
+		return &Unsubscribe{ID: 1, Topics: []string{"t"}, Props: x}
+	case UNSUBACK:
+		return &Unsuback{ID: 1, Codes: []byte{0}, Props: x}
+	case DISCONNECT:
+		return &Disconnect{Props: x}
+	case AUTH:
+		return &Auth{Code: 0x18, Props: x}
+	}
+	return &Ack{Type: owner, ID: 1, Props: x}
 }
 
 // TestFromClient says what only a server may send.

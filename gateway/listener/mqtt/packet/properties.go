@@ -246,47 +246,52 @@ func (d *decodedProps) string(r *reader, block []byte) string {
 	return d.text[end-len(b) : end]
 }
 
-// appendProperties appends the properties that owner may carry, with their length.
-func appendProperties(dst []byte, p *Properties, owner Type) []byte {
+// addProperties adds the properties that owner may carry, with their length.
+func (f *frame) addProperties(p *Properties, owner Type) {
+	at := len(f.b)
+	f.b = append(f.b, 0)
 	if p == nil {
-		return append(dst, 0)
+		return
 	}
-	at := len(dst)
-	dst = append(dst, 0)
 	for id := range propAllowed {
 		if propAllowed[id]&(1<<owner) == 0 {
 			continue
 		}
-		switch f := p.slot(id).(type) {
+		switch v := p.slot(id).(type) {
 		case **byte:
-			if *f != nil {
-				dst = append(dst, byte(id), **f)
+			if *v != nil {
+				f.addBytes(byte(id), **v)
 			}
 		case **uint16:
-			if *f != nil {
-				dst = binary.BigEndian.AppendUint16(append(dst, byte(id)), **f)
+			if *v != nil {
+				f.addBytes(byte(id))
+				f.addUint16(**v)
 			}
 		case **uint32:
-			if *f != nil {
-				dst = binary.BigEndian.AppendUint32(append(dst, byte(id)), **f)
+			if *v != nil {
+				f.b = binary.BigEndian.AppendUint32(append(f.b, byte(id)), **v)
 			}
 		case **string:
-			if *f != nil {
-				dst = appendString(append(dst, byte(id)), **f)
+			if *v != nil {
+				f.addBytes(byte(id))
+				addString(f, **v)
 			}
 		case *[]byte:
-			if *f != nil {
-				dst = appendString(append(dst, byte(id)), *f)
+			if *v != nil {
+				f.addBytes(byte(id))
+				addString(f, *v)
 			}
 		case *[]UserProperty:
-			for _, u := range *f {
-				dst = appendString(appendString(append(dst, byte(id)), u.Name), u.Value)
+			for _, u := range *v {
+				f.addBytes(byte(id))
+				addString(f, u.Name)
+				addString(f, u.Value)
 			}
 		case *[]uint32:
-			for _, v := range *f {
-				dst = appendVarint(append(dst, byte(id)), int(v))
+			for _, n := range *v {
+				f.b = appendVarint(append(f.b, byte(id)), int(n))
 			}
 		}
 	}
-	return closeLength(dst, at, 0)
+	f.b = closeLength(f.b, at, 0)
 }

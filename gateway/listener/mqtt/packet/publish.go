@@ -1,9 +1,6 @@
 package packet
 
-import (
-	"encoding/binary"
-	"strings"
-)
+import "strings"
 
 // DecodePublish decodes a PUBLISH from its body into p, all of which it sets. It
 // allocates for a topic name that differs from the one p held before, and for
@@ -52,16 +49,16 @@ func (p *Publish) Append(dst []byte, version byte) []byte {
 	if p.Retain {
 		first |= 0x01
 	}
-	start := len(dst)
-	dst = appendString(append(dst, first, 0), p.Topic)
+	f := frame{b: append(dst, first, 0), start: len(dst)}
+	addString(&f, p.Topic)
 	if p.QoS > 0 {
-		dst = binary.BigEndian.AppendUint16(dst, p.ID)
+		f.addUint16(p.ID)
 	}
 	if version == V5 {
-		dst = appendProperties(dst, p.Props, PUBLISH)
+		f.addProperties(p.Props, PUBLISH)
 	}
-	if len(dst)-start+len(p.Payload) > MaxSize {
-		return dst[:start]
+	if f.unfit || len(f.b)-f.start+len(p.Payload) > MaxSize {
+		return f.b[:f.start]
 	}
-	return append(closeLength(dst, start+1, len(p.Payload)), p.Payload...)
+	return append(closeLength(f.b, f.start+1, len(p.Payload)), p.Payload...)
 }

@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -64,7 +65,8 @@ func assemble(tb testing.TB, tokens []string) (frame []byte, rest []string) {
 		case tok[0] == '"':
 			frame = append(frame, strings.Trim(tok, `"`)...)
 		case tok[0] == '\'':
-			frame = appendString(frame, strings.Trim(tok, "'"))
+			text := strings.Trim(tok, "'")
+			frame = append(binary.BigEndian.AppendUint16(frame, uint16(len(text))), text...)
 		default:
 			b, err := hex.DecodeString(tok)
 			if err != nil {
