@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"time"
@@ -72,7 +73,8 @@ func undecidable() *stage.Error {
 }
 
 // Connect judges the credentials of a connection or request. A bearer token of
-// HTTP is a Password without a Username. The error is a *stage.Error, or ctx's when
+// HTTP is a Password without a Username. The error wraps a *stage.Error, which says what
+// the client may hear, and tells the operator why, or is ctx's when
 // that ended first: stage.BadCredentials for whatever is unknown, wrong or expired,
 // stage.NotAuthorized for somebody who is known and refused, or where nothing was
 // presented, and stage.ServerUnavailable where a method that might have accepted
@@ -84,6 +86,7 @@ func (ch *Chain) Connect(ctx context.Context, c *access.Credentials) (*access.Gr
 // first has the methods that are chosen judge until one decides.
 func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(link) bool) (*access.Grant, error) {
 	wrong, undecided := false, false
+	var why []string // for the operator alone
 	for _, l := range ch.links {
 		if !chosen(l) {
 			continue
@@ -102,14 +105,17 @@ func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(l
 		case !errors.As(err, &refusal):
 			undecided = true
 		case refusal.Code != stage.BadCredentials:
-			return nil, refusal
+			return nil, fmt.Errorf("%s: %w", l.name, err)
 		default:
 			wrong = true
+			why = append(why, l.name+": "+err.Error())
 		}
 	}
 	switch {
 	case undecided:
 		return nil, undecidable()
+	case len(why) > 0:
+		return nil, fmt.Errorf("%s: %w", strings.Join(why, "; "), refusedCredentials())
 	case wrong || c.HasPassword || c.Username != "":
 		return nil, refusedCredentials()
 	}

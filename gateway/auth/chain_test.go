@@ -293,3 +293,17 @@ func TestCache(t *testing.T) {
 		t.Error("digests are alike")
 	}
 }
+
+// The operator hears which method refused credentials and why, the client only that they
+// were refused.
+func TestOperatorsHearWhy(t *testing.T) {
+	w := newWorld(t, Default(), nil)
+	_, err := w.chain("password", "apikey").Connect(t.Context(), client("d1@demo", "wrong"))
+	var refusal *stage.Error
+	if !errors.As(err, &refusal) || refusal.Reason != refusedCredentials().Reason {
+		t.Fatalf("the client hears %v", refusal)
+	}
+	if !strings.Contains(err.Error(), "password: ") {
+		t.Errorf("the operator hears %q", err)
+	}
+}

@@ -79,6 +79,18 @@ func (h *holder) secrets(kind resource.CredentialKind) (secrets []string, of []c
 	return secrets, of
 }
 
+// unproved says why somebody did not prove to be the holder with a credential of a kind, of
+// which it has some. It is for operators: clients hear less.
+func (h *holder) unproved(have int, kind string) string {
+	switch {
+	case h.owner == resource.Owner{}:
+		return "there is no such device or user"
+	case have == 0:
+		return "the device or user has no " + kind
+	}
+	return "the " + kind + " is wrong"
+}
+
 // grant is what the holder may do with a credential that it has proved; nil
 // stands for somebody else's word.
 func (h *holder) grant(c *credential, now time.Time) (*access.Grant, error) {
@@ -145,7 +157,7 @@ func (r *Registry) password(ctx context.Context, h *holder, username string, pas
 	case err != nil:
 		return nil, fmt.Errorf("waiting to check a password: %w", err)
 	case i < 0:
-		return nil, refuse(stage.BadCredentials, "the user name or the password is wrong")
+		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "password"), refuse(stage.BadCredentials, "the user name or the password is wrong"))
 	}
 	return h.grant(&of[i], now)
 }
@@ -166,7 +178,7 @@ func (r *Registry) key(h *holder, key []byte) (*access.Grant, error) {
 		}
 	}
 	if match < 0 {
-		return nil, refuse(stage.BadCredentials, "the user name or the key is wrong")
+		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "key"), refuse(stage.BadCredentials, "the user name or the key is wrong"))
 	}
 	return h.grant(&of[match], r.now())
 }

@@ -182,7 +182,7 @@ func TestConnectCostTellsNothing(t *testing.T) {
 	for _, login := range []string{"gw@plant", "sensor-9@plant", "gw2@plant", "nope@plant", "gw@nope", "alice", "bob", "dead@plant"} {
 		before := r.verify.hashed.Load()
 		_, err := connect(r, far, "c", login, "wrong")
-		if err == nil || err.Error() != "the user name or the password is wrong" {
+		if e := (*stage.Error)(nil); !errors.As(err, &e) || e.Reason != "the user name or the password is wrong" {
 			t.Errorf("%s: %v", login, err)
 		}
 		if n := r.verify.hashed.Load() - before; n != 2 {

@@ -208,6 +208,7 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 	s.will = nil
 	if c := s.link; c != nil {
 		s.server.count.takeovers.Add(1)
+		s.server.log.Info("session taken over", "client", s.key.clientID)
 		after = append(after, s.unplug())
 		after = append(after, func() { c.Close(packet.CodeSessionTakenOver, "another connection took the session over") }) // [MQTT-3.1.4-3]
 	}

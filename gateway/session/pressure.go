@@ -1,6 +1,9 @@
 package session
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // pressure is what a session tells those who publish to it while its queue is nearly full
 // and its client, which is connected, may yet make room. Its session's lock guards it.
@@ -51,6 +54,13 @@ func (s *session) giveUp(room <-chan struct{}) {
 	}
 }
 
+// membersOf returns the members of a shared group.
+func (sp *space) membersOf(g *group) []*subscription {
+	sp.mu.RLock()
+	defer sp.mu.RUnlock()
+	return slices.Clone(g.members)
+}
+
 // AwaitRoom waits, for a message of QoS 1 or 2 that the client is about to publish, until
 // no connected subscriber's queue is nearly full. A queue that is not relieved within
 // QueueWaitMax is not waited for again before it is half empty: a client that is slow for
@@ -65,13 +75,29 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 	sp.mu.RLock()
 	sp.trie.match(topic, &h.matches)
 	sp.mu.RUnlock()
-	full := map[*session]pressure{}
-	for _, sub := range h.subs {
-		sub.session.mu.Lock()
-		if p := sub.session.pressure; p.room != nil && sub.qos > 0 {
-			full[sub.session] = p
+	var full map[*session]pressure
+	look := func(sub *subscription) {
+		s := sub.session
+		if sub.qos == 0 || s == who.Session { // who waits for itself waits in vain
+			return
 		}
-		sub.session.mu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.pressure.room == nil {
+			return
+		}
+		if full == nil {
+			full = make(map[*session]pressure)
+		}
+		full[s] = s.pressure
+	}
+	for _, sub := range h.subs {
+		look(sub)
+	}
+	for _, g := range h.shared {
+		if members := sp.membersOf(g); len(members) == 1 { // else another one takes it
+			look(members[0])
+		}
 	}
 	sp.giveBack(h)
 	if len(full) == 0 {

@@ -20,7 +20,7 @@ type space struct {
 	sessions int          // Sessions.mu guards it
 	queued   atomic.Int64 // bytes that wait or fly in its sessions, nearly
 	holders  atomic.Int64 // sessions that queued counts anything of
-	pressed  atomic.Int64 // sessions whose queue is nearly full, see session.room
+	pressed  atomic.Int64 // sessions whose queue is nearly full, see pressure
 
 	mu       sync.RWMutex
 	trie     trie

@@ -9,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"tributary.io/gateway/access"
+	"tributary.io/gateway/listener/admission"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
@@ -30,14 +33,46 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Tim
 			return g, nil
 		}
 	}
+	from := admission.Network(c.Peer.Addr())
+	if c.HasPassword { // who presents nothing guesses nothing
+		if err := s.slowed(ctx, from, now); err != nil {
+			return nil, err
+		}
+	}
 	g, err := s.auth.Connect(ctx, c)
 	if err != nil {
+		s.log.Info("login refused", "listener", s.name, "peer", c.Peer.Addr().String(), "username", c.Username, "reason", err)
+		if e := (*stage.Error)(nil); c.HasPassword && errors.As(err, &e) && (e.Code == stage.BadCredentials || e.Code == stage.NotAuthorized) {
+			s.logins.Failed(from, time.Now())
+		}
 		return nil, fmt.Errorf("judging the credentials of a request: %w", err)
 	}
 	if reusable && !strings.HasPrefix(g.Method, "plugin.") { // a plugin's verdict may rest on any header
 		s.known.put(key, g, now)
 	}
 	return g, nil
+}
+
+// errTooMany answers a request from an address with too many failed logins.
+var errTooMany = errors.New("too many failed logins from this address; try again later")
+
+// slowed has a login wait where logins of its address failed.
+func (s *Server) slowed(ctx context.Context, from netip.Prefix, now time.Time) error {
+	wait, ok := s.logins.Wait(from, now)
+	if !ok {
+		return errTooMany
+	}
+	if wait == 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // credentials reads what a request proves itself with.
@@ -80,6 +115,10 @@ func (s *Server) credentials(r *http.Request) (*access.Credentials, error) {
 
 // refuseCredentials answers a request whose credentials were not accepted.
 func (s *Server) refuseCredentials(w http.ResponseWriter, r *http.Request, err error) int {
+	if errors.Is(err, errTooMany) {
+		w.Header().Set("Retry-After", strconv.Itoa(1+int(s.cfg.LoginDelayMax/time.Second)))
+		return refuse(w, http.StatusTooManyRequests, err.Error())
+	}
 	var denied *stage.Error
 	if !errors.As(err, &denied) {
 		if r.Context().Err() != nil {

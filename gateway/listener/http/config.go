@@ -25,6 +25,12 @@ type Config struct {
 	// without asking; a revocation is in force at once. 0: every request asks.
 	CredentialsTTL time.Duration `koanf:"credentials_ttl"`
 
+	// LoginFailures is how many logins of one peer address may fail before further
+	// ones are judged one by one and ever more slowly, LoginDelayMax apart at most;
+	// one failure is forgotten in that time. 0: any number.
+	LoginFailures int           `koanf:"login_failures"`
+	LoginDelayMax time.Duration `koanf:"login_delay_max"`
+
 	MaxConnections int `koanf:"max_connections"`
 	MaxRequests    int `koanf:"max_requests"`     // handled at once; beyond, clients hear 503
 	MaxBodyBytes   int `koanf:"max_body_bytes"`   // of a request; beyond, 413
@@ -41,6 +47,8 @@ func Default() Config {
 		BodyTimeout:    30 * time.Second,
 		IdleTimeout:    2 * time.Minute,
 		CredentialsTTL: 30 * time.Second,
+		LoginFailures:  20,
+		LoginDelayMax:  5 * time.Second,
 		MaxConnections: 10_000,
 		MaxRequests:    1024,
 		MaxBodyBytes:   1 << 20,
@@ -68,7 +76,9 @@ func (c *Config) Validate() error {
 	span("body_timeout", c.BodyTimeout, 100*time.Millisecond, time.Hour)
 	span("idle_timeout", c.IdleTimeout, time.Second, 24*time.Hour)
 	span("credentials_ttl", c.CredentialsTTL, 0, time.Hour)
+	span("login_delay_max", c.LoginDelayMax, 10*time.Millisecond, time.Hour)
 	const many = 1 << 30
+	within("login_failures", c.LoginFailures, 0, many)
 	within("max_connections", c.MaxConnections, 1, many)
 	within("max_requests", c.MaxRequests, 1, many)
 	within("max_body_bytes", c.MaxBodyBytes, 0, many)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -450,5 +451,36 @@ func TestClosedTwice(t *testing.T) {
 	ln.Close()
 	if err := b.Close(); err != nil {
 		t.Errorf("closing what is closed: %v", err)
+	}
+}
+
+// Whoever tries passwords over HTTP is slowed down, as over MQTT, and then refused.
+func TestFailedLoginsAreSlowed(t *testing.T) {
+	refuse := func(*access.Credentials) (*access.Grant, error) {
+		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "wrong"}
+	}
+	cfg := Default()
+	cfg.LoginFailures, cfg.LoginDelayMax = 3, 150*time.Millisecond
+	s := New("http.test", cfg, &fakeAuth{judge: refuse}, fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }), slog.New(slog.DiscardHandler))
+	statuses := map[int]int{}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	for range 30 {
+		all.Go(func() {
+			r := httptest.NewRequest("GET", "/x", nil)
+			r.SetBasicAuth("mallory", "guess")
+			w := httptest.NewRecorder()
+			s.serve(w, r)
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[w.Code]++
+			if w.Code == http.StatusTooManyRequests && w.Header().Get("Retry-After") == "" {
+				t.Error("429 without Retry-After")
+			}
+		})
+	}
+	all.Wait()
+	if statuses[http.StatusTooManyRequests] == 0 || statuses[http.StatusUnauthorized] == 0 {
+		t.Errorf("statuses: %v", statuses)
 	}
 }

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/access"
+	"tributary.io/gateway/listener/admission"
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -63,6 +64,7 @@ type Server struct {
 	log    *slog.Logger
 	ids    *stage.IDs
 	known  *known
+	logins *admission.Backoff
 	http   *http.Server
 	slots  chan struct{} // one for each request that is handled
 	stats  stats
@@ -73,7 +75,8 @@ type Server struct {
 // it. It does no I/O.
 func New(name string, cfg Config, auth Authenticator, router Router, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, name: name, auth: auth, router: router, log: log, ids: stage.NewIDs(),
-		known: newKnown(cfg.CredentialsTTL), slots: make(chan struct{}, cfg.MaxRequests)}
+		logins: admission.NewBackoff(admission.Limits{Failures: cfg.LoginFailures, DelayMax: cfg.LoginDelayMax}),
+		known:  newKnown(cfg.CredentialsTTL), slots: make(chan struct{}, cfg.MaxRequests)}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: cfg.HeaderTimeout,

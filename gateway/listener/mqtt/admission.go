@@ -2,12 +2,12 @@ package mqtt
 
 import (
 	"errors"
-	"math"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
+	"tributary.io/gateway/listener/admission"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 )
@@ -30,6 +30,8 @@ type door struct {
 	server *Server
 	limits *Limits
 
+	backoff *admission.Backoff
+
 	mu         sync.Mutex
 	open       int // connections but those that are to be turned away
 	connecting int // of all, those without CONNACK
@@ -42,9 +44,6 @@ type origin struct {
 	key              netip.Prefix
 	open, connecting int
 	paid             time.Time // when what was used of the connection rate is paid
-	failures         float64   // of logins; one is forgotten in each login_delay_max
-	counted          time.Time // when failures was so
-	next             time.Time // when the next login may be judged
 }
 
 // visit is a connection's way through its door. The door's lock guards it until
@@ -57,7 +56,7 @@ type visit struct {
 }
 
 func newDoor(s *Server, l *Limits) *door {
-	return &door{server: s, limits: l, origins: make(map[netip.Prefix]*origin)}
+	return &door{server: s, limits: l, backoff: admission.NewBackoff(l.logins()), origins: make(map[netip.Prefix]*origin)}
 }
 
 // reject notes that a connection is not let in.
@@ -170,7 +169,7 @@ func (v *visit) leave() {
 
 // origin finds or begins the entry of an address. The caller holds mu.
 func (d *door) origin(addr net.Addr, now time.Time) *origin {
-	key := prefix(addr)
+	key := admission.NetworkOf(addr)
 	o := d.origins[key]
 	if o == nil {
 		n := 0
@@ -192,71 +191,33 @@ func (d *door) forget(o *origin, now time.Time) {
 	if o.open > 0 || o.connecting > 0 {
 		return
 	}
-	o.decay(now, d.limits.LoginDelayMax)
-	if !o.paid.After(now) && !o.next.After(now) && o.failures == 0 || len(d.origins) > originsMax {
+	if !o.paid.After(now) || len(d.origins) > originsMax {
 		delete(d.origins, o.key)
 	}
 }
 
-// prefix is the key of an address; addresses that are none of the internet share one.
-func prefix(addr net.Addr) netip.Prefix {
-	a, err := netip.ParseAddrPort(addr.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	ip := a.Addr().Unmap().WithZone("")
-	if ip.Is4() {
-		return netip.PrefixFrom(ip, 32)
-	}
-	p, _ := ip.Prefix(64) // 64 is never too long for IPv6
-	return p
+// logins are the limits on logins that fail.
+func (l *Limits) logins() admission.Limits {
+	return admission.Limits{Failures: l.LoginFailures, DelayMax: l.LoginDelayMax}
 }
 
-// firstDelay is how far apart logins are after the first failure too many; each
-// further one doubles it up to login_delay_max.
-const firstDelay = 100 * time.Millisecond
-
-// login says how long to wait before the credentials of a CONNECT are judged. From
-// an address with many failures they are judged one by one and ever more slowly;
-// what would wait longer than login_delay_max is not judged at all.
+// login says how long to wait before the credentials of a CONNECT are judged, or why they
+// are not.
 func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
-	d, o := v.door, v.origin
-	l := d.limits
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	o.decay(now, l.LoginDelayMax)
-	over := int(math.Ceil(o.failures)) - l.LoginFailures
-	if l.LoginFailures == 0 || over < 0 {
-		return 0, nil
-	}
-	at := later(o.next, now)
-	if wait = at.Sub(now); wait > l.LoginDelayMax {
-		d.server.limited(limitLogins)
+	wait, ok := v.door.backoff.Wait(v.origin.key, now)
+	if !ok {
+		v.door.server.limited(limitLogins)
 		return 0, &packet.Error{Code: packet.CodeConnectionRateExceeded, Reason: "too many failed logins from this address; try again later"}
 	}
-	o.next = at.Add(min(firstDelay<<min(over, 20), l.LoginDelayMax))
 	return wait, nil
 }
 
 // judged counts a login that failed, if err says that the credentials did not do.
 func (v *visit) judged(err error, now time.Time) {
 	e := (*stage.Error)(nil)
-	if !errors.As(err, &e) || e.Code != stage.BadCredentials && e.Code != stage.NotAuthorized {
-		return
+	if errors.As(err, &e) && (e.Code == stage.BadCredentials || e.Code == stage.NotAuthorized) {
+		v.door.backoff.Failed(v.origin.key, now)
 	}
-	d, o := v.door, v.origin
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	o.decay(now, d.limits.LoginDelayMax)
-	o.failures = min(o.failures+1, float64(d.limits.LoginFailures+20))
-}
-
-// decay forgets failures as time passes.
-func (o *origin) decay(now time.Time, each time.Duration) {
-	if o.failures > 0 && each > 0 {
-		o.failures = max(0, o.failures-float64(now.Sub(o.counted))/float64(each))
-	}
-	o.counted = now
 }
 
 func later(a, b time.Time) time.Time {

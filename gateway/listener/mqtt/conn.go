@@ -61,6 +61,7 @@ type conn struct {
 	halted     bool              // the server stops: read no more
 	flushing   bool              // the flusher runs
 	closing    bool              // the last packet was appended
+	why        string            // the server ended it, for those who look at the log
 	starved    bool              // the session's pump stopped for want of room
 	props      packet.Properties // of the PUBLISH being appended, with its numbers
 	expires    uint32
@@ -109,6 +110,7 @@ func (c *conn) serve() {
 	if errors.Is(err, errHalted) {
 		c.drain()
 	}
+	c.server.log.Info("client disconnected", "client", c.ClientID, "peer", c.Peer, "reason", c.ended(err))
 	after := c.Session.Detach(c, !errors.Is(err, errDisconnected))
 	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
 		c.nc.Close() // whoever sees the end of the connection finds it detached
@@ -245,8 +247,25 @@ func (c *conn) shut(code byte, reason string) {
 		}
 		c.appendPacket(&p)
 	}
+	c.why = reason
 	c.end()
 	c.mu.Unlock()
+}
+
+// ended is why a connection is over, for those who look at the log.
+func (c *conn) ended(err error) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var fault *packet.Error
+	switch {
+	case errors.As(err, &fault):
+		return fault.Reason
+	case c.why != "":
+		return c.why
+	case errors.Is(err, io.EOF):
+		return "the client closed it without DISCONNECT"
+	}
+	return err.Error()
 }
 
 // end lets nothing more be appended, and wakes both goroutines so that they

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -41,6 +42,7 @@ func (c *conn) handshake() {
 	}
 	c.visit.through()
 	c.server.count.connects.Add(1)
+	c.server.log.Info("client connected", "listener", c.listener.Name, "peer", c.Peer, "client", c.ClientID, "principal", c.Granted().Principal)
 	// A goroutine of its own begins with a small stack: authentication may have
 	// grown this one.
 	go c.serve()
@@ -113,6 +115,9 @@ func (c *conn) connect() error {
 	}
 	if err != nil {
 		code, reason, known := session.Refusal(err)
+		c.server.refusedLogin(c.listener.Name, code)
+		c.server.log.Info("login refused", "listener", c.listener.Name, "peer", c.nc.RemoteAddr().String(), "client", p.ClientID,
+			"username", p.Username, "code", fmt.Sprintf("%#x", byte(code)), "reason", err)
 		if !known {
 			c.server.log.Warn("authentication failed to decide", "client", p.ClientID, "error", err)
 		}

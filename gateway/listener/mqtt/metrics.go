@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"fmt"
+	"maps"
 	"strconv"
 	"sync/atomic"
 
@@ -28,7 +30,7 @@ var unsentReasons = [...]string{"too_large", "unreadable"}
 // Metrics returns the server's counters and gauges as of now.
 func (s *Server) Metrics() []metric.Sample {
 	s.mu.Lock()
-	conns := len(s.conns)
+	conns, refusals := len(s.conns), maps.Clone(s.refusals)
 	s.mu.Unlock()
 	n := &s.count
 	var list []metric.Sample
@@ -40,6 +42,10 @@ func (s *Server) Metrics() []metric.Sample {
 	}
 	add(metric.GaugeKind, "connections", "Open connections.", float64(conns))
 	count("connects_total", "Connections that were accepted with a CONNACK.", &n.connects)
+	for r, n := range refusals {
+		add(metric.CounterKind, "refused_logins_total", "Logins that were refused, by listener and reason code.", float64(n),
+			metric.Label{Name: "listener", Value: r.listener}, metric.Label{Name: "code", Value: fmt.Sprintf("%#x", byte(r.code))})
+	}
 	count("refused_connects_total", "Connections that failed before that.", &n.refusedConnects)
 	count("rejected_connections_total", "Connections that the limits on connections did not let in.", &n.rejected)
 	count("expired_grants_total", "Connections that ended because their credentials expired.", &n.expired)

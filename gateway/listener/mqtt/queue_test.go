@@ -173,6 +173,34 @@ func TestPublishersWaitForASubscriber(t *testing.T) {
 	}
 }
 
+// A client that subscribed to what it publishes does not wait for itself.
+func TestPublisherThatIsItsOwnSubscriber(t *testing.T) {
+	const messages = 50
+	f := start(t, nil, func(c *settings, _ *fixture) {
+		c.Sessions.QueueMessages, c.MaxInFlight, c.Sessions.QueueWaitMax = 8, 2, patience
+	})
+	c := f.v5("c")
+	c.subscribe(1, "t")
+	for i := range messages {
+		c.send(&packet.Publish{Topic: "t", QoS: 1, ID: uint16(i + 1), Payload: []byte("x")})
+		for got := 0; got < 2; got++ { // the message and its acknowledgement
+			if m, is := c.recv().(*packet.Publish); is {
+				c.send(&packet.Ack{Type: packet.PUBACK, ID: m.ID})
+			}
+		}
+	}
+	for i := range 20 { // now without reading in between
+		c.send(&packet.Publish{Topic: "t", QoS: 1, ID: uint16(100 + i), Payload: []byte("x")})
+	}
+	c.send(&packet.Pingreq{})
+	for is := false; !is; {
+		_, is = c.recv().(*packet.Pingresp)
+	}
+	if n := f.counted("publisher_waits_total"); n != 0 {
+		t.Errorf("it waited %d times", n)
+	}
+}
+
 // A message that the limits do not allow to retain is sent all the same, and its publisher
 // told; nobody gets it later.
 func TestMessageThatIsNotRetained(t *testing.T) {

@@ -69,6 +69,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
+	refusals  map[refusal]uint64 // of logins
 	listeners map[net.Listener]struct{}
 	stopping  bool
 	running   sync.WaitGroup // connections
@@ -78,7 +79,7 @@ type Server struct {
 // It does no I/O.
 func New(cfg Config, sessions *session.Sessions, router session.Router, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, sessions: sessions, router: router, log: log, ids: stage.NewIDs(),
-		conns: make(map[*conn]struct{}), listeners: make(map[net.Listener]struct{})}
+		conns: make(map[*conn]struct{}), refusals: make(map[refusal]uint64), listeners: make(map[net.Listener]struct{})}
 	s.rates = rateTable{start: time.Now(), entries: make(map[string]*buckets)}
 	s.strangers.max = int64(cfg.MaxBytesBeforeConnect)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -155,6 +156,19 @@ func (s *Server) accept(l *Listener, d *door, nc net.Conn) {
 		return
 	}
 	go c.handshake()
+}
+
+// refusal is what refused logins are counted by.
+type refusal struct {
+	listener string
+	code     stage.Code
+}
+
+// refusedLogin counts a login that was refused.
+func (s *Server) refusedLogin(listener string, code stage.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusals[refusal{listener, code}]++
 }
 
 // release forgets a connection that is over.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/listener/admission"
 	"tributary.io/gateway/metric"
 )
 
@@ -201,7 +202,7 @@ func (l *Listener) transient(err error) bool {
 // enter notes a connection that is not ready yet, unless its address has too many.
 // Behind a proxy all have one address, so there is no such bound.
 func (l *Listener) enter(nc net.Conn) bool {
-	from := network(addrOf(nc.RemoteAddr()))
+	from := admission.Network(addrOf(nc.RemoteAddr()))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if most := l.opts.PendingPerAddress; most > 0 && len(l.trusted) == 0 && l.perPeer[from] >= most {
@@ -235,16 +236,6 @@ func (l *Listener) leave(nc net.Conn) {
 func addrOf(a net.Addr) netip.Addr {
 	p, _ := netip.ParseAddrPort(a.String()) // zero where it is no IP connection
 	return p.Addr().Unmap()
-}
-
-// network is what counts as one peer: an IPv4 address, or what one subscriber has
-// of IPv6.
-func network(a netip.Addr) netip.Prefix {
-	if a.Is6() {
-		p, _ := a.WithZone("").Prefix(64) // 64 is never too long
-		return p
-	}
-	return netip.PrefixFrom(a, a.BitLen())
 }
 
 // prepare takes a connection through PROXY and TLS and hands it on.
