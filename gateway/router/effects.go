@@ -116,7 +116,7 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 	if e.Source == "" {
 		e.Source = stage.Source(e.Application, e.Device)
 	}
-	if e.Time.IsZero() {
+	if e.Time.IsZero() && e.TimeText == "" {
 		e.Time = origin.Event.Time
 	}
 	e.SetExtension("plugin", p.plugin.Name())

@@ -5,7 +5,6 @@ package main
 import (
 	"slices"
 	"strings"
-	"time"
 
 	sdk "tributary.io/sdk-plugin"
 	"tributary.io/sdk-plugin/event"
@@ -135,7 +134,7 @@ func keepCloudEvent(r *sdk.Request, e *event.Event) (isEvent bool, err error) {
 		case "cesubject":
 			e.Subject = a.Value
 		case "cetime":
-			if e.Time, err = time.Parse(time.RFC3339, a.Value); err != nil {
+			if err := e.SetTime(a.Value); err != nil {
 				return true, sdk.Permanent("the time of the event is not RFC 3339: " + a.Value)
 			}
 		default:

@@ -92,15 +92,10 @@ func (e *Event) setTime(a Attribute) error {
 	if a.Kind != String && a.Kind != Timestamp {
 		return wrong(a.Name, "has a wrong type")
 	}
-	t, ok := parseTime(a.Value)
-	if !ok {
-		return wrong(a.Name, "is not an RFC 3339 timestamp")
-	}
-	if !e.Time.IsZero() {
+	if e.hasTime() {
 		return wrong(a.Name, "comes twice")
 	}
-	e.Time = t
-	return nil
+	return e.SetTime(a.Value)
 }
 
 // setOurs sets an extension that has a field of its own. To anybody else it is an
@@ -145,8 +140,9 @@ func appendBase64(dst []byte, s string) (_ []byte, ok bool) {
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // parseTime reads an RFC 3339 timestamp. It is stricter than package time, which
-// takes "1:02:03" and a comma, and wider: RFC 3339 allows a small t and z. Digits
-// beyond the nanosecond are cut off; leap seconds are refused. The result is UTC.
+// takes "1:02:03" and a comma, and wider: RFC 3339 allows a small t and z, and a leap
+// second at the end of a month, which is the first second of the next one here. Digits
+// beyond the nanosecond are cut off. The result is UTC.
 func parseTime(s string) (t time.Time, ok bool) {
 	if len(s) < len("2006-01-02T15:04:05Z") || s[4] != '-' || s[7] != '-' ||
 		s[10]|0x20 != 't' || s[13] != ':' || s[16] != ':' {
@@ -157,7 +153,7 @@ func parseTime(s string) (t time.Time, ok bool) {
 	day, ok2 := digits(s[8:10], 31)
 	hour, ok3 := digits(s[11:13], 23)
 	minute, ok4 := digits(s[14:16], 59)
-	second, ok5 := digits(s[17:19], 59)
+	second, ok5 := digits(s[17:19], 60)
 	if !(ok0 && ok1 && ok2 && ok3 && ok4 && ok5) || month == 0 || day == 0 {
 		return t, false
 	}
@@ -169,12 +165,24 @@ func parseTime(s string) (t time.Time, ok bool) {
 	if !ok {
 		return t, false
 	}
-	t = time.Date(year, time.Month(month), day, hour, minute, second, nanos, time.UTC)
+	t = time.Date(year, time.Month(month), day, hour, minute, min(second, 59), nanos, time.UTC)
 	if t.Day() != day { // 30 February
 		return t, false
 	}
 	t = t.Add(-time.Duration(offset) * time.Minute)
-	return t, t.Year() >= 1 && t.Year() <= 9999
+	if second == 60 {
+		last := t.Hour() == 23 && t.Minute() == 59 && t.AddDate(0, 0, 1).Day() == 1
+		return t.Add(time.Second), last
+	}
+	return t, true
+}
+
+// isCanonical says whether text is how a time without a text of its own is written,
+// and whether protobuf can tell it: for its Timestamp, the first second of the year 1
+// stands for none.
+func isCanonical(t time.Time, text string) bool {
+	var buf [len("2006-01-02T15:04:05.999999999Z") + 8]byte
+	return !t.IsZero() && t.Year() >= 1 && t.Year() <= 9999 && string(t.AppendFormat(buf[:0], time.RFC3339Nano)) == text
 }
 
 func digits(s string, most int) (n int, ok bool) {

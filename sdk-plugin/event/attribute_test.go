@@ -68,10 +68,12 @@ func TestParseURI(t *testing.T) {
 func TestParseTime(t *testing.T) {
 	for s, want := range map[string]bool{
 		"2026-11-21T01:02:03Z": true, "2026-11-21t01:02:03z": true, "2024-02-29T00:00:00-23:59": true, "2026-11-21T01:02:03.1234567891Z": true,
-		"2026-11-21T01:02:60Z": false, "2023-02-29T00:00:00Z": false, "2026-13-01T00:00:00Z": false, "2026-00-01T00:00:00Z": false,
+		"2026-11-21T01:02:60Z": false, "2016-12-31T23:59:60Z": true, "2016-12-31T23:59:60.9Z": true, "2017-01-01T05:29:60+05:30": true,
+		"2016-12-31T15:59:60-08:00": true, "2016-12-30T23:59:60Z": false, "2016-12-31T23:59:60+01:00": false, "2016-12-31T23:59:61Z": false,
+		"2023-02-29T00:00:00Z": false, "2026-13-01T00:00:00Z": false, "2026-00-01T00:00:00Z": false,
 		"2026-01-00T00:00:00Z": false, "2026-11-21T01:60:00Z": false, "2026-11-21T01:02:03+24:00": false, "2026-11-21T01:02:03+00:60": false,
-		"2026-11-21T01:02:03": false, "2026-11-21T01:02:03ZZ": false, "0000-01-01T00:00:00Z": false, "0001-01-01T00:00:00+01:00": false,
-		"9999-12-31T23:59:59-00:01": false, "+026-11-21T01:02:03Z": false, "2026-11-21T01:02:03.+1Z": false, "": false,
+		"2026-11-21T01:02:03": false, "2026-11-21T01:02:03ZZ": false, "0000-01-01T00:00:00Z": true, "0001-01-01T00:00:00+01:00": true,
+		"9999-12-31T23:59:59-00:01": true, "+026-11-21T01:02:03Z": false, "2026-11-21T01:02:03.+1Z": false, "": false,
 	} {
 		if _, ok := parseTime(s); ok != want {
 			t.Errorf("%q: %v", s, ok)
@@ -86,6 +88,53 @@ func TestParseTime(t *testing.T) {
 			t.Fatalf("%s: got %v, %v", s, got, ok)
 		}
 	})
+}
+
+// TestTimeAsItWasSaid says that a time stays what its sender wrote, in every form of an event.
+func TestTimeAsItWasSaid(t *testing.T) {
+	for text, instant := range map[string]time.Time{
+		"2026-11-21T01:02:03Z":                time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC),
+		"2026-11-21T01:02:03.5Z":              time.Date(2026, 11, 21, 1, 2, 3, 5e8, time.UTC),
+		"2026-11-21T01:02:03.500Z":            time.Date(2026, 11, 21, 1, 2, 3, 5e8, time.UTC),
+		"2026-11-21T01:02:03.000000000001Z":   time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC),
+		"2026-11-21T01:02:03+02:00":           time.Date(2026, 11, 20, 23, 2, 3, 0, time.UTC),
+		"2026-11-21T01:02:03+00:00":           time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC),
+		"2026-11-21T01:02:03-00:00":           time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC),
+		"2026-11-21t01:02:03z":                time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC),
+		"2016-12-31T23:59:60Z":                time.Date(2017, 1, 1, 0, 0, 0, 0, time.UTC),
+		"0001-01-01T00:00:00Z":                {},
+		"0000-01-01T00:00:00Z":                time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC),
+		"9999-12-31T23:59:59.999999999-23:59": time.Date(10000, 1, 1, 23, 58, 59, 999999999, time.UTC),
+	} {
+		e := Event{ID: "i", Source: "/s", Type: "t", Extensions: []Attribute{{Name: "at", Kind: Timestamp, Value: text}}}
+		if err := e.SetTime(text); err != nil || !e.Time.Equal(instant) {
+			t.Errorf("%s: %v, %v", text, e.Time, err)
+		}
+		if err := Validate(&e); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		var stored, structured, binary Event
+		if err := ParseEvent(AppendEvent(nil, &e), &stored); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		if err := ParseJSON(AppendJSON(nil, &stored), &structured); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, err := FromAttributes(AppendAttributes(nil, &structured), "", nil, &binary); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		for form, got := range map[string]*Event{"stored": &stored, "structured": &structured, "binary": &binary} {
+			if at, _ := got.Extension("at"); got.TimeString() != text || !got.Time.Equal(instant) || at != text {
+				t.Errorf("%s, %s: time %q, which is %v, and extension %q", text, form, got.TimeString(), got.Time, at)
+			}
+		}
+	}
+	e := Event{ID: "i", Source: "/s", Type: "t"}
+	if err := e.SetTime("2026-11-21T01:02:03.500Z"); err != nil {
+		t.Fatal(err)
+	}
+	e.Time = e.Time.Add(1)
+	refused(t, Validate(&e), "attribute time is text")
 }
 
 func TestAllocations(t *testing.T) {

@@ -3,7 +3,6 @@ package event
 import (
 	"errors"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -17,8 +16,8 @@ func AppendAttributes(props []Property, e *Event) []Property {
 	if e.Subject != "" {
 		props = append(props, Property{"subject", e.Subject})
 	}
-	if !e.Time.IsZero() {
-		props = append(props, Property{"time", e.Time.UTC().Format(time.RFC3339Nano)})
+	if e.hasTime() {
+		props = append(props, Property{"time", e.TimeString()})
 	}
 	for _, p := range [...]Property{{"dataschema", e.DataSchema}, {"application", e.Application},
 		{"device", e.Device}, {"sender", e.Sender}} {

@@ -21,7 +21,7 @@ const (
 func shortSize(e *Event) int {
 	if len(e.Type) > shortText || len(e.Subject) > shortText || len(e.DataContentType) > shortText || len(e.Data) >= shortData ||
 		e.Type == "" || e.ID != "" || e.Source != "" || len(e.DataSchema) > shortText || len(e.Device) > shortText || e.Application != "" || e.Sender != "" ||
-		e.Extensions != nil || e.Text || e.Data == nil || !e.Time.IsZero() {
+		e.Extensions != nil || e.Text || e.Data == nil || e.hasTime() {
 		return 0
 	}
 	n := shortFixed + len(e.Type) + 1 + lengthSize(len(e.Data)) + len(e.Data)

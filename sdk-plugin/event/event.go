@@ -53,6 +53,7 @@ type Event struct {
 	Type            string
 	Subject         string
 	Time            time.Time // zero: absent; UTC on the wire
+	TimeText        string    // see SetTime
 	DataContentType string    // RFC 2046 media type
 	DataSchema      string    // absolute URI
 
@@ -95,6 +96,41 @@ func (e *Event) SetExtension(name, value string) {
 		}
 	}
 	e.Extensions = append(e.Extensions, Attribute{Name: name, Value: value})
+}
+
+// SetTime sets the time from RFC 3339 text, and keeps the text in TimeText if it is not
+// what Time alone stands for: an offset, trailing zeros, digits beyond the nanosecond, a
+// leap second, or a year that protobuf does not have. An event is written with TimeText
+// if there is one, so that a time stays as it was said; whoever sets another Time empties it.
+func (e *Event) SetTime(text string) error {
+	t, ok := parseTime(text)
+	if !ok {
+		return wrong("time", "is not an RFC 3339 timestamp")
+	}
+	e.Time, e.TimeText = t, ""
+	if !isCanonical(t, text) {
+		e.TimeText = text
+	}
+	return nil
+}
+
+// hasTime says whether the event has a time.
+func (e *Event) hasTime() bool { return e.TimeText != "" || !e.Time.IsZero() }
+
+// TimeString returns the time as it is written, or "" if there is none.
+func (e *Event) TimeString() string {
+	if !e.hasTime() {
+		return ""
+	}
+	return string(e.appendTime(nil))
+}
+
+// appendTime appends the time as text.
+func (e *Event) appendTime(dst []byte) []byte {
+	if e.TimeText != "" {
+		return append(dst, e.TimeText...)
+	}
+	return e.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
 }
 
 // Property is an MQTT user property or an HTTP header. Order and duplicates

@@ -54,7 +54,7 @@ const maxIndexed = 8 << 10
 // where the request has none. closeIndex completes it.
 func openIndex(dst []byte, in *Inbound, now time.Time) ([]byte, int) {
 	e, t := &in.Event, &in.Transport
-	if e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 || t.ResponseTopic != "" || t.Correlation != nil ||
+	if e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 || t.ResponseTopic != "" || t.Correlation != nil ||
 		t.Method != "" || t.Path != "" || t.Query != "" {
 		return dst, -1
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"tributary.io/sdk-plugin/event/wire"
@@ -36,10 +35,8 @@ func AppendJSON(dst []byte, e *Event) []byte {
 	dst = append(dst, `,"type":`...)
 	dst = appendQuoted(dst, e.Type)
 	dst = appendMember(dst, `,"subject":`, e.Subject)
-	if !e.Time.IsZero() {
-		dst = append(dst, `,"time":"`...)
-		dst = e.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
-		dst = append(dst, '"')
+	if e.hasTime() {
+		dst = append(e.appendTime(append(dst, `,"time":"`...)), '"')
 	}
 	dst = appendMember(dst, `,"datacontenttype":`, e.DataContentType)
 	dst = appendMember(dst, `,"dataschema":`, e.DataSchema)

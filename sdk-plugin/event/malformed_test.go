@@ -111,7 +111,7 @@ func TestParseEventAccepts(t *testing.T) {
 	}{
 		"unknown fields": {join(version, text(15, "new"), number(99, 1),
 			[]byte{9<<3 | 5, 1, 2, 3, 4, 10<<3 | 1, 1, 2, 3, 4, 5, 6, 7, 8}), Event{}},
-		"time as a string":   {join(version, attribute("time", text(3, "1970-01-01t02:00:01+02:00"))), Event{Time: time.Unix(1, 0).UTC()}},
+		"time as a string":   {join(version, attribute("time", text(3, "1970-01-01t02:00:01+02:00"))), Event{Time: time.Unix(1, 0).UTC(), TimeText: "1970-01-01t02:00:01+02:00"}},
 		"time of the year 1": {join(version, attribute("time", nest(7, stamp(-62135596800, 0)))), Event{}},
 		"extension of the year 1": {join(version, attribute("x", nest(7, stamp(-62135596800, 0)))),
 			Event{Extensions: []Attribute{{"x", Timestamp, "0001-01-01T00:00:00Z"}}}},

@@ -34,7 +34,9 @@ func AppendEvent(dst []byte, e *Event) []byte {
 	dst = wire.AppendString(dst, ceSpecVersion, SpecVersion)
 	dst = wire.AppendString(dst, ceType, e.Type)
 	dst = appendNamed(dst, "subject", ceString, e.Subject)
-	if !e.Time.IsZero() {
+	if e.TimeText != "" {
+		dst = appendString(dst, "time", ceString, e.TimeText)
+	} else if !e.Time.IsZero() {
 		var entry, value wire.Mark
 		dst, entry, value = openAttribute(dst, "time", 14)
 		dst = wire.Close(wire.Close(wire.AppendTime(dst, ceTimestamp, e.Time), value), entry)
@@ -128,7 +130,7 @@ func appendTyped(dst []byte, a *Attribute) (_ []byte, ok bool) {
 		dst = wire.Close(dst, m)
 	case Timestamp:
 		t, ok := parseTime(a.Value)
-		if !ok {
+		if !ok || !isCanonical(t, a.Value) && !t.IsZero() {
 			return dst, false
 		}
 		var m wire.Mark // not AppendTime, for which the first second of the year 1 is none
@@ -277,7 +279,7 @@ func parseValue(name string, b []byte, e *Event) error {
 	}
 	if a.Kind == Timestamp {
 		if name == "time" {
-			if !e.Time.IsZero() {
+			if e.hasTime() {
 				return wrong(name, "comes twice")
 			}
 			e.Time = at

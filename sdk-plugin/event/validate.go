@@ -35,7 +35,11 @@ func Validate(e *Event) error {
 	if e.DataContentType != "" && !isMediaType(e.DataContentType) {
 		return wrong("datacontenttype", "is not a media type (RFC 2046)")
 	}
-	if y := e.Time.UTC().Year(); y < 1 || y > 9999 {
+	if e.TimeText != "" {
+		if t, ok := parseTime(e.TimeText); !ok || !t.Equal(e.Time) {
+			return wrong("time", "is text that is not RFC 3339 or another time than it has")
+		}
+	} else if y := e.Time.UTC().Year(); y < 1 || y > 9999 {
 		return wrong("time", "is not in the years 1 to 9999")
 	}
 	if e.Text && !utf8.Valid(e.Data) {

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"strings"
-	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/sdk-plugin/event"
@@ -29,8 +28,8 @@ func readCloudEvent(in *event.Inbound) error {
 	if given.Subject != "" {
 		e.SetExtension("cesubject", given.Subject)
 	}
-	if !given.Time.IsZero() {
-		e.SetExtension("cetime", given.Time.UTC().Format(time.RFC3339Nano))
+	if at := given.TimeString(); at != "" {
+		e.SetExtension("cetime", at)
 	}
 	return nil
 }
