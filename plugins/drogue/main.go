@@ -62,10 +62,8 @@ func publish(r *sdk.Request) error {
 	if err != nil {
 		return err
 	}
-	if !isEvent || e.Data != nil {
-		if err := setContentType(r, &e); err != nil {
-			return err
-		}
+	if err := setContentType(r, &e, isEvent); err != nil {
+		return err
 	}
 	emit(r, e)
 	return nil
@@ -95,9 +93,11 @@ func parseTopic(r *sdk.Request) (channel, device string, err error) {
 }
 
 // setContentType applies Drogue's rule: a JSON type is a promise, no type is an
-// invitation to look.
-func setContentType(r *sdk.Request, e *event.Event) error {
+// invitation to look. A CloudEvent without a type is one: nobody may make up one for
+// it (CloudEvents JSON format, section 3.1.1).
+func setContentType(r *sdk.Request, e *event.Event, isEvent bool) error {
 	switch given := e.DataContentType; {
+	case isEvent && (given == "" || e.Data == nil):
 	case given == "" && r.JSON().Exists():
 		e.DataContentType = "application/json"
 	case given == "":
