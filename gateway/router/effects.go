@@ -119,6 +119,7 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 	if e.Time.IsZero() && e.TimeText == "" {
 		e.Time = origin.Event.Time
 	}
+	e.Text = e.Text || event.IsText(e.DataContentType, e.Data)
 	e.SetExtension("plugin", p.plugin.Name())
 	e.SetExtension("plugindigest", p.plugin.Digest())
 	if v, ok := origin.Event.Extension("traceparent"); ok {

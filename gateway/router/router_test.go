@@ -98,6 +98,30 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
+// Text that says so goes out as text, whatever plugin emitted it.
+func TestEmitText(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "test", DataContentType: in.Event.DataContentType, Data: in.Event.Data}}}}, nil
+	}})
+	for i, c := range []struct{ contentType, data, want string }{
+		{"text/plain", "grün", `"data":"grün"}`},
+		{"text/plain", "\xff", `"data_base64":"/w=="}`},
+		{"application/octet-stream", "abc", `"data_base64":"YWJj"}`},
+		{"application/json", "1", `"data":1}`},
+		{"", "1", `"data_base64":"MQ=="}`},
+	} {
+		in := publish("d", "t", c.data)
+		in.Event.DataContentType = c.contentType
+		if o := f.do(t, in); o.Code != stage.Success {
+			t.Fatal(o)
+		}
+		e := f.store.events(store.Events("demo"))[i]
+		if text := string(event.AppendJSON(nil, &e)); !strings.HasSuffix(text, c.want) {
+			t.Errorf("%q of %q: %s", c.data, c.contentType, text)
+		}
+	}
+}
+
 // The gateway, not the plugin, says whose event it is; absent attributes are filled in.
 func TestEmitIsCompleted(t *testing.T) {
 	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {

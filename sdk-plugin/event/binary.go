@@ -73,9 +73,30 @@ func fromStructured(contentType string, data []byte, e *Event) error {
 	return ParseJSON(data, e)
 }
 
+// IsText says whether data is text in UTF-8 by its media type, which is not JSON: text/*
+// without another charset, or any other type that says charset=utf-8. What is no UTF-8 is
+// no text, whatever its media type says.
+func IsText(contentType string, data []byte) bool {
+	switch {
+	case hasPrefixFold(contentType, "text/"):
+		return isUTF8(contentType) && !isJSON(contentType) && utf8.Valid(data)
+	case strings.IndexByte(contentType, '=') < 0: // most have no charset
+		return false
+	}
+	named, utf := charset(contentType)
+	return named && utf && !isJSON(contentType) && utf8.Valid(data)
+}
+
 // isUTF8 says whether the charset parameter of a media type, if there is one,
 // means that the content is UTF-8.
 func isUTF8(contentType string) bool {
+	named, utf := charset(contentType)
+	return utf || !named
+}
+
+// charset says whether a media type names a charset, and whether that is UTF-8 or a
+// part of it.
+func charset(contentType string) (named, utf bool) {
 	_, params, _ := strings.Cut(contentType, ";")
 	for p := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.Trim(p, " \t"), "=")
@@ -83,9 +104,9 @@ func isUTF8(contentType string) bool {
 			continue
 		}
 		value = strings.Trim(value, `"`)
-		return strings.EqualFold(value, "utf-8") || strings.EqualFold(value, "us-ascii")
+		return true, strings.EqualFold(value, "utf-8") || strings.EqualFold(value, "us-ascii")
 	}
-	return true
+	return false, false
 }
 
 func hasRequired(props []Property) bool {
@@ -140,7 +161,7 @@ func fromBinary(props []Property, contentType string, data []byte, e *Event) err
 	}
 	if len(data) > 0 {
 		e.Data = data
-		e.Text = hasPrefixFold(e.DataContentType, "text/") && isUTF8(e.DataContentType) && utf8.Valid(data)
+		e.Text = IsText(e.DataContentType, data)
 	}
 	return Validate(e)
 }
