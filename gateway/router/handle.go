@@ -35,6 +35,9 @@ type plan struct {
 // handle takes one event to its end, or returns how long it has to wait for the
 // next attempt.
 func (s *shard) handle(ctx context.Context, j *job) (retryIn time.Duration) {
+	if sent := j.in.Sent; sent != nil && sent.Err != nil {
+		return s.quarantine(j, nil, sent.Err, stage.PayloadFormatInvalid)
+	}
 	for range maxReruns {
 		p, err := s.plan(ctx, j)
 		if err != nil {
@@ -93,7 +96,7 @@ func (s *shard) plan(ctx context.Context, j *job) (*plan, error) {
 		if err != nil || passed == nil {
 			return p, err
 		}
-		current = &event.Inbound{Event: passed.Event, Transport: j.in.Transport}
+		current = &event.Inbound{Event: passed.Event, Transport: j.in.Transport, Original: j.in.Original}
 		handler, routes = next(routes, current)
 	}
 }

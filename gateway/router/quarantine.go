@@ -12,7 +12,8 @@ import (
 )
 
 // TypeQuarantined is the type of the events in an application's quarantine.
-// Data is the original payload, byte for byte. Extensions tell the rest:
+// Data is the original payload, byte for byte, with the envelope of a structured
+// CloudEvent. Extensions tell the rest:
 // quarantineerror, plugin, plugindigest, attempts, originaltype,
 // originalcontenttype, topic, and request: the whole HandleRequest as the
 // plugin got it, so that it can be handled again after a fix. A subject that is no
@@ -45,6 +46,10 @@ func (s *shard) shelve(j *job, p *plan, why string) *event.Event {
 		Application: in.Event.Application, Device: stringOrNone(in.Event.Device), Sender: stringOrNone(in.Event.Sender),
 		DataContentType: "application/octet-stream", Data: in.Event.Data,
 	}
+	contentType := in.Event.DataContentType
+	if in.Sent != nil {
+		contentType, e.Data = in.Sent.ContentType, in.Sent.Payload
+	}
 	e.SetExtension("quarantineerror", why)
 	if p != nil && p.plugin != nil {
 		e.SetExtension("plugin", p.plugin.Name())
@@ -52,8 +57,8 @@ func (s *shard) shelve(j *job, p *plan, why string) *event.Event {
 	}
 	e.Extensions = append(e.Extensions, event.Attribute{Name: "attempts", Kind: event.Integer, Value: strconv.Itoa(j.attempts)})
 	e.SetExtension("originaltype", in.Event.Type)
-	if in.Event.DataContentType != "" {
-		e.SetExtension("originalcontenttype", stage.Plain(in.Event.DataContentType, math.MaxInt))
+	if contentType != "" {
+		e.SetExtension("originalcontenttype", stage.Plain(contentType, math.MaxInt))
 	}
 	if in.Transport.Topic != "" {
 		e.SetExtension("topic", stage.Plain(in.Transport.Topic, math.MaxInt))

@@ -432,6 +432,43 @@ func TestQuarantineIsValid(t *testing.T) {
 	}
 }
 
+// A CloudEvent of a device is in quarantine as it came, envelope and all; one that is
+// none goes there before any plugin sees it, in its turn.
+func TestQuarantineOfCloudEvents(t *testing.T) {
+	var seen []string
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		seen = append(seen, in.Original.ID)
+		return event.Result{}, &event.Failure{Message: "not my format"}
+	}})
+	envelope := `{"specversion":"1.0", "id":"A", "source":"/s", "type":"t", "data":{"a":1}}`
+	for i, err := range []error{nil, errors.New("attribute id is missing")} {
+		in := publish("d", "t", `{"a":1}`)
+		in.Event.DataContentType = "application/json"
+		in.Original = &event.Event{ID: "A", Source: "/s", Type: "t"}
+		in.Sent = &event.Sent{ContentType: "application/cloudevents+json", Payload: []byte(envelope), Err: err}
+		if err != nil {
+			in.Original = nil
+			in.Event.Data, in.Event.DataContentType = in.Sent.Payload, in.Sent.ContentType
+		}
+		o := f.do(t, in)
+		q := f.store.events(store.Quarantine("demo"))
+		if len(q) != i+1 || len(seen) != 1 || o.Code != stage.PayloadFormatInvalid {
+			t.Fatalf("%d in quarantine, the plugin saw %v, outcome %+v", len(q), seen, o)
+		}
+		kind, _ := q[i].Extension("originalcontenttype")
+		why, _ := q[i].Extension("quarantineerror")
+		if string(q[i].Data) != envelope || kind != "application/cloudevents+json" || why == "" || event.Validate(&q[i]) != nil {
+			t.Errorf("%d: %+v", i, q[i])
+		}
+		text, _ := q[i].Extension("request")
+		raw, _ := base64.StdEncoding.DecodeString(text)
+		var again event.Inbound
+		if _, _, err := event.ParseRequest(raw, &again); err != nil || (again.Original != nil) != (i == 0) || i == 0 && again.Original.ID != "A" {
+			t.Errorf("%d: request %+v, %v", i, again, err)
+		}
+	}
+}
+
 func TestQuarantine(t *testing.T) {
 	fault := &plugin.Fault{Kind: "trap", Detail: "unreachable"}
 	cases := []struct {

@@ -58,10 +58,7 @@ func publish(r *sdk.Request) error {
 		Data:            r.Event.Data,
 		Text:            r.Event.Text,
 	}
-	isEvent, err := keepCloudEvent(r, &e)
-	if err != nil {
-		return err
-	}
+	isEvent := keepCloudEvent(r, &e)
 	if err := setContentType(r, &e, isEvent); err != nil {
 		return err
 	}
@@ -116,32 +113,19 @@ func isJSON(mediaType string) bool {
 	return strings.HasSuffix(mediaType, "/json") || strings.HasSuffix(mediaType, "+json")
 }
 
-// keepCloudEvent gives e the attributes of a payload that was a CloudEvent
-// already. The gateway hands over those that its own event needs itself with "ce"
-// before their names, and the other ones as they are.
-func keepCloudEvent(r *sdk.Request, e *event.Event) (isEvent bool, err error) {
-	if _, isEvent = r.Event.Extension("cetype"); !isEvent {
-		return false, nil
+// keepCloudEvent gives e the attributes of a payload that was a CloudEvent already.
+func keepCloudEvent(r *sdk.Request, e *event.Event) (isEvent bool) {
+	o := r.Original
+	if o == nil {
+		return false
 	}
-	for _, a := range r.Event.Extensions {
-		switch a.Name {
-		case "ceid":
-			e.ID = a.Value
-		case "cesource":
-			e.Source = a.Value
-		case "cetype":
-			e.Type = a.Value
-		case "cesubject":
-			e.Subject = a.Value
-		case "cetime":
-			if err := e.SetTime(a.Value); err != nil {
-				return true, sdk.Permanent("the time of the event is not RFC 3339: " + a.Value)
-			}
-		default:
-			e.Extensions = append(e.Extensions, a)
-		}
+	e.ID, e.Source, e.Type = o.ID, o.Source, o.Type
+	e.Time, e.TimeText = o.Time, o.TimeText
+	if o.Subject != "" {
+		e.Subject = o.Subject
 	}
-	return true, nil
+	e.Extensions = r.Event.Extensions
+	return true
 }
 
 // connection emits that a device came or went, unless the setting

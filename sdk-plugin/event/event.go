@@ -159,4 +159,22 @@ type Transport struct {
 type Inbound struct {
 	Event     Event
 	Transport Transport
+
+	// Original is what the device's own CloudEvent says of itself, where the message was
+	// one: id, source, type, subject and time, and nothing else. Its data and its other
+	// attributes are those of Event. nil: the message was none.
+	Original *Event
+
+	// Sent is for the gateway alone, and no part of a request. nil: the message is what
+	// Event says.
+	Sent *Sent
+}
+
+// Sent is a message as its sender wrote it, where the event has taken it apart or could not.
+type Sent struct {
+	ContentType string
+	Payload     []byte
+	// Err says why the message, which claims to be a CloudEvent, is none. Such an event
+	// goes into quarantine instead of to a plugin.
+	Err error
 }

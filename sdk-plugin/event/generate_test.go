@@ -85,7 +85,12 @@ func genEvent(t *rapid.T) Event {
 
 func genInbound(t *rapid.T) Inbound {
 	s := func(label string) string { return rapid.String().Draw(t, label) }
-	return Inbound{Event: genEvent(t), Transport: Transport{
+	var original *Event
+	if rapid.Bool().Draw(t, "is an event") {
+		e := genEvent(t)
+		original = &e
+	}
+	return Inbound{Event: genEvent(t), Original: original, Transport: Transport{
 		Protocol: s("protocol"), Topic: s("topic"), QoS: rapid.ByteMax(2).Draw(t, "qos"), Retain: rapid.Bool().Draw(t, "retain"),
 		Properties: genProperties(t, "properties"), ResponseTopic: s("response topic"), Correlation: genBytes(t, "correlation"),
 		Method: s("method"), Path: s("path"), Query: s("query"), ClientID: s("client"), Username: s("user"), Peer: s("peer"),

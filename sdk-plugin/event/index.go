@@ -54,7 +54,7 @@ const maxIndexed = 8 << 10
 // where the request has none. closeIndex completes it.
 func openIndex(dst []byte, in *Inbound, now time.Time) ([]byte, int) {
 	e, t := &in.Event, &in.Transport
-	if e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 || t.ResponseTopic != "" || t.Correlation != nil ||
+	if in.Original != nil || e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 || t.ResponseTopic != "" || t.Correlation != nil ||
 		t.Method != "" || t.Path != "" || t.Query != "" {
 		return dst, -1
 	}
@@ -129,6 +129,7 @@ func ReadRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error
 	if x.flags&indexData != 0 {
 		in.Event.Data = x.data.bytes(base)
 	}
+	in.Original, in.Sent = nil, nil
 	in.Transport = Transport{
 		Protocol: text(8), Topic: text(9), ClientID: text(10), Username: text(11), Peer: text(12),
 		QoS: byte(x.flags >> indexQoS), Retain: x.flags&indexRetain != 0,

@@ -150,6 +150,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"qos 3":          {nest(1, event, nest(2, number(3, 3))), "transport: a number is out of the range"},
 		"topic twice":    {nest(1, event, nest(2, text(2, "a"), text(2, "b"))), "twice"},
 		"bad property":   {nest(1, event, nest(2, nest(5, text(1, "\xff")))), "UTF-8"},
+		"bad original":   {nest(1, event, nest(3, text(1, "id"))), "original: attribute specversion"},
 		"now twice":      {join(nest(1, event), nest(2), nest(2)), "twice"},
 		"now of no year": {join(nest(1, event), nest(2, stamp(1<<60, 0))), "range"},
 	} {
@@ -160,7 +161,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		})
 	}
 	var in Inbound
-	if _, _, err := ParseRequest(join(nest(1, event, text(3, "new"), nest(2, text(14, "new"), text(14, "new"))), text(9, "new")), &in); err != nil {
+	if _, _, err := ParseRequest(join(nest(1, event, text(4, "new"), nest(2, text(14, "new"), text(14, "new"))), text(9, "new")), &in); err != nil {
 		t.Errorf("a field of a newer gateway: %v", err)
 	}
 }

@@ -15,6 +15,10 @@ func AppendRequest(dst []byte, in *Inbound, now time.Time, config []byte) []byte
 	dst, inbound := wire.Open(dst, 1, guessEvent(&in.Event)+guessTransport(&in.Transport))
 	dst, m := wire.Open(dst, 2, guessTransport(&in.Transport))
 	dst = wire.Close(appendTransport(dst, &in.Transport), m)
+	if in.Original != nil {
+		dst, m = wire.Open(dst, 3, guessEvent(in.Original))
+		dst = wire.Close(AppendEvent(dst, in.Original), m)
+	}
 	dst, m = wire.Open(dst, 1, guessEvent(&in.Event))
 	dst = wire.Close(AppendEvent(dst, &in.Event), m) // the data is last in the event, and the event here
 	dst = wire.Close(dst, inbound)
@@ -103,18 +107,27 @@ func ParseRequest(b []byte, in *Inbound) (now time.Time, config []byte, err erro
 }
 
 func parseInbound(b []byte, in *Inbound) error {
-	var event, transport []byte
-	r := wire.Read(b, fields(2))
+	var event, transport, original []byte
+	r := wire.Read(b, fields(3))
 	for r.Next() {
 		switch r.Field() {
 		case 1:
 			event = r.Bytes()
 		case 2:
 			transport = r.Bytes()
+		case 3:
+			original = r.Bytes()
 		}
 	}
 	if err := r.Err(); err != nil {
 		return err
+	}
+	in.Original, in.Sent = nil, nil
+	if original != nil {
+		in.Original = new(Event)
+		if err := ParseEvent(original, in.Original); err != nil {
+			return within("original", err)
+		}
 	}
 	if err := ParseEvent(event, &in.Event); err != nil {
 		return err

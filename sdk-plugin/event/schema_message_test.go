@@ -123,6 +123,9 @@ func (m message) event(e *Event) {
 func (m message) request(in *Inbound, now time.Time, config []byte) {
 	inbound := m.add("inbound")
 	inbound.sub("event").event(&in.Event)
+	if in.Original != nil {
+		inbound.sub("original").event(in.Original)
+	}
 	t := &in.Transport
 	tr := inbound.sub("transport")
 	tr.set("protocol", t.Protocol).set("topic", t.Topic).set("qos", uint32(t.QoS)).set("retain", t.Retain).

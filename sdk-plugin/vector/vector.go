@@ -37,6 +37,7 @@ type file struct {
 	Event     map[string]any    `json:"event"`
 	Payload   json.RawMessage   `json:"payload"`
 	Base64    *string           `json:"payload_base64"`
+	Original  map[string]any    `json:"original"`
 	Transport transport         `json:"transport"`
 	Effects   []any             `json:"effects"`
 	Failure   any               `json:"failure"`
@@ -102,6 +103,9 @@ func (f *file) read() (c Case, err error) {
 	if c.Inbound.Event, err = f.event(); err != nil {
 		return c, fmt.Errorf("event: %w", err)
 	}
+	if c.Inbound.Original, err = f.original(); err != nil {
+		return c, fmt.Errorf("original: %w", err)
+	}
 	t := &f.Transport
 	c.Inbound.Transport = event.Transport{
 		Protocol: t.Protocol, Topic: t.Topic, QoS: t.QoS, Retain: t.Retain, ResponseTopic: t.ResponseTopic,
@@ -150,6 +154,32 @@ func (f *file) event() (e event.Event, err error) {
 		}
 	}
 	return e, err
+}
+
+// original makes what the message said of itself where it was a CloudEvent: nil where
+// it was none.
+func (f *file) original() (*event.Event, error) {
+	if f.Original == nil {
+		return nil, nil
+	}
+	attributes := map[string]any{"specversion": "1.0"}
+	for name, value := range f.Original {
+		switch name {
+		case "id", "source", "type", "subject", "time":
+			attributes[name] = value
+		default:
+			return nil, fmt.Errorf("%s is not among id, source, type, subject and time; event has the rest", name)
+		}
+	}
+	text, err := json.Marshal(attributes)
+	if err != nil {
+		return nil, err
+	}
+	e := new(event.Event)
+	if err := event.ParseJSON(text, e); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // toBytes takes a string as it is and any other value as its JSON text.

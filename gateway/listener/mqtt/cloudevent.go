@@ -9,29 +9,26 @@ import (
 
 // readCloudEvent looks whether the message that the inbound event was made of is
 // itself a CloudEvent (see the package comment), and if so gives the inbound
-// event its content. What it claims of application, device and sender is dropped.
-func readCloudEvent(in *event.Inbound) error {
+// event its content. What it claims of application, device and sender is dropped. A
+// message that only claims to be one is left as it came, and noted as such.
+func readCloudEvent(in *event.Inbound) {
 	e := &in.Event
 	if len(in.Transport.Properties) < 4 && !structured(e.DataContentType) {
-		return nil // it lacks the required attributes
+		return // it lacks the required attributes
 	}
 	var given event.Event
 	is, err := event.FromAttributes(in.Transport.Properties, e.DataContentType, e.Data, &given)
-	if !is || err != nil {
-		return err
+	if !is {
+		return
 	}
+	in.Sent = &event.Sent{ContentType: e.DataContentType, Payload: e.Data, Err: err}
+	if err != nil {
+		return
+	}
+	in.Original = &event.Event{ID: given.ID, Source: given.Source, Type: given.Type,
+		Subject: given.Subject, Time: given.Time, TimeText: given.TimeText}
 	e.DataContentType, e.DataSchema, e.Data, e.Text = given.DataContentType, given.DataSchema, given.Data, given.Text
 	e.Extensions = given.Extensions
-	e.SetExtension("ceid", given.ID)
-	e.SetExtension("cesource", given.Source)
-	e.SetExtension("cetype", given.Type)
-	if given.Subject != "" {
-		e.SetExtension("cesubject", given.Subject)
-	}
-	if at := given.TimeString(); at != "" {
-		e.SetExtension("cetime", at)
-	}
-	return nil
 }
 
 // checkCloudEvent says whether a message that claims to be a CloudEvent is none.

@@ -37,8 +37,8 @@
 //
 // A PUBLISH (MQTT 5) whose Content Type starts with application/cloudevents, or
 // whose user properties include the four required attributes, is a CloudEvent of
-// the MQTT binding and must be a valid one (0x99 otherwise). Its datacontenttype, dataschema, data
-// and extensions become those of the inbound event; its id, source, type, subject
-// and time travel as the extensions ceid, cesource, cetype, cesubject and cetime:
-// the plugin decides what they are worth.
+// the MQTT binding and must be a valid one: otherwise it goes into quarantine as it
+// came, and its sender hears 0x99. Its datacontenttype, dataschema, data and extensions
+// become those of the inbound event; its id, source, type, subject and time travel
+// beside it (event.Inbound.Original): the plugin decides what they are worth.
 package mqtt

@@ -171,10 +171,7 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v sessi
 	if v.Code.Refused() {
 		return nil, v, false
 	}
-	if g.Messaging && !from.server.routes(g.Application) {
-		if err := checkCloudEvent(p); err != nil {
-			return nil, session.Verdict{Code: stage.PayloadFormatInvalid, Reason: err.Error()}, false
-		}
+	if g.Messaging && !from.server.routes(g.Application) && checkCloudEvent(p) == nil {
 		alone, v := from.Unrouted(p, now)
 		if alone == nil {
 			return nil, v, false
@@ -182,9 +179,7 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v sessi
 		return &pending{Publication: *alone, id: p.ID, qos: p.QoS}, v, false
 	}
 	x = from.pend(p, now)
-	if err := readCloudEvent(&x.in); err != nil {
-		return nil, session.Verdict{Code: stage.PayloadFormatInvalid, Reason: err.Error()}, false
-	}
+	readCloudEvent(&x.in)
 	if g.Messaging {
 		x.Message = session.NewMessage(p, now, from.Client)
 	}

@@ -307,8 +307,9 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 
 func TestCloudEventsFromDevices(t *testing.T) {
 	full := []packet.UserProperty{{Name: "specversion", Value: "1.0"}, {Name: "id", Value: "i"}, {Name: "source", Value: "/s"}, {Name: "type", Value: "ty"},
-		{Name: "subject", Value: "su"}, {Name: "time", Value: "2026-01-02T03:04:05Z"}, {Name: "dataschema", Value: "http://x/y"}, {Name: "ext", Value: "e"}, {Name: "device", Value: "spoof"}}
-	json := `{"specversion":"1.0","id":"i","source":"/s","type":"ty","subject":"su","time":"2026-01-02T03:04:05Z","dataschema":"http://x/y","ext":"e","device":"spoof","datacontenttype":"application/json","data":{"a":1}}`
+		{Name: "subject", Value: "su"}, {Name: "time", Value: "2026-01-02T03:04:05.0Z"}, {Name: "dataschema", Value: "http://x/y"}, {Name: "ext", Value: "e"}, {Name: "cetype", Value: "x"},
+		{Name: "cesubject", Value: "y"}, {Name: "device", Value: "spoof"}}
+	json := `{"specversion":"1.0","id":"i","source":"/s","type":"ty","subject":"su","time":"2026-01-02T03:04:05.0Z","dataschema":"http://x/y","ext":"e","cetype":"x","cesubject":"y","device":"spoof","datacontenttype":"application/json","data":{"a":1}}`
 	tests := []struct {
 		name        string
 		contentType string
@@ -330,7 +331,12 @@ func TestCloudEventsFromDevices(t *testing.T) {
 	for _, unrouted := range []bool{false, true} {
 		f := start(t, nil, func(_ *settings, f *fixture) {
 			f.router.unrouted = unrouted
-			f.router.respond = func(*event.Inbound) stage.Outcome { return stage.Outcome{} }
+			f.router.respond = func(in *event.Inbound) stage.Outcome {
+				if in.Sent != nil && in.Sent.Err != nil {
+					return stage.Outcome{Code: stage.PayloadFormatInvalid}
+				}
+				return stage.Outcome{}
+			}
 		})
 		c := f.v5("d")
 		for _, test := range tests {
@@ -338,24 +344,35 @@ func TestCloudEventsFromDevices(t *testing.T) {
 			if p := expect[*packet.Ack](c); p.Code != test.code && p.Code != packet.CodeNoMatchingSubscribers {
 				t.Fatalf("%s: %#x", test.name, p.Code)
 			}
-			if unrouted || test.code != 0 {
+			if unrouted && test.code == 0 {
 				continue
 			}
-			e := f.router.next(t, event.TypePublish).in.Event
-			id, is := e.Extension("ceid")
-			if is != test.isEvent || e.Type != event.TypePublish || e.Device != "d" || e.Subject != "t" || string(e.Data) != `{"a":1}` || e.DataContentType != "application/json" {
+			in := f.router.next(t, event.TypePublish).in
+			e := in.Event
+			if test.code != 0 { // as it came, for the quarantine
+				if in.Original != nil || string(e.Data) != test.payload || e.DataContentType != test.contentType || in.Sent.Err == nil {
+					t.Fatalf("%s: %+v", test.name, in)
+				}
+			} else if e.Type != event.TypePublish || e.Device != "d" || e.Subject != "t" || string(e.Data) != `{"a":1}` || e.DataContentType != "application/json" {
 				t.Fatalf("%s: %+v", test.name, e)
 			}
-			if !is {
+			if (in.Sent != nil) != (test.isEvent || test.code != 0) || in.Sent != nil && (string(in.Sent.Payload) != test.payload || in.Sent.ContentType != test.contentType) {
+				t.Fatalf("%s: sent %+v", test.name, in.Sent)
+			}
+			if (in.Original != nil) != test.isEvent {
+				t.Fatalf("%s: original %+v", test.name, in.Original)
+			}
+			if !test.isEvent {
 				continue
 			}
-			got := id
-			for _, name := range []string{"cesource", "cetype", "cesubject", "cetime", "ext", "device"} {
+			o, got := in.Original, ""
+			for _, name := range []string{"ext", "cetype", "cesubject", "device"} {
 				v, _ := e.Extension(name)
 				got += " " + v
 			}
-			if got != "i /s ty su 2026-01-02T03:04:05Z e " || e.DataSchema != "http://x/y" {
-				t.Fatalf("%s: %s", test.name, got)
+			if o.ID != "i" || o.Source != "/s" || o.Type != "ty" || o.Subject != "su" || o.TimeString() != "2026-01-02T03:04:05.0Z" ||
+				got != " e x y " || e.DataSchema != "http://x/y" {
+				t.Fatalf("%s: %+v, extensions %s", test.name, o, got)
 			}
 		}
 	}
