@@ -97,6 +97,8 @@ func TestSecondSignal(t *testing.T) {
 // SIGHUP, which a process gets when its terminal goes away, is as good as SIGTERM, and
 // nothing where whoever started the gateway had it ignored.
 func TestHangUp(t *testing.T) {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP) // else the gateway inherits it as ignored, if the tests were started so
 	g := start(t, demo("", ""))
 	c := g.v5("d")
 	c.accepted("x", "1")

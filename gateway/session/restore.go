@@ -67,7 +67,7 @@ func (s *Sessions) Restore(entrance func(listener string) Entrance) error {
 	}
 	s.reconsiderRetained(&access.Change{})
 	s.journal.commit(nil)
-	s.log.Info("MQTT sessions are restored", "sessions", len(s.sessions), "took", time.Since(r.now).Round(time.Millisecond))
+	s.log.Info("MQTT sessions are restored", "sessions", len(s.allSessions()), "took", time.Since(r.now).Round(time.Millisecond))
 	return nil
 }
 

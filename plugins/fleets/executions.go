@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -295,16 +296,41 @@ func stepMinutes(r *call) (int64, *refusal) {
 	return n, nil
 }
 
+// number reads a version or the number of an attempt, if there is one. Some clients, such as
+// AWS's own in C, send them as text.
+func number(r *call, member string) (n int64, given bool, f *refusal) {
+	v := r.JSON(member)
+	if !v.Exists() {
+		return 0, false, nil
+	}
+	n, ok := v.Int()
+	switch v.Kind() {
+	case sdk.Number:
+	case sdk.String:
+		text, _ := v.String()
+		var err error
+		n, err = strconv.ParseInt(text, 10, 64)
+		ok = err == nil
+	default:
+		ok = false
+	}
+	if !ok {
+		return 0, true, invalid(member + " must be an integer")
+	}
+	return n, true, nil
+}
+
 // updateJob takes a device's word on how its execution stands.
 func updateJob(r *call, thing, id string) ([]byte, *refusal) {
 	step, f := stepMinutes(r)
 	status, _ := r.JSON("status").String()
 	details := r.JSON("statusDetails")
-	expected := r.JSON("expectedVersion")
+	expected, checked, f1 := number(r, "expectedVersion")
+	attempt, named, f2 := number(r, "executionNumber")
 	x, ok := loadJobExecution(r, thing, id)
 	switch {
-	case f != nil:
-		return nil, f
+	case f != nil || f1 != nil || f2 != nil:
+		return nil, cmp.Or(f, f1, f2)
 	case status != jobInProgress && status != statusSucceeded && status != statusFailed && status != statusRejected:
 		return nil, invalid("status must be IN_PROGRESS, SUCCEEDED, FAILED or REJECTED")
 	case details.Exists() && details.Kind() != sdk.Object:
@@ -312,10 +338,11 @@ func updateJob(r *call, thing, id string) ([]byte, *refusal) {
 	case !ok:
 		return nil, &refusal{code: "ResourceNotFound", message: "there is no job " + id + " for this thing"}
 	}
-	if expected.Exists() {
-		if n, ok := expected.Int(); !ok || n != x.version {
-			return nil, &refusal{"VersionMismatch", "the execution has version " + strconv.FormatInt(x.version, 10), &x}
-		}
+	if checked && expected != x.version {
+		return nil, &refusal{"VersionMismatch", "the execution has version " + strconv.FormatInt(x.version, 10), &x}
+	}
+	if named && attempt != x.number { // a late word on an attempt that is over
+		return nil, &refusal{"InvalidStateTransition", "the execution is at attempt " + strconv.FormatInt(x.number, 10), &x}
 	}
 	if x.ended() {
 		return nil, &refusal{"InvalidStateTransition", "the execution has ended as " + x.status, &x}

@@ -135,7 +135,11 @@ func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, now []byte) {
 		switch {
 		case value.Kind() == sdk.Null:
 		case value.Kind() == sdk.Object && old.Value().Kind() == sdk.Object:
-			mergeTimes(w.KeyOf(old), time, old.Value(), value, now)
+			if emptied(old.Value(), value) { // then it is a leaf
+				w.KeyOf(old).Raw(now)
+			} else {
+				mergeTimes(w.KeyOf(old), time, old.Value(), value, now)
+			}
 		case value.Exists():
 			w.KeyOf(old).Raw(now)
 		case time.Exists():
@@ -148,6 +152,24 @@ func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, now []byte) {
 		}
 	}
 	w.End()
+}
+
+// emptied says whether a patch takes the last member from an object.
+func emptied(base, patch sdk.Value) bool {
+	if !base.First().Ok() {
+		return false
+	}
+	for old := base.First(); old.Ok(); old = old.Next() {
+		if patch.Get(old.Name()).Kind() != sdk.Null {
+			return false
+		}
+	}
+	for m := patch.First(); m.Ok(); m = m.Next() {
+		if adds(base, m) {
+			return false
+		}
+	}
+	return true
 }
 
 // within is the times of a member.
@@ -264,13 +286,9 @@ func equal(a, b sdk.Value) bool {
 	}
 	switch a.Kind() {
 	case sdk.Number:
-		x, okX := a.Float()
-		y, okY := b.Float()
-		return okX && okY && x == y
+		return equalNumbers(a, b)
 	case sdk.String:
-		x, _ := a.String()
-		y, _ := b.String()
-		return x == y
+		return equalStrings(a.Raw(), b.Raw())
 	case sdk.Array:
 		return equalArrays(a, b)
 	case sdk.Object:

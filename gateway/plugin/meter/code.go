@@ -16,6 +16,9 @@ type body struct {
 	events     []event
 	allLocals  uint32 // of all functions so far
 	open       []int  // events that opened the blocks around the current instruction
+	loops      uint32 // of the function
+	targets    uint32 // of its br_table instructions
+	cost       uint64 // of compiling all functions so far, see charge
 	plain      uint32
 	planner    planner
 	outers     []uint32 // of the open blocks while writing: how many of them have an outer loop
@@ -80,11 +83,14 @@ func (w *rewriter) codeSection() {
 		if w.err != nil {
 			return
 		}
+		if b.charge(); w.err != nil {
+			return
+		}
 		b.plan()
 		own = b.write(own)
 		w.end = outer
 	}
-	w.bodies = n
+	w.bodies, w.mod.Cost = n, b.cost
 	if w.err == nil {
 		w.emitCode(own)
 	}
@@ -94,6 +100,7 @@ func (w *rewriter) codeSection() {
 func (b *body) read(fn uint32) {
 	b.fn, b.start, b.plain = fn, b.pos, 0
 	b.events, b.open = b.events[:0], b.open[:0]
+	b.loops, b.targets = 0, 0
 	b.locals = b.types[b.funcs[fn]].params
 	b.groups = b.u32()
 	b.declared = b.pos
@@ -158,6 +165,7 @@ func (b *body) label() uint32 { return b.index("label", uint32(len(b.open))) }
 
 func (b *body) branchTable(at int) {
 	n := b.u32()
+	b.targets += n
 	far := uint32(0)
 	b.events[b.open[len(b.open)-1]].switches = true
 	// One label more than n: the default.
@@ -182,6 +190,7 @@ func (b *body) instruction() {
 	case op == 0x02:
 		b.block(at, evBlock)
 	case op == opLoop:
+		b.loops++
 		b.block(at, evLoop)
 	case op == opIf:
 		b.block(at, evIf)

@@ -94,6 +94,7 @@ type Options struct {
 	ReportCheckpoints bool
 
 	onlyGlobal bool // for tests: never keep the fuel in a local
+	anyCost    bool // for tests: of compiling, which they do not
 }
 
 // Module is a rewritten module. Its slices may alias the input.
@@ -109,6 +110,8 @@ type Module struct {
 	Unrestorable []string
 	// Custom are the custom sections in order.
 	Custom []CustomSection
+	// Cost is what compiling the module takes, in nanoseconds as charge estimates them.
+	Cost uint64
 	// Checkpoints is the number of places that count down fuel.
 	Checkpoints int
 
