@@ -197,8 +197,10 @@ func clientReceiveMaximum(r *run) {
 			if i+int(most) < count {
 				open = append(open, a.expect(PUBLISH))
 			}
+			if i+int(most) == count-1 { // the last of them went
+				a.hear(r.topic("zero"), "x", 0)
+			}
 		}
-		a.hear(r.topic("zero"), "x", 0)
 		a.quiet()
 	}
 }
