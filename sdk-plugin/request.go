@@ -97,7 +97,7 @@ func (r *Request) State(key string) (value []byte, ok bool) {
 		case n == stateAbsent:
 			return nil, false
 		case n < 0:
-			r.refused = &event.Failure{Code: 0x83, Message: "reading the state key " + strconv.Quote(key) +
+			r.refused = &event.Failure{Code: event.ImplementationSpecificError, Message: "reading the state key " + strconv.Quote(key) +
 				" was refused: it takes the grant state_bytes in gateway.toml, a key of 1 to 1024 bytes, and at most 4096 keys and 16 MiB per event"}
 			return nil, false
 		case int(n) <= len(room):
@@ -159,7 +159,7 @@ func (r *Request) page(prefix, after string) []byte {
 		n := int(r.host.stateScan(prefix, after, pageKeys, room))
 		switch {
 		case n < 0:
-			r.refused = &event.Failure{Code: 0x83, Message: "scanning the state keys " + strconv.Quote(prefix) +
+			r.refused = &event.Failure{Code: event.ImplementationSpecificError, Message: "scanning the state keys " + strconv.Quote(prefix) +
 				" was refused: it takes the grant state_bytes in gateway.toml, and at most 4096 keys, 64 pages and 16 MiB per event"}
 			return nil
 		case n <= len(room):
@@ -235,7 +235,7 @@ func (r *Request) Delete(key string) { r.Do(&event.Delete{Key: key}) }
 // Reply answers the waiting source with an MQTT reason code (0x80 and above
 // refuse the event and drop its other effects) or an HTTP status, and a reason
 // that the client may see.
-func (r *Request) Reply(code uint32, reason string) {
+func (r *Request) Reply(code event.Code, reason string) {
 	r.Do(&event.Reply{Code: code, Reason: reason})
 }
 

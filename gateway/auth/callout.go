@@ -17,6 +17,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // What may stand in the bodies of requests.
@@ -185,7 +186,7 @@ func (m *calloutMethod) authorize(ctx context.Context, g *access.Grant, act acce
 		var err error
 		if t.allow, err = m.askTopic(ctx, body); err != nil {
 			m.auth.log.Warn("a topic could not be judged", "method", m.name, "principal", g.Principal, "error", err)
-			return &stage.Error{Code: stage.NotAuthorized, Reason: "the service that decides about topics does not answer"}
+			return &stage.Error{Code: event.NotAuthorized, Reason: "the service that decides about topics does not answer"}
 		}
 		t.grant = g
 		ttl := m.cfg.CacheTTL

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // service answers call-outs with what a test sets.
@@ -98,29 +98,29 @@ func named(device string) *access.Credentials {
 func TestCallout(t *testing.T) {
 	for _, tt := range []struct {
 		name, answer, device string
-		want                 stage.Code
+		want                 event.Code
 	}{
-		{"allow", `{"result":"allow"}`, "d1", stage.Success},
-		{"allow without content", `204`, "d1", stage.Success},
-		{"allow as EMQX 4", ``, "d1", stage.Success},
-		{"deny", `{"result":"deny"}`, "d1", stage.NotAuthorized},
-		{"ignore", `{"result":"ignore"}`, "d1", stage.BadCredentials},
-		{"not found", `404`, "d1", stage.BadCredentials},
-		{"unauthorized", `401 {"result":"allow"}`, "d1", stage.BadCredentials},
-		{"another device", `{"result":"allow","client_attrs":{"device":"child"}}`, "d1", stage.Success},
-		{"another application", `{"result":"allow","client_attrs":{"application":"secret"}}`, "d1", stage.BadCredentials},
-		{"unknown device", `{"result":"allow"}`, "nobody", stage.BadCredentials},
-		{"disabled device", `{"result":"allow"}`, "off", stage.NotAuthorized},
-		{"device that widens", `{"result":"allow"}`, "#", stage.BadCredentials},
-		{"expired", `{"result":"allow","expire_at":1}`, "d1", stage.BadCredentials},
-		{"error", `500 {"result":"allow"}`, "d1", stage.ServerUnavailable},
-		{"moved", `302`, "d1", stage.ServerUnavailable},
-		{"garbage", `200 <html>`, "d1", stage.ServerUnavailable},
-		{"no result", `{}`, "d1", stage.ServerUnavailable},
-		{"another result", `{"result":"ALLOW"}`, "d1", stage.ServerUnavailable},
-		{"cut short", `{"result":"allow"`, "d1", stage.ServerUnavailable},
-		{"more than is taken", `{"result":"allow","x":"` + strings.Repeat("x", maxAnswer) + `"}`, "d1", stage.ServerUnavailable},
-		{"a rule that is none", `{"result":"allow","acl":[{"permission":"maybe","topic":"a"}]}`, "d1", stage.ServerUnavailable},
+		{"allow", `{"result":"allow"}`, "d1", event.Success},
+		{"allow without content", `204`, "d1", event.Success},
+		{"allow as EMQX 4", ``, "d1", event.Success},
+		{"deny", `{"result":"deny"}`, "d1", event.NotAuthorized},
+		{"ignore", `{"result":"ignore"}`, "d1", event.BadUserNameOrPassword},
+		{"not found", `404`, "d1", event.BadUserNameOrPassword},
+		{"unauthorized", `401 {"result":"allow"}`, "d1", event.BadUserNameOrPassword},
+		{"another device", `{"result":"allow","client_attrs":{"device":"child"}}`, "d1", event.Success},
+		{"another application", `{"result":"allow","client_attrs":{"application":"secret"}}`, "d1", event.BadUserNameOrPassword},
+		{"unknown device", `{"result":"allow"}`, "nobody", event.BadUserNameOrPassword},
+		{"disabled device", `{"result":"allow"}`, "off", event.NotAuthorized},
+		{"device that widens", `{"result":"allow"}`, "#", event.BadUserNameOrPassword},
+		{"expired", `{"result":"allow","expire_at":1}`, "d1", event.BadUserNameOrPassword},
+		{"error", `500 {"result":"allow"}`, "d1", event.ServerUnavailable},
+		{"moved", `302`, "d1", event.ServerUnavailable},
+		{"garbage", `200 <html>`, "d1", event.ServerUnavailable},
+		{"no result", `{}`, "d1", event.ServerUnavailable},
+		{"another result", `{"result":"ALLOW"}`, "d1", event.ServerUnavailable},
+		{"cut short", `{"result":"allow"`, "d1", event.ServerUnavailable},
+		{"more than is taken", `{"result":"allow","x":"` + strings.Repeat("x", maxAnswer) + `"}`, "d1", event.ServerUnavailable},
+		{"a rule that is none", `{"result":"allow","acl":[{"permission":"maybe","topic":"a"}]}`, "d1", event.ServerUnavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newService(t, tt.answer)
@@ -169,46 +169,46 @@ func TestCalloutCache(t *testing.T) {
 	s := newService(t, `{"result":"allow"}`)
 	w := callouts(t, s, nil)
 	chain := w.chain("http.emqx")
-	connect := func(c *access.Credentials) stage.Code {
+	connect := func(c *access.Credentials) event.Code {
 		_, err := chain.Connect(t.Context(), c)
 		return code(err)
 	}
-	step := func(what string, c *access.Credentials, want stage.Code, asked int) {
+	step := func(what string, c *access.Credentials, want event.Code, asked int) {
 		t.Helper()
 		if got := connect(c); got != want || s.asked() != asked {
 			t.Errorf("%s: code %#x, want %#x; %d requests, want %d", what, got, want, s.asked(), asked)
 		}
 	}
-	step("first", named("d1"), stage.Success, 1)
-	step("again", named("d1"), stage.Success, 1)
+	step("first", named("d1"), event.Success, 1)
+	step("again", named("d1"), event.Success, 1)
 	other := named("d1")
 	other.Password = []byte("another")
-	step("another password", other, stage.Success, 2)
+	step("another password", other, event.Success, 2)
 	s.say(`{"result":"deny"}`)
 	w.clock.advance(time.Minute)
-	step("after the time", named("d1"), stage.NotAuthorized, 3)
-	step("denied again", named("d1"), stage.NotAuthorized, 3)
+	step("after the time", named("d1"), event.NotAuthorized, 3)
+	step("denied again", named("d1"), event.NotAuthorized, 3)
 	s.say(`{"result":"allow"}`)
 	w.clock.advance(5 * time.Second)
-	step("after the time of a denial", named("d1"), stage.Success, 4)
+	step("after the time of a denial", named("d1"), event.Success, 4)
 	w.Changed(access.Change{Application: "demo", Device: "d1"})
-	step("after a change", named("d1"), stage.Success, 5)
+	step("after a change", named("d1"), event.Success, 5)
 	s.say("500")
 	w.clock.advance(time.Minute)
-	step("down", named("d1"), stage.ServerUnavailable, 6)
-	step("failures are not remembered", named("d1"), stage.ServerUnavailable, 7)
+	step("down", named("d1"), event.ServerUnavailable, 6)
+	step("failures are not remembered", named("d1"), event.ServerUnavailable, 7)
 	// An allowance with an end is remembered no longer.
 	s.say(fmt.Sprintf(`{"result":"allow","expire_at":%d}`, w.clock.now().Unix()+10))
-	step("with an end", named("d1"), stage.Success, 8)
+	step("with an end", named("d1"), event.Success, 8)
 	w.clock.advance(10 * time.Second)
-	step("behind its end", named("d1"), stage.BadCredentials, 9)
+	step("behind its end", named("d1"), event.BadUserNameOrPassword, 9)
 }
 
 func TestCalloutTimeout(t *testing.T) {
 	s := newService(t, "")
 	s.do(func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() })
 	w := callouts(t, s, func(h *HTTP) { h.Timeout = 50 * time.Millisecond })
-	if _, err := w.chain("http.emqx").Connect(t.Context(), named("d1")); code(err) != stage.ServerUnavailable {
+	if _, err := w.chain("http.emqx").Connect(t.Context(), named("d1")); code(err) != event.ServerUnavailable {
 		t.Errorf("%v", err)
 	}
 }
@@ -330,10 +330,10 @@ func TestCalloutTopics(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		answer, topic string
-		want          stage.Code
+		want          event.Code
 	}{
-		{`{"result":"allow"}`, "a", stage.Success}, {`{"result":"deny"}`, "b", stage.NotAuthorized}, {`{"result":"ignore"}`, "c", stage.Success},
-		{`403`, "d", stage.NotAuthorized}, {`204`, "e", stage.Success}, {`503`, "f", stage.NotAuthorized}, {`200 x`, "g", stage.NotAuthorized},
+		{`{"result":"allow"}`, "a", event.Success}, {`{"result":"deny"}`, "b", event.NotAuthorized}, {`{"result":"ignore"}`, "c", event.Success},
+		{`403`, "d", event.NotAuthorized}, {`204`, "e", event.Success}, {`503`, "f", event.NotAuthorized}, {`200 x`, "g", event.NotAuthorized},
 	} {
 		s.say(tt.answer)
 		if err := chain.Authorize(t.Context(), g, access.Publish, tt.topic, 1, true); code(err) != tt.want {
@@ -350,14 +350,14 @@ func TestCalloutTopics(t *testing.T) {
 	if err := chain.Authorize(t.Context(), g, access.Publish, "a", 1, true); err != nil || s.asked() != asked {
 		t.Errorf("a topic that was allowed just now: %v, %d requests", err, s.asked()-asked)
 	}
-	if err := chain.Authorize(t.Context(), g, access.Subscribe, "a", 1, true); code(err) != stage.NotAuthorized {
+	if err := chain.Authorize(t.Context(), g, access.Subscribe, "a", 1, true); code(err) != event.NotAuthorized {
 		t.Errorf("another action: %v", err)
 	}
 	w.Changed(access.Change{Device: "d1"})
-	if err := chain.Authorize(t.Context(), g, access.Publish, "a", 1, true); code(err) != stage.NotAuthorized {
+	if err := chain.Authorize(t.Context(), g, access.Publish, "a", 1, true); code(err) != event.NotAuthorized {
 		t.Errorf("after a change: %v", err)
 	}
-	if err := w.chain("password").Authorize(t.Context(), g, access.Publish, "a", 1, true); code(err) != stage.NotAuthorized {
+	if err := w.chain("password").Authorize(t.Context(), g, access.Publish, "a", 1, true); code(err) != event.NotAuthorized {
 		t.Errorf("where nobody can be asked: %v", err)
 	}
 }
@@ -370,7 +370,7 @@ func TestCalloutTLS(t *testing.T) {
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	w := callouts(t, s, nil)
-	if _, err := w.chain("http.emqx").Connect(t.Context(), named("d1")); code(err) != stage.ServerUnavailable {
+	if _, err := w.chain("http.emqx").Connect(t.Context(), named("d1")); code(err) != event.ServerUnavailable {
 		t.Errorf("an authority that nobody trusts: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "ca.pem")

@@ -24,7 +24,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // authority issues certificates.
@@ -123,38 +123,38 @@ func TestCertificates(t *testing.T) {
 		name   string
 		change func(*Certificate)
 		issue  func(*x509.Certificate)
-		want   stage.Code
+		want   event.Code
 	}{
-		{"common name", func(*Certificate) {}, commonName("d1"), stage.Success},
-		{"both names", func(c *Certificate) { c.Pattern = "device/{application}/{device}" }, commonName("device/demo/d1"), stage.Success},
+		{"common name", func(*Certificate) {}, commonName("d1"), event.Success},
+		{"both names", func(c *Certificate) { c.Pattern = "device/{application}/{device}" }, commonName("device/demo/d1"), event.Success},
 		{"domain", func(c *Certificate) { c.Field, c.Pattern = "dns", "{device}.fleet.example.com" },
-			func(c *x509.Certificate) { c.DNSNames = []string{"x.example.org", "d1.fleet.example.com"} }, stage.Success},
+			func(c *x509.Certificate) { c.DNSNames = []string{"x.example.org", "d1.fleet.example.com"} }, event.Success},
 		{"address", func(c *Certificate) { c.Field, c.Pattern = "email", "{device}@{application}" },
-			func(c *x509.Certificate) { c.EmailAddresses = []string{"d1@demo"} }, stage.Success},
-		{"URI", func(c *Certificate) { c.Field, c.Pattern = "uri", "spiffe://example.com/{application}/{device}" }, uri("spiffe://example.com/demo/d1"), stage.Success},
-		{"authority by its subject", func(c *Certificate) { c.CA = "CN=Fleet CA,O=Example" }, commonName("d1"), stage.Success},
+			func(c *x509.Certificate) { c.EmailAddresses = []string{"d1@demo"} }, event.Success},
+		{"URI", func(c *Certificate) { c.Field, c.Pattern = "uri", "spiffe://example.com/{application}/{device}" }, uri("spiffe://example.com/demo/d1"), event.Success},
+		{"authority by its subject", func(c *Certificate) { c.CA = "CN=Fleet CA,O=Example" }, commonName("d1"), event.Success},
 		{"authority by its fingerprint", func(c *Certificate) {
 			sum := sha256.Sum256(ca.cert.Raw)
 			c.CA = hex.EncodeToString(sum[:])
-		}, commonName("d1"), stage.Success},
-		{"another authority", func(c *Certificate) { c.CA = "CN=Other CA" }, commonName("d1"), stage.NotAuthorized},
-		{"another application", func(c *Certificate) { c.Pattern = "{application}/{device}" }, commonName("secret/d1"), stage.BadCredentials},
-		{"unknown device", func(*Certificate) {}, commonName("d2"), stage.BadCredentials},
-		{"disabled device", func(*Certificate) {}, commonName("off"), stage.NotAuthorized},
-		{"denied by serial number", func(c *Certificate) { c.Denied = []string{"3A:7B:01"} }, commonName("d1"), stage.NotAuthorized},
-		{"other serial denied", func(c *Certificate) { c.Denied = []string{"3a7b02"} }, commonName("d1"), stage.Success},
+		}, commonName("d1"), event.Success},
+		{"another authority", func(c *Certificate) { c.CA = "CN=Other CA" }, commonName("d1"), event.NotAuthorized},
+		{"another application", func(c *Certificate) { c.Pattern = "{application}/{device}" }, commonName("secret/d1"), event.BadUserNameOrPassword},
+		{"unknown device", func(*Certificate) {}, commonName("d2"), event.BadUserNameOrPassword},
+		{"disabled device", func(*Certificate) {}, commonName("off"), event.NotAuthorized},
+		{"denied by serial number", func(c *Certificate) { c.Denied = []string{"3A:7B:01"} }, commonName("d1"), event.NotAuthorized},
+		{"other serial denied", func(c *Certificate) { c.Denied = []string{"3a7b02"} }, commonName("d1"), event.Success},
 		{"expired", func(*Certificate) {}, func(c *x509.Certificate) {
 			c.Subject.CommonName, c.NotAfter = "d1", now
-		}, stage.BadCredentials},
-		{"name of another form", func(c *Certificate) { c.Pattern = "device-{device}" }, commonName("d1"), stage.NotAuthorized},
-		{"name that widens: #", func(*Certificate) {}, commonName("#"), stage.NotAuthorized},
-		{"name that widens: +", func(*Certificate) {}, commonName("d+"), stage.NotAuthorized},
-		{"name that widens: /", func(*Certificate) {}, commonName("d1/x"), stage.NotAuthorized},
-		{"no name", func(*Certificate) {}, commonName(""), stage.NotAuthorized},
-		{"CVE-2026-33248 several common names, last", func(*Certificate) {}, subject("CN=other", "CN=d1"), stage.NotAuthorized},
-		{"CVE-2026-33248 several common names, first", func(*Certificate) {}, subject("CN=d1", "CN=other"), stage.NotAuthorized},
-		{"CVE-2026-33248 a common name in another attribute", func(*Certificate) {}, subject("O=d1", "O=CN=d1"), stage.NotAuthorized},
-		{"CVE-2026-33248 a common name among others", func(*Certificate) {}, subject("O=other", "CN=d1", "O=more"), stage.Success},
+		}, event.BadUserNameOrPassword},
+		{"name of another form", func(c *Certificate) { c.Pattern = "device-{device}" }, commonName("d1"), event.NotAuthorized},
+		{"name that widens: #", func(*Certificate) {}, commonName("#"), event.NotAuthorized},
+		{"name that widens: +", func(*Certificate) {}, commonName("d+"), event.NotAuthorized},
+		{"name that widens: /", func(*Certificate) {}, commonName("d1/x"), event.NotAuthorized},
+		{"no name", func(*Certificate) {}, commonName(""), event.NotAuthorized},
+		{"CVE-2026-33248 several common names, last", func(*Certificate) {}, subject("CN=other", "CN=d1"), event.NotAuthorized},
+		{"CVE-2026-33248 several common names, first", func(*Certificate) {}, subject("CN=d1", "CN=other"), event.NotAuthorized},
+		{"CVE-2026-33248 a common name in another attribute", func(*Certificate) {}, subject("O=d1", "O=CN=d1"), event.NotAuthorized},
+		{"CVE-2026-33248 a common name among others", func(*Certificate) {}, subject("O=other", "CN=d1", "O=more"), event.Success},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, fleet(tt.change), nil)
@@ -241,7 +241,7 @@ func TestEnrolment(t *testing.T) {
 		t.Errorf("registered: %q", w.dir.enrolled)
 	}
 	w.dir.devices["demo/new-1"] = true // disabling stays
-	if _, err := chain.Connect(t.Context(), c); code(err) != stage.NotAuthorized {
+	if _, err := chain.Connect(t.Context(), c); code(err) != event.NotAuthorized {
 		t.Errorf("disabled: %v", err)
 	}
 }
@@ -252,7 +252,7 @@ func TestRegisteredCertificate(t *testing.T) {
 	c := client("", "")
 	c.Certificates = ca.issue(commonName("anything"))
 	chain := w.chain("certificate")
-	if _, err := chain.Connect(t.Context(), c); code(err) != stage.BadCredentials {
+	if _, err := chain.Connect(t.Context(), c); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("unknown: %v", err)
 	}
 	w.dir.prints[sha256.Sum256(c.Certificates[0].Raw)] = "d1"
@@ -260,7 +260,7 @@ func TestRegisteredCertificate(t *testing.T) {
 		t.Errorf("%+v, %v", g, err)
 	}
 	w.clock.advance(time.Hour) // the next request of a connection that stays open
-	if _, err := chain.Connect(t.Context(), c); code(err) != stage.BadCredentials {
+	if _, err := chain.Connect(t.Context(), c); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("expired: %v", err)
 	}
 }
@@ -275,7 +275,7 @@ func TestRevocationLists(t *testing.T) {
 	c.Certificates = ca.issue(commonName("d1"))
 	chain := w.chain("certificate.fleet", "password")
 	touched := 0
-	check := func(what string, want stage.Code) {
+	check := func(what string, want event.Code) {
 		t.Helper()
 		touched++ // as the clock of the file system may be coarse
 		at := now.Add(time.Duration(touched) * time.Second)
@@ -284,19 +284,19 @@ func TestRevocationLists(t *testing.T) {
 			t.Errorf("%s: %v, code %#x, want %#x", what, err, code(err), want)
 		}
 	}
-	check("no file", stage.ServerUnavailable)
+	check("no file", event.ServerUnavailable)
 	other.revoke(file, now.Add(time.Hour))
-	check("a list of another authority", stage.ServerUnavailable)
+	check("a list of another authority", event.ServerUnavailable)
 	impostor.revoke(file, now.Add(time.Hour))
-	check("a list that another key signed", stage.ServerUnavailable)
+	check("a list that another key signed", event.ServerUnavailable)
 	ca.revoke(file, now.Add(time.Hour), 7)
-	check("not on the list", stage.Success)
+	check("not on the list", event.Success)
 	ca.revoke(file, now.Add(time.Hour), 7, 0x3a7b01)
-	check("on the list", stage.NotAuthorized)
+	check("on the list", event.NotAuthorized)
 	ca.revoke(file, now)
-	check("an old list", stage.ServerUnavailable)
+	check("an old list", event.ServerUnavailable)
 	os.WriteFile(file, []byte("nonsense"), 0o600)
-	check("nonsense", stage.ServerUnavailable)
+	check("nonsense", event.ServerUnavailable)
 	content, _ := os.ReadFile(file)
 	if lists, err := parseRevocations(content); err == nil {
 		t.Errorf("%d lists in nonsense", len(lists))
@@ -318,7 +318,7 @@ func TestRevocationListBecomesReadable(t *testing.T) {
 	told := 0
 	look := func() { w.lookAround(func(access.Change) { told++ }) }
 	for range 2 {
-		if _, err := chain.Connect(t.Context(), c); code(err) != stage.ServerUnavailable {
+		if _, err := chain.Connect(t.Context(), c); code(err) != event.ServerUnavailable {
 			t.Errorf("a list that cannot be read: %v", err)
 		}
 		look()
@@ -397,7 +397,7 @@ func TestRevocationReachesGrants(t *testing.T) {
 		})
 	}
 	touched := 0
-	check := func(what string, times int, want stage.Code) {
+	check := func(what string, times int, want event.Code) {
 		t.Helper()
 		touched++
 		at := now.Add(time.Duration(touched) * time.Second)
@@ -417,15 +417,15 @@ func TestRevocationReachesGrants(t *testing.T) {
 			}
 		}
 	}
-	check("a good list", 1, stage.Success)
+	check("a good list", 1, event.Success)
 	impostor.revoke(file, now.Add(time.Hour), 0x3a7b01)
-	check("a list that another key signed", 1, stage.Success)
+	check("a list that another key signed", 1, event.Success)
 	os.WriteFile(file, []byte("nonsense"), 0o600)
-	check("nonsense", 0, stage.Success)
+	check("nonsense", 0, event.Success)
 	ca.revoke(file, now.Add(time.Hour), 7, 0x3a7b01)
-	check("revoked", 1, stage.NotAuthorized)
+	check("revoked", 1, event.NotAuthorized)
 	os.Remove(file)
-	check("no file", 0, stage.NotAuthorized)
+	check("no file", 0, event.NotAuthorized)
 
 	// Run does so when a login reads the file first, too.
 	ca.revoke(file, now.Add(time.Hour), 7, 0x3a7b01, 9)

@@ -13,13 +13,10 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// badMethod is MQTT 5's Bad authentication method, section 4.12.
-const badMethod stage.Code = 0x8C
-
 // method judges credentials of one kind.
 type method interface {
 	// judge returns who it is. errOther says that the credentials are of another
-	// kind, a *stage.Error with stage.BadCredentials that they prove nothing, any
+	// kind, a *stage.Error with event.BadUserNameOrPassword that they prove nothing, any
 	// other *stage.Error that somebody known is refused, and any other error that
 	// this could not be decided.
 	judge(ctx context.Context, c *access.Credentials) (*decision, error)
@@ -56,11 +53,11 @@ type link struct {
 }
 
 func badCredentials(reason string) *stage.Error {
-	return &stage.Error{Code: stage.BadCredentials, Reason: reason}
+	return &stage.Error{Code: event.BadUserNameOrPassword, Reason: reason}
 }
 
 func notAuthorized(reason string) *stage.Error {
-	return &stage.Error{Code: stage.NotAuthorized, Reason: reason}
+	return &stage.Error{Code: event.NotAuthorized, Reason: reason}
 }
 
 // The refusals that say no more than they must.
@@ -69,15 +66,15 @@ func refusedCredentials() *stage.Error {
 }
 
 func undecidable() *stage.Error {
-	return &stage.Error{Code: stage.ServerUnavailable, Reason: "the gateway cannot check these credentials now; try again"}
+	return &stage.Error{Code: event.ServerUnavailable, Reason: "the gateway cannot check these credentials now; try again"}
 }
 
 // Connect judges the credentials of a connection or request. A bearer token of
 // HTTP is a Password without a Username. The error wraps a *stage.Error, which says what
 // the client may hear, and tells the operator why, or is ctx's when
-// that ended first: stage.BadCredentials for whatever is unknown, wrong or expired,
-// stage.NotAuthorized for somebody who is known and refused, or where nothing was
-// presented, and stage.ServerUnavailable where a method that might have accepted
+// that ended first: event.BadUserNameOrPassword for whatever is unknown, wrong or expired,
+// event.NotAuthorized for somebody who is known and refused, or where nothing was
+// presented, and event.ServerUnavailable where a method that might have accepted
 // could not decide.
 func (ch *Chain) Connect(ctx context.Context, c *access.Credentials) (*access.Grant, error) {
 	return ch.first(ctx, c, func(link) bool { return true })
@@ -104,7 +101,7 @@ func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(l
 			return nil, ctx.Err()
 		case !errors.As(err, &refusal):
 			undecided = true
-		case refusal.Code != stage.BadCredentials:
+		case refusal.Code != event.BadUserNameOrPassword:
 			return nil, fmt.Errorf("%s: %w", l.name, err)
 		default:
 			wrong = true
@@ -187,7 +184,7 @@ func (ch *Chain) Begin(ctx context.Context, name string, c *access.Credentials) 
 			}
 		}
 	}
-	return nil, &stage.Error{Code: badMethod, Reason: "this listener does not know the authentication method"}
+	return nil, &stage.Error{Code: event.BadAuthenticationMethod, Reason: "this listener does not know the authentication method"}
 }
 
 // Message judges the credentials in a message's user properties, where g has
@@ -262,5 +259,5 @@ func (ch *Chain) Renew(g *access.Grant) (*access.Grant, error) {
 // isBad says that credentials prove nothing.
 func isBad(err error) bool {
 	refusal := (*stage.Error)(nil)
-	return errors.As(err, &refusal) && refusal.Code == stage.BadCredentials
+	return errors.As(err, &refusal) && refusal.Code == event.BadUserNameOrPassword
 }

@@ -27,24 +27,24 @@ func TestChain(t *testing.T) {
 		methods string
 		c       *access.Credentials
 		down    error
-		want    stage.Code
+		want    event.Code
 		method  string
 	}{
-		{"password of a device", "password", client("d1@demo", "right"), nil, stage.Success, "password"},
-		{"password of a user", "password anonymous", client("alice", "right"), nil, stage.Success, "password"},
-		{"wrong password", "password", client("d1@demo", "wrong"), nil, stage.BadCredentials, ""},
-		{"unknown device", "password", client("nobody@demo", "right"), nil, stage.BadCredentials, ""},
-		{"disabled device", "password apikey", client("off@demo", "right"), nil, stage.NotAuthorized, ""},
-		{"disabled device, wrong password", "password", client("off@demo", "wrong"), nil, stage.BadCredentials, ""},
-		{"key, in any order", "password apikey", client("d1@demo", "trk_right"), nil, stage.Success, "apikey"},
-		{"key where none is accepted", "password", client("d1@demo", "trk_right"), nil, stage.BadCredentials, ""},
-		{"nothing, anonymous", "password anonymous", local, nil, stage.Success, "anonymous"},
-		{"nothing, from elsewhere", "anonymous", client("", ""), nil, stage.NotAuthorized, ""},
-		{"nothing where something is needed", "password apikey", client("", ""), nil, stage.NotAuthorized, ""},
-		{"anonymous is no way around a wrong password", "password anonymous", client("d1@demo", "wrong"), nil, stage.BadCredentials, ""},
-		{"user name without password", "password anonymous", client("d1@demo", ""), nil, stage.BadCredentials, ""},
-		{"password without user name", "password anonymous", client("", "right"), nil, stage.BadCredentials, ""},
-		{"nobody can tell", "password", client("d1@demo", "right"), errDown, stage.ServerUnavailable, ""},
+		{"password of a device", "password", client("d1@demo", "right"), nil, event.Success, "password"},
+		{"password of a user", "password anonymous", client("alice", "right"), nil, event.Success, "password"},
+		{"wrong password", "password", client("d1@demo", "wrong"), nil, event.BadUserNameOrPassword, ""},
+		{"unknown device", "password", client("nobody@demo", "right"), nil, event.BadUserNameOrPassword, ""},
+		{"disabled device", "password apikey", client("off@demo", "right"), nil, event.NotAuthorized, ""},
+		{"disabled device, wrong password", "password", client("off@demo", "wrong"), nil, event.BadUserNameOrPassword, ""},
+		{"key, in any order", "password apikey", client("d1@demo", "trk_right"), nil, event.Success, "apikey"},
+		{"key where none is accepted", "password", client("d1@demo", "trk_right"), nil, event.BadUserNameOrPassword, ""},
+		{"nothing, anonymous", "password anonymous", local, nil, event.Success, "anonymous"},
+		{"nothing, from elsewhere", "anonymous", client("", ""), nil, event.NotAuthorized, ""},
+		{"nothing where something is needed", "password apikey", client("", ""), nil, event.NotAuthorized, ""},
+		{"anonymous is no way around a wrong password", "password anonymous", client("d1@demo", "wrong"), nil, event.BadUserNameOrPassword, ""},
+		{"user name without password", "password anonymous", client("d1@demo", ""), nil, event.BadUserNameOrPassword, ""},
+		{"password without user name", "password anonymous", client("", "right"), nil, event.BadUserNameOrPassword, ""},
+		{"nobody can tell", "password", client("d1@demo", "right"), errDown, event.ServerUnavailable, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, Default(), nil)
@@ -137,10 +137,10 @@ func TestRenew(t *testing.T) {
 		t.Error("the old grant was changed")
 	}
 	w.dir.devices["demo/d1"] = true
-	if _, err := chain.Renew(g); code(err) != stage.NotAuthorized {
+	if _, err := chain.Renew(g); code(err) != event.NotAuthorized {
 		t.Errorf("a disabled device: %v", err)
 	}
-	if _, err := w.chain("apikey").Renew(g); code(err) != stage.NotAuthorized {
+	if _, err := w.chain("apikey").Renew(g); code(err) != event.NotAuthorized {
 		t.Errorf("a chain without the method: %v", err)
 	}
 	w.dir.devices["demo/d1"] = false
@@ -177,18 +177,18 @@ func TestMessages(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		props  []event.Property
-		want   stage.Code
+		want   event.Code
 		device string
 	}{
-		{"own", props("device_id", "d1", "x", "y", "access_key", "key of d1"), stage.Success, "d1"},
-		{"child", props("access_key", "key of child", "device_id", "child"), stage.Success, "child"},
-		{"child with the parent's key", props("device_id", "child", "access_key", "key of d1"), stage.NotAuthorized, ""},
-		{"disabled", props("device_id", "off", "access_key", "key of off"), stage.NotAuthorized, ""},
-		{"none", nil, stage.NotAuthorized, ""},
-		{"no key", props("device_id", "d1"), stage.NotAuthorized, ""},
-		{"empty key", props("device_id", "d1", "access_key", ""), stage.NotAuthorized, ""},
-		{"two devices", props("device_id", "d1", "device_id", "child", "access_key", "key of d1"), stage.NotAuthorized, ""},
-		{"a device that widens", props("device_id", "d1/#", "access_key", "key of d1/#"), stage.NotAuthorized, ""},
+		{"own", props("device_id", "d1", "x", "y", "access_key", "key of d1"), event.Success, "d1"},
+		{"child", props("access_key", "key of child", "device_id", "child"), event.Success, "child"},
+		{"child with the parent's key", props("device_id", "child", "access_key", "key of d1"), event.NotAuthorized, ""},
+		{"disabled", props("device_id", "off", "access_key", "key of off"), event.NotAuthorized, ""},
+		{"none", nil, event.NotAuthorized, ""},
+		{"no key", props("device_id", "d1"), event.NotAuthorized, ""},
+		{"empty key", props("device_id", "d1", "access_key", ""), event.NotAuthorized, ""},
+		{"two devices", props("device_id", "d1", "device_id", "child", "access_key", "key of d1"), event.NotAuthorized, ""},
+		{"a device that widens", props("device_id", "d1/#", "access_key", "key of d1/#"), event.NotAuthorized, ""},
 	} {
 		own, err := chain.Message(t.Context(), g, tt.props)
 		if code(err) != tt.want || err == nil && own.Device != tt.device {
@@ -208,7 +208,7 @@ func TestMessages(t *testing.T) {
 	}
 	w.Changed(access.Change{Application: "demo", Device: "d1"})
 	w.dir.devices["demo/d1"] = true
-	if _, err := chain.Message(t.Context(), g, right); code(err) != stage.NotAuthorized {
+	if _, err := chain.Message(t.Context(), g, right); code(err) != event.NotAuthorized {
 		t.Errorf("after the device was disabled: %v", err)
 	}
 	w.dir.down = errDown
@@ -221,7 +221,7 @@ func TestMessages(t *testing.T) {
 func TestMessagesOnOpenConnections(t *testing.T) {
 	cfg := Default()
 	w := newWorld(t, cfg, nil)
-	if _, err := w.chain("properties").Connect(t.Context(), client("", "")); code(err) != stage.NotAuthorized {
+	if _, err := w.chain("properties").Connect(t.Context(), client("", "")); code(err) != event.NotAuthorized {
 		t.Errorf("without an application: %v", err)
 	}
 	cfg.Properties.Application = "demo"

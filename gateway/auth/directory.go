@@ -16,7 +16,7 @@ import (
 // Credential is set where the registry keeps several credentials.
 //
 // Its errors say three things apart:
-//   - a *stage.Error with stage.BadCredentials: these credentials prove nothing;
+//   - a *stage.Error with event.BadUserNameOrPassword: these credentials prove nothing;
 //     unknown and wrong look the same and cost the same
 //   - a *stage.Error with another code: they are right, or name something that
 //     exists, and are refused all the same (a disabled device, an expired key)
@@ -37,7 +37,7 @@ type Directory interface {
 	// "@<application>" alone.
 	Anonymous(c *access.Credentials) (*access.Grant, error)
 	// Vouch returns what a device may do that another authority vouched for. The
-	// name may be an alias; unknown is stage.BadCredentials.
+	// name may be an alias; unknown is event.BadUserNameOrPassword.
 	Vouch(application, device string) (*access.Grant, error)
 	// VouchUser is Vouch for a user.
 	VouchUser(name string) (*access.Grant, error)

@@ -263,11 +263,11 @@ func client(username, password string) *access.Credentials {
 }
 
 // code is the reason code of a verdict.
-func code(err error) stage.Code {
+func code(err error) event.Code {
 	var e *stage.Error
 	switch {
 	case err == nil:
-		return stage.Success
+		return event.Success
 	case errors.As(err, &e):
 		return e.Code
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // idp is an OpenID Connect provider.
@@ -173,32 +173,32 @@ func TestTokens(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		token string
-		want  stage.Code
+		want  event.Code
 	}{
-		{"good", s.sign(t, w.claims(p)), stage.Success},
-		{"good among audiences", s.sign(t, w.claims(p, "aud", []string{"x", "tributary"})), stage.Success},
-		{"expired within the leeway", s.sign(t, w.claims(p, "exp", now-20)), stage.Success},
-		{"expired", s.sign(t, w.claims(p, "exp", now-31)), stage.BadCredentials},
-		{"without expiry", s.sign(t, w.claims(p, "exp", nil)), stage.BadCredentials},
-		{"not yet valid", s.sign(t, w.claims(p, "nbf", now+60)), stage.BadCredentials},
-		{"not yet valid, within the leeway", s.sign(t, w.claims(p, "nbf", now+20)), stage.Success},
-		{"issued in the future", s.sign(t, w.claims(p, "iat", now+3600)), stage.BadCredentials},
-		{"times that are none", s.sign(t, w.claims(p, "nbf", "soon")), stage.BadCredentials},
-		{"wrong issuer", s.sign(t, w.claims(p, "iss", "https://evil.example.com")), stage.BadCredentials},
-		{"wrong audience", s.sign(t, w.claims(p, "aud", "another")), stage.BadCredentials},
-		{"no audience", s.sign(t, w.claims(p, "aud", nil)), stage.BadCredentials},
-		{"no subject", s.sign(t, w.claims(p, "sub", nil)), stage.BadCredentials},
-		{"foreign key under a known id", foreign.sign(t, w.claims(p)), stage.BadCredentials},
-		{"foreign key under an unknown id", newSigner(t, "k9", jose.ES256).sign(t, w.claims(p)), stage.BadCredentials},
-		{"other algorithm than the key's", rs.sign(t, w.claims(p)), stage.BadCredentials},
-		{"algorithm none", none + "c2ln", stage.BadCredentials},
-		{"algorithm none without signature", none, stage.BadCredentials},
-		{"signed with the public key as a secret", sign(t, jose.HS256, jose.JSONWebKey{Key: []byte(strings.Repeat("k", 32)), KeyID: "k1"}, w.claims(p)), stage.BadCredentials},
-		{"algorithm that is not allowed", newSigner(t, "k1", jose.RS512).sign(t, w.claims(p)), stage.BadCredentials},
-		{"unknown device", s.sign(t, w.claims(p, "device", "nobody")), stage.BadCredentials},
-		{"disabled device", s.sign(t, w.claims(p, "device", "off")), stage.NotAuthorized},
-		{"device that widens", s.sign(t, w.claims(p, "device", "d1/#")), stage.BadCredentials},
-		{"tampered", tamper(s.sign(t, w.claims(p))), stage.BadCredentials},
+		{"good", s.sign(t, w.claims(p)), event.Success},
+		{"good among audiences", s.sign(t, w.claims(p, "aud", []string{"x", "tributary"})), event.Success},
+		{"expired within the leeway", s.sign(t, w.claims(p, "exp", now-20)), event.Success},
+		{"expired", s.sign(t, w.claims(p, "exp", now-31)), event.BadUserNameOrPassword},
+		{"without expiry", s.sign(t, w.claims(p, "exp", nil)), event.BadUserNameOrPassword},
+		{"not yet valid", s.sign(t, w.claims(p, "nbf", now+60)), event.BadUserNameOrPassword},
+		{"not yet valid, within the leeway", s.sign(t, w.claims(p, "nbf", now+20)), event.Success},
+		{"issued in the future", s.sign(t, w.claims(p, "iat", now+3600)), event.BadUserNameOrPassword},
+		{"times that are none", s.sign(t, w.claims(p, "nbf", "soon")), event.BadUserNameOrPassword},
+		{"wrong issuer", s.sign(t, w.claims(p, "iss", "https://evil.example.com")), event.BadUserNameOrPassword},
+		{"wrong audience", s.sign(t, w.claims(p, "aud", "another")), event.BadUserNameOrPassword},
+		{"no audience", s.sign(t, w.claims(p, "aud", nil)), event.BadUserNameOrPassword},
+		{"no subject", s.sign(t, w.claims(p, "sub", nil)), event.BadUserNameOrPassword},
+		{"foreign key under a known id", foreign.sign(t, w.claims(p)), event.BadUserNameOrPassword},
+		{"foreign key under an unknown id", newSigner(t, "k9", jose.ES256).sign(t, w.claims(p)), event.BadUserNameOrPassword},
+		{"other algorithm than the key's", rs.sign(t, w.claims(p)), event.BadUserNameOrPassword},
+		{"algorithm none", none + "c2ln", event.BadUserNameOrPassword},
+		{"algorithm none without signature", none, event.BadUserNameOrPassword},
+		{"signed with the public key as a secret", sign(t, jose.HS256, jose.JSONWebKey{Key: []byte(strings.Repeat("k", 32)), KeyID: "k1"}, w.claims(p)), event.BadUserNameOrPassword},
+		{"algorithm that is not allowed", newSigner(t, "k1", jose.RS512).sign(t, w.claims(p)), event.BadUserNameOrPassword},
+		{"unknown device", s.sign(t, w.claims(p, "device", "nobody")), event.BadUserNameOrPassword},
+		{"disabled device", s.sign(t, w.claims(p, "device", "off")), event.NotAuthorized},
+		{"device that widens", s.sign(t, w.claims(p, "device", "d1/#")), event.BadUserNameOrPassword},
+		{"tampered", tamper(s.sign(t, w.claims(p))), event.BadUserNameOrPassword},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for where, c := range map[string]*access.Credentials{
@@ -218,7 +218,7 @@ func TestTokens(t *testing.T) {
 		})
 	}
 	good := s.sign(t, w.claims(p))
-	if _, err := chain.Connect(t.Context(), client(good, good)); code(err) != stage.BadCredentials {
+	if _, err := chain.Connect(t.Context(), client(good, good)); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("as user name and password: %v", err)
 	}
 	g, err := chain.Connect(t.Context(), client(good, ""))
@@ -238,11 +238,11 @@ func TestLeeway(t *testing.T) {
 	for _, tt := range []struct {
 		claim string
 		at    any
-		want  stage.Code
+		want  event.Code
 	}{
-		{"nbf", now, stage.Success}, {"nbf", now + 590, stage.Success}, {"nbf", now + 610, stage.BadCredentials},
-		{"iat", now + 590, stage.Success}, {"iat", now + 610, stage.BadCredentials},
-		{"exp", now - 590, stage.Success}, {"exp", now - 610, stage.BadCredentials}, {"exp", 0, stage.BadCredentials}, {"exp", nil, stage.BadCredentials},
+		{"nbf", now, event.Success}, {"nbf", now + 590, event.Success}, {"nbf", now + 610, event.BadUserNameOrPassword},
+		{"iat", now + 590, event.Success}, {"iat", now + 610, event.BadUserNameOrPassword},
+		{"exp", now - 590, event.Success}, {"exp", now - 610, event.BadUserNameOrPassword}, {"exp", 0, event.BadUserNameOrPassword}, {"exp", nil, event.BadUserNameOrPassword},
 	} {
 		if _, err := chain.Connect(t.Context(), client("", s.sign(t, w.claims(p, tt.claim, tt.at)))); code(err) != tt.want {
 			t.Errorf("%s is %v, now %d: %v, code %#x, want %#x", tt.claim, tt.at, now, err, code(err), tt.want)
@@ -250,7 +250,7 @@ func TestLeeway(t *testing.T) {
 	}
 	null := w.claims(p)
 	null["exp"] = nil // the member is there, and says nothing
-	if _, err := chain.Connect(t.Context(), client("", s.sign(t, null))); code(err) != stage.BadCredentials {
+	if _, err := chain.Connect(t.Context(), client("", s.sign(t, null))); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("without a time to expire: %v", err)
 	}
 }
@@ -268,19 +268,19 @@ func tamper(token string) string {
 func TestKeyRotation(t *testing.T) {
 	w, p, s := tokens(t, nil)
 	chain := w.chain("oidc.main")
-	connect := func(token string) stage.Code {
+	connect := func(token string) event.Code {
 		_, err := chain.Connect(t.Context(), client(token, ""))
 		return code(err)
 	}
-	if c := connect(s.sign(t, w.claims(p))); c != stage.Success {
+	if c := connect(s.sign(t, w.claims(p))); c != event.Success {
 		t.Fatalf("code %#x", c)
 	}
 	second := newSigner(t, "k2", jose.RS256)
 	p.set(func() { p.keys = []jose.JSONWebKey{second.public()} })
-	if c := connect(second.sign(t, w.claims(p))); c != stage.Success {
+	if c := connect(second.sign(t, w.claims(p))); c != event.Success {
 		t.Errorf("a key that is new: %#x", c)
 	}
-	if c := connect(s.sign(t, w.claims(p))); c != stage.BadCredentials {
+	if c := connect(s.sign(t, w.claims(p))); c != event.BadUserNameOrPassword {
 		t.Errorf("a key that was withdrawn: %#x", c)
 	}
 	// Made-up ids do not make a flood of requests.
@@ -295,7 +295,7 @@ func TestKeyRotation(t *testing.T) {
 	// A key that is withdrawn without another token to tell is gone after keysAge.
 	p.set(func() { p.keys = []jose.JSONWebKey{} })
 	w.clock.advance(keysAge)
-	if c := connect(second.sign(t, w.claims(p))); c != stage.BadCredentials {
+	if c := connect(second.sign(t, w.claims(p))); c != event.BadUserNameOrPassword {
 		t.Errorf("a key that was withdrawn an hour ago: %#x", c)
 	}
 }
@@ -306,12 +306,12 @@ func TestProviderIsDown(t *testing.T) {
 	w, p, s := tokens(t, nil)
 	p.set(func() { p.down = true })
 	chain := w.chain("oidc.main", "password")
-	connect := func() stage.Code {
+	connect := func() event.Code {
 		_, err := chain.Connect(t.Context(), client("x", s.sign(t, w.claims(p))))
 		return code(err)
 	}
 	for range 3 * fetchBurst {
-		if c := connect(); c != stage.ServerUnavailable {
+		if c := connect(); c != event.ServerUnavailable {
 			t.Fatalf("while it is down: %#x", c)
 		}
 	}
@@ -320,13 +320,13 @@ func TestProviderIsDown(t *testing.T) {
 	}
 	p.set(func() { p.down = false })
 	w.clock.advance(fetchInterval)
-	if c := connect(); c != stage.Success {
+	if c := connect(); c != event.Success {
 		t.Errorf("when it is back: %#x", c)
 	}
 	// Once its keys are known it may be down again, even when they are old.
 	p.set(func() { p.down = true })
 	w.clock.advance(2 * keysAge)
-	if c := connect(); c != stage.Success {
+	if c := connect(); c != event.Success {
 		t.Errorf("with keys that are known: %#x", c)
 	}
 	if !strings.Contains(w.log.String(), "answered with status 503") || !strings.Contains(w.log.String(), "answers again") {
@@ -348,7 +348,7 @@ func TestProviderAnswersNonsense(t *testing.T) {
 			w, p, s := tokens(t, nil)
 			p.set(func() { break_(p) })
 			_, err := w.chain("oidc.main").Connect(t.Context(), client("x", s.sign(t, w.claims(p))))
-			if code(err) != stage.ServerUnavailable {
+			if code(err) != event.ServerUnavailable {
 				t.Errorf("%v", err)
 			}
 			if w.log.Len() > 1000 {
@@ -363,7 +363,7 @@ func TestProviderRedirects(t *testing.T) {
 	w, p, s := tokens(t, nil)
 	p.set(func() { p.moved = true })
 	_, err := w.chain("oidc.main").Connect(t.Context(), client("x", s.sign(t, w.claims(p))))
-	if code(err) != stage.ServerUnavailable || p.asked != 0 || !strings.Contains(w.log.String(), "redirection") {
+	if code(err) != event.ServerUnavailable || p.asked != 0 || !strings.Contains(w.log.String(), "redirection") {
 		t.Errorf("%v, %d requests, the log says\n%s", err, p.asked, w.log)
 	}
 }
@@ -393,16 +393,16 @@ func TestTokensOfUsers(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		claims      map[string]any
-		want        stage.Code
+		want        event.Code
 		principal   string
 		read, write []string
 	}{
-		{"user of the registry", w.claims(p, "device", nil, "preferred_username", "alice"), stage.Success, "user:alice", []string{"demo"}, nil},
-		{"unknown user", w.claims(p, "device", nil, "preferred_username", "mallory"), stage.BadCredentials, "", nil, nil},
-		{"roles", w.claims(p, "device", nil, "realm_access", roles("demo:read", "other:read", "x")), stage.Success, "oidc.main/subject-1", []string{"demo", "other"}, nil},
-		{"role for all", w.claims(p, "device", nil, "realm_access", roles("admin")), stage.Success, "oidc.main/subject-1", []string{"*"}, []string{"fleet-*"}},
-		{"role that would widen", w.claims(p, "device", nil, "realm_access", roles("*:read", "a/b:read", "{application}:read", ":read")), stage.Success, "oidc.main/subject-1", nil, nil},
-		{"no role", w.claims(p, "device", nil), stage.Success, "oidc.main/subject-1", nil, nil},
+		{"user of the registry", w.claims(p, "device", nil, "preferred_username", "alice"), event.Success, "user:alice", []string{"demo"}, nil},
+		{"unknown user", w.claims(p, "device", nil, "preferred_username", "mallory"), event.BadUserNameOrPassword, "", nil, nil},
+		{"roles", w.claims(p, "device", nil, "realm_access", roles("demo:read", "other:read", "x")), event.Success, "oidc.main/subject-1", []string{"demo", "other"}, nil},
+		{"role for all", w.claims(p, "device", nil, "realm_access", roles("admin")), event.Success, "oidc.main/subject-1", []string{"*"}, []string{"fleet-*"}},
+		{"role that would widen", w.claims(p, "device", nil, "realm_access", roles("*:read", "a/b:read", "{application}:read", ":read")), event.Success, "oidc.main/subject-1", nil, nil},
+		{"no role", w.claims(p, "device", nil), event.Success, "oidc.main/subject-1", nil, nil},
 	} {
 		g, err := chain.Connect(t.Context(), client("", s.sign(t, tt.claims)))
 		if code(err) != tt.want {
@@ -425,9 +425,9 @@ func TestTokensOfApplications(t *testing.T) {
 	chain := w.chain("oidc.main")
 	for _, tt := range []struct {
 		application any
-		want        stage.Code
+		want        event.Code
 	}{
-		{"demo", stage.Success}, {"fleet-7", stage.Success}, {"other", stage.BadCredentials}, {nil, stage.BadCredentials}, {"fleet-*", stage.BadCredentials},
+		{"demo", event.Success}, {"fleet-7", event.Success}, {"other", event.BadUserNameOrPassword}, {nil, event.BadUserNameOrPassword}, {"fleet-*", event.BadUserNameOrPassword},
 	} {
 		g, err := chain.Connect(t.Context(), client("", s.sign(t, w.claims(p, "https://example.com/app", tt.application))))
 		if code(err) != tt.want || err == nil && g.Application != tt.application {
@@ -446,17 +446,17 @@ func TestBearer(t *testing.T) {
 	good := s.sign(t, w.claims(p))
 	for _, tt := range []struct {
 		name, message string
-		want          stage.Code
+		want          event.Code
 	}{
-		{"good", "n,,\x01auth=Bearer " + good + "\x01\x01", stage.Success},
-		{"with more", "n,a=x@example.com,\x01host=h\x01port=1\x01auth=bearer " + good + "\x01\x01", stage.Success},
-		{"expired", "n,,\x01auth=Bearer " + s.sign(t, w.claims(p, "exp", 1)) + "\x01\x01", stage.BadCredentials},
-		{"no token", "n,,\x01auth=Bearer right\x01\x01", stage.BadCredentials},
-		{"two tokens", "n,,\x01auth=Bearer " + good + "\x01auth=Bearer " + good + "\x01\x01", stage.BadCredentials},
-		{"basic", "n,,\x01auth=Basic " + good + "\x01\x01", stage.BadCredentials},
-		{"channel binding", "p=tls-unique,,\x01auth=Bearer " + good + "\x01\x01", stage.BadCredentials},
-		{"cut short", "n,,\x01auth=Bearer " + good + "\x01", stage.BadCredentials},
-		{"empty", "", stage.BadCredentials},
+		{"good", "n,,\x01auth=Bearer " + good + "\x01\x01", event.Success},
+		{"with more", "n,a=x@example.com,\x01host=h\x01port=1\x01auth=bearer " + good + "\x01\x01", event.Success},
+		{"expired", "n,,\x01auth=Bearer " + s.sign(t, w.claims(p, "exp", 1)) + "\x01\x01", event.BadUserNameOrPassword},
+		{"no token", "n,,\x01auth=Bearer right\x01\x01", event.BadUserNameOrPassword},
+		{"two tokens", "n,,\x01auth=Bearer " + good + "\x01auth=Bearer " + good + "\x01\x01", event.BadUserNameOrPassword},
+		{"basic", "n,,\x01auth=Basic " + good + "\x01\x01", event.BadUserNameOrPassword},
+		{"channel binding", "p=tls-unique,,\x01auth=Bearer " + good + "\x01\x01", event.BadUserNameOrPassword},
+		{"cut short", "n,,\x01auth=Bearer " + good + "\x01", event.BadUserNameOrPassword},
+		{"empty", "", event.BadUserNameOrPassword},
 	} {
 		e, err := chain.Begin(t.Context(), "OAUTHBEARER", client("", ""))
 		if err != nil {
@@ -466,11 +466,11 @@ func TestBearer(t *testing.T) {
 		if code(err) != tt.want || err == nil && g.Device != "d1" {
 			t.Errorf("%s: %+v, %v", tt.name, g, err)
 		}
-		if _, _, err := e.Next([]byte(tt.message)); code(err) != stage.BadCredentials {
+		if _, _, err := e.Next([]byte(tt.message)); code(err) != event.BadUserNameOrPassword {
 			t.Errorf("%s: an exchange that is over goes on: %v", tt.name, err)
 		}
 	}
-	if _, err := w.chain("password").Begin(t.Context(), "OAUTHBEARER", client("", "")); code(err) != badMethod {
+	if _, err := w.chain("password").Begin(t.Context(), "OAUTHBEARER", client("", "")); code(err) != event.BadAuthenticationMethod {
 		t.Errorf("where no token is accepted: %v", err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // prove runs an exchange with a client of the library and returns what the
@@ -51,7 +51,7 @@ func TestScram(t *testing.T) {
 	}
 	_, wrong, err1 := prove(t, chain, "d1@demo", "wrong")
 	_, unknown, err2 := prove(t, chain, "nobody@demo", "wrong")
-	if code(err1) != stage.BadCredentials || err1.Error() != err2.Error() {
+	if code(err1) != event.BadUserNameOrPassword || err1.Error() != err2.Error() {
 		t.Errorf("wrong: %v, unknown: %v", err1, err2)
 	}
 	if !alike(wrong, unknown) {
@@ -61,20 +61,20 @@ func TestScram(t *testing.T) {
 	if saltOf(unknown) != saltOf(again) {
 		t.Error("an unknown user has another salt each time")
 	}
-	if _, _, err := prove(t, chain, "off@demo", "right"); code(err) != stage.NotAuthorized {
+	if _, _, err := prove(t, chain, "off@demo", "right"); code(err) != event.NotAuthorized {
 		t.Errorf("disabled: %v", err)
 	}
-	if _, _, err := prove(t, chain, "off@demo", "wrong"); code(err) != stage.BadCredentials {
+	if _, _, err := prove(t, chain, "off@demo", "wrong"); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("disabled, wrong password: %v", err)
 	}
 	w.dir.down = errDown
-	if _, _, err := prove(t, chain, "d1@demo", "right"); code(err) != stage.ServerUnavailable {
+	if _, _, err := prove(t, chain, "d1@demo", "right"); code(err) != event.ServerUnavailable {
 		t.Errorf("when nobody can tell: %v", err)
 	}
-	if _, err := chain.Connect(t.Context(), client("d1@demo", "right")); code(err) != stage.BadCredentials {
+	if _, err := chain.Connect(t.Context(), client("d1@demo", "right")); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("a plain password: %v", err)
 	}
-	if _, err := chain.Begin(t.Context(), "SCRAM-SHA-1", client("", "")); code(err) != badMethod {
+	if _, err := chain.Begin(t.Context(), "SCRAM-SHA-1", client("", "")); code(err) != event.BadAuthenticationMethod {
 		t.Errorf("another mechanism: %v", err)
 	}
 }
@@ -119,14 +119,14 @@ func TestScramVector(t *testing.T) {
 		t.Errorf("%q: %v", answer, err)
 	}
 	// What was heard is worth nothing, neither here nor in another exchange.
-	if _, _, err := e.Next([]byte(final)); code(err) != stage.BadCredentials {
+	if _, _, err := e.Next([]byte(final)); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("the same exchange again: %v", err)
 	}
 	replay, _ := w.chain("scram").Begin(t.Context(), "SCRAM-SHA-256", client("", ""))
 	if _, _, err := replay.Next([]byte("n,,n=user,r=" + nonce)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := replay.Next([]byte(final)); code(err) != stage.BadCredentials {
+	if _, _, err := replay.Next([]byte(final)); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("replayed: %v", err)
 	}
 }
@@ -145,13 +145,13 @@ func TestScramRefusesWhatItMust(t *testing.T) {
 		"empty":                   "",
 	} {
 		e, _ := chain.Begin(t.Context(), "SCRAM-SHA-256", client("", ""))
-		if answer, g, err := e.Next([]byte(message)); code(err) != stage.BadCredentials || g != nil || answer != nil {
+		if answer, g, err := e.Next([]byte(message)); code(err) != event.BadUserNameOrPassword || g != nil || answer != nil {
 			t.Errorf("%s: %q, %+v, %v", name, answer, g, err)
 		}
 	}
 	// The user name of the CONNECT, where there is one, is the one that is proved.
 	e, _ := chain.Begin(t.Context(), "SCRAM-SHA-256", client("alice", ""))
-	if _, _, err := e.Next([]byte("n,,n=d1@demo,r=abc")); code(err) != stage.BadCredentials {
+	if _, _, err := e.Next([]byte("n,,n=d1@demo,r=abc")); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("another user name: %v", err)
 	}
 }
@@ -166,7 +166,7 @@ func FuzzScram(f *testing.F) {
 		for cut := 0; cut <= len(first); cut += max(1, len(first)/8) {
 			e, _ := chain.Begin(t.Context(), "SCRAM-SHA-256", client("", ""))
 			for _, message := range []string{first[:cut], final} {
-				if _, g, err := e.Next([]byte(message)); g != nil || err != nil && code(err) != stage.BadCredentials {
+				if _, g, err := e.Next([]byte(message)); g != nil || err != nil && code(err) != event.BadUserNameOrPassword {
 					t.Fatalf("%q: %+v, %v", message, g, err)
 				}
 			}

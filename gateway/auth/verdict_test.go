@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -29,26 +28,26 @@ func TestVerdicts(t *testing.T) {
 		name    string
 		verdict event.Effect
 		err     error
-		want    stage.Code
+		want    event.Code
 		check   func(*access.Grant) bool
 	}{
-		{"device with the registry's rights", &event.Allow{Identity: "i", Device: "d1"}, nil, stage.Success, func(g *access.Grant) bool {
+		{"device with the registry's rights", &event.Allow{Identity: "i", Device: "d1"}, nil, event.Success, func(g *access.Grant) bool {
 			return g.Principal == "device:demo/d1" && g.Credential == "plugin.fleets/i" && slices.Equal(g.Publish, []string{"d1/#", "u/somebody"})
 		}},
-		{"device with rights of its own", &event.Allow{Application: "demo", Device: "d1", Publish: []string{"x/{clientid}"}, Expires: now.Add(time.Hour)}, nil, stage.Success, func(g *access.Grant) bool {
+		{"device with rights of its own", &event.Allow{Application: "demo", Device: "d1", Publish: []string{"x/{clientid}"}, Expires: now.Add(time.Hour)}, nil, event.Success, func(g *access.Grant) bool {
 			return slices.Equal(g.Publish, []string{"x/c1"}) && len(g.Subscribe) == 0 && g.Expires.Equal(now.Add(time.Hour))
 		}},
-		{"somebody who is no device", &event.Allow{Identity: "bridge"}, nil, stage.Success, func(g *access.Grant) bool {
+		{"somebody who is no device", &event.Allow{Identity: "bridge"}, nil, event.Success, func(g *access.Grant) bool {
 			return g.Principal == "plugin.fleets/bridge" && len(g.Publish)+len(g.Read) == 0
 		}},
-		{"nobody", &event.Allow{}, nil, stage.ServerUnavailable, nil},
-		{"another application", &event.Allow{Application: "secret", Device: "d1"}, nil, stage.BadCredentials, nil},
-		{"unknown device", &event.Allow{Device: "nobody"}, nil, stage.BadCredentials, nil},
-		{"disabled device", &event.Allow{Device: "off"}, nil, stage.NotAuthorized, nil},
-		{"expired", &event.Allow{Device: "d1", Expires: now}, nil, stage.BadCredentials, nil},
-		{"deny", &event.Deny{Reason: "right"}, nil, stage.NotAuthorized, nil},
-		{"no verdict", nil, errors.New("out of fuel"), stage.ServerUnavailable, nil},
-		{"another effect", &event.Put{}, nil, stage.ServerUnavailable, nil},
+		{"nobody", &event.Allow{}, nil, event.ServerUnavailable, nil},
+		{"another application", &event.Allow{Application: "secret", Device: "d1"}, nil, event.BadUserNameOrPassword, nil},
+		{"unknown device", &event.Allow{Device: "nobody"}, nil, event.BadUserNameOrPassword, nil},
+		{"disabled device", &event.Allow{Device: "off"}, nil, event.NotAuthorized, nil},
+		{"expired", &event.Allow{Device: "d1", Expires: now}, nil, event.BadUserNameOrPassword, nil},
+		{"deny", &event.Deny{Reason: "right"}, nil, event.NotAuthorized, nil},
+		{"no verdict", nil, errors.New("out of fuel"), event.ServerUnavailable, nil},
+		{"another effect", &event.Put{}, nil, event.ServerUnavailable, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := verdicts(t, func(*event.Inbound) (event.Effect, error) { return tt.verdict, tt.err })
@@ -121,9 +120,9 @@ func TestVerdictsOnPropertiesAreTheirOwn(t *testing.T) {
 	good.Properties = []event.Property{{Name: "state", Value: "well"}}
 	bad.Properties = []event.Property{{Name: "state", Value: "compromised"}}
 	for i, c := range []*access.Credentials{plain, bad, good, bad, plain} {
-		want := stage.Success
+		want := event.Success
 		if c == bad {
-			want = stage.NotAuthorized
+			want = event.NotAuthorized
 		}
 		if _, err := chain.Connect(t.Context(), c); code(err) != want {
 			t.Errorf("connection %d, properties %v: %v, want code %#x", i, c.Properties, err, want)
@@ -140,7 +139,7 @@ func TestNoPlugin(t *testing.T) {
 	cfg := Default()
 	cfg.Plugin = map[string]Plugin{"fleets": p}
 	w := newWorld(t, cfg, nil)
-	if _, err := w.chain("plugin.fleets").Connect(t.Context(), client("x", "y")); code(err) != stage.ServerUnavailable {
+	if _, err := w.chain("plugin.fleets").Connect(t.Context(), client("x", "y")); code(err) != event.ServerUnavailable {
 		t.Errorf("%v", err)
 	}
 }

@@ -24,6 +24,7 @@ import (
 
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
 )
 
 // Config is what users set.
@@ -163,7 +164,7 @@ func (c *Consumer) shut() error {
 // block, and may still be called while Leave runs. Errors are *stage.Error.
 func (c *Consumer) Join(sub stage.Subscription, deliver func(stage.Record)) (stage.Membership, error) {
 	if !c.registry.Exists(sub.Application) {
-		return nil, &stage.Error{Code: stage.NotAuthorized, Reason: "no such application, or no right to read it"}
+		return nil, &stage.Error{Code: event.NotAuthorized, Reason: "no such application, or no right to read it"}
 	}
 	l := store.Events(sub.Application)
 	if sub.Quarantine {
@@ -183,7 +184,7 @@ func (c *Consumer) Join(sub stage.Subscription, deliver func(stage.Record)) (sta
 		m.group.mu.Unlock()
 		if err := c.store.Commit(&store.Batch{Puts: []store.Put{put}}, func(error) {}); err != nil {
 			m.Leave()
-			return nil, &stage.Error{Code: stage.ServerUnavailable, Reason: "the group cannot be stored at the moment"}
+			return nil, &stage.Error{Code: event.ServerUnavailable, Reason: "the group cannot be stored at the moment"}
 		}
 	}
 	return m, nil
@@ -195,7 +196,7 @@ func (c *Consumer) enter(m *member, key groupKey, start stage.Start) (fresh bool
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return false, &stage.Error{Code: stage.ServerUnavailable, Reason: "the gateway is stopping"}
+		return false, &stage.Error{Code: event.ServerUnavailable, Reason: "the gateway is stopping"}
 	}
 	if key.name == "" {
 		c.stats.own++
@@ -205,7 +206,7 @@ func (c *Consumer) enter(m *member, key groupKey, start stage.Start) (fresh bool
 	if g == nil {
 		next, isNew, err := c.position(key, start)
 		if err != nil {
-			return false, &stage.Error{Code: stage.UnspecifiedError, Reason: "the log cannot be read at the moment; see the gateway's log"}
+			return false, &stage.Error{Code: event.UnspecifiedError, Reason: "the log cannot be read at the moment; see the gateway's log"}
 		}
 		fresh = isNew && key.name != ""
 		if fresh {
@@ -270,10 +271,10 @@ func (c *Consumer) roomForGroup(key groupKey) error {
 		n++
 		return n < c.cfg.MaxGroups
 	}); err != nil {
-		return &stage.Error{Code: stage.UnspecifiedError, Reason: "the groups of the application cannot be read at the moment"}
+		return &stage.Error{Code: event.UnspecifiedError, Reason: "the groups of the application cannot be read at the moment"}
 	}
 	if n >= c.cfg.MaxGroups {
-		return &stage.Error{Code: stage.QuotaExceeded, Reason: fmt.Sprintf("the application has %d consumer groups already: raise consumer.max_groups", n)}
+		return &stage.Error{Code: event.QuotaExceeded, Reason: fmt.Sprintf("the application has %d consumer groups already: raise consumer.max_groups", n)}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
 )
 
 func offsets(from, to uint64) []uint64 {
@@ -68,14 +69,14 @@ func TestJoinRefusals(t *testing.T) {
 	st := newFakeStore()
 	c := newTestConsumer(t, st)
 	_, err := c.Join(stage.Subscription{Application: "nope", Window: 1}, func(stage.Record) {})
-	if e := (*stage.Error)(nil); !errors.As(err, &e) || e.Code != stage.NotAuthorized {
+	if e := (*stage.Error)(nil); !errors.As(err, &e) || e.Code != event.NotAuthorized {
 		t.Errorf("unknown application: %v", err)
 	}
 	for _, g := range []string{"s.1", "s.2", "s.3"} {
 		join(t, c, stage.Subscription{Group: g})
 	}
 	_, err = c.Join(stage.Subscription{Application: "demo", Group: "s.4", Window: 1}, func(stage.Record) {})
-	if e := (*stage.Error)(nil); !errors.As(err, &e) || e.Code != stage.QuotaExceeded {
+	if e := (*stage.Error)(nil); !errors.As(err, &e) || e.Code != event.QuotaExceeded {
 		t.Errorf("group beyond the limit: %v", err)
 	}
 	join(t, c, stage.Subscription{Group: "s.1"}) // one more member of a group that exists

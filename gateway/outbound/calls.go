@@ -151,7 +151,7 @@ func (c *Calls) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (k
 	waiting := c.pending[owner]
 	c.mu.Unlock()
 	if waiting+len(effects) > c.cfg.MaxPending {
-		return nil, &event.Failure{Retryable: true, Code: uint32(stage.QuotaExceeded), Message: fmt.Sprintf(
+		return nil, &event.Failure{Retryable: true, Code: event.QuotaExceeded, Message: fmt.Sprintf(
 			"%d of its HTTP calls in this application wait for an answer: see outbound.max_pending in gateway.toml", waiting)}
 	}
 	now := time.Now().UTC()

@@ -510,7 +510,7 @@ func TestBounds(t *testing.T) {
 	}
 	g.settled()
 	c := &event.Call{ID: "c", Method: "GET", URL: s.URL}
-	if o := g.do(c, c, c); o.Code != stage.QuotaExceeded || !strings.Contains(o.Reason, "outbound.max_pending") {
+	if o := g.do(c, c, c); o.Code != event.QuotaExceeded || !strings.Contains(o.Reason, "outbound.max_pending") {
 		t.Errorf("%+v", o)
 	}
 }

@@ -183,8 +183,7 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 // failure turns a violation into the permanent failure of the plugin's result. It says
 // where the key stands: in gateway.toml, or with what the plugin wants.
 func (v *violation) failure(plugin string, wanted bool) *event.Failure {
-	const implementationError = 0x83 // MQTT 5.0 section 2.4
-	const longest = 300              // what a plugin made up need not fill a log
+	const longest = 300 // what a plugin made up need not fill a log
 	text := fmt.Sprintf("plugin %s %.*s", plugin, longest, v.did)
 	switch {
 	case v.key == "":
@@ -193,5 +192,5 @@ func (v *violation) failure(plugin string, wanted bool) *event.Failure {
 	default:
 		text += fmt.Sprintf(", which it is not granted: see plugins.%s.grant.%s in gateway.toml", plugin, v.key)
 	}
-	return &event.Failure{Code: implementationError, Message: text}
+	return &event.Failure{Code: event.ImplementationSpecificError, Message: text}
 }

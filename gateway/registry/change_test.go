@@ -17,6 +17,7 @@ import (
 	"tributary.io/gateway/resource"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
 )
 
 func mustPut(t testing.TB, r *Registry, d resource.Device) resource.Device {
@@ -389,7 +390,7 @@ func TestCredentials(t *testing.T) {
 			"a user's with an empty application": func() (*access.Grant, error) { return r.Key(t.Context(), "alice@", []byte(secret)) },
 			"certificate":                        func() (*access.Grant, error) { return r.Certificate(sha256.Sum256(nil)) },
 		} {
-			if g, err := try(); codeOf(err) != stage.BadCredentials {
+			if g, err := try(); codeOf(err) != event.BadUserNameOrPassword {
 				t.Errorf("%s wrong: %+v, %v", name, g, err)
 			}
 		}
@@ -405,25 +406,25 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("renewed: %v\n%s", err, cmp.Diff(g, again))
 			}
 			clock = clock.Add(time.Hour)
-			if _, err := w.try(); codeOf(err) != stage.NotAuthorized {
+			if _, err := w.try(); codeOf(err) != event.NotAuthorized {
 				t.Errorf("%s when expired: %v", w.credential.Kind, err)
 			}
-			if _, err := r.Renew(g); codeOf(err) != stage.NotAuthorized {
+			if _, err := r.Renew(g); codeOf(err) != event.NotAuthorized {
 				t.Errorf("renewing an expired %s: %v", w.credential.Kind, err)
 			}
 			clock = clock.Add(-time.Hour)
 			setDisabled(t, r, owner, true)
-			if _, err := w.try(); codeOf(err) != stage.NotAuthorized {
+			if _, err := w.try(); codeOf(err) != event.NotAuthorized {
 				t.Errorf("%s when disabled: %v", w.credential.Kind, err)
 			}
 			setDisabled(t, r, owner, false)
 			if err := r.RemoveCredential(owner, w.credential.ID); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.try(); codeOf(err) != stage.BadCredentials {
+			if _, err := w.try(); codeOf(err) != event.BadUserNameOrPassword {
 				t.Errorf("%s when revoked: %v", w.credential.Kind, err)
 			}
-			if _, err := r.Renew(g); codeOf(err) != stage.NotAuthorized {
+			if _, err := r.Renew(g); codeOf(err) != event.NotAuthorized {
 				t.Errorf("renewing a revoked %s: %v", w.credential.Kind, err)
 			}
 		}
@@ -435,15 +436,15 @@ func TestCredentials(t *testing.T) {
 	if err := r.DeleteDevice("plant", "d", resource.Precondition{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Renew(&access.Grant{Principal: "device:plant/d", Application: "plant", Device: "d"}); codeOf(err) != stage.NotAuthorized {
+	if _, err := r.Renew(&access.Grant{Principal: "device:plant/d", Application: "plant", Device: "d"}); codeOf(err) != event.NotAuthorized {
 		t.Errorf("renewing for a deleted device: %v", err)
 	}
 }
 
-func codeOf(err error) stage.Code {
+func codeOf(err error) event.Code {
 	var e *stage.Error
 	if !errors.As(err, &e) {
-		return stage.Success
+		return event.Success
 	}
 	return e.Code
 }
@@ -472,8 +473,8 @@ func TestVouchAndEnroll(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		app, device string
-		code        stage.Code
-	}{{"plant", "nope", stage.BadCredentials}, {"nope", "gw", stage.BadCredentials}, {"", "alice", stage.BadCredentials}, {"plant", "dead", stage.NotAuthorized}} {
+		code        event.Code
+	}{{"plant", "nope", event.BadUserNameOrPassword}, {"nope", "gw", event.BadUserNameOrPassword}, {"", "alice", event.BadUserNameOrPassword}, {"plant", "dead", event.NotAuthorized}} {
 		if _, err := r.Vouch(tt.app, tt.device); codeOf(err) != tt.code {
 			t.Errorf("Vouch(%q, %q): %v", tt.app, tt.device, err)
 		}
@@ -490,11 +491,11 @@ func TestVouchAndEnroll(t *testing.T) {
 		t.Errorf("enrolled: %+v, %v", g, err)
 	}
 	for _, name := range []string{"a/b", ""} {
-		if err := r.Enroll(t.Context(), "plant", name, "a test"); codeOf(err) != stage.NotAuthorized {
+		if err := r.Enroll(t.Context(), "plant", name, "a test"); codeOf(err) != event.NotAuthorized {
 			t.Errorf("enrolling %q: %v", name, err)
 		}
 	}
-	if err := r.Enroll(t.Context(), "nope", "x", "a test"); codeOf(err) != stage.NotAuthorized {
+	if err := r.Enroll(t.Context(), "nope", "x", "a test"); codeOf(err) != event.NotAuthorized {
 		t.Errorf("enrolling in no application: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/resource"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // The registry judges credentials for authentication, which declares what it
@@ -96,13 +97,13 @@ func (h *holder) unproved(have int, kind string) string {
 func (h *holder) grant(c *credential, now time.Time) (*access.Grant, error) {
 	switch {
 	case h.owner == resource.Owner{}:
-		return nil, refuse(stage.BadCredentials, "there is no such device or user")
+		return nil, refuse(event.BadUserNameOrPassword, "there is no such device or user")
 	case h.disabled && h.device != nil:
-		return nil, refuse(stage.NotAuthorized, "the device is disabled")
+		return nil, refuse(event.NotAuthorized, "the device is disabled")
 	case h.disabled:
-		return nil, refuse(stage.NotAuthorized, "the user is disabled")
+		return nil, refuse(event.NotAuthorized, "the user is disabled")
 	case c != nil && c.Expired(now):
-		return nil, refuse(stage.NotAuthorized, "the credential has expired")
+		return nil, refuse(event.NotAuthorized, "the credential has expired")
 	}
 	g := &access.Grant{Principal: h.owner.Principal()}
 	if c != nil {
@@ -157,7 +158,7 @@ func (r *Registry) password(ctx context.Context, h *holder, username string, pas
 	case err != nil:
 		return nil, fmt.Errorf("waiting to check a password: %w", err)
 	case i < 0:
-		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "password"), refuse(stage.BadCredentials, "the user name or the password is wrong"))
+		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "password"), refuse(event.BadUserNameOrPassword, "the user name or the password is wrong"))
 	}
 	return h.grant(&of[i], now)
 }
@@ -178,7 +179,7 @@ func (r *Registry) key(h *holder, key []byte) (*access.Grant, error) {
 		}
 	}
 	if match < 0 {
-		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "key"), refuse(stage.BadCredentials, "the user name or the key is wrong"))
+		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "key"), refuse(event.BadUserNameOrPassword, "the user name or the key is wrong"))
 	}
 	return h.grant(&of[match], r.now())
 }
@@ -206,7 +207,7 @@ func (r *Registry) Certificate(fingerprint [sha256.Size]byte) (*access.Grant, er
 			}
 		}
 	}
-	return r.judged(nil, refuse(stage.BadCredentials, "the certificate belongs to no device or user"))
+	return r.judged(nil, refuse(event.BadUserNameOrPassword, "the certificate belongs to no device or user"))
 }
 
 // Anonymous judges a connection without credentials. Peers must be on loopback;
@@ -219,9 +220,9 @@ func (r *Registry) Anonymous(c *access.Credentials) (*access.Grant, error) {
 	}
 	switch {
 	case !c.Peer.Addr().Unmap().IsLoopback():
-		return r.judged(nil, refuse(stage.NotAuthorized, "a user name and a password are needed"))
+		return r.judged(nil, refuse(event.NotAuthorized, "a user name and a password are needed"))
 	case candidates > 1:
-		return r.judged(nil, refuse(stage.NotAuthorized, "several applications allow anonymous connections; name one with the user name @<application>"))
+		return r.judged(nil, refuse(event.NotAuthorized, "several applications allow anonymous connections; name one with the user name @<application>"))
 	}
 	return r.judged(r.anonymous(name, c.ClientID))
 }
@@ -229,7 +230,7 @@ func (r *Registry) Anonymous(c *access.Credentials) (*access.Grant, error) {
 func (r *Registry) anonymous(name, client string) (*access.Grant, error) {
 	app := r.view.Load().apps[name]
 	if app == nil || !app.Anonymous {
-		return nil, refuse(stage.NotAuthorized, "no such application allows anonymous connections")
+		return nil, refuse(event.NotAuthorized, "no such application allows anonymous connections")
 	}
 	g := &access.Grant{
 		Principal:        "anonymous:" + name + "/" + client,
@@ -246,9 +247,9 @@ func (r *Registry) anonymous(name, client string) (*access.Grant, error) {
 	case !known:
 		g.Publish, g.Subscribe = everything, everything
 	case d.Disabled:
-		return nil, refuse(stage.NotAuthorized, "the device is disabled")
+		return nil, refuse(event.NotAuthorized, "the device is disabled")
 	case len(d.credentials) > 0:
-		return nil, refuse(stage.NotAuthorized, "this client id belongs to a device that needs its password, key or certificate")
+		return nil, refuse(event.NotAuthorized, "this client id belongs to a device that needs its password, key or certificate")
 	default:
 		g.Publish, g.Subscribe = d.Publish, d.Subscribe
 		g.Rates = rates(d.MessageRate, d.ByteRate)
@@ -278,7 +279,7 @@ func (r *Registry) Enroll(_ context.Context, application, device, by string) err
 	case errors.As(err, &f) && f.Kind == resource.Outdated:
 		return nil
 	case errors.As(err, &f):
-		return refuse(stage.NotAuthorized, "the device cannot be registered: "+f.Error())
+		return refuse(event.NotAuthorized, "the device cannot be registered: "+f.Error())
 	case err != nil:
 		return fmt.Errorf("registering device %s of application %s: %w", device, application, err)
 	}
@@ -322,7 +323,7 @@ func (r *Registry) Renew(g *access.Grant) (*access.Grant, error) {
 		h = r.userHolder(name)
 	}
 	if h.owner.Principal() != g.Principal {
-		return nil, &stage.Error{Code: stage.NotAuthorized, Reason: "the device or user does not exist any more", Gone: true}
+		return nil, &stage.Error{Code: event.NotAuthorized, Reason: "the device or user does not exist any more", Gone: true}
 	}
 	if id, ok := strings.CutPrefix(g.Credential, credentialPrefix); ok {
 		for _, c := range h.credentials {
@@ -330,11 +331,11 @@ func (r *Registry) Renew(g *access.Grant) (*access.Grant, error) {
 				return h.grant(&c, r.now())
 			}
 		}
-		return nil, refuse(stage.NotAuthorized, "the credential was revoked")
+		return nil, refuse(event.NotAuthorized, "the credential was revoked")
 	}
 	return h.grant(nil, r.now())
 }
 
-func refuse(code stage.Code, reason string) *stage.Error {
+func refuse(code event.Code, reason string) *stage.Error {
 	return &stage.Error{Code: code, Reason: reason}
 }

@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
 )
 
 // memory is a store in memory that keeps what was committed, as a disk would.
@@ -113,7 +113,7 @@ func judge(ctx context.Context, r *Registry, c *access.Credentials) (*access.Gra
 	case c.HasPassword && c.HasUsername:
 		return r.Login(ctx, c.Username, c.Password)
 	case c.HasPassword || c.HasUsername && !strings.HasPrefix(c.Username, "@"):
-		return nil, refuse(stage.BadCredentials, "a user name and a password belong together")
+		return nil, refuse(event.BadUserNameOrPassword, "a user name and a password belong together")
 	}
 	return r.Anonymous(c)
 }

@@ -16,6 +16,7 @@ import (
 
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // cheap hashes a password at the lowest price, so that tests are quick.
@@ -97,7 +98,7 @@ func TestConnect(t *testing.T) {
 		peer, client string
 		login        []string // user name ("-" for none), password
 		grant        *access.Grant
-		code         stage.Code
+		code         event.Code
 	}{
 		{"device", far, "any", []string{"gw@plant", "gw-pw"}, device("plant", "gw"), 0},
 		{"device with @ in its name", far, "any", []string{"a@b@plant", "at"}, device("plant", "a@b"), 0},
@@ -114,25 +115,25 @@ func TestConnect(t *testing.T) {
 		{"anonymous reader whose client id is no device", near, "a/b", nil, anonymous("a/b"), 0},
 		{"anonymous reader whose client id is a place in a path", near, "..", nil, anonymous(".."), 0},
 
-		{"wrong password", far, "x", []string{"gw@plant", "nope"}, nil, stage.BadCredentials},
-		{"password of another device", far, "x", []string{"gw@plant", "at"}, nil, stage.BadCredentials},
-		{"empty password", far, "x", []string{"gw@plant", ""}, nil, stage.BadCredentials},
-		{"long password", far, "x", []string{"gw@plant", strings.Repeat("x", 60000)}, nil, stage.BadCredentials},
-		{"unknown device", far, "x", []string{"nope@plant", "gw-pw"}, nil, stage.BadCredentials},
-		{"unknown application", far, "x", []string{"gw@nope", "gw-pw"}, nil, stage.BadCredentials},
-		{"device in another application", far, "x", []string{"gw@open", "gw-pw"}, nil, stage.BadCredentials},
-		{"unknown user", far, "x", []string{"bob", "key"}, nil, stage.BadCredentials},
-		{"device without a password", far, "x", []string{"gw2@plant", ""}, nil, stage.BadCredentials},
-		{"disabled device", far, "x", []string{"dead@plant", "x"}, nil, stage.NotAuthorized},
-		{"disabled device, wrong password", far, "x", []string{"dead@plant", "y"}, nil, stage.BadCredentials},
-		{"password only", far, "x", []string{"-", "token"}, nil, stage.BadCredentials},
-		{"user name only", far, "x", []string{"alice"}, nil, stage.BadCredentials},
-		{"anonymous from afar", far, "sensor-1", nil, nil, stage.NotAuthorized},
-		{"anonymous from afar by application", far, "sensor-1", []string{"@open"}, nil, stage.NotAuthorized},
-		{"anonymous in a closed application", near, "sensor-1", []string{"@plant"}, nil, stage.NotAuthorized},
-		{"anonymous in no application", near, "sensor-1", []string{"@nope"}, nil, stage.NotAuthorized},
-		{"anonymous as a protected device", near, "safe", nil, nil, stage.NotAuthorized},
-		{"anonymous as a disabled device", near, "off", nil, nil, stage.NotAuthorized},
+		{"wrong password", far, "x", []string{"gw@plant", "nope"}, nil, event.BadUserNameOrPassword},
+		{"password of another device", far, "x", []string{"gw@plant", "at"}, nil, event.BadUserNameOrPassword},
+		{"empty password", far, "x", []string{"gw@plant", ""}, nil, event.BadUserNameOrPassword},
+		{"long password", far, "x", []string{"gw@plant", strings.Repeat("x", 60000)}, nil, event.BadUserNameOrPassword},
+		{"unknown device", far, "x", []string{"nope@plant", "gw-pw"}, nil, event.BadUserNameOrPassword},
+		{"unknown application", far, "x", []string{"gw@nope", "gw-pw"}, nil, event.BadUserNameOrPassword},
+		{"device in another application", far, "x", []string{"gw@open", "gw-pw"}, nil, event.BadUserNameOrPassword},
+		{"unknown user", far, "x", []string{"bob", "key"}, nil, event.BadUserNameOrPassword},
+		{"device without a password", far, "x", []string{"gw2@plant", ""}, nil, event.BadUserNameOrPassword},
+		{"disabled device", far, "x", []string{"dead@plant", "x"}, nil, event.NotAuthorized},
+		{"disabled device, wrong password", far, "x", []string{"dead@plant", "y"}, nil, event.BadUserNameOrPassword},
+		{"password only", far, "x", []string{"-", "token"}, nil, event.BadUserNameOrPassword},
+		{"user name only", far, "x", []string{"alice"}, nil, event.BadUserNameOrPassword},
+		{"anonymous from afar", far, "sensor-1", nil, nil, event.NotAuthorized},
+		{"anonymous from afar by application", far, "sensor-1", []string{"@open"}, nil, event.NotAuthorized},
+		{"anonymous in a closed application", near, "sensor-1", []string{"@plant"}, nil, event.NotAuthorized},
+		{"anonymous in no application", near, "sensor-1", []string{"@nope"}, nil, event.NotAuthorized},
+		{"anonymous as a protected device", near, "safe", nil, nil, event.NotAuthorized},
+		{"anonymous as a disabled device", near, "off", nil, nil, event.NotAuthorized},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"tributary.io/gateway/resource"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // The exchange of RFC 7677 section 3 comes out with our keys.
@@ -70,7 +70,7 @@ func TestScramTellsNothing(t *testing.T) {
 		}
 	}
 	setDisabled(t, r, resource.Owner{Application: "plant", Name: "d"}, true)
-	if salt, _, _, _, g, err := r.Scram("d@plant"); !bytes.Equal(salt, realSalt) || g != nil || codeOf(err) != stage.NotAuthorized {
+	if salt, _, _, _, g, err := r.Scram("d@plant"); !bytes.Equal(salt, realSalt) || g != nil || codeOf(err) != event.NotAuthorized {
 		t.Errorf("disabled: %q, %+v, %v", salt, g, err)
 	}
 }

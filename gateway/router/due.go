@@ -104,7 +104,7 @@ func (s *shard) overtaken(j *job) bool {
 	}
 	for _, x := range j.due.Expect {
 		if _, rev, err := s.r.store.Get(x.Key); err == nil && rev != x.Revision {
-			s.r.finish(j, stage.Outcome{Code: stage.NoMatchingSubscribers, Reason: "it was replaced or removed meanwhile", Overtaken: true})
+			s.r.finish(j, stage.Outcome{Code: event.NoMatchingSubscribers, Reason: "it was replaced or removed meanwhile", Overtaken: true})
 			return true
 		}
 	}

@@ -72,7 +72,7 @@ func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error)
 // the event and drops its other effects.
 func (s *shard) reply(p *plan, origin *event.Inbound, e *event.Reply) error {
 	if origin.Transport.Protocol != "http" && e.Code >= 0x80 {
-		return &stage.Error{Code: codeOr(e.Code, stage.ImplementationError), Reason: e.Reason}
+		return &stage.Error{Code: codeOr(e.Code, event.ImplementationSpecificError), Reason: e.Reason}
 	}
 	p.reply = e
 	return nil
@@ -90,12 +90,12 @@ func (s *shard) identify(origin *event.Inbound, e *event.Event) error {
 	}
 	if o.Device == "" && o.Sender == "" { // nobody's but the application's own, such as a user's request
 		if known, _ := s.r.registry.Device(o.Application, e.Device); !known {
-			return &stage.Error{Code: stage.NotAuthorized, Reason: fmt.Sprintf("the application has no device %q", e.Device)}
+			return &stage.Error{Code: event.NotAuthorized, Reason: fmt.Sprintf("the application has no device %q", e.Device)}
 		}
 		return nil
 	}
 	if o.Type == event.TypeCommand || !s.r.registry.Trusts(o.Application, o.Sender, e.Device) {
-		return &stage.Error{Code: stage.NotAuthorized, Reason: fmt.Sprintf(
+		return &stage.Error{Code: event.NotAuthorized, Reason: fmt.Sprintf(
 			"%q may not speak for %q: add it to gateway_for of the device %[1]q", o.Sender, e.Device)}
 	}
 	s.r.carriers.note(deviceKey{o.Application, e.Device}, o.Sender)

@@ -36,7 +36,7 @@ type plan struct {
 // next attempt.
 func (s *shard) handle(ctx context.Context, j *job) (retryIn time.Duration) {
 	if sent := j.in.Sent; sent != nil && sent.Err != nil {
-		return s.quarantine(j, nil, sent.Err, stage.PayloadFormatInvalid)
+		return s.quarantine(j, nil, sent.Err, event.PayloadFormatInvalid)
 	}
 	for range maxReruns {
 		p, err := s.plan(ctx, j)
@@ -129,11 +129,11 @@ func (s *shard) hop(ctx context.Context, p *plan, j *job, current *event.Inbound
 func (p *plan) outcome() (out stage.Outcome) {
 	switch {
 	case p.shelved:
-		out.Code, out.Reason = stage.NoMatchingSubscribers, "quarantined: "+errUnrouted.Error()
+		out.Code, out.Reason = event.NoMatchingSubscribers, "quarantined: "+errUnrouted.Error()
 	case p.unrouted:
-		out.Code, out.Reason = stage.NoMatchingSubscribers, "no route takes this event"
+		out.Code, out.Reason = event.NoMatchingSubscribers, "no route takes this event"
 	case p.reply != nil:
-		out.Code, out.Reason, out.Reply = stage.Code(p.reply.Code), p.reply.Reason, p.reply
+		out.Code, out.Reason, out.Reply = p.reply.Code, p.reply.Reason, p.reply
 	}
 	return out
 }
@@ -167,7 +167,7 @@ func (s *shard) commit(j *job, p *plan) error {
 			out.Delivery, late = max(out.Delivery, d), late || after
 		}
 		if j.in.Event.Type == event.TypeCommand && out.Delivery == stage.NoDevice && !out.Code.Refused() {
-			out.Code, out.Reason = stage.NoMatchingSubscribers, "the device is not connected and nothing waits for it"
+			out.Code, out.Reason = event.NoMatchingSubscribers, "the device is not connected and nothing waits for it"
 		}
 		if late {
 			s.finishAfterNext(j, out)
@@ -216,18 +216,18 @@ func (s *shard) failed(j *job, p *plan, err error) (retryIn time.Duration) {
 	var fault *plugin.Fault
 	switch {
 	case errors.As(err, &failure) && !failure.Retryable:
-		return s.quarantine(j, p, err, codeOr(failure.Code, stage.PayloadFormatInvalid))
+		return s.quarantine(j, p, err, codeOr(failure.Code, event.PayloadFormatInvalid))
 	case errors.As(err, &failure) && j.attempts > s.r.cfg.Retries:
-		return s.quarantine(j, p, err, codeOr(failure.Code, stage.UnspecifiedError))
+		return s.quarantine(j, p, err, codeOr(failure.Code, event.UnspecifiedError))
 	case errors.As(err, &fault) && fault.Kind != plugin.FaultDeadline && j.attempts > 1:
 		// A handler is a pure function: a second fault on a restored instance says
 		// that the third would end the same way. A deadline is the exception, since
 		// it measures the machine's load, too; fuel is what ends an endless plugin.
-		return s.quarantine(j, p, err, stage.ImplementationError)
+		return s.quarantine(j, p, err, event.ImplementationSpecificError)
 	case errors.As(err, &fault) && j.attempts > s.r.cfg.Retries:
-		return s.quarantine(j, p, err, stage.ImplementationError)
+		return s.quarantine(j, p, err, event.ImplementationSpecificError)
 	case j.attempts > s.r.cfg.Retries:
-		return s.quarantine(j, p, err, stage.UnspecifiedError)
+		return s.quarantine(j, p, err, event.UnspecifiedError)
 	}
 	s.r.metrics.retried.Add(1)
 	return s.r.cfg.retryDelay(j.attempts)
@@ -239,9 +239,9 @@ func (s *shard) unavailable(j *job, err error) {
 	s.r.finish(j, stage.Outcome{Unavailable: true, Reason: "the gateway cannot store events at the moment"})
 }
 
-func codeOr(code uint32, other stage.Code) stage.Code {
-	if code >= 0x80 && code <= 0xff {
-		return stage.Code(code)
+func codeOr(code, other event.Code) event.Code {
+	if code.Refused() && code <= 0xff {
+		return code
 	}
 	return other
 }

@@ -146,7 +146,7 @@ func TestConcurrentState(t *testing.T) {
 	for d := range devices {
 		wg.Go(func() {
 			for range each {
-				if o := f.do(t, publish(fmt.Sprint("d", d), "t", "x")); o.Code != stage.Success {
+				if o := f.do(t, publish(fmt.Sprint("d", d), "t", "x")); o.Code != event.Success {
 					t.Errorf("%+v", o)
 					return
 				}
@@ -242,7 +242,7 @@ func TestKeep(t *testing.T) {
 	f.UseKeepers(timers, calls)
 	in := publish("d", "t", "x")
 	in.Event.SetExtension("traceparent", "00-x")
-	if o := f.do(t, in); o.Code != stage.Success {
+	if o := f.do(t, in); o.Code != event.Success {
 		t.Fatal(o)
 	}
 	want := stage.Origin{Plugin: "p", Application: "demo", Device: "d", Sender: "d", Traceparent: "00-x", Timers: 2}
@@ -255,11 +255,11 @@ func TestKeep(t *testing.T) {
 		t.Errorf("of a command: %+v", o)
 	}
 	timers.err = &event.Failure{Code: 0x97, Message: "too many"}
-	if o := f.do(t, publish("d", "t", "x")); o.Code != stage.QuotaExceeded || timers.kept != 4 {
+	if o := f.do(t, publish("d", "t", "x")); o.Code != event.QuotaExceeded || timers.kept != 4 {
 		t.Errorf("%+v", o)
 	}
 	f.UseKeepers(nil, nil)
-	if o := f.do(t, publish("d", "t", "x")); o.Code != stage.PayloadFormatInvalid {
+	if o := f.do(t, publish("d", "t", "x")); o.Code != event.PayloadFormatInvalid {
 		t.Errorf("%+v", o)
 	}
 }
@@ -274,7 +274,7 @@ func TestSubmitDue(t *testing.T) {
 		unhandled   bool // the key stays
 		replaced    bool // before the event is handled
 		plugin      string
-		wantCode    stage.Code
+		wantCode    event.Code
 		overtaken   bool
 		unavailable bool
 	}{
@@ -282,9 +282,9 @@ func TestSubmitDue(t *testing.T) {
 		{name: "nothing to do"},
 		{name: "refused", res: event.Result{Effects: []event.Effect{&event.Reply{Code: 0x83}}}, wantCode: 0x83},
 		{name: "quarantined", res: event.Result{Failure: &event.Failure{Message: "no"}}, quar: 1, wantCode: 0x99},
-		{name: "overtaken", res: event.Result{Effects: []event.Effect{emit("x")}}, replaced: true, unhandled: true, overtaken: true, wantCode: stage.NoMatchingSubscribers},
-		{name: "overtaken and refused", res: event.Result{Effects: []event.Effect{&event.Reply{Code: 0x83}}}, replaced: true, unhandled: true, overtaken: true, wantCode: stage.NoMatchingSubscribers},
-		{name: "overtaken and failed", res: event.Result{Failure: &event.Failure{Message: "no"}}, replaced: true, unhandled: true, overtaken: true, wantCode: stage.NoMatchingSubscribers},
+		{name: "overtaken", res: event.Result{Effects: []event.Effect{emit("x")}}, replaced: true, unhandled: true, overtaken: true, wantCode: event.NoMatchingSubscribers},
+		{name: "overtaken and refused", res: event.Result{Effects: []event.Effect{&event.Reply{Code: 0x83}}}, replaced: true, unhandled: true, overtaken: true, wantCode: event.NoMatchingSubscribers},
+		{name: "overtaken and failed", res: event.Result{Failure: &event.Failure{Message: "no"}}, replaced: true, unhandled: true, overtaken: true, wantCode: event.NoMatchingSubscribers},
 		{name: "no such plugin", plugin: "absent", unhandled: true, unavailable: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

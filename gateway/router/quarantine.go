@@ -23,7 +23,7 @@ const TypeQuarantined = "io.tributary.quarantine.v1"
 
 // quarantine makes an event that no plugin could handle durable, then answers
 // its source with code.
-func (s *shard) quarantine(j *job, p *plan, cause error, code stage.Code) time.Duration {
+func (s *shard) quarantine(j *job, p *plan, cause error, code event.Code) time.Duration {
 	s.reset()
 	why := stage.Plain(cause.Error(), longestCause)
 	e := s.shelve(j, p, why)

@@ -77,7 +77,7 @@ func (r *Router) reserve(prefix string, h Handler, delta int64) error {
 		})
 	}
 	if has := u.bytes.Load(); has+delta > most {
-		return &event.Failure{Code: 0x97, Message: fmt.Sprintf(
+		return &event.Failure{Code: event.QuotaExceeded, Message: fmt.Sprintf(
 			"the plugin %s keeps %d bytes of state in this application and wants %d more; state_bytes of [plugins.%[1]s.grant] is %[4]d",
 			h.Name(), has, delta, most)}
 	}

@@ -241,9 +241,9 @@ func (r *Router) enqueue(j *job) {
 func (r *Router) addressee(application, device string) *stage.Error {
 	switch known, disabled := r.registry.Device(application, device); {
 	case !known:
-		return &stage.Error{Code: stage.NotAuthorized, Reason: "no such application or device, or no right to command it"}
+		return &stage.Error{Code: event.NotAuthorized, Reason: "no such application or device, or no right to command it"}
 	case disabled:
-		return &stage.Error{Code: stage.ImplementationError, Reason: "the device is disabled"}
+		return &stage.Error{Code: event.ImplementationSpecificError, Reason: "the device is disabled"}
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func TestEmitText(t *testing.T) {
 	} {
 		in := publish("d", "t", c.data)
 		in.Event.DataContentType = c.contentType
-		if o := f.do(t, in); o.Code != stage.Success {
+		if o := f.do(t, in); o.Code != event.Success {
 			t.Fatal(o)
 		}
 		e := f.store.events(store.Events("demo"))[i]
@@ -130,7 +130,7 @@ func TestEmitIsCompleted(t *testing.T) {
 		return event.Result{Effects: []event.Effect{&event.Emit{Event: lie}, emit("second"),
 			&event.Emit{Event: event.Event{ID: "own", Source: "urn:x", Type: "test", Time: time.Unix(5, 0).UTC()}}}}, nil
 	}})
-	if o := f.do(t, publish("sensor 1", "t", "x")); o.Code != stage.Success {
+	if o := f.do(t, publish("sensor 1", "t", "x")); o.Code != event.Success {
 		t.Fatal(o)
 	}
 	got := f.store.events(store.Events("demo"))
@@ -159,17 +159,17 @@ func TestSpeakingForAnotherDevice(t *testing.T) {
 	}})
 	cases := []struct {
 		sender, device string
-		code           stage.Code
+		code           event.Code
 	}{
-		{"gw", "child-1", stage.Success}, {"gw", "gw", stage.Success},
-		{"gw", "other", stage.NotAuthorized}, {"thief", "child-1", stage.NotAuthorized},
+		{"gw", "child-1", event.Success}, {"gw", "gw", event.Success},
+		{"gw", "other", event.NotAuthorized}, {"thief", "child-1", event.NotAuthorized},
 	}
 	want := 0
 	for _, tc := range cases {
 		if o := f.do(t, publish(tc.sender, "t", tc.device)); o.Code != tc.code {
 			t.Errorf("%s as %s: %+v", tc.sender, tc.device, o)
 		}
-		if tc.code == stage.Success {
+		if tc.code == event.Success {
 			want += 2
 		}
 	}
@@ -204,7 +204,7 @@ func TestAnswerAfterDurable(t *testing.T) {
 		t.Fatal("answered or sent before the commit was durable")
 	}
 	f.store.release(nil)
-	if o := <-done; o.Code != stage.Success || len(f.down.sent) != 1 {
+	if o := <-done; o.Code != event.Success || len(f.down.sent) != 1 {
 		t.Fatalf("%+v, %d sent", o, len(f.down.sent))
 	}
 	// What only the delivery wrote has to be durable, too.
@@ -259,10 +259,10 @@ func TestStoreFailure(t *testing.T) {
 
 func TestReply(t *testing.T) {
 	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
-		code := uint32(in.Event.Data[0])
+		code := event.Code(in.Event.Data[0])
 		return event.Result{Effects: []event.Effect{emit("x"), &event.Put{Key: "k", Value: []byte("v")}, &event.Reply{Code: code, Reason: "because"}}}, nil
 	}})
-	if o := f.do(t, publish("d", "t", "\x90")); o.Code != stage.TopicNameInvalid || o.Reason != "because" {
+	if o := f.do(t, publish("d", "t", "\x90")); o.Code != event.TopicNameInvalid || o.Reason != "because" {
 		t.Errorf("%+v", o)
 	}
 	if len(f.store.events(store.Events("demo"))) != 0 || len(f.store.keys) != 0 {
@@ -305,7 +305,7 @@ func TestNoRoute(t *testing.T) {
 			in.Event.Application, in.Event.Type, in.Event.DataContentType = tt.application, tt.typ, "text/plain"
 			o := f.do(t, in)
 			kept := f.store.events(store.Quarantine(tt.application))
-			if o.Code != stage.NoMatchingSubscribers || strings.HasPrefix(o.Reason, "quarantined: no route takes this event") != tt.kept {
+			if o.Code != event.NoMatchingSubscribers || strings.HasPrefix(o.Reason, "quarantined: no route takes this event") != tt.kept {
 				t.Errorf("outcome %+v", o)
 			}
 			count := map[string]float64{}
@@ -363,7 +363,7 @@ func TestContentTypes(t *testing.T) {
 			continue
 		}
 		kept := f.store.events(store.Quarantine("demo"))
-		if o.Code != stage.PayloadFormatInvalid || o.Reason != "quarantined: "+tt.cause || len(kept) != 1 {
+		if o.Code != event.PayloadFormatInvalid || o.Reason != "quarantined: "+tt.cause || len(kept) != 1 {
 			t.Errorf("%q: %+v, %d in quarantine\nwant %s", tt.given, o, len(kept), tt.cause)
 		}
 	}
@@ -452,7 +452,7 @@ func TestQuarantineOfCloudEvents(t *testing.T) {
 		}
 		o := f.do(t, in)
 		q := f.store.events(store.Quarantine("demo"))
-		if len(q) != i+1 || len(seen) != 1 || o.Code != stage.PayloadFormatInvalid {
+		if len(q) != i+1 || len(seen) != 1 || o.Code != event.PayloadFormatInvalid {
 			t.Fatalf("%d in quarantine, the plugin saw %v, outcome %+v", len(q), seen, o)
 		}
 		kind, _ := q[i].Extension("originalcontenttype")
@@ -475,17 +475,17 @@ func TestQuarantine(t *testing.T) {
 		name  string
 		err   error
 		res   event.Result
-		code  stage.Code
+		code  event.Code
 		calls int32
 	}{
-		{"permanent", nil, event.Result{Failure: &event.Failure{Message: "not my format"}}, stage.PayloadFormatInvalid, 1},
-		{"permanent with code", nil, event.Result{Failure: &event.Failure{Message: "m", Code: 0x83}}, stage.ImplementationError, 1},
-		{"retryable", nil, event.Result{Failure: &event.Failure{Message: "later", Retryable: true}}, stage.UnspecifiedError, 4},
-		{"fault", fault, event.Result{}, stage.ImplementationError, 2},
-		{"deadline", &plugin.Fault{Kind: plugin.FaultDeadline}, event.Result{}, stage.ImplementationError, 4},
-		{"other error", errors.New("broken"), event.Result{}, stage.UnspecifiedError, 4},
-		{"unknown effect", nil, event.Result{Effects: []event.Effect{&event.SetTimer{}}}, stage.PayloadFormatInvalid, 1},
-		{"invalid event", nil, event.Result{Effects: []event.Effect{&event.Emit{}}}, stage.PayloadFormatInvalid, 1},
+		{"permanent", nil, event.Result{Failure: &event.Failure{Message: "not my format"}}, event.PayloadFormatInvalid, 1},
+		{"permanent with code", nil, event.Result{Failure: &event.Failure{Message: "m", Code: 0x83}}, event.ImplementationSpecificError, 1},
+		{"retryable", nil, event.Result{Failure: &event.Failure{Message: "later", Retryable: true}}, event.UnspecifiedError, 4},
+		{"fault", fault, event.Result{}, event.ImplementationSpecificError, 2},
+		{"deadline", &plugin.Fault{Kind: plugin.FaultDeadline}, event.Result{}, event.ImplementationSpecificError, 4},
+		{"other error", errors.New("broken"), event.Result{}, event.UnspecifiedError, 4},
+		{"unknown effect", nil, event.Result{Effects: []event.Effect{&event.SetTimer{}}}, event.PayloadFormatInvalid, 1},
+		{"invalid event", nil, event.Result{Effects: []event.Effect{&event.Emit{}}}, event.PayloadFormatInvalid, 1},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -553,7 +553,7 @@ func TestRetryKeepsOrderPerDevice(t *testing.T) {
 				defer wg.Done()
 				mu.Lock()
 				defer mu.Unlock()
-				if o.Code != stage.Success {
+				if o.Code != event.Success {
 					t.Errorf("%s: %+v", d, o)
 				}
 				if d == "quick" {
@@ -601,7 +601,7 @@ func TestOptimisticState(t *testing.T) {
 		return event.Result{Effects: []event.Effect{&event.Put{Key: "seen", Value: v}, &event.Delete{Key: "gone"}, emit(string(v))}}, nil
 	}})
 	for i, want := range []string{"0a", "0ab"} {
-		if o := f.do(t, publish("d", "t", "ab"[i:i+1])); o.Code != stage.Success {
+		if o := f.do(t, publish("d", "t", "ab"[i:i+1])); o.Code != event.Success {
 			t.Fatal(o)
 		}
 		if got := string(f.store.keys[key]); got != want {
@@ -644,7 +644,7 @@ func TestStateQuota(t *testing.T) {
 		{"b", true, 2}, {"d=12345678", true, 3}, {"nothing", true, 3}, {"a=123456789", false, 3},
 	} {
 		o := f.do(t, publish("d", "t", step.write))
-		if ok := o.Code == stage.Success; ok != step.ok || !ok && (o.Code != stage.QuotaExceeded || !strings.Contains(o.Reason, "state_bytes")) {
+		if ok := o.Code == event.Success; ok != step.ok || !ok && (o.Code != event.QuotaExceeded || !strings.Contains(o.Reason, "state_bytes")) {
 			t.Errorf("%s: %+v", step.write, o)
 		}
 		f.store.mu.Lock()
@@ -669,7 +669,7 @@ func TestPass(t *testing.T) {
 		return event.Result{Effects: []event.Effect{emit("decoded")}}, nil
 	}}
 	f := start(t, quick(), proto, decoder)
-	if o := f.do(t, publish("gw", "t", "x")); o.Code != stage.Success {
+	if o := f.do(t, publish("gw", "t", "x")); o.Code != event.Success {
 		t.Fatal(o)
 	}
 	got := f.store.events(store.Events("demo"))
@@ -677,7 +677,7 @@ func TestPass(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	alone := start(t, quick(), proto)
-	if o := alone.do(t, publish("gw", "t", "x")); o.Code != stage.PayloadFormatInvalid || len(alone.store.keys) != 0 {
+	if o := alone.do(t, publish("gw", "t", "x")); o.Code != event.PayloadFormatInvalid || len(alone.store.keys) != 0 {
 		t.Errorf("passed to nobody: %+v", o)
 	}
 	var cfg Config = quick()
@@ -704,17 +704,17 @@ func TestCommand(t *testing.T) {
 		device   string
 		online   map[string]stage.Delivery
 		target   string
-		code     stage.Code
+		code     event.Code
 		delivery stage.Delivery
 	}{
-		{"connected", "d", map[string]stage.Delivery{"d": stage.Delivered}, "d", stage.Success, stage.Delivered},
-		{"asleep", "d", map[string]stage.Delivery{"d": stage.Queued}, "d", stage.Success, stage.Queued},
-		{"away", "d", nil, "d", stage.NoMatchingSubscribers, stage.NoDevice},
-		{"behind its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered}, "gw", stage.Success, stage.Delivered},
-		{"itself before its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Delivered}, "child-1", stage.Success, stage.Delivered},
-		{"connected gateway before own queue", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Queued}, "gw", stage.Success, stage.Delivered},
-		{"disabled", "off", map[string]stage.Delivery{"off": stage.Delivered}, "", stage.ImplementationError, stage.NoDevice},
-		{"unknown", "ghost", map[string]stage.Delivery{"ghost": stage.Delivered}, "", stage.NotAuthorized, stage.NoDevice},
+		{"connected", "d", map[string]stage.Delivery{"d": stage.Delivered}, "d", event.Success, stage.Delivered},
+		{"asleep", "d", map[string]stage.Delivery{"d": stage.Queued}, "d", event.Success, stage.Queued},
+		{"away", "d", nil, "d", event.NoMatchingSubscribers, stage.NoDevice},
+		{"behind its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered}, "gw", event.Success, stage.Delivered},
+		{"itself before its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Delivered}, "child-1", event.Success, stage.Delivered},
+		{"connected gateway before own queue", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Queued}, "gw", event.Success, stage.Delivered},
+		{"disabled", "off", map[string]stage.Delivery{"off": stage.Delivered}, "", event.ImplementationSpecificError, stage.NoDevice},
+		{"unknown", "ghost", map[string]stage.Delivery{"ghost": stage.Delivered}, "", event.NotAuthorized, stage.NoDevice},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {

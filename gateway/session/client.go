@@ -9,6 +9,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // Entrance is what sessions need of the listener that a client came through, for as
@@ -91,9 +92,9 @@ func (who *Client) MaySubscribe(filter string) bool {
 
 // refusal is the code and the reason of an error from another stage. known says
 // that the stage meant it so, and did not merely fail.
-func Refusal(err error) (code stage.Code, reason string, known bool) {
+func Refusal(err error) (code event.Code, reason string, known bool) {
 	if e := (*stage.Error)(nil); errors.As(err, &e) {
 		return e.Code, e.Reason, true
 	}
-	return stage.ServerUnavailable, "the gateway cannot do this now; try again", false
+	return event.ServerUnavailable, "the gateway cannot do this now; try again", false
 }

@@ -6,6 +6,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // logSubscription is a subscription of a connection to the log of an application. When
@@ -171,7 +172,7 @@ func (s *session) SubscribeLog(c Link, r *LogSubscription) error {
 	s.mu.Unlock()
 	leaveAll(gone)
 	if full {
-		return &stage.Error{Code: stage.QuotaExceeded, Reason: "the session has too many subscriptions"}
+		return &stage.Error{Code: event.QuotaExceeded, Reason: "the session has too many subscriptions"}
 	}
 	return r.join()
 }

@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/event"
 )
 
 // publication is a message of a client on its way to the sessions that subscribed to its
@@ -151,7 +151,7 @@ func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v
 		return who.direct(p, now)
 	}
 	if !p.Retain {
-		v.Code = stage.NoMatchingSubscribers
+		v.Code = event.NoMatchingSubscribers
 	}
 	return &Publication{Client: who, Message: NewMessage(p, now, who)}, v
 }
@@ -161,7 +161,7 @@ func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v
 func (who *Client) direct(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
 	f, late := who.space.publishPacket(p, who, now)
 	if !p.Retain {
-		v.Code = stage.NoMatchingSubscribers
+		v.Code = event.NoMatchingSubscribers
 	}
 	if v.sent(f); late && !v.Code.Refused() {
 		x = &Publication{Client: who, booked: bookings{late: true}}

@@ -9,10 +9,11 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // errOther is why a grant cannot take the place of another.
-var errOther = &stage.Error{Code: stage.NotAuthorized, Reason: "these are the credentials of somebody else"}
+var errOther = &stage.Error{Code: event.NotAuthorized, Reason: "these are the credentials of somebody else"}
 
 // alike says whether one grant may take the place of another on a live session:
 // rights may differ, but not whose they are.

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // wanted is one filter of a SUBSCRIBE that was granted.
@@ -26,7 +26,7 @@ type subscriber interface {
 	// Decide says whether the filter is still to be put into force.
 	Decide(filter string) bool
 	// Refuse takes a filter back that had been granted.
-	Refuse(index int, code stage.Code, reason string)
+	Refuse(index int, code event.Code, reason string)
 	// Answer is called when all that is in force is durable, if the connection is still
 	// there, before anything that comes of the subscriptions is sent.
 	Answer()
@@ -108,7 +108,7 @@ func begin(replays []*replay) {
 // messages that it is to get, if there are any. The caller holds the lock.
 func (s *session) enforce(w *Wanted, by subscriber) (r *replay, ok bool) {
 	if !w.ByPlugin && !s.from.MaySubscribe(w.Filter) { // a right that went while a plugin was asked
-		by.Refuse(w.Index, stage.NotAuthorized, "no right to subscribe to this filter")
+		by.Refuse(w.Index, event.NotAuthorized, "no right to subscribe to this filter")
 		return nil, false
 	}
 	old := s.subs[w.Filter]
@@ -116,11 +116,11 @@ func (s *session) enforce(w *Wanted, by subscriber) (r *replay, ok bool) {
 	case old != nil:
 	case len(s.subs)+len(s.logSubs) >= s.terms.Subscriptions:
 		s.server.reached(limitSubscriptions)
-		by.Refuse(w.Index, stage.QuotaExceeded, "the session has too many subscriptions")
+		by.Refuse(w.Index, event.QuotaExceeded, "the session has too many subscriptions")
 		return nil, false
 	case !s.space.takesSubscriptions():
 		s.server.reached(limitSubscriptionsOfApplication)
-		by.Refuse(w.Index, stage.QuotaExceeded, "the application has too many subscriptions")
+		by.Refuse(w.Index, event.QuotaExceeded, "the application has too many subscriptions")
 		return nil, false
 	}
 	group, filter, _ := packet.SplitShare(w.Filter)

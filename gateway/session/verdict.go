@@ -4,11 +4,12 @@ import (
 	"fmt"
 
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // verdict is what a PUBLISH is answered with.
 type Verdict struct {
-	Code   stage.Code
+	Code   event.Code
 	Reason string
 	Status string // of a command: what became of it
 	// undecided ends the connection instead of answering, so that the client
@@ -27,16 +28,16 @@ type Fanout struct {
 // sent notes what became of a message in the verdict on it. A message that nobody got, and
 // that nobody will, for want of room is refused.
 func (v *Verdict) sent(f Fanout) {
-	if f.Matched && v.Code == stage.NoMatchingSubscribers {
-		v.Code = stage.Success
+	if f.Matched && v.Code == event.NoMatchingSubscribers {
+		v.Code = event.Success
 		if f.Lost > 0 && f.Best == stage.NoDevice {
-			v.Code = stage.QuotaExceeded
+			v.Code = event.QuotaExceeded
 		}
 	}
 	why := ""
 	switch {
 	case f.Unretained && !f.Matched:
-		v.Code, why = stage.QuotaExceeded, "it is not retained: the application has too many retained messages"
+		v.Code, why = event.QuotaExceeded, "it is not retained: the application has too many retained messages"
 	case f.Unretained:
 		why = "it was sent, but is not retained: the application has too many retained messages"
 	case f.Lost > 0 && f.Best == stage.NoDevice:

@@ -10,33 +10,9 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Code is an MQTT 5 reason code (MQTT 5.0 section 2.4). Every stage speaks of
-// success and refusal in these; a listener for another protocol maps them.
-type Code byte
-
-// The codes that stages other than the MQTT listener use.
-const (
-	Success               Code = 0x00
-	NoMatchingSubscribers Code = 0x10
-	UnspecifiedError      Code = 0x80
-	ImplementationError   Code = 0x83 // Implementation specific error
-	BadCredentials        Code = 0x86 // Bad User Name or Password
-	NotAuthorized         Code = 0x87
-	ServerUnavailable     Code = 0x88
-	TopicFilterInvalid    Code = 0x8F
-	TopicNameInvalid      Code = 0x90
-	QuotaExceeded         Code = 0x97
-	PayloadFormatInvalid  Code = 0x99
-	RetainNotSupported    Code = 0x9A
-	WildcardNotSupported  Code = 0xA2
-)
-
-// Refused says that c is a failure (0x80 and above).
-func (c Code) Refused() bool { return c >= 0x80 }
-
 // Error is an error that carries the reason code for the source.
 type Error struct {
-	Code   Code
+	Code   event.Code
 	Reason string // what was wrong and what to do; safe to show to the client
 	// Gone says, when a grant is renewed, that its principal exists no more, so that
 	// nothing is kept for it any longer.
@@ -91,7 +67,7 @@ type Prepared interface {
 // Outcome is what the router answers for one inbound event, once its effects
 // are durable or it was refused.
 type Outcome struct {
-	Code     Code
+	Code     event.Code
 	Reason   string       // for the client; empty when there is nothing to say
 	Reply    *event.Reply // the plugin's reply, if it gave one
 	Delivery Delivery     // of the best publish effect; meaningful for commands

@@ -161,7 +161,7 @@ func (t *Timers) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (
 		grown += n
 	}
 	if grown > leaving && t.count(owner, 0)+grown-leaving > o.Timers {
-		return nil, &event.Failure{Code: uint32(stage.QuotaExceeded), Message: fmt.Sprintf(
+		return nil, &event.Failure{Code: event.QuotaExceeded, Message: fmt.Sprintf(
 			"it wants more than %d timers in this application: see plugins.%s.grant.timers in gateway.toml", o.Timers, o.Plugin)}
 	}
 	return func() {

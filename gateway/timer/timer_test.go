@@ -280,7 +280,7 @@ func TestQuota(t *testing.T) {
 		all = all[n:]
 	}
 	g.left(9_000)
-	if o := g.do("d", "set more 1 x"); o.Code != stage.QuotaExceeded || !strings.Contains(o.Reason, "plugins.p.grant.timers") {
+	if o := g.do("d", "set more 1 x"); o.Code != event.QuotaExceeded || !strings.Contains(o.Reason, "plugins.p.grant.timers") {
 		t.Errorf("%+v", o)
 	}
 	if o := g.do("d", "set t7 3600000 x\ncancel t8\nset more 3600000 x"); o.Code.Refused() {

@@ -14,13 +14,6 @@ var _ = sdk.Handle(handle)
 
 func main() {}
 
-// Reason codes of MQTT 5.0 section 2.4.
-const (
-	implementationError = 0x83
-	topicFilterInvalid  = 0x8F
-	topicNameInvalid    = 0x90
-)
-
 func handle(r *sdk.Request) error {
 	switch r.Event.Type {
 	case event.TypePublish:
@@ -42,7 +35,7 @@ func publish(r *sdk.Request) error {
 		return err
 	}
 	if channel == "" {
-		r.Reply(topicNameInvalid, "publish to <channel> or <channel>/<device>")
+		r.Reply(event.TopicNameInvalid, "publish to <channel> or <channel>/<device>")
 		return nil
 	}
 	if device == "" {
@@ -85,7 +78,7 @@ func parseTopic(r *sdk.Request) (channel, device string, err error) {
 	case "plain-device": // an empty first segment is the sender itself
 		return rest, first, nil
 	default:
-		return "", "", &event.Failure{Code: implementationError, Message: "the setting dialect is " + dialect + ": use drogue, plain or plain-device"}
+		return "", "", &event.Failure{Code: event.ImplementationSpecificError, Message: "the setting dialect is " + dialect + ": use drogue, plain or plain-device"}
 	}
 }
 
@@ -136,7 +129,7 @@ func connection(r *sdk.Request) error {
 	case "false":
 		return nil
 	default:
-		return &event.Failure{Code: implementationError, Message: "the setting connection_events is " + wanted + ": use true or false"}
+		return &event.Failure{Code: event.ImplementationSpecificError, Message: "the setting connection_events is " + wanted + ": use true or false"}
 	}
 	connected, ok := r.JSON("connected").Bool()
 	if !ok {
@@ -170,7 +163,7 @@ func subscribe(r *sdk.Request) error {
 		r.Reply(0, "") // granted QoS 0
 		return nil
 	}
-	r.Reply(topicFilterInvalid, "subscribe to command/inbox/#, command/inbox/+/#, command/inbox//# or command/inbox/<device>/#")
+	r.Reply(event.TopicFilterInvalid, "subscribe to command/inbox/#, command/inbox/+/#, command/inbox//# or command/inbox/<device>/#")
 	return nil
 }
 
@@ -178,7 +171,7 @@ func subscribe(r *sdk.Request) error {
 func command(r *sdk.Request) error {
 	device, carrier, name := r.Event.Device, r.Event.Sender, r.Event.Subject
 	if name == "" || strings.ContainsAny(name, "/+#\x00") {
-		r.Reply(topicNameInvalid, "a command's name is one topic segment")
+		r.Reply(event.TopicNameInvalid, "a command's name is one topic segment")
 		return nil
 	}
 	topics := []string{"command/inbox/" + device + "/" + name}

@@ -128,7 +128,7 @@ func sendCommand(r *call, thing, action string, params, ttl sdk.Value) (executio
 func commandResponse(r *call, thing, id string) error {
 	x, ok := loadExecution(r, id)
 	if !ok || x.thing != thing {
-		r.Reply(implementationError, "there is no such execution of this thing")
+		r.Reply(event.ImplementationSpecificError, "there is no such execution of this thing")
 		return nil
 	}
 	status, _ := r.JSON("status").String()

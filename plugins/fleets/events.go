@@ -112,5 +112,5 @@ func timer(r *call) error {
 		job, _ := r.JSON("job").String()
 		return executionDue(r, thing, job)
 	}
-	return &event.Failure{Code: implementationError, Message: "the timer " + r.Event.Subject + " is none of this plugin's"}
+	return &event.Failure{Code: event.ImplementationSpecificError, Message: "the timer " + r.Event.Subject + " is none of this plugin's"}
 }

@@ -15,13 +15,6 @@ var _ = sdk.Handle(handle)
 
 func main() {}
 
-// Reason codes of MQTT 5.0 section 2.4.
-const (
-	implementationError = 0x83
-	notAuthorized       = 0x87
-	topicNameInvalid    = 0x90
-)
-
 // call is the event in hand. State shows what was there before it, so what the
 // handler itself stored and reads again is kept here.
 type call struct {
@@ -92,13 +85,13 @@ func publish(r *call) error {
 
 // foreign refuses a topic of another thing.
 func foreign(r *call) error {
-	r.Reply(notAuthorized, "a device may use only the topics of its own thing, "+r.Event.Device)
+	r.Reply(event.NotAuthorized, "a device may use only the topics of its own thing, "+r.Event.Device)
 	return nil
 }
 
 // strange refuses a topic that Fleets does not have.
 func strange(r *call) error {
-	r.Reply(topicNameInvalid, "Fleets has no such topic for devices to publish to")
+	r.Reply(event.TopicNameInvalid, "Fleets has no such topic for devices to publish to")
 	return nil
 }
 
@@ -107,7 +100,7 @@ func subscribe(r *call) error {
 	filter := r.Transport.Topic
 	for _, root := range [...]string{things, commands} {
 		if rest, ok := strings.CutPrefix(filter, root); ok && strings.HasPrefix(rest, r.Event.Device+"/") {
-			r.Reply(uint32(r.Transport.QoS), "")
+			r.Reply(event.Code(r.Transport.QoS), "")
 			return subscribed(r, strings.TrimPrefix(filter, root+r.Event.Device+"/"))
 		}
 	}

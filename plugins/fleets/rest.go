@@ -79,7 +79,7 @@ func query(r *call, name string) string {
 
 // answer replies with JSON.
 func answer(r *call, status int, body []byte) error {
-	r.Do(&event.Reply{Code: uint32(status), Payload: body, Headers: []event.Property{{Name: "Content-Type", Value: "application/json"}}})
+	r.Do(&event.Reply{Code: event.Code(status), Payload: body, Headers: []event.Property{{Name: "Content-Type", Value: "application/json"}}})
 	return nil
 }
 

@@ -62,7 +62,7 @@ type CancelTimer struct{ Key string }
 // SUBACK, or an HTTP status. A code of 0x80 or more on MQTT refuses the event:
 // its other effects are dropped.
 type Reply struct {
-	Code    uint32
+	Code    Code
 	Reason  string // MQTT reason string; shown to the client
 	Headers []Property
 	Payload []byte
@@ -119,7 +119,7 @@ type Failure struct {
 	Retryable bool
 	// Code is the MQTT reason code for the source; 0 means 0x99, payload format
 	// invalid, for a permanent failure and 0x80 otherwise.
-	Code    uint32
+	Code    Code
 	Message string
 }
 

@@ -116,7 +116,7 @@ func genEffect(t *rapid.T) Effect {
 	case effectCancelTimer:
 		return &CancelTimer{Key: s("key")}
 	case effectReply:
-		return &Reply{Code: rapid.Uint32().Draw(t, "code"), Reason: s("reason"), Headers: genProperties(t, "headers"), Payload: genBytes(t, "payload")}
+		return &Reply{Code: Code(rapid.Uint32().Draw(t, "code")), Reason: s("reason"), Headers: genProperties(t, "headers"), Payload: genBytes(t, "payload")}
 	case effectAllow:
 		return &Allow{Identity: s("identity"), Application: s("application"), Device: s("device"),
 			Publish: genStrings(t, "publish"), Subscribe: genStrings(t, "subscribe"), Expires: genTime(t, "expires")}
@@ -132,7 +132,7 @@ func genEffect(t *rapid.T) Effect {
 func genResult(t *rapid.T) Result {
 	if rapid.IntRange(0, 3).Draw(t, "fails") == 0 {
 		return Result{Failure: &Failure{Retryable: rapid.Bool().Draw(t, "retryable"),
-			Code: rapid.Uint32().Draw(t, "code"), Message: rapid.String().Draw(t, "message")}}
+			Code: Code(rapid.Uint32().Draw(t, "code")), Message: rapid.String().Draw(t, "message")}}
 	}
 	return Result{Effects: orNil(rapid.SliceOfN(rapid.Custom(genEffect), 0, 4).Draw(t, "effects"))}
 }

@@ -75,7 +75,7 @@ func parseFailure(b []byte) (*Failure, error) {
 		case 1:
 			f.Retryable = r.Bool()
 		case 2:
-			f.Code = r.Uint(math.MaxUint32)
+			f.Code = Code(r.Uint(math.MaxUint32))
 		case 3:
 			f.Message = r.Text()
 		default:
@@ -283,7 +283,7 @@ func parseReply(b []byte) (*Reply, error) {
 	for r.Next() {
 		switch r.Field() {
 		case 1:
-			p.Code = r.Uint(math.MaxUint32)
+			p.Code = Code(r.Uint(math.MaxUint32))
 		case 2:
 			p.Reason = r.Text()
 		case 3:

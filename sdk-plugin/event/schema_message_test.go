@@ -139,7 +139,7 @@ func (m message) request(in *Inbound, now time.Time, config []byte) {
 func (m message) response(r *Result) {
 	result := m.add("results")
 	if f := r.Failure; f != nil {
-		result.sub("failure").set("retryable", f.Retryable).set("code", f.Code).set("message", f.Message)
+		result.sub("failure").set("retryable", f.Retryable).set("code", uint32(f.Code)).set("message", f.Message)
 		return
 	}
 	effects := result.sub("effects")
@@ -167,7 +167,7 @@ func (m message) effect(e Effect) {
 	case *CancelTimer:
 		m.sub("cancel_timer").set("key", e.Key)
 	case *Reply:
-		m = m.sub("reply").set("code", e.Code).set("reason", e.Reason).set("payload", e.Payload)
+		m = m.sub("reply").set("code", uint32(e.Code)).set("reason", e.Reason).set("payload", e.Payload)
 		m.properties("headers", e.Headers)
 	case *Allow:
 		m = m.sub("allow").set("identity", e.Identity).set("application", e.Application).set("device", e.Device)

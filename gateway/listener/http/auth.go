@@ -42,7 +42,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Tim
 	g, err := s.auth.Connect(ctx, c)
 	if err != nil {
 		s.log.Info("login refused", "listener", s.name, "peer", c.Peer.Addr().String(), "username", c.Username, "reason", err)
-		if e := (*stage.Error)(nil); c.HasPassword && errors.As(err, &e) && (e.Code == stage.BadCredentials || e.Code == stage.NotAuthorized) {
+		if e := (*stage.Error)(nil); c.HasPassword && errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword || e.Code == event.NotAuthorized) {
 			s.logins.Failed(from, time.Now())
 		}
 		return nil, fmt.Errorf("judging the credentials of a request: %w", err)
@@ -86,7 +86,7 @@ func (s *Server) credentials(r *http.Request) (*access.Credentials, error) {
 	}
 	given := r.Header.Values("Authorization")
 	if len(given) > 1 {
-		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "there is more than one Authorization header"}
+		return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "there is more than one Authorization header"}
 	}
 	c.Properties = headers(r)
 	if len(given) == 0 || given[0] == "" {
@@ -105,7 +105,7 @@ func (s *Server) credentials(r *http.Request) (*access.Credentials, error) {
 		case "bearer", "token":
 			token = strings.TrimLeft(rest, " ")
 		default:
-			return nil, &stage.Error{Code: stage.BadCredentials, Reason: "the Authorization scheme must be Basic, Bearer or Token"}
+			return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "the Authorization scheme must be Basic, Bearer or Token"}
 		}
 	}
 	c.Password, c.HasPassword = []byte(token), true

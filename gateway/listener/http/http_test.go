@@ -61,11 +61,11 @@ func users() *fakeAuth {
 		case ":device-key":
 			return device, nil
 		case "disabled:d":
-			return nil, &stage.Error{Code: stage.NotAuthorized, Reason: "the device is disabled"}
+			return nil, &stage.Error{Code: event.NotAuthorized, Reason: "the device is disabled"}
 		case "broken:b":
 			return nil, errors.New("the identity provider does not answer")
 		}
-		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "no"}
+		return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "no"}
 	}}
 }
 
@@ -204,12 +204,12 @@ func TestOutcomes(t *testing.T) {
 		{stage.Outcome{Reply: &event.Reply{Code: 304}}, 304},
 		{stage.Outcome{Reply: &event.Reply{Code: 100}}, 502},
 		{stage.Outcome{Reply: &event.Reply{Code: 999}}, 502},
-		{stage.Outcome{Code: stage.NoMatchingSubscribers}, 404},
-		{stage.Outcome{Code: stage.NotAuthorized}, 403},
-		{stage.Outcome{Code: stage.PayloadFormatInvalid}, 400},
-		{stage.Outcome{Code: stage.QuotaExceeded}, 429},
-		{stage.Outcome{Code: stage.ServerUnavailable}, 503},
-		{stage.Outcome{Code: stage.ImplementationError}, 500},
+		{stage.Outcome{Code: event.NoMatchingSubscribers}, 404},
+		{stage.Outcome{Code: event.NotAuthorized}, 403},
+		{stage.Outcome{Code: event.PayloadFormatInvalid}, 400},
+		{stage.Outcome{Code: event.QuotaExceeded}, 429},
+		{stage.Outcome{Code: event.ServerUnavailable}, 503},
+		{stage.Outcome{Code: event.ImplementationSpecificError}, 500},
 		{stage.Outcome{Unavailable: true}, 503},
 	} {
 		outcome.Store(&c.outcome)
@@ -351,7 +351,7 @@ func TestPluginJudgesEachRequest(t *testing.T) {
 				return &access.Grant{Principal: "device:fleet/" + p.Value, Application: "fleet", Device: p.Value, Method: "plugin.fleets"}, nil
 			}
 		}
-		return nil, &stage.Error{Code: stage.NotAuthorized}
+		return nil, &stage.Error{Code: event.NotAuthorized}
 	}}
 	_, addr := start(t, auth, fakeRouter(func(in *event.Inbound) stage.Outcome {
 		return stage.Outcome{Reply: &event.Reply{Code: 200, Payload: []byte(in.Event.Device)}}
@@ -457,7 +457,7 @@ func TestClosedTwice(t *testing.T) {
 // Whoever tries passwords over HTTP is slowed down, as over MQTT, and then refused.
 func TestFailedLoginsAreSlowed(t *testing.T) {
 	refuse := func(*access.Credentials) (*access.Grant, error) {
-		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "wrong"}
+		return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "wrong"}
 	}
 	cfg := Default()
 	cfg.LoginFailures, cfg.LoginDelayMax = 3, 150*time.Millisecond

@@ -18,7 +18,7 @@ func respond(w http.ResponseWriter, r *http.Request, o *stage.Outcome) int {
 		return refuse(w, http.StatusServiceUnavailable, "the gateway cannot store events at the moment; try again")
 	case o.Reply != nil:
 		return reply(w, r, o.Reply)
-	case o.Code.Refused(), o.Code == stage.NoMatchingSubscribers:
+	case o.Code.Refused(), o.Code == event.NoMatchingSubscribers:
 		return refuse(w, statusOf(o.Code), o.Reason)
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -26,19 +26,19 @@ func respond(w http.ResponseWriter, r *http.Request, o *stage.Outcome) int {
 }
 
 // statusOf is the HTTP status that says the same as a reason code.
-func statusOf(code stage.Code) int {
+func statusOf(code event.Code) int {
 	switch code {
-	case stage.NoMatchingSubscribers: // no route takes it
+	case event.NoMatchingSubscribers: // no route takes it
 		return http.StatusNotFound
-	case stage.BadCredentials:
+	case event.BadUserNameOrPassword:
 		return http.StatusUnauthorized
-	case stage.NotAuthorized:
+	case event.NotAuthorized:
 		return http.StatusForbidden
-	case stage.PayloadFormatInvalid, stage.TopicNameInvalid, stage.TopicFilterInvalid:
+	case event.PayloadFormatInvalid, event.TopicNameInvalid, event.TopicFilterInvalid:
 		return http.StatusBadRequest
-	case stage.QuotaExceeded:
+	case event.QuotaExceeded:
 		return http.StatusTooManyRequests
-	case stage.ServerUnavailable:
+	case event.ServerUnavailable:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

@@ -88,7 +88,7 @@ func (c *conn) answer(qos byte, id uint16, v session.Verdict) error {
 func (p *pending) settle(v session.Verdict) {
 	c := p.conn
 	if v.Undecided {
-		v.Code = stage.UnspecifiedError
+		v.Code = event.UnspecifiedError
 	}
 	if c == nil {
 		p.verdict = v
@@ -263,10 +263,10 @@ func (c *conn) answerLater(p packet.Packet, err error) {
 
 // ackCode is the code as PUBACK and PUBREC may carry it, sections 3.4.2.1 and
 // 3.5.2.1.
-func ackCode(code stage.Code) byte {
+func ackCode(code event.Code) byte {
 	switch code {
-	case stage.Success, stage.NoMatchingSubscribers, stage.UnspecifiedError, stage.ImplementationError,
-		stage.NotAuthorized, stage.TopicNameInvalid, stage.QuotaExceeded, stage.PayloadFormatInvalid:
+	case event.Success, event.NoMatchingSubscribers, event.UnspecifiedError, event.ImplementationSpecificError,
+		event.NotAuthorized, event.TopicNameInvalid, event.QuotaExceeded, event.PayloadFormatInvalid:
 		return byte(code)
 	}
 	if code.Refused() {

@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/listener/admission"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // originsMax bounds the addresses that a door remembers without a connection of
@@ -215,7 +216,7 @@ func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
 // judged counts a login that failed, if err says that the credentials did not do.
 func (v *visit) judged(err error, now time.Time) {
 	e := (*stage.Error)(nil)
-	if errors.As(err, &e) && (e.Code == stage.BadCredentials || e.Code == stage.NotAuthorized) {
+	if errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword || e.Code == event.NotAuthorized) {
 		v.door.backoff.Failed(v.origin.key, now)
 	}
 }

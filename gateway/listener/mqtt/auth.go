@@ -13,6 +13,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // maxSteps bounds the packets that a client may need to authenticate once. SCRAM
@@ -67,7 +68,7 @@ func (c *conn) begin() error {
 // step takes what the client said. g is nil while more is needed.
 func (e *enhanced) step(data []byte) (answer []byte, g *access.Grant, err error) {
 	if e.steps, e.bytes = e.steps-1, e.bytes-len(data); e.steps < 0 || e.bytes < 0 {
-		return nil, nil, &stage.Error{Code: stage.NotAuthorized, Reason: "the authentication takes too many packets or bytes"}
+		return nil, nil, &stage.Error{Code: event.NotAuthorized, Reason: "the authentication takes too many packets or bytes"}
 	}
 	return e.exchange.Next(bytes.Clone(data))
 }

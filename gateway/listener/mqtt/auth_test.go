@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 func authConnect(method, data string) *packet.Connect {
@@ -351,7 +352,7 @@ func TestExpiryForgetsConnections(t *testing.T) {
 // What the listener tells of a refusal does not depend on what was wrong.
 func TestRefusalTellsNothing(t *testing.T) {
 	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
-		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "the user name or the password is wrong"}
+		return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "the user name or the password is wrong"}
 	}, nil)
 	var seen []string
 	for _, version := range []byte{packet.V311, packet.V5} {

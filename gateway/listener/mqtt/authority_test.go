@@ -46,9 +46,9 @@ func (a *authority) find(principal string) (*access.Grant, error) {
 	g := a.grants[principal]
 	switch {
 	case g == nil:
-		return nil, &stage.Error{Code: stage.BadCredentials, Reason: "the user name or the password is wrong", Gone: true}
+		return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "the user name or the password is wrong", Gone: true}
 	case g.Method == "disabled":
-		return nil, &stage.Error{Code: stage.NotAuthorized, Reason: "the device is disabled"}
+		return nil, &stage.Error{Code: event.NotAuthorized, Reason: "the device is disabled"}
 	}
 	return g, nil
 }
@@ -87,7 +87,7 @@ func (a *authority) Message(_ context.Context, _ *access.Grant, list []event.Pro
 			return g, nil
 		}
 	}
-	return nil, &stage.Error{Code: stage.BadCredentials, Reason: "the message needs the user property key"}
+	return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "the message needs the user property key"}
 }
 
 func (a *authority) Authorize(ctx context.Context, _ *access.Grant, action access.Action, topic string, _ byte, _ bool) error {
@@ -97,7 +97,7 @@ func (a *authority) Authorize(ctx context.Context, _ *access.Grant, action acces
 	denied := a.denied[question]
 	a.mu.Unlock()
 	if denied {
-		return &stage.Error{Code: stage.NotAuthorized, Reason: "no"}
+		return &stage.Error{Code: event.NotAuthorized, Reason: "no"}
 	}
 	return a.wait(ctx)
 }
@@ -118,7 +118,7 @@ func (a *authority) Begin(ctx context.Context, method string, c *access.Credenti
 	case "steps", "endless", "held":
 		return &exchange{a: a, ctx: ctx, method: method}, nil
 	}
-	return nil, &stage.Error{Code: stage.Code(packet.CodeBadAuthenticationMethod), Reason: "the methods are steps, endless and held"}
+	return nil, &stage.Error{Code: event.Code(packet.CodeBadAuthenticationMethod), Reason: "the methods are steps, endless and held"}
 }
 
 type exchange struct {
@@ -143,7 +143,7 @@ func (x *exchange) Next(data []byte) ([]byte, *access.Grant, error) {
 	}
 	g, err := x.a.find(x.principal)
 	if err != nil || name != "proof" {
-		return nil, nil, &stage.Error{Code: stage.BadCredentials, Reason: "the user name or the password is wrong"}
+		return nil, nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "the user name or the password is wrong"}
 	}
 	return []byte("welcome"), g, nil
 }

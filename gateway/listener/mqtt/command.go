@@ -45,11 +45,11 @@ func parseCommand(g *access.Grant, topic string) (to *target, is bool) {
 func (to *target) rights(g *access.Grant, retain bool) (v session.Verdict) {
 	switch {
 	case to.device == "":
-		return session.Verdict{Code: stage.ImplementationError, Reason: "the topic of a command is command/<application>/<device>/<command>"}
+		return session.Verdict{Code: event.ImplementationSpecificError, Reason: "the topic of a command is command/<application>/<device>/<command>"}
 	case !g.MayWrite(to.application):
-		return session.Verdict{Code: stage.NotAuthorized, Reason: "no such application, or no right to command its devices"}
+		return session.Verdict{Code: event.NotAuthorized, Reason: "no such application, or no right to command its devices"}
 	case retain:
-		return session.Verdict{Code: stage.RetainNotSupported, Reason: "a command cannot be retained"}
+		return session.Verdict{Code: event.RetainNotSupported, Reason: "a command cannot be retained"}
 	}
 	return v
 }
@@ -76,18 +76,18 @@ func (r *request) report(v *session.Verdict, d stage.Delivery) {
 	case v.Code.Refused():
 		r.status = "refused"
 		return
-	case d == stage.NoDevice || v.Code == stage.NoMatchingSubscribers:
-		v.Code, v.Status = stage.NoMatchingSubscribers, stage.NoDevice.String()
+	case d == stage.NoDevice || v.Code == event.NoMatchingSubscribers:
+		v.Code, v.Status = event.NoMatchingSubscribers, stage.NoDevice.String()
 		if v.Reason == "" {
 			v.Reason = "the device is not connected and nothing waits for it"
 		}
 	case d == stage.Queued:
-		v.Code, v.Status = stage.Success, d.String()
+		v.Code, v.Status = event.Success, d.String()
 		if v.Reason == "" {
 			v.Reason = "the device is not connected; it gets the command when it returns"
 		}
 	default:
-		v.Code, v.Status = stage.Success, d.String()
+		v.Code, v.Status = event.Success, d.String()
 		if v.Reason == "" {
 			v.Reason = "the device is connected and was sent the command"
 		}

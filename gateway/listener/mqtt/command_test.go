@@ -50,8 +50,8 @@ func TestCommandOutcomes(t *testing.T) {
 		{stage.Outcome{Delivery: stage.Delivered}, 0, "delivered", "delivered"},
 		{stage.Outcome{Delivery: stage.Queued}, 0, "queued", "queued"},
 		{stage.Outcome{Delivery: stage.NoDevice}, 0x10, "no-such-device", "no-such-device"},
-		{stage.Outcome{Code: stage.NoMatchingSubscribers}, 0x10, "no-such-device", "no-such-device"},
-		{stage.Outcome{Code: stage.ImplementationError, Reason: "disabled"}, 0x83, "", "refused"},
+		{stage.Outcome{Code: event.NoMatchingSubscribers}, 0x10, "no-such-device", "no-such-device"},
+		{stage.Outcome{Code: event.ImplementationSpecificError, Reason: "disabled"}, 0x83, "", "refused"},
 	}
 	f := start(t, alice, routed)
 	c, old := f.v5("c"), f.v3("o")

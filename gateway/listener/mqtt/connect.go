@@ -12,7 +12,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // errSilent ends a connection that sends no CONNECT.
@@ -254,10 +254,10 @@ func (c *conn) refuse(e *packet.Error) {
 }
 
 // connackCode is the code as CONNACK may carry it, section 3.2.2.2.
-func connackCode(code stage.Code) byte {
+func connackCode(code event.Code) byte {
 	switch code {
-	case stage.UnspecifiedError, stage.ImplementationError, stage.BadCredentials, stage.NotAuthorized,
-		stage.ServerUnavailable, stage.TopicNameInvalid, stage.QuotaExceeded, stage.PayloadFormatInvalid, stage.RetainNotSupported:
+	case event.UnspecifiedError, event.ImplementationSpecificError, event.BadUserNameOrPassword, event.NotAuthorized,
+		event.ServerUnavailable, event.TopicNameInvalid, event.QuotaExceeded, event.PayloadFormatInvalid, event.RetainNotSupported:
 		return byte(code)
 	}
 	switch byte(code) {

@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // isConsumer says whether app/… and command/… mean logs and devices to a client,
@@ -20,7 +21,7 @@ func isConsumer(g *access.Grant) bool { return g.Device == "" || len(g.Read)+len
 type logFilter struct {
 	group, application, topic string
 	shared, quarantine        bool
-	bad                       stage.Code // it is of the kind, but refused
+	bad                       event.Code // it is of the kind, but refused
 	reason                    string
 }
 
@@ -43,26 +44,26 @@ func parseLogFilter(filter string) (f logFilter, is bool) {
 	f.application = application
 	switch {
 	case strings.ContainsAny(f.topic, "+#") || strings.ContainsAny(f.group, "+#"):
-		f.bad, f.reason = stage.WildcardNotSupported, "wildcards are not supported here; name the application: app/<application>"
+		f.bad, f.reason = event.WildcardSubscriptionsNotSupported, "wildcards are not supported here; name the application: app/<application>"
 	case strings.Contains(application, "/") || f.shared && f.group == "":
-		f.bad, f.reason = stage.TopicFilterInvalid, "the filter is app/<application> or $share/<group>/app/<application>"
+		f.bad, f.reason = event.TopicFilterInvalid, "the filter is app/<application> or $share/<group>/app/<application>"
 	}
 	return f, true
 }
 
 // pure refuses what a client without a device may not subscribe to: all but logs
 // and the filters that its grant names.
-func (x *subscribing) pure(f *packet.Filter) (stage.Code, string) {
+func (x *subscribing) pure(f *packet.Filter) (event.Code, string) {
 	if x.conn.MaySubscribe(f.Topic) {
-		return stage.Success, ""
+		return event.Success, ""
 	}
 	if strings.ContainsAny(f.Topic, "+#") {
-		return stage.WildcardNotSupported, "wildcards are not supported here; name the application: app/<application>"
+		return event.WildcardSubscriptionsNotSupported, "wildcards are not supported here; name the application: app/<application>"
 	}
 	if group, rest, shared := packet.SplitShare(f.Topic); shared && !strings.Contains(rest, "/") {
-		return stage.TopicFilterInvalid, fmt.Sprintf("did you mean $share/%s/app/%s", group, rest)
+		return event.TopicFilterInvalid, fmt.Sprintf("did you mean $share/%s/app/%s", group, rest)
 	}
-	return stage.TopicFilterInvalid, "the filter is app/<application> or $share/<group>/app/<application>"
+	return event.TopicFilterInvalid, "the filter is app/<application> or $share/<group>/app/<application>"
 }
 
 // logOptions are the user properties of a SUBSCRIBE to a log.
@@ -120,7 +121,7 @@ func (x *subscribing) join(i int, f logFilter) {
 		x.refuse(i, f.bad, f.reason)
 		return
 	case f.application == "" || !c.Granted().MayRead(f.application):
-		x.refuse(i, stage.NotAuthorized, "no such application, or no right to read its events")
+		x.refuse(i, event.NotAuthorized, "no such application, or no right to read its events")
 		return
 	}
 	want := &x.packet.Filters[i]

@@ -231,7 +231,7 @@ func TestReasonStrings(t *testing.T) {
 		f := start(t, nil, func(_ *settings, f *fixture) {
 			f.router.unrouted = false
 			f.router.respond = func(*event.Inbound) stage.Outcome {
-				return stage.Outcome{Code: stage.NotAuthorized, Reason: reason}
+				return stage.Outcome{Code: event.NotAuthorized, Reason: reason}
 			}
 		})
 		c := f.v5("d")
@@ -346,7 +346,7 @@ func TestConsumerReturns(t *testing.T) { // DR20
 		old.nc.Close()
 	}
 	c.quiet()
-	f.logs.err = &stage.Error{Code: stage.ServerUnavailable, Reason: "no"}
+	f.logs.err = &stage.Error{Code: event.ServerUnavailable, Reason: "no"}
 	c.nc.Close()
 	m.waitLeft(t)
 	c = f.dial(5)
@@ -357,7 +357,7 @@ func TestConsumerReturns(t *testing.T) { // DR20
 
 func TestJoinFails(t *testing.T) {
 	f := start(t, alice, nil)
-	f.logs.err = &stage.Error{Code: stage.QuotaExceeded, Reason: "too many groups"}
+	f.logs.err = &stage.Error{Code: event.QuotaExceeded, Reason: "too many groups"}
 	if p := f.v5("c").consume("app/my-app", 1, nil); p.Codes[0] != 0x97 || *p.Props.ReasonString != "too many groups" {
 		t.Fatalf("%+v", p)
 	}

@@ -41,7 +41,7 @@ func FuzzConnection(f *testing.F) {
 	l := &Listener{Name: "mqtt", Auth: auth, Limits: DefaultLimits()}
 	l.Limits.Linger = 10 * time.Millisecond
 	f.Fuzz(func(t *testing.T, input []byte) {
-		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: stage.NoMatchingSubscribers} }}
+		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: event.NoMatchingSubscribers} }}
 		s := newServer(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, nil)
 		ours, theirs := net.Pipe()
 		s.accept(l, newDoor(s, &l.Limits), theirs)

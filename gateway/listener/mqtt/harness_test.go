@@ -34,7 +34,7 @@ func (f fakeAuth) Connect(_ context.Context, c *access.Credentials) (*access.Gra
 }
 
 func (fakeAuth) Begin(context.Context, string, *access.Credentials) (access.Exchange, error) {
-	return nil, &stage.Error{Code: stage.Code(packet.CodeBadAuthenticationMethod), Reason: "no such method"}
+	return nil, &stage.Error{Code: event.Code(packet.CodeBadAuthenticationMethod), Reason: "no such method"}
 }
 
 func (fakeAuth) Message(_ context.Context, g *access.Grant, _ []event.Property) (*access.Grant, error) {

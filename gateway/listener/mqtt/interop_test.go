@@ -88,7 +88,7 @@ func TestPaho(t *testing.T) {
 		f.router.unrouted = false
 		f.router.respond = func(in *event.Inbound) stage.Outcome {
 			if in.Event.Type == event.TypeSubscribe {
-				return stage.Outcome{Code: stage.NoMatchingSubscribers}
+				return stage.Outcome{Code: event.NoMatchingSubscribers}
 			}
 			return stage.Outcome{}
 		}

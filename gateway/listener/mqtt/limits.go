@@ -8,7 +8,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // limit names a limit that somebody came up against.
@@ -152,13 +152,13 @@ func (s *Server) improper(l *Limits, p *packet.Publish) (v session.Verdict) {
 	switch {
 	case len(p.Topic) > l.MaxTopicBytes:
 		s.limited(limitTopic)
-		return session.Verdict{Code: stage.TopicNameInvalid, Reason: "the topic is too long"}
+		return session.Verdict{Code: event.TopicNameInvalid, Reason: "the topic is too long"}
 	case strings.Count(p.Topic, "/") >= l.MaxTopicLevels:
 		s.limited(limitTopic)
-		return session.Verdict{Code: stage.TopicNameInvalid, Reason: "the topic has too many levels"}
+		return session.Verdict{Code: event.TopicNameInvalid, Reason: "the topic has too many levels"}
 	case p.Props != nil && len(p.Props.User) > l.MaxUserProperties:
 		s.limited(limitUserProperties)
-		return session.Verdict{Code: stage.QuotaExceeded, Reason: "too many user properties"}
+		return session.Verdict{Code: event.QuotaExceeded, Reason: "too many user properties"}
 	}
 	return v
 }

@@ -11,6 +11,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // hits is how often a limit was counted.
@@ -418,7 +419,7 @@ func slowGrant(device, application access.Rates) fakeAuth {
 }
 
 func wrong(*access.Credentials) (*access.Grant, error) {
-	return nil, &stage.Error{Code: stage.BadCredentials, Reason: "wrong"}
+	return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "wrong"}
 }
 
 // rateExceeded has four connections owe more than one may wait for.

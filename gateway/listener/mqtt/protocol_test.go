@@ -12,6 +12,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // Normative behaviours of one connection: what is sent after a good CONNECT, and
@@ -77,9 +78,9 @@ func TestConnectRefusals(t *testing.T) {
 	auth := func(c *access.Credentials) (*access.Grant, error) {
 		switch c.Username {
 		case "bad":
-			return nil, &stage.Error{Code: stage.BadCredentials, Reason: "no"}
+			return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "no"}
 		case "forbidden":
-			return nil, &stage.Error{Code: stage.NotAuthorized, Reason: "no"}
+			return nil, &stage.Error{Code: event.NotAuthorized, Reason: "no"}
 		case "broken":
 			return nil, errors.New("disk on fire")
 		}

@@ -6,6 +6,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // onPublish takes a PUBLISH of the client, section 3.3.4.
@@ -43,7 +44,7 @@ func (c *conn) dispatch(p *packet.Publish, a *session.Arrival) error {
 	if err != nil {
 		return err
 	}
-	if v.Code == stage.RetainNotSupported && c.version == packet.V5 {
+	if v.Code == event.RetainNotSupported && c.version == packet.V5 {
 		// PUBACK has no such code; section 3.2.2.3.5 prescribes DISCONNECT.
 		return &packet.Error{Code: packet.CodeRetainNotSupported, Reason: v.Reason}
 	}
@@ -126,7 +127,7 @@ func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
 		return nil, c.answer(2, id, session.Verdict{})
 	case session.ArrivalFull:
 		c.server.limited(limitUnreleased)
-		v := session.Verdict{Code: stage.QuotaExceeded, Reason: "too many messages of QoS 2 without PUBREL"}
+		v := session.Verdict{Code: event.QuotaExceeded, Reason: "too many messages of QoS 2 without PUBREL"}
 		if c.version != packet.V5 { // its PUBREC could not tell
 			return nil, &packet.Error{Code: byte(v.Code), Reason: v.Reason}
 		}
@@ -141,7 +142,7 @@ func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
 	case accepted:
 		twin.settle(session.Verdict{})
 	default:
-		twin.settle(session.Verdict{Code: stage.UnspecifiedError, Reason: "the message was refused"})
+		twin.settle(session.Verdict{Code: event.UnspecifiedError, Reason: "the message was refused"})
 	}
 	return nil, nil
 }
@@ -193,8 +194,8 @@ func (x *pending) outcome(o stage.Outcome) {
 		if v.Reason == "" {
 			v.Reason = r.Reason
 		}
-		if code := stage.Code(r.Code); code.Refused() && !v.Code.Refused() && r.Code <= 0xFF {
-			v.Code = code
+		if r.Code.Refused() && !v.Code.Refused() && r.Code <= 0xFF {
+			v.Code = r.Code
 		}
 	}
 	if x.ask != nil {

@@ -8,7 +8,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 // rateWindow is what somebody may publish at once after a pause, as time at the
@@ -217,7 +217,7 @@ func (c *conn) slowed(p *packet.Publish) (v session.Verdict, err error) {
 			return v, c.over()
 		}
 		if p.QoS == 0 || c.version == packet.V5 {
-			return session.Verdict{Code: stage.QuotaExceeded, Reason: "more messages or bytes than the rate of the " + over.who()}, nil
+			return session.Verdict{Code: event.QuotaExceeded, Reason: "more messages or bytes than the rate of the " + over.who()}, nil
 		}
 	}
 }

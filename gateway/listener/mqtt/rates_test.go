@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 func newRateTable() *rateTable {
@@ -126,7 +127,7 @@ func TestDoorForgets(t *testing.T) {
 		if err := v.arrive(addr, now); err != nil {
 			t.Fatal(err)
 		}
-		v.judged(&stage.Error{Code: stage.BadCredentials}, now)
+		v.judged(&stage.Error{Code: event.BadUserNameOrPassword}, now)
 		v.leave()
 	}
 	for i := range originsMax + 1000 {

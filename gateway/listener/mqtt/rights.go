@@ -7,7 +7,6 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -30,7 +29,7 @@ func (from *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v 
 	}
 	speaks, err := from.via.Auth.Message(ctx, g, credentials)
 	if err != nil {
-		return nil, session.Verdict{Code: stage.NotAuthorized, Reason: from.Denial(err)}
+		return nil, session.Verdict{Code: event.NotAuthorized, Reason: from.Denial(err)}
 	}
 	if who = from.previous; who == nil || who.Granted() != speaks {
 		who = from.server.newSender(speaks, from.ClientID, from.Username, from.Peer, from.Version, from.via)
@@ -47,9 +46,9 @@ func (from *sender) mayPublish(g *access.Grant, p *packet.Publish, to *target) (
 	case to != nil:
 		return to.rights(g, p.Retain)
 	case !session.Permits(g, p.Topic) || !from.Authorized(g, access.Publish, p.Topic, p.QoS, p.Retain):
-		return session.Verdict{Code: stage.NotAuthorized, Reason: "no right to publish to this topic"}
+		return session.Verdict{Code: event.NotAuthorized, Reason: "no right to publish to this topic"}
 	case p.Retain && !retainAvailable(g):
-		return session.Verdict{Code: stage.RetainNotSupported, Reason: "messages are not retained here"}
+		return session.Verdict{Code: event.RetainNotSupported, Reason: "messages are not retained here"}
 	}
 	return v
 }

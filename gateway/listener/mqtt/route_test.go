@@ -100,11 +100,11 @@ func TestOutcomes(t *testing.T) {
 		reason  string
 	}{
 		{"success", stage.Outcome{}, 0, ""},
-		{"refused", stage.Outcome{Code: stage.PayloadFormatInvalid, Reason: "bad json"}, 0x99, "bad json"},
-		{"plugin's reply", stage.Outcome{Code: stage.QuotaExceeded, Reply: &event.Reply{Code: 0x97, Reason: "slow down"}}, 0x97, "slow down"},
+		{"refused", stage.Outcome{Code: event.PayloadFormatInvalid, Reason: "bad json"}, 0x99, "bad json"},
+		{"plugin's reply", stage.Outcome{Code: event.QuotaExceeded, Reply: &event.Reply{Code: 0x97, Reason: "slow down"}}, 0x97, "slow down"},
 		{"reply only", stage.Outcome{Reply: &event.Reply{Code: 0x87}}, 0x87, ""},
-		{"no route", stage.Outcome{Code: stage.NoMatchingSubscribers}, 0x10, ""},
-		{"a code that PUBACK cannot carry", stage.Outcome{Code: stage.ServerUnavailable}, 0x80, ""},
+		{"no route", stage.Outcome{Code: event.NoMatchingSubscribers}, 0x10, ""},
+		{"a code that PUBACK cannot carry", stage.Outcome{Code: event.ServerUnavailable}, 0x80, ""},
 		{"another", stage.Outcome{Code: 0x04}, 0, ""},
 	}
 	for _, test := range tests {
@@ -153,7 +153,7 @@ func TestFanOutAfterCommit(t *testing.T) {
 	f.router.respond = nil
 	w := f.v5("w")
 	w.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "t/#"}}})
-	f.router.next(t, event.TypeSubscribe).done(stage.Outcome{Code: stage.NoMatchingSubscribers})
+	f.router.next(t, event.TypeSubscribe).done(stage.Outcome{Code: event.NoMatchingSubscribers})
 	expect[*packet.Suback](w)
 	c := f.v5("c")
 	var all []submitted
@@ -166,8 +166,8 @@ func TestFanOutAfterCommit(t *testing.T) {
 		all = append(all, f.router.next(t, event.TypePublish))
 	}
 	w.quiet()
-	all[3].done(stage.Outcome{Code: stage.NoMatchingSubscribers})
-	all[2].done(stage.Outcome{Code: stage.PayloadFormatInvalid})
+	all[3].done(stage.Outcome{Code: event.NoMatchingSubscribers})
+	all[2].done(stage.Outcome{Code: event.PayloadFormatInvalid})
 	all[1].done(stage.Outcome{})
 	w.quiet()
 	all[0].done(stage.Outcome{})
@@ -205,11 +205,11 @@ func TestPluginGrantsSubscriptions(t *testing.T) {
 	answers := map[string]stage.Outcome{
 		"granted/#": {Reply: &event.Reply{Code: 1}},
 		"zero":      {Reply: &event.Reply{Code: 0}},
-		"refused":   {Code: stage.NotAuthorized, Reason: "not yours"},
-		"odd":       {Code: stage.ServerUnavailable},
+		"refused":   {Code: event.NotAuthorized, Reason: "not yours"},
+		"odd":       {Code: event.ServerUnavailable},
 		"subid":     {Code: 0xA1},
 		"mute":      {},
-		"unclaimed": {Code: stage.NoMatchingSubscribers},
+		"unclaimed": {Code: event.NoMatchingSubscribers},
 	}
 	f := start(t, silent, func(_ *settings, f *fixture) {
 		f.router.unrouted = false
@@ -243,7 +243,7 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 		return &packet.Subscribe{ID: id, Filters: []packet.Filter{{Topic: "t", QoS: qos}}}
 	}
 	unsubscribe := &packet.Unsubscribe{ID: 9, Topics: []string{"t"}}
-	refused := stage.Outcome{Code: stage.NotAuthorized}
+	refused := stage.Outcome{Code: event.NotAuthorized}
 	for _, test := range []struct {
 		name     string
 		say      []packet.Packet
@@ -333,7 +333,7 @@ func TestCloudEventsFromDevices(t *testing.T) {
 			f.router.unrouted = unrouted
 			f.router.respond = func(in *event.Inbound) stage.Outcome {
 				if in.Sent != nil && in.Sent.Err != nil {
-					return stage.Outcome{Code: stage.PayloadFormatInvalid}
+					return stage.Outcome{Code: event.PayloadFormatInvalid}
 				}
 				return stage.Outcome{}
 			}

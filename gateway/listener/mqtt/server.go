@@ -161,11 +161,11 @@ func (s *Server) accept(l *Listener, d *door, nc net.Conn) {
 // refusal is what refused logins are counted by.
 type refusal struct {
 	listener string
-	code     stage.Code
+	code     event.Code
 }
 
 // refusedLogin counts a login that was refused.
-func (s *Server) refusedLogin(listener string, code stage.Code) {
+func (s *Server) refusedLogin(listener string, code event.Code) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusals[refusal{listener, code}]++

@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 func TestSessionPresent(t *testing.T) { // [MQTT-3.1.2-4], -5, -6, [MQTT-3.2.2-2], [MQTT-3.2.2-3]
@@ -307,7 +308,7 @@ func TestQoS2Repeated(t *testing.T) { // [MQTT-4.3.3-10]
 // A QoS 2 message whose outcome is open when its connection ends is routed once,
 // and its repetition is answered when the outcome is known.
 func TestQoS2RepeatedWhilePending(t *testing.T) {
-	for _, outcome := range []stage.Outcome{{}, {Code: stage.PayloadFormatInvalid}} {
+	for _, outcome := range []stage.Outcome{{}, {Code: event.PayloadFormatInvalid}} {
 		f := start(t, nil, func(_ *settings, f *fixture) { f.router.unrouted = false })
 		a, _ := f.kept("a", nil)
 		a.send(&packet.Publish{Topic: "t", QoS: 2, ID: 5})

@@ -33,7 +33,7 @@ type subscribing struct {
 }
 
 // refuse sets the code of one filter.
-func (x *subscribing) refuse(i int, code stage.Code, reason string) {
+func (x *subscribing) refuse(i int, code event.Code, reason string) {
 	x.codes[i] = subackCode(code)
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -60,7 +60,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 		var err error
 		if x.options, err = readOptions(p.Props); err != nil { // it spoils the whole packet
 			for i := range x.codes {
-				x.refuse(i, stage.ImplementationError, err.Error())
+				x.refuse(i, event.ImplementationSpecificError, err.Error())
 			}
 			x.done()
 			return nil
@@ -81,17 +81,17 @@ func (x *subscribing) judge(i int) {
 	c, f := x.conn, &x.packet.Filters[i]
 	g := c.Granted()
 	if c.listener.Limits.refuses(f.Topic) {
-		x.refuse(i, stage.UnspecifiedError, "")
+		x.refuse(i, event.UnspecifiedError, "")
 		return
 	}
 	if i >= c.listener.Limits.MaxFilters {
 		c.server.limited(limitFilters)
-		x.refuse(i, stage.QuotaExceeded, "too many filters in one packet")
+		x.refuse(i, event.QuotaExceeded, "too many filters in one packet")
 		return
 	}
 	if len(f.Topic) > c.listener.Limits.MaxTopicBytes || strings.Count(f.Topic, "/") >= c.listener.Limits.MaxTopicLevels {
 		c.server.limited(limitTopic)
-		x.refuse(i, stage.TopicFilterInvalid, "the filter is too long or has too many levels")
+		x.refuse(i, event.TopicFilterInvalid, "the filter is too long or has too many levels")
 		return
 	}
 	if isConsumer(g) {
@@ -134,16 +134,16 @@ func (l *Limits) refuses(filter string) bool {
 func (x *subscribing) outcome(i int, o stage.Outcome) {
 	switch {
 	case o.Unavailable:
-		x.refuse(i, stage.UnspecifiedError, "it could not be decided; try again")
+		x.refuse(i, event.UnspecifiedError, "it could not be decided; try again")
 	case o.Code.Refused():
 		x.refuse(i, o.Code, reasonOf(&o))
-	case o.Reply == nil || o.Code == stage.NoMatchingSubscribers:
+	case o.Reply == nil || o.Code == event.NoMatchingSubscribers:
 		x.plain(i)
 	case o.Reply.Code <= 2:
 		x.codes[i] = min(byte(o.Reply.Code), x.packet.Filters[i].QoS)
 		x.plugin[i] = true
 	default:
-		x.refuse(i, stage.Code(min(o.Reply.Code, 0xFF)), reasonOf(&o))
+		x.refuse(i, event.Code(min(o.Reply.Code, 0xFF)), reasonOf(&o))
 	}
 }
 
@@ -157,7 +157,7 @@ func reasonOf(o *stage.Outcome) string {
 // plain applies the rules of plain messaging to a filter.
 func (x *subscribing) plain(i int) {
 	if !x.allowed[i] {
-		x.refuse(i, stage.NotAuthorized, "no right to subscribe to this filter")
+		x.refuse(i, event.NotAuthorized, "no right to subscribe to this filter")
 		return
 	}
 	x.codes[i] = x.packet.Filters[i].QoS
@@ -187,7 +187,7 @@ func (x *subscribing) done() {
 func (x *subscribing) Decide(filter string) bool { return x.conn.contests.decide(filter, x.number) }
 
 // Refuse implements subscriber.
-func (x *subscribing) Refuse(i int, code stage.Code, reason string) { x.refuse(i, code, reason) }
+func (x *subscribing) Refuse(i int, code event.Code, reason string) { x.refuse(i, code, reason) }
 
 // Over implements subscriber.
 func (x *subscribing) Over() { x.finish() }
@@ -230,10 +230,10 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 }
 
 // subackCode is the code as SUBACK may carry it, section 3.9.3.
-func subackCode(code stage.Code) byte {
+func subackCode(code event.Code) byte {
 	switch code {
-	case stage.UnspecifiedError, stage.ImplementationError, stage.NotAuthorized, stage.TopicFilterInvalid,
-		stage.QuotaExceeded, stage.WildcardNotSupported:
+	case event.UnspecifiedError, event.ImplementationSpecificError, event.NotAuthorized, event.TopicFilterInvalid,
+		event.QuotaExceeded, event.WildcardSubscriptionsNotSupported:
 		return byte(code)
 	}
 	switch byte(code) {

@@ -1,50 +1,52 @@
 package packet
 
-// Reason codes of MQTT 5.0, section 2.4.
+import "tributary.io/sdk-plugin/event"
+
+// Reason codes as they stand in a packet, one byte each; event.Code has the same.
 const (
-	CodeSuccess                 byte = 0x00 // also normal disconnection and granted QoS 0
-	CodeGrantedQoS1             byte = 0x01
-	CodeGrantedQoS2             byte = 0x02
-	CodeDisconnectWithWill      byte = 0x04
-	CodeNoMatchingSubscribers   byte = 0x10
-	CodeNoSubscriptionExisted   byte = 0x11
-	CodeContinueAuthentication  byte = 0x18
-	CodeReauthenticate          byte = 0x19
-	CodeUnspecified             byte = 0x80
-	CodeMalformedPacket         byte = 0x81
-	CodeProtocolError           byte = 0x82
-	CodeImplementationSpecific  byte = 0x83
-	CodeUnsupportedVersion      byte = 0x84
-	CodeClientIDNotValid        byte = 0x85
-	CodeBadUserNameOrPassword   byte = 0x86
-	CodeNotAuthorized           byte = 0x87
-	CodeServerUnavailable       byte = 0x88
-	CodeServerBusy              byte = 0x89
-	CodeBanned                  byte = 0x8A
-	CodeServerShuttingDown      byte = 0x8B
-	CodeBadAuthenticationMethod byte = 0x8C
-	CodeKeepAliveTimeout        byte = 0x8D
-	CodeSessionTakenOver        byte = 0x8E
-	CodeTopicFilterInvalid      byte = 0x8F
-	CodeTopicNameInvalid        byte = 0x90
-	CodePacketIDInUse           byte = 0x91
-	CodePacketIDNotFound        byte = 0x92
-	CodeReceiveMaximumExceeded  byte = 0x93
-	CodeTopicAliasInvalid       byte = 0x94
-	CodePacketTooLarge          byte = 0x95
-	CodeMessageRateTooHigh      byte = 0x96
-	CodeQuotaExceeded           byte = 0x97
-	CodeAdministrativeAction    byte = 0x98
-	CodePayloadFormatInvalid    byte = 0x99
-	CodeRetainNotSupported      byte = 0x9A
-	CodeQoSNotSupported         byte = 0x9B
-	CodeUseAnotherServer        byte = 0x9C
-	CodeServerMoved             byte = 0x9D
-	CodeSharedSubNotSupported   byte = 0x9E
-	CodeConnectionRateExceeded  byte = 0x9F
-	CodeMaximumConnectTime      byte = 0xA0
-	CodeSubIDsNotSupported      byte = 0xA1
-	CodeWildcardSubNotSupported byte = 0xA2
+	CodeSuccess                 = byte(event.Success)
+	CodeGrantedQoS1             = byte(event.GrantedQoS1)
+	CodeGrantedQoS2             = byte(event.GrantedQoS2)
+	CodeDisconnectWithWill      = byte(event.DisconnectWithWill)
+	CodeNoMatchingSubscribers   = byte(event.NoMatchingSubscribers)
+	CodeNoSubscriptionExisted   = byte(event.NoSubscriptionExisted)
+	CodeContinueAuthentication  = byte(event.ContinueAuthentication)
+	CodeReauthenticate          = byte(event.Reauthenticate)
+	CodeUnspecified             = byte(event.UnspecifiedError)
+	CodeMalformedPacket         = byte(event.MalformedPacket)
+	CodeProtocolError           = byte(event.ProtocolError)
+	CodeImplementationSpecific  = byte(event.ImplementationSpecificError)
+	CodeUnsupportedVersion      = byte(event.UnsupportedProtocolVersion)
+	CodeClientIDNotValid        = byte(event.ClientIdentifierNotValid)
+	CodeBadUserNameOrPassword   = byte(event.BadUserNameOrPassword)
+	CodeNotAuthorized           = byte(event.NotAuthorized)
+	CodeServerUnavailable       = byte(event.ServerUnavailable)
+	CodeServerBusy              = byte(event.ServerBusy)
+	CodeBanned                  = byte(event.Banned)
+	CodeServerShuttingDown      = byte(event.ServerShuttingDown)
+	CodeBadAuthenticationMethod = byte(event.BadAuthenticationMethod)
+	CodeKeepAliveTimeout        = byte(event.KeepAliveTimeout)
+	CodeSessionTakenOver        = byte(event.SessionTakenOver)
+	CodeTopicFilterInvalid      = byte(event.TopicFilterInvalid)
+	CodeTopicNameInvalid        = byte(event.TopicNameInvalid)
+	CodePacketIDInUse           = byte(event.PacketIdentifierInUse)
+	CodePacketIDNotFound        = byte(event.PacketIdentifierNotFound)
+	CodeReceiveMaximumExceeded  = byte(event.ReceiveMaximumExceeded)
+	CodeTopicAliasInvalid       = byte(event.TopicAliasInvalid)
+	CodePacketTooLarge          = byte(event.PacketTooLarge)
+	CodeMessageRateTooHigh      = byte(event.MessageRateTooHigh)
+	CodeQuotaExceeded           = byte(event.QuotaExceeded)
+	CodeAdministrativeAction    = byte(event.AdministrativeAction)
+	CodePayloadFormatInvalid    = byte(event.PayloadFormatInvalid)
+	CodeRetainNotSupported      = byte(event.RetainNotSupported)
+	CodeQoSNotSupported         = byte(event.QoSNotSupported)
+	CodeUseAnotherServer        = byte(event.UseAnotherServer)
+	CodeServerMoved             = byte(event.ServerMoved)
+	CodeSharedSubNotSupported   = byte(event.SharedSubscriptionsNotSupported)
+	CodeConnectionRateExceeded  = byte(event.ConnectionRateExceeded)
+	CodeMaximumConnectTime      = byte(event.MaximumConnectTime)
+	CodeSubIDsNotSupported      = byte(event.SubscriptionIdentifiersNotSupported)
+	CodeWildcardSubNotSupported = byte(event.WildcardSubscriptionsNotSupported)
 )
 
 var typeNames = [16]string{"reserved type", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP",
