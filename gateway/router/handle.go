@@ -214,6 +214,7 @@ func (s *shard) failed(j *job, p *plan, err error) (retryIn time.Duration) {
 	j.attempts++
 	var failure *event.Failure
 	var fault *plugin.Fault
+	j.endless = errors.As(err, &fault) && (fault.Kind == plugin.FaultDeadline || fault.Kind == plugin.FaultFuel)
 	switch {
 	case errors.As(err, &failure) && !failure.Retryable:
 		return s.quarantine(j, p, err, codeOr(failure.Code, event.PayloadFormatInvalid))

@@ -89,6 +89,8 @@ type Router struct {
 	log      *slog.Logger
 	seed     maphash.Seed
 	shards   []*shard
+	detour   *shard // the worker of those whose handlers run too long
+	detours  detours
 	judging  []chan struct{} // by shard: who judges holds the place
 	carriers carriers
 	quotas   quotas
@@ -133,13 +135,15 @@ func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *s
 		r.shards = append(r.shards, newShard(r, i))
 		r.judging[i] = make(chan struct{}, 1)
 	}
+	r.detour = newShard(r, cfg.Workers())
+	r.detour.in = make(chan *job, cfg.Workers()*(waitingQueues+1)*cfg.Queue)
 	return r, nil
 }
 
 // Start begins to handle events; downlinks go to down. Call it once, before Submit.
 func (r *Router) Start(down Downlink) {
 	r.down = down
-	for _, s := range r.shards {
+	for _, s := range append(slices.Clone(r.shards), r.detour) {
 		r.workers.Add(1)
 		go func() {
 			defer r.workers.Done()
@@ -167,7 +171,7 @@ func (r *Router) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("closing the router: %w; events that were not handled will be sent again by their devices", ctx.Err())
 	}
-	for _, s := range r.shards {
+	for _, s := range append(slices.Clone(r.shards), r.detour) {
 		close(s.stop)
 	}
 	r.workers.Wait()
@@ -280,6 +284,10 @@ type job struct {
 	key      deviceKey
 	at       time.Time
 	attempts int
+
+	endless   bool      // its last attempt missed the deadline or burnt its fuel
+	origin    *shard    // on the detour: whose it is; nil elsewhere
+	notBefore time.Time // when it is to be tried again
 }
 
 // finish answers the source of a job.
@@ -306,7 +314,7 @@ func isUnavailable(err error) bool {
 type metrics struct {
 	received, accepted, refused, unavailable atomic.Uint64
 	retried, conflicts, quarantined, emitted atomic.Uint64
-	unrouted                                 atomic.Uint64
+	unrouted, diverted                       atomic.Uint64
 	latency                                  metric.Histogram
 }
 
@@ -333,6 +341,8 @@ func (r *Router) Metrics() []metric.Sample {
 		counter("tributary_router_quarantined_total", "Events that went into quarantine.", &m.quarantined),
 		counter("tributary_router_unrouted_total", "Published messages that no route took, which went into quarantine.", &m.unrouted),
 		counter("tributary_router_emitted_total", "Events that were written to application logs.", &m.emitted),
+		counter("tributary_router_diverted_total", "Events that were handled apart, since the handler of one of their device ran too long.", &m.diverted),
+		{Name: "tributary_router_diverted_devices", Help: "Devices whose events are handled apart.", Kind: metric.GaugeKind, Value: float64(r.detours.some.Load())},
 		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: metric.GaugeKind, Value: float64(waiting)},
 		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: metric.HistogramKind, Hist: &m.latency},
 	}

@@ -77,21 +77,64 @@ func (s *shard) acceptSome(in <-chan *job) {
 	}
 }
 
-// accept handles a new job, or queues it behind an earlier one of its device.
+// accept takes a new job: to the detour, or behind an earlier one of its device, or at once.
 func (s *shard) accept(j *job) {
-	if len(s.parked) > 0 {
-		if p := s.parked[j.key]; p != nil {
-			p.jobs = append(p.jobs, j)
-			s.waiting.add(j.key, 1)
-			return
-		}
+	switch {
+	case s.r.detour == s:
+		s.arrive(j)
+	case s.parked[j.key] == nil && s.r.detours.takes(j.key, time.Now()):
+		s.divert(j)
+	default:
+		s.take(j)
 	}
-	if delay := s.handle(context.Background(), j); delay > 0 {
-		p := &parked{key: j.key, jobs: []*job{j}, at: time.Now().Add(delay)}
-		s.parked[j.key] = p
+}
+
+// take handles a job, or queues it behind an earlier one of its device.
+func (s *shard) take(j *job) {
+	if p := s.parked[j.key]; p != nil {
+		p.jobs = append(p.jobs, j)
 		s.waiting.add(j.key, 1)
-		heap.Push(&s.due, p)
+		return
 	}
+	delay := s.attempt(j)
+	switch {
+	case delay == 0:
+		s.over(j)
+	case s.leaves(j, delay):
+		s.r.detours.fault(j.key, 1, time.Now())
+		s.divert(j)
+	default:
+		s.park(j, delay)
+	}
+}
+
+// attempt handles a job. On the detour it rests afterwards.
+func (s *shard) attempt(j *job) (retryIn time.Duration) {
+	begin := time.Now()
+	j.endless = false
+	retryIn = s.handle(context.Background(), j)
+	if j.endless && s.r.detour == s {
+		s.r.detours.fault(j.key, 0, time.Now())
+	}
+	s.rest(begin)
+	return retryIn
+}
+
+// leaves says whether a job that has to be tried again does so on the detour.
+func (s *shard) leaves(j *job, delay time.Duration) bool {
+	if !j.endless || s.r.detour == s {
+		return false
+	}
+	j.notBefore = time.Now().Add(delay)
+	return true
+}
+
+// park has a job wait for its retry, and the later ones of its device behind it.
+func (s *shard) park(j *job, delay time.Duration) {
+	p := &parked{key: j.key, jobs: []*job{j}, at: time.Now().Add(delay)}
+	s.parked[j.key] = p
+	s.waiting.add(j.key, 1)
+	heap.Push(&s.due, p)
 }
 
 // waitingQueues is how many times a queue's size may wait for retries. What is in
@@ -112,10 +155,14 @@ func (s *shard) retryDue(now time.Time) {
 				p.at = time.Now()
 				break
 			}
-			if delay := s.handle(context.Background(), p.jobs[0]); delay > 0 {
+			if delay := s.attempt(p.jobs[0]); delay > 0 {
 				p.at = time.Now().Add(delay)
+				if s.leaves(p.jobs[0], delay) {
+					s.divertAll(p)
+				}
 				break
 			}
+			s.over(p.jobs[0])
 			p.jobs[0] = nil
 			p.jobs = p.jobs[1:]
 			s.waiting.add(p.key, -1)
@@ -127,6 +174,16 @@ func (s *shard) retryDue(now time.Time) {
 		}
 		heap.Fix(&s.due, p.index)
 	}
+}
+
+// divertAll hands the events of a device that wait to the detour, in their order.
+func (s *shard) divertAll(p *parked) {
+	s.r.detours.fault(p.key, len(p.jobs), time.Now())
+	for _, j := range p.jobs {
+		s.waiting.add(p.key, -1)
+		s.divert(j)
+	}
+	p.jobs = nil
 }
 
 // abandon answers everything that is left; the sources will send it again.

@@ -293,7 +293,7 @@ func (s *Server) unready(st *pebble.Store) (reasons []string) {
 
 // loadPlugins loads the module of every declared plugin.
 func loadPlugins(ctx context.Context, cfg *config.Config, log *slog.Logger) (*plugin.Host, map[string]router.Handler, error) {
-	host, err := plugin.New(cfg.WASM, cfg.Router.Workers(), log)
+	host, err := plugin.New(cfg.WASM, cfg.Router.Instances(), log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting the plugin host: %w", err)
 	}
