@@ -56,7 +56,7 @@ func rules() map[string]rule {
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
 		"gateway/listener/transport":        {ours: words + " gateway/listener/admission", theirs: "github.com/pires/go-proxyproto"},
-		"gateway/plugin":                    {ours: words + " gateway/plugin/meter sdk-plugin/jsonindex", theirs: "github.com/tetratelabs/wazero"},
+		"gateway/plugin":                    {ours: words + " gateway/plugin/meter sdk-plugin/jsontext", theirs: "github.com/tetratelabs/wazero"},
 		"gateway/plugin/meter":              {},
 		"gateway/registry":                  {ours: words + " gateway/store", theirs: "golang.org/x/crypto"},
 		"gateway/router":                    {ours: words + " gateway/plugin gateway/store"},
@@ -68,9 +68,9 @@ func rules() map[string]rule {
 		"gateway/store/storetest":           {ours: "gateway/store", theirs: "pgregory.net/rapid"},
 
 		// What plugin authors get needs the standard library only.
-		"sdk-plugin":            {ours: "sdk-plugin/event sdk-plugin/event/wire sdk-plugin/jsonindex"},
-		"sdk-plugin/jsonindex":  {},
-		"sdk-plugin/event":      {ours: "sdk-plugin/event/wire"},
+		"sdk-plugin":            {ours: "sdk-plugin/event sdk-plugin/event/wire sdk-plugin/jsontext"},
+		"sdk-plugin/jsontext":   {ours: "sdk-plugin/event/wire"},
+		"sdk-plugin/event":      {ours: "sdk-plugin/event/wire sdk-plugin/jsontext"},
 		"sdk-plugin/event/wire": {},
 		"sdk-plugin/vector":     {ours: "sdk-plugin/event"},
 

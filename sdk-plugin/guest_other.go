@@ -2,7 +2,7 @@
 
 package sdk
 
-import "tributary.io/sdk-plugin/jsonindex"
+import "tributary.io/sdk-plugin/jsontext"
 
 // Handle makes h the plugin's handler. Call it while the program initialises,
 // because main never runs in a plugin:
@@ -12,6 +12,6 @@ import "tributary.io/sdk-plugin/jsonindex"
 // Outside of a plugin it does nothing; tests call the handler through Run.
 func Handle(h Handler) struct{} { return struct{}{} }
 
-func index(nodes []jsonindex.Node, text []byte) ([]jsonindex.Node, bool) {
-	return jsonindex.Append(nodes, text)
+func index(nodes []jsontext.Node, text []byte) ([]jsontext.Node, bool) {
+	return jsontext.Append(nodes, text)
 }

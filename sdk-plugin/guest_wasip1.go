@@ -3,7 +3,7 @@ package sdk
 import (
 	"unsafe"
 
-	"tributary.io/sdk-plugin/jsonindex"
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 // Handle makes h the plugin's handler. Call it while the program initialises,
@@ -81,17 +81,17 @@ const tooLong = -2
 
 // index has the gateway check a text and write its nodes, which are laid out in
 // memory as they are in Go.
-func index(nodes []jsonindex.Node, text []byte) ([]jsonindex.Node, bool) {
+func index(nodes []jsontext.Node, text []byte) ([]jsontext.Node, bool) {
 	for {
 		n := int(jsonIndex(unsafe.Pointer(unsafe.SliceData(text)), int32(len(text)), unsafe.Pointer(unsafe.SliceData(nodes)), int32(cap(nodes))))
 		switch {
 		case n == tooLong:
-			return jsonindex.Append(nodes, text)
+			return jsontext.Append(nodes, text)
 		case n < 0:
 			return nodes, false
 		case n <= cap(nodes):
 			return nodes[:n], true
 		}
-		nodes = make([]jsonindex.Node, 0, n+n/4)
+		nodes = make([]jsontext.Node, 0, n+n/4)
 	}
 }

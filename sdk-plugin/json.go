@@ -1,14 +1,12 @@
 package sdk
 
 import (
-	"bytes"
 	"iter"
 	"strconv"
-	"unicode/utf8"
 	"unsafe"
 
 	"tributary.io/sdk-plugin/event/wire"
-	"tributary.io/sdk-plugin/jsonindex"
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 // Kind is the type of a JSON value.
@@ -39,7 +37,7 @@ type Value struct {
 // Missing value, on which every other method answers "not there".
 func ParseJSON(b []byte) Value { return new(document).parse(b) }
 
-func (v Value) node() *jsonindex.Node { return &v.doc.nodes[v.at] }
+func (v Value) node() *jsontext.Node { return &v.doc.nodes[v.at] }
 
 // Kind returns the type of the value.
 func (v Value) Kind() Kind {
@@ -236,60 +234,11 @@ func (v Value) Bool() (b, ok bool) {
 	return v.doc.text[v.node().Start] == 't', true
 }
 
-func hasEscape(b []byte) bool { return bytes.IndexByte(b, '\\') >= 0 }
-
 // unquote decodes the inside of a checked JSON string. Half a surrogate pair
 // becomes U+FFFD, as in encoding/json.
 func unquote(b []byte) string {
-	if !hasEscape(b) {
-		return view(b)
-	}
-	out := make([]byte, 0, len(b))
-	for i := 0; i < len(b); i++ {
-		if b[i] != '\\' {
-			out = append(out, b[i])
-			continue
-		}
-		i++
-		switch c := b[i]; c {
-		case 'b':
-			out = append(out, '\b')
-		case 'f':
-			out = append(out, '\f')
-		case 'n':
-			out = append(out, '\n')
-		case 'r':
-			out = append(out, '\r')
-		case 't':
-			out = append(out, '\t')
-		case 'u':
-			r := hex4(b[i+1:])
-			i += 4
-			if r >= 0xD800 && r < 0xDC00 && i+6 < len(b) && b[i+1] == '\\' && b[i+2] == 'u' {
-				if low := hex4(b[i+3:]); low >= 0xDC00 && low < 0xE000 {
-					r = (r-0xD800)<<10 + (low - 0xDC00) + 0x10000
-					i += 6
-				}
-			}
-			out = utf8.AppendRune(out, r) // a surrogate is written as U+FFFD
-		default:
-			out = append(out, c)
-		}
-	}
-	return view(out)
-}
-
-func hex4(b []byte) (r rune) {
-	for _, c := range b[:4] {
-		r <<= 4
-		switch {
-		case c <= '9':
-			r |= rune(c - '0')
-		default:
-			r |= rune(c|0x20-'a') + 10
-		}
-	}
-	return r
+	text, _ := jsontext.Unquote(b)
+	return view(text)
 }
 
 // Text is b as a string that shares its bytes, which must not change any more.

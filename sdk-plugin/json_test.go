@@ -6,8 +6,9 @@ import (
 	"math"
 	"strings"
 	"testing"
-	"tributary.io/sdk-plugin/jsonindex"
 	"unicode/utf8"
+
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 func TestValue(t *testing.T) {
@@ -71,7 +72,7 @@ func kindBytes(kinds []Kind) (b []byte) {
 }
 
 func TestCheckJSONDepth(t *testing.T) {
-	for depth, want := range map[int]bool{1: true, jsonindex.MaxDepth: true, jsonindex.MaxDepth + 1: false, 1 << 20: false} {
+	for depth, want := range map[int]bool{1: true, jsontext.MaxDepth: true, jsontext.MaxDepth + 1: false, 1 << 20: false} {
 		for _, pair := range []string{"[]", `{"":}`} {
 			half := len(pair) - 1
 			text := strings.Repeat(pair[:half], depth-1) + "[]" + strings.Repeat(pair[half:], depth-1)
@@ -129,7 +130,7 @@ func FuzzJSON(f *testing.F) {
 		v := ParseJSON(b)
 		want := json.Valid(b) && utf8.Valid(b)
 		if v.Exists() != want {
-			if want && depthOf(b) > jsonindex.MaxDepth {
+			if want && depthOf(b) > jsontext.MaxDepth {
 				return
 			}
 			t.Fatalf("accepted %v, encoding/json %v: %q", v.Exists(), want, b)

@@ -3,9 +3,9 @@ package sdk
 import (
 	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 // Writer builds a JSON text piece by piece and puts the commas and colons in.
@@ -61,7 +61,7 @@ func (w *Writer) End() *Writer {
 func (w *Writer) Key(name string) *Writer {
 	w.comma()
 	w.more = false
-	w.buf = append(AppendString(w.buf, name), ':')
+	w.buf = append(jsontext.AppendString(w.buf, name), ':')
 	return w
 }
 
@@ -85,7 +85,7 @@ func (w *Writer) Field(name string, v Value) *Writer {
 // String writes a string. What is not UTF-8 becomes U+FFFD.
 func (w *Writer) String(s string) *Writer {
 	w.comma()
-	w.buf = AppendString(w.buf, s)
+	w.buf = jsontext.AppendString(w.buf, s)
 	return w
 }
 
@@ -145,46 +145,4 @@ func (w *Writer) comma() {
 }
 
 // AppendString appends s to b as a JSON string. What is not UTF-8 becomes U+FFFD.
-func AppendString(b []byte, s string) []byte {
-	if wire.PlainShort(s) {
-		return append(wire.AppendShort(append(b, '"'), s), '"')
-	}
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	done := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
-			i++
-			continue
-		}
-		size := 1
-		if c >= utf8.RuneSelf {
-			var r rune
-			if r, size = utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || size > 1 {
-				i += size
-				continue
-			}
-		}
-		b = append(b, s[done:i]...)
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\r':
-			b = append(b, '\\', 'r')
-		case '\t':
-			b = append(b, '\\', 't')
-		default:
-			if c < ' ' {
-				b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-			} else {
-				b = append(b, "\ufffd"...)
-			}
-		}
-		i += size
-		done = i
-	}
-	return append(append(b, s[done:]...), '"')
-}
+func AppendString(b []byte, s string) []byte { return jsontext.AppendString(b, s) }

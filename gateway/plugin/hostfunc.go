@@ -9,7 +9,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"tributary.io/sdk-plugin/jsonindex"
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 // hostFunc is one function that a guest may import. params and results have one
@@ -106,7 +106,7 @@ func indexJSON(in *instance, stack []uint64) {
 		in.fuel.Set(in.fuel.Get() - uint64(len(text))*jsonFuel)
 	}
 	var ok bool
-	if in.nodes, ok = jsonindex.Append(in.nodes[:0], text); !ok {
+	if in.nodes, ok = jsontext.Append(in.nodes[:0], text); !ok {
 		stack[0] = signed32(jsonInvalid)
 		return
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"tributary.io/gateway/plugin/meter"
 	"tributary.io/sdk-plugin/event"
-	"tributary.io/sdk-plugin/jsonindex"
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 // instance is one running copy of a plugin's module. It is used by one
@@ -34,10 +34,10 @@ type instance struct {
 	// The request buffer as the guest gave it. It is guest state: a snapshot holds it.
 	buf requestBuffer
 
-	nodes     []jsonindex.Node // of the last text that the guest had indexed
-	random    rand.ChaCha8     // seeded when an event first draws
-	monotonic int64            // the guest's monotonic clock, ns
-	turn      time.Time        // since when the guest holds its processor
+	nodes     []jsontext.Node // of the last text that the guest had indexed
+	random    rand.ChaCha8    // seeded when an event first draws
+	monotonic int64           // the guest's monotonic clock, ns
+	turn      time.Time       // since when the guest holds its processor
 	call      call
 	stack     [1]uint64
 	spent     uint64 // fuel that the event in hand used

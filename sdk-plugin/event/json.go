@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 // Media types of the CloudEvents JSON format.
@@ -29,11 +30,11 @@ const (
 // The result is always JSON; it is a CloudEvent if e passes Validate.
 func AppendJSON(dst []byte, e *Event) []byte {
 	dst = append(dst, `{"specversion":"`+SpecVersion+`","id":`...)
-	dst = appendQuoted(dst, e.ID)
+	dst = jsontext.AppendString(dst, e.ID)
 	dst = append(dst, `,"source":`...)
-	dst = appendQuoted(dst, e.Source)
+	dst = jsontext.AppendString(dst, e.Source)
 	dst = append(dst, `,"type":`...)
-	dst = appendQuoted(dst, e.Type)
+	dst = jsontext.AppendString(dst, e.Type)
 	dst = appendMember(dst, `,"subject":`, e.Subject)
 	if e.hasTime() {
 		dst = append(e.appendTime(append(dst, `,"time":"`...)), '"')
@@ -45,11 +46,11 @@ func AppendJSON(dst []byte, e *Event) []byte {
 	dst = appendMember(dst, `,"sender":`, e.Sender)
 	for i := range e.Extensions {
 		a := &e.Extensions[i]
-		dst = append(appendQuoted(append(dst, ','), a.Name), ':')
+		dst = append(jsontext.AppendString(append(dst, ','), a.Name), ':')
 		if a.isLiteral() {
 			dst = append(dst, a.Value...)
 		} else {
-			dst = appendQuoted(dst, a.Value)
+			dst = jsontext.AppendString(dst, a.Value)
 		}
 	}
 	return append(appendData(dst, e), '}')
@@ -59,7 +60,7 @@ func appendMember(dst []byte, name, value string) []byte {
 	if value == "" {
 		return dst
 	}
-	return appendQuoted(append(dst, name...), value)
+	return jsontext.AppendString(append(dst, name...), value)
 }
 
 // isLiteral says whether the value stands in JSON without quotes.
@@ -83,15 +84,28 @@ func appendData(dst []byte, e *Event) []byte {
 			return append(append(dst, `,"data":`...), value...)
 		}
 	} else if e.Text && e.DataContentType != "" && utf8.Valid(e.Data) {
-		return appendQuoted(append(dst, `,"data":`...), wire.Alias(e.Data))
+		return jsontext.AppendString(append(dst, `,"data":`...), wire.Alias(e.Data))
 	}
 	dst = append(dst, `,"data_base64":"`...)
 	return append(base64.StdEncoding.AppendEncode(dst, e.Data), '"')
 }
 
+// isJSONValue says whether b is one JSON value in UTF-8, nested no deeper than
+// a member of an event may be.
+func isJSONValue(b []byte) bool {
+	end, ok := jsontext.Skip(b, 0)
+	return ok && end == len(b) && utf8.Valid(b)
+}
+
+// inner is the text of a JSON string with its quotes; not ok: it holds half a surrogate
+// pair.
+func inner(quoted []byte) (text []byte, ok bool) {
+	return jsontext.Unquote(quoted[1 : len(quoted)-1 : len(quoted)-1])
+}
+
 func trimSpace(b []byte) []byte {
-	b = b[skipSpace(b, 0):]
-	for len(b) > 0 && skipSpace(b, len(b)-1) == len(b) {
+	b = b[jsontext.SkipSpace(b, 0):]
+	for len(b) > 0 && jsontext.SkipSpace(b, len(b)-1) == len(b) {
 		b = b[:len(b)-1]
 	}
 	return b
@@ -157,28 +171,28 @@ const maxMembers = MaxExtensions + 16
 
 // object reads the members of the event.
 func (p *jsonParser) object(b []byte) error {
-	i := skipSpace(b, 0)
+	i := jsontext.SkipSpace(b, 0)
 	if i < len(b) && b[i] == '[' {
 		return errors.New("the event is a batch; send its events one by one")
 	}
 	if i >= len(b) || b[i] != '{' {
 		return syntax(i)
 	}
-	i = skipSpace(b, i+1)
+	i = jsontext.SkipSpace(b, i+1)
 	for more := i >= len(b) || b[i] != '}'; more; {
-		stop, next, ok := skipName(b, i)
+		stop, next, ok := jsontext.SkipName(b, i)
 		if !ok {
 			return syntax(next)
 		}
-		end, ok := skipValue(b, next, 1)
+		end, ok := jsontext.Skip(b, next)
 		if !ok {
 			return syntax(end)
 		}
 		if err := p.member(b[i:stop], b[next:end:end]); err != nil {
 			return err
 		}
-		if i = skipSpace(b, end); i < len(b) && b[i] == ',' {
-			i = skipSpace(b, i+1)
+		if i = jsontext.SkipSpace(b, end); i < len(b) && b[i] == ',' {
+			i = jsontext.SkipSpace(b, i+1)
 			continue
 		}
 		more = false
@@ -186,7 +200,7 @@ func (p *jsonParser) object(b []byte) error {
 	if i >= len(b) || b[i] != '}' {
 		return syntax(i)
 	}
-	if i = skipSpace(b, i+1); i < len(b) {
+	if i = jsontext.SkipSpace(b, i+1); i < len(b) {
 		return syntax(i)
 	}
 	return nil
@@ -199,7 +213,7 @@ func syntax(i int) error {
 // member takes one member: its name, in quotes, and its value, which are both
 // well-formed JSON.
 func (p *jsonParser) member(quotedName, raw []byte) error {
-	unquoted, ok := unquote(quotedName)
+	unquoted, ok := inner(quotedName)
 	name := wire.Alias(unquoted)
 	if !ok || !isName(name) && name != "data_base64" {
 		return wrong(name, "has a name that is not made of a-z and 0-9")
@@ -225,7 +239,7 @@ func (p *jsonParser) member(quotedName, raw []byte) error {
 	case c == 'n':
 		return nil
 	case c == '"':
-		text, ok := unquote(raw)
+		text, ok := inner(raw)
 		if !ok {
 			return wrong(name, notText)
 		}
@@ -274,7 +288,7 @@ func (p *jsonParser) setData() error {
 		var text []byte
 		ok := p.base64[0] == '"'
 		if ok {
-			text, ok = unquote(p.base64)
+			text, ok = inner(p.base64)
 		}
 		if ok {
 			e.Data, ok = appendBase64([]byte{}, wire.Alias(text))
@@ -291,7 +305,7 @@ func (p *jsonParser) setData() error {
 		if p.data[0] != '"' {
 			return wrong("data", "is not a string, though datacontenttype is not JSON")
 		}
-		text, ok := unquote(p.data)
+		text, ok := inner(p.data)
 		if !ok {
 			return wrong("data", "is not UTF-8")
 		}

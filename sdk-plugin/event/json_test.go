@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"tributary.io/sdk-plugin/jsontext"
 )
 
 // jsonVector is a file of testdata/json. Its name is that of the case.
@@ -137,7 +139,7 @@ func TestParseJSONRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ event, want string }{
 		"not UTF-8":        {head + ",\"ext\":\"\xff\"}", "not UTF-8"},
 		"overlong UTF-8":   {head + ",\"ext\":\"\xc0\xaf\"}", "not UTF-8"},
-		"too deep":         {head + `,"data":` + strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1) + "}", "not JSON"},
+		"too deep":         {head + `,"data":` + strings.Repeat("[", jsontext.MaxDepth+1) + strings.Repeat("]", jsontext.MaxDepth+1) + "}", "not JSON"},
 		"far too deep":     {head + `,"data":` + strings.Repeat(`{"a":`, 1e6), "not JSON"},
 		"too many members": {head + many + "}", "one too many"},
 		"a long bad name":  {head + `,"` + strings.Repeat("A", 1000) + `":1}`, `attribute "` + strings.Repeat("A", 40) + `" has a name`},
@@ -151,14 +153,14 @@ func TestParseJSONRefuses(t *testing.T) {
 			}
 		})
 	}
-	deep := strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth)
+	deep := strings.Repeat("[", jsontext.MaxDepth) + strings.Repeat("]", jsontext.MaxDepth)
 	var e Event
 	if err := ParseJSON([]byte(head+`,"data":`+deep+"}"), &e); err != nil {
-		t.Errorf("%d levels: %v", maxDepth, err)
+		t.Errorf("%d levels: %v", jsontext.MaxDepth, err)
 	}
 	e.Data = []byte("[" + deep + "]") // what we would not read, we do not write
 	if err := ParseJSON(AppendJSON(nil, &e), &e); err != nil {
-		t.Errorf("%d levels: %v", maxDepth+1, err)
+		t.Errorf("%d levels: %v", jsontext.MaxDepth+1, err)
 	}
 }
 
@@ -263,7 +265,7 @@ func TestScannerAgrees(t *testing.T) {
 		}
 		if len(b) > 1 && b[0] == '"' && isJSONValue(b) {
 			var want string
-			got, ok := unquote(b)
+			got, ok := inner(b)
 			if err := json.Unmarshal(b, &want); err != nil || ok && string(got) != want {
 				t.Fatalf("%s: got %q, want %q (%v)", b, got, want, err)
 			}

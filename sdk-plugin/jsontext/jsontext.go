@@ -1,8 +1,11 @@
-// Package jsonindex checks JSON texts and finds the values in them. A plugin's
-// documents are made of its nodes: the gateway indexes them on a plugin's behalf
-// (ABI.md, json_index), many times faster than WebAssembly could, and the SDK does
-// it by itself everywhere else. It imports the standard library only.
-package jsonindex
+// Package jsontext holds the rules of JSON text (RFC 8259) once, for the SDK and for
+// events: it checks texts, finds the values in them, and reads and writes strings.
+//
+// Append makes nodes of a whole text. A plugin's documents are made of them: the
+// gateway indexes them on a plugin's behalf (ABI.md, json_index), many times faster than
+// WebAssembly could, and the SDK does it by itself everywhere else. Skip walks over one
+// value and keeps nothing.
+package jsontext
 
 import (
 	"encoding/binary"
@@ -49,7 +52,7 @@ type document struct{ nodes []Node }
 // dear in WebAssembly.
 func (d *document) check(b []byte) bool {
 	open, depth := uint32(none), 0 // the innermost array or object, and how many there are
-	i := skipSpace(b, 0)
+	i := SkipSpace(b, 0)
 	for {
 		// A value is due.
 		if i >= len(b) {
@@ -64,7 +67,7 @@ func (d *document) check(b []byte) bool {
 			if depth == MaxDepth {
 				return false
 			}
-			i = skipSpace(b, i+1)
+			i = SkipSpace(b, i+1)
 			if i < len(b) && b[i] == c+2 { // '{'+2 is '}', '['+2 is ']'
 				i++
 				break
@@ -96,7 +99,7 @@ func (d *document) check(b []byte) bool {
 
 		// A value has ended: close what it closes, up to the next comma.
 		for {
-			if i = skipSpace(b, i); open == none {
+			if i = SkipSpace(b, i); open == none {
 				return i == len(b)
 			}
 			if i == len(b) {
@@ -113,7 +116,7 @@ func (d *document) check(b []byte) bool {
 			if b[i] != ',' {
 				return false
 			}
-			if i = skipSpace(b, i+1); kind == '{' {
+			if i = SkipSpace(b, i+1); kind == '{' {
 				if i = d.checkKey(b, i); i < 0 {
 					return false
 				}
@@ -138,10 +141,10 @@ func (d *document) checkKey(b []byte, i int) int {
 		return -1
 	}
 	d.nodes = append(d.nodes, Node{uint32(start), uint32(i), escaped})
-	if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
+	if i = SkipSpace(b, i); i >= len(b) || b[i] != ':' {
 		return -1
 	}
-	return skipSpace(b, i+1)
+	return SkipSpace(b, i+1)
 }
 
 func checkString(b []byte, i int) int {
@@ -237,8 +240,9 @@ func checkWord(b []byte, i int, word string) int {
 	return i + len(word)
 }
 
-// skipSpace skips the four characters that JSON calls space.
-func skipSpace(b []byte, i int) int {
+// SkipSpace returns the index of the first byte from i on that is none of the four
+// characters that JSON calls space.
+func SkipSpace(b []byte, i int) int {
 	if i < len(b) && b[i] > ' ' {
 		return i
 	}

@@ -1,4 +1,4 @@
-package jsonindex
+package jsontext
 
 import (
 	"encoding/json"
@@ -36,6 +36,28 @@ func TestAppend(t *testing.T) {
 	}
 }
 
+func TestSkip(t *testing.T) {
+	deep := strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth)
+	for _, c := range []struct {
+		text string
+		end  int
+		ok   bool
+	}{
+		{`1`, 1, true}, {`1 2`, 1, true}, {`"a\"b",`, 6, true}, {`{}x`, 2, true}, {`[{"a":[1,{}]},null]`, 19, true},
+		{deep, len(deep), true}, {"[" + deep + "]", MaxDepth, false}, {`{"a":` + deep + "}", 4 + MaxDepth, false},
+		{"", 0, false}, {"[1,]", 3, false}, {`{"a" 1}`, 5, false}, {`{"a":1,}`, 7, false}, {`[1}`, 2, false}, {`{"a":1]`, 6, false},
+		{`[01]`, 1, false}, {`["a]`, 1, false}, {`[1`, 2, false}, {`{"a":tru}`, 5, false},
+	} {
+		if end, ok := Skip([]byte(c.text), 0); end != c.end || ok != c.ok {
+			t.Errorf("%.40s: %d, %v, want %d, %v", c.text, end, ok, c.end, c.ok)
+		}
+	}
+	text := []byte(`{"state":{"reported":{"temperature":21.5,"on":true}},"version":3}`)
+	if n := testing.AllocsPerRun(100, func() { Skip(text, 0) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // What is accepted is what encoding/json accepts, but for UTF-8 and depth, and
 // nodes lie within the text and each other, on which the SDK builds.
 func FuzzAppend(f *testing.F) {
@@ -44,6 +66,10 @@ func FuzzAppend(f *testing.F) {
 		nodes, ok := Append(nil, text)
 		if valid := json.Valid(text) && utf8.Valid(text); ok && !valid || !ok && valid && len(text) < MaxDepth {
 			t.Fatalf("%q: %v", text, ok)
+		}
+		end, skips := Skip(text, SkipSpace(text, 0))
+		if skips = skips && SkipSpace(text, end) == len(text) && utf8.Valid(text); skips != ok {
+			t.Fatalf("%q: Skip says %v, Append %v", text, skips, ok)
 		}
 		if !ok {
 			return
