@@ -23,7 +23,7 @@ type rule struct {
 }
 
 // rules holds every package. A package that is not here fails the test: put it
-// here after thinking about who may know whom (design, section 2).
+// here after thinking about who may know whom (docs/design.md).
 func rules() map[string]rule {
 	return map[string]rule{
 		"gateway": {theirs: "golang.org/x/term",

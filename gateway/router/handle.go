@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxHops bounds how many plugins one event may pass through (design §4).
+	// maxHops bounds how many plugins one event may pass through.
 	maxHops = 8
 	// maxReruns bounds how often a handler is run again at once because of state
 	// that changed under it; after that the event waits like after a retryable failure.
