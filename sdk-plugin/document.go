@@ -3,8 +3,8 @@ package sdk
 import (
 	"unsafe"
 
-	"tributary.io/sdk-plugin/event/wire"
 	"tributary.io/sdk-plugin/jsontext"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // document is a checked JSON text with its nodes.

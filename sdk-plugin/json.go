@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"unsafe"
 
-	"tributary.io/sdk-plugin/event/wire"
 	"tributary.io/sdk-plugin/jsontext"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // Kind is the type of a JSON value.

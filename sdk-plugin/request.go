@@ -6,8 +6,9 @@ import (
 	"time"
 	"unsafe"
 
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // Request is one event to handle, and the effects that the handler answers with.
@@ -211,22 +212,22 @@ func (r *Request) Log(level Level, message string) { r.host.log(level, message) 
 // event are done in order, together or not at all; what the operator did not
 // grant fails the event. The methods below are short for the effects of the same
 // names.
-func (r *Request) Do(e event.Effect) { r.out = event.AppendEffect(r.out, e) }
+func (r *Request) Do(e event.Effect) { r.out = codec.AppendEffect(r.out, e) }
 
 // Emit writes an event to the application's log. Type is required. The gateway
 // fills in an absent id, source and time, and sets application and sender. See
 // event.Emit for Device.
-func (r *Request) Emit(e event.Event) { r.out = event.AppendEmit(r.out, &e) }
+func (r *Request) Emit(e event.Event) { r.out = codec.AppendEmit(r.out, &e) }
 
 // Pass hands an event on to the next route that matches it, once at most.
 func (r *Request) Pass(e event.Event) { r.Do(&event.Pass{Event: e}) }
 
 // Publish sends an MQTT message to devices of the application.
-func (r *Request) Publish(p event.Publish) { r.out = event.AppendPublish(r.out, &p) }
+func (r *Request) Publish(p event.Publish) { r.out = codec.AppendPublish(r.out, &p) }
 
 // Put writes a key of the plugin's state; ttl 0 keeps it until it is deleted.
 func (r *Request) Put(key string, value []byte, ttl time.Duration) {
-	r.out = event.AppendPut(r.out, &event.Put{Key: key, Value: value, TTL: ttl})
+	r.out = codec.AppendPut(r.out, &event.Put{Key: key, Value: value, TTL: ttl})
 }
 
 // Delete removes a key of the plugin's state.
@@ -281,7 +282,7 @@ const keep = 256 << 10
 // valid until the next call. An error says that there was no request to handle.
 func (r *Request) serve(h Handler, in []byte) ([]byte, error) {
 	r.reset()
-	now, config, err := event.ReadRequest(in, &r.Inbound)
+	now, config, err := codec.ReadRequest(in, &r.Inbound)
 	if err != nil {
 		return nil, err
 	}
@@ -292,9 +293,9 @@ func (r *Request) serve(h Handler, in []byte) ([]byte, error) {
 	err = h(r)
 	switch {
 	case r.refused != nil:
-		r.out = event.AppendResponse(r.out[:0], &event.Result{Failure: r.refused})
+		r.out = codec.AppendResponse(r.out[:0], &event.Result{Failure: r.refused})
 	case err != nil:
-		r.out = event.AppendResponse(r.out[:0], &event.Result{Failure: failure(err)})
+		r.out = codec.AppendResponse(r.out[:0], &event.Result{Failure: failure(err)})
 	default:
 		r.out = wire.Close(wire.Close(r.out, r.effects), r.result)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -160,7 +161,7 @@ func decode(r *Request) error {
 }
 
 func TestServeAllocatesNothing(t *testing.T) {
-	request := event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`))
+	request := codec.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`))
 	r := Request{host: newFake(map[string][]byte{"k": []byte("v")})}
 	if n := testing.AllocsPerRun(100, func() {
 		if _, err := r.serve(decode, request); err != nil {
@@ -170,7 +171,7 @@ func TestServeAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations per event", n)
 	}
 	response, _ := r.serve(decode, request)
-	if result, err := event.ParseResponse(response); err != nil || len(result.Effects) != 4 {
+	if result, err := codec.ParseResponse(response); err != nil || len(result.Effects) != 4 {
 		t.Errorf("%+v, %v", result, err)
 	}
 }
@@ -186,7 +187,7 @@ func TestServeForgets(t *testing.T) {
 		return nil
 	}
 	for _, in := range []event.Inbound{large, published, {Event: event.Event{ID: "2", Source: "/", Type: "t"}}} {
-		if _, err := r.serve(echo, event.AppendRequest(nil, &in, in.Event.Time, nil)); err != nil {
+		if _, err := r.serve(echo, codec.AppendRequest(nil, &in, in.Event.Time, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,8 +202,8 @@ func TestServeForgets(t *testing.T) {
 // FuzzRequestView gives the guest's side of the ABI any bytes: it refuses them,
 // or answers with what the gateway understands.
 func FuzzRequestView(f *testing.F) {
-	f.Add(event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`)))
-	f.Add(event.AppendRequest(nil, &event.Inbound{}, time.Time{}, nil))
+	f.Add(codec.AppendRequest(nil, &published, published.Event.Time, []byte(`{"dialect":"plain"}`)))
+	f.Add(codec.AppendRequest(nil, &event.Inbound{}, time.Time{}, nil))
 	f.Add([]byte{0x0a, 0x02, 0x0a, 0x00})
 	r := Request{host: newFake(map[string][]byte{"k": []byte("v")})}
 	f.Fuzz(func(t *testing.T, request []byte) {
@@ -210,7 +211,7 @@ func FuzzRequestView(f *testing.F) {
 		if err != nil {
 			return
 		}
-		result, err := event.ParseResponse(response)
+		result, err := codec.ParseResponse(response)
 		if err != nil {
 			t.Fatalf("the response is refused: %v", err)
 		}
@@ -221,7 +222,7 @@ func FuzzRequestView(f *testing.F) {
 }
 
 func BenchmarkServe(b *testing.B) {
-	request := event.AppendRequest(nil, &published, published.Event.Time, nil)
+	request := codec.AppendRequest(nil, &published, published.Event.Time, nil)
 	r := Request{host: newFake(map[string][]byte{"k": []byte("v")})}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(request)))

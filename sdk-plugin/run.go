@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -21,14 +22,14 @@ func Run(h Handler, in event.Inbound, config map[string]string, state map[string
 	for name, value := range config {
 		settings.Key(name).String(value)
 	}
-	request := event.AppendRequest(nil, &in, in.Event.Time, settings.End().Bytes())
+	request := codec.AppendRequest(nil, &in, in.Event.Time, settings.End().Bytes())
 	r := Request{host: newFake(state)}
 	response, err := r.serve(h, request)
 	clear(request) // a string that the handler kept is now seen to be wrong
 	if err != nil {
 		return event.Result{Failure: failure(err)}
 	}
-	result, err := event.ParseResponse(response)
+	result, err := codec.ParseResponse(response)
 	if err != nil {
 		return event.Result{Failure: failure(err)}
 	}

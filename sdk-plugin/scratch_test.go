@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/codec"
 )
 
 // What a handler has from Scratch, Join, Parse and State stays as it is until it
@@ -16,7 +16,7 @@ func TestScratch(t *testing.T) {
 		state[fmt.Sprint("k", i)] = bytes.Repeat([]byte{byte('a' + i%26)}, 100*i)
 	}
 	r := Request{host: newFake(state)}
-	request := event.AppendRequest(nil, &published, published.Event.Time, []byte(`{"s":1}`))
+	request := codec.AppendRequest(nil, &published, published.Event.Time, []byte(`{"s":1}`))
 	handler := func(r *Request) error {
 		var kept []func() error
 		for i := range 40 {
@@ -51,7 +51,7 @@ func TestScratch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if result, err := event.ParseResponse(response); err != nil || result.Failure != nil {
+		if result, err := codec.ParseResponse(response); err != nil || result.Failure != nil {
 			t.Fatal(err, result.Failure)
 		}
 	}

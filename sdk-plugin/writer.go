@@ -4,8 +4,8 @@ import (
 	"math"
 	"strconv"
 
-	"tributary.io/sdk-plugin/event/wire"
 	"tributary.io/sdk-plugin/jsontext"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // Writer builds a JSON text piece by piece and puts the commas and colons in.

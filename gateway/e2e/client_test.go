@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -250,7 +251,7 @@ func (g *gateway) events() []event.Event {
 // parse reads a structured delivery.
 func parse(t testing.TB, m *packet.Publish) (e event.Event) {
 	t.Helper()
-	if err := event.ParseJSON(m.Payload, &e); err != nil {
+	if err := codec.ParseJSON(m.Payload, &e); err != nil {
 		t.Fatalf("not a CloudEvent: %v\n%s", err, m.Payload)
 	}
 	return e

@@ -16,6 +16,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -181,7 +182,7 @@ func TestPaho(t *testing.T) {
 		t.Errorf("structured: %+v", p)
 	}
 	var a event.Event
-	if err := event.ParseJSON(p.Payload, &a); err != nil {
+	if err := codec.ParseJSON(p.Payload, &a); err != nil {
 		t.Fatal(err)
 	}
 	p = binary.next(t, func(p *paho.Publish) bool { return p.Properties.User.Get("subject") == "temperature" })

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -24,7 +25,7 @@ func strict(t testing.TB, m *packet.Publish) (e event.Event) {
 		}
 		props = append(props, event.Property{Name: u.Name, Value: u.Value})
 	}
-	if is, err := event.FromAttributes(props, contentType, m.Payload, &e); err != nil || !is {
+	if is, err := codec.FromAttributes(props, contentType, m.Payload, &e); err != nil || !is {
 		t.Fatalf("not a CloudEvent: %v %+v", err, m.Props)
 	}
 	return e

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -215,7 +216,7 @@ func (g *gateway) witness() *witness {
 					continue
 				}
 				var e event.Event
-				if err := event.ParseJSON(m.Payload, &e); err != nil {
+				if err := codec.ParseJSON(m.Payload, &e); err != nil {
 					g.t.Errorf("not a CloudEvent: %v: %s", err, m.Payload)
 				}
 				w.mu.Lock()

@@ -23,6 +23,7 @@ import (
 
 	"tributary.io/gateway/store"
 	"tributary.io/gateway/store/pebble"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -262,7 +263,7 @@ func (g *gateway) stored(l store.Log) []event.Event {
 		more = false
 		err := st.Read(l, next, 1000, func(offset uint64, _ time.Time, record []byte) bool {
 			var e event.Event
-			if err := event.ParseEvent(bytes.Clone(record), &e); err != nil {
+			if err := codec.ParseEvent(bytes.Clone(record), &e); err != nil {
 				g.t.Errorf("record %d of %s: %v", offset, l, err)
 			}
 			list = append(list, e)

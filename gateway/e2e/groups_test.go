@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -76,7 +77,7 @@ func TestGroupSharesEvents(t *testing.T) {
 					continue
 				}
 				var e event.Event
-				if err := event.ParseJSON(m.Payload, &e); err != nil {
+				if err := codec.ParseJSON(m.Payload, &e); err != nil {
 					t.Error(err)
 					return
 				}

@@ -26,6 +26,7 @@ import (
 	"tributary.io/gateway/outbound/place"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -165,7 +166,7 @@ func (c *Calls) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (k
 		e := o.Event(event.TypeResponse, effect.ID)
 		e.ID, e.Time = "call-"+id, now
 		name := owner + "\x00" + id
-		value := event.AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: e}, effect}})
+		value := codec.AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: e}, effect}})
 		b.Put(store.Put{Key: store.Key{Kind: store.Call, Name: name}, Value: value})
 		fresh = append(fresh, &call{name: name, host: hostOf(effect.URL), plugin: o.Plugin, created: now, next: now})
 	}
@@ -191,7 +192,7 @@ var errRecord = errors.New("it is not an event and a call")
 
 // parse reads the value of a call.
 func parse(value []byte) (event.Event, *event.Call, error) {
-	res, err := event.ParseResponse(value)
+	res, err := codec.ParseResponse(value)
 	if err != nil {
 		return event.Event{}, nil, err
 	}

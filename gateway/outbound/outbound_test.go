@@ -21,6 +21,7 @@ import (
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
 	"tributary.io/gateway/store/pebble"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -505,7 +506,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d bytes, %d headers, %v", len(in.Event.Data), len(in.Transport.Properties), x)
 	}
 	var again event.Inbound
-	if _, _, err := event.ParseRequest(event.AppendRequest(nil, &in, time.Now(), nil), &again); err != nil {
+	if _, _, err := codec.ParseRequest(codec.AppendRequest(nil, &in, time.Now(), nil), &again); err != nil {
 		t.Errorf("a plugin cannot read it: %v", err)
 	}
 	g.settled()
@@ -518,8 +519,8 @@ func TestBounds(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	e := event.Event{ID: "call-1", Type: event.TypeResponse, Source: "/x", Subject: "s"}
 	call := &event.Call{ID: "s", Method: "GET", URL: "http://a/"}
-	f.Add(event.AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: e}, call}}))
-	f.Add(event.AppendResponse(nil, &event.Result{Effects: []event.Effect{call, &event.Emit{Event: e}}}))
+	f.Add(codec.AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: e}, call}}))
+	f.Add(codec.AppendResponse(nil, &event.Result{Effects: []event.Effect{call, &event.Emit{Event: e}}}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, c, err := parse(b)

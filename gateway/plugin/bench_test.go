@@ -9,6 +9,8 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -174,12 +176,12 @@ func newPlainGuest(t testing.TB, p *Plugin) plainGuest {
 
 func (g *plainGuest) handleEvent(in *event.Inbound, now time.Time) (event.Result, error) {
 	view, _ := g.mem.Read(g.buf.ptr, g.buf.cap)
-	stack := [1]uint64{uint64(len(event.AppendRequest(view[:0], in, now, nil)))}
+	stack := [1]uint64{uint64(len(codec.AppendRequest(view[:0], in, now, nil)))}
 	if err := g.handle.CallWithStack(g.ctx, stack[:]); err != nil {
 		return event.Result{}, err
 	}
 	out, _ := g.mem.Read(uint32(stack[0]>>32), uint32(stack[0]))
-	return event.ParseResponse(append(make([]byte, 0, len(out)), out...))
+	return codec.ParseResponse(append(make([]byte, 0, len(out)), out...))
 }
 
 // TestAllocations holds the host to two allocations per call beyond those of
@@ -196,11 +198,11 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 	call()
-	answer := event.AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{
+	answer := codec.AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{
 		Type: "test.reading", Subject: "temperature", DataContentType: "application/json", Data: []byte(reading),
 	}}}})
 	parse := testing.AllocsPerRun(100, func() {
-		if _, err := event.ParseResponse(answer); err != nil {
+		if _, err := codec.ParseResponse(answer); err != nil {
 			t.Fatal(err)
 		}
 	})

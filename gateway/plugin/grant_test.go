@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -85,7 +86,7 @@ func TestCredentialsStaySecret(t *testing.T) {
 	if got := ask(t, p, 0, "logonce back"); got != "back" || !strings.Contains(log.String(), "back") {
 		t.Errorf("later lines are lost: %s", got)
 	}
-	raw := event.AppendEffect(nil, &event.Allow{Application: "a", Device: "d"})
+	raw := codec.AppendEffect(nil, &event.Allow{Application: "a", Device: "d"})
 	in := inbound("raw " + string(raw))
 	in.Event.Type = event.TypeConnect
 	if res, err := p.Handle(context.Background(), 0, in, testTime, nil); err != nil || res.Failure != nil || len(res.Effects) != 1 {

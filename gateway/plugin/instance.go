@@ -12,7 +12,9 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
 	"tributary.io/gateway/plugin/meter"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 	"tributary.io/sdk-plugin/jsontext"
 )
@@ -251,7 +253,7 @@ func (in *instance) writeRequest(ev *event.Inbound, now time.Time) (int, error) 
 	if !ok {
 		return 0, errGuestPointer
 	}
-	request := event.AppendRequest(view[:0], ev, now, in.p.settings)
+	request := codec.AppendRequest(view[:0], ev, now, in.p.settings)
 	if len(request) <= len(view) && &request[0] == &view[0] {
 		return len(request), nil
 	}
@@ -278,7 +280,7 @@ func (in *instance) readResponse(ptr, n uint32) (event.Result, error) {
 	if !ok {
 		return event.Result{}, in.newFault(FaultGarbage, errGuestPointer.Error())
 	}
-	result, err := event.ParseResponse(append(make([]byte, 0, n), view...))
+	result, err := codec.ParseResponse(append(make([]byte, 0, n), view...))
 	if err != nil {
 		return event.Result{}, in.newFault(FaultGarbage, fmt.Sprintf("its result is no HandleResponse: %v", err))
 	}

@@ -7,6 +7,7 @@ import (
 
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -119,13 +120,13 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 	if e.Time.IsZero() && e.TimeText == "" {
 		e.Time = origin.Event.Time
 	}
-	e.Text = e.Text || event.IsText(e.DataContentType, e.Data)
+	e.Text = e.Text || codec.IsText(e.DataContentType, e.Data)
 	e.SetExtension("plugin", p.plugin.Name())
 	e.SetExtension("plugindigest", p.plugin.Digest())
 	if v, ok := origin.Event.Extension("traceparent"); ok {
 		e.SetExtension("traceparent", v)
 	}
-	if err := event.Validate(e); err != nil {
+	if err := codec.Validate(e); err != nil {
 		return invalid(p.plugin.Name(), origin, e, err)
 	}
 	p.emitted++
@@ -137,7 +138,7 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 // call its content as it likes, and a plugin that passes that on has done nothing wrong.
 func invalid(plugin string, origin *event.Inbound, e *event.Event, err error) *event.Failure {
 	without := *e
-	if without.DataContentType = ""; e.DataContentType == origin.Event.DataContentType && event.Validate(&without) == nil {
+	if without.DataContentType = ""; e.DataContentType == origin.Event.DataContentType && codec.Validate(&without) == nil {
 		return &event.Failure{Message: fmt.Sprintf("the sender's content type %.100q is no media type (RFC 2046), such as application/json", e.DataContentType)}
 	}
 	return &event.Failure{Message: fmt.Sprintf("the plugin %s emitted an event that is not a valid CloudEvent: %v", plugin, err)}
@@ -146,6 +147,6 @@ func invalid(plugin string, origin *event.Inbound, e *event.Event, err error) *e
 // append adds an event to a log in the shard's batch.
 func (s *shard) append(l store.Log, e *event.Event) {
 	start := len(s.record)
-	s.record = event.AppendEvent(s.record, e)
+	s.record = codec.AppendEvent(s.record, e)
 	s.batch.Appends = append(s.batch.Appends, store.Append{Log: l, Record: s.record[start:len(s.record):len(s.record)], Time: time.Now()})
 }

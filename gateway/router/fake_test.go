@@ -15,6 +15,7 @@ import (
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -94,7 +95,7 @@ func (f *fakeStore) Commit(b *store.Batch, done func(error)) error {
 	}
 	for _, a := range b.Appends {
 		var e event.Event
-		if err := event.ParseEvent(slices.Clone(a.Record), &e); err != nil {
+		if err := codec.ParseEvent(slices.Clone(a.Record), &e); err != nil {
 			panic(err)
 		}
 		f.logs[a.Log] = append(f.logs[a.Log], e)

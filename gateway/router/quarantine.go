@@ -8,6 +8,7 @@ import (
 
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -63,7 +64,7 @@ func (s *shard) shelve(j *job, p *plan, why string) *event.Event {
 	if in.Transport.Topic != "" {
 		e.SetExtension("topic", stage.Plain(in.Transport.Topic, math.MaxInt))
 	}
-	request := event.AppendRequest(nil, in, in.Event.Time, nil)
+	request := codec.AppendRequest(nil, in, in.Event.Time, nil)
 	e.Extensions = append(e.Extensions, event.Attribute{Name: "request", Kind: event.Binary, Value: base64.StdEncoding.EncodeToString(request)})
 	s.append(store.Quarantine(e.Application), e)
 	return e

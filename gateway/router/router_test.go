@@ -18,6 +18,7 @@ import (
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -116,7 +117,7 @@ func TestEmitText(t *testing.T) {
 			t.Fatal(o)
 		}
 		e := f.store.events(store.Events("demo"))[i]
-		if text := string(event.AppendJSON(nil, &e)); !strings.HasSuffix(text, c.want) {
+		if text := string(codec.AppendJSON(nil, &e)); !strings.HasSuffix(text, c.want) {
 			t.Errorf("%q of %q: %s", c.data, c.contentType, text)
 		}
 	}
@@ -410,7 +411,7 @@ func TestQuarantineIsValid(t *testing.T) {
 			t.Fatalf("%d in quarantine", len(q))
 		}
 		e := q[i]
-		if err := event.Validate(&e); err != nil {
+		if err := codec.Validate(&e); err != nil {
 			t.Errorf("%.20q: %v", topic, err)
 		}
 		want := topic
@@ -423,10 +424,10 @@ func TestQuarantineIsValid(t *testing.T) {
 		text, _ := e.Extension("request")
 		raw, err := base64.StdEncoding.DecodeString(text)
 		var again event.Inbound
-		if err != nil || !bytes.Equal(raw, event.AppendRequest(nil, in, in.Event.Time, nil)) {
+		if err != nil || !bytes.Equal(raw, codec.AppendRequest(nil, in, in.Event.Time, nil)) {
 			t.Errorf("%.20q: request: %v", topic, err)
 		}
-		if _, _, err := event.ParseRequest(raw, &again); err != nil || again.Transport.Topic != topic || again.Event.DataContentType != in.Event.DataContentType {
+		if _, _, err := codec.ParseRequest(raw, &again); err != nil || again.Transport.Topic != topic || again.Event.DataContentType != in.Event.DataContentType {
 			t.Errorf("%.20q: request: %+v, %v", topic, again, err)
 		}
 	}
@@ -457,13 +458,13 @@ func TestQuarantineOfCloudEvents(t *testing.T) {
 		}
 		kind, _ := q[i].Extension("originalcontenttype")
 		why, _ := q[i].Extension("quarantineerror")
-		if string(q[i].Data) != envelope || kind != "application/cloudevents+json" || why == "" || event.Validate(&q[i]) != nil {
+		if string(q[i].Data) != envelope || kind != "application/cloudevents+json" || why == "" || codec.Validate(&q[i]) != nil {
 			t.Errorf("%d: %+v", i, q[i])
 		}
 		text, _ := q[i].Extension("request")
 		raw, _ := base64.StdEncoding.DecodeString(text)
 		var again event.Inbound
-		if _, _, err := event.ParseRequest(raw, &again); err != nil || (again.Original != nil) != (i == 0) || i == 0 && again.Original.ID != "A" {
+		if _, _, err := codec.ParseRequest(raw, &again); err != nil || (again.Original != nil) != (i == 0) || i == 0 && again.Original.ID != "A" {
 			t.Errorf("%d: request %+v, %v", i, again, err)
 		}
 	}
@@ -519,7 +520,7 @@ func TestQuarantine(t *testing.T) {
 				t.Fatal(err)
 			}
 			var again event.Inbound
-			if _, _, err := event.ParseRequest(raw, &again); err != nil {
+			if _, _, err := codec.ParseRequest(raw, &again); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(again.Event.Data, in.Event.Data) || again.Event.DataContentType != "application/json" ||

@@ -9,7 +9,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/store"
-	proto "tributary.io/sdk-plugin/event/wire"
+	proto "tributary.io/sdk-plugin/wire"
 )
 
 // What the store holds for sessions. Numbers in keys are big-endian, so that keys

@@ -2,7 +2,7 @@ package session
 
 import (
 	"tributary.io/gateway/access"
-	proto "tributary.io/sdk-plugin/event/wire"
+	proto "tributary.io/sdk-plugin/wire"
 )
 
 // clientRecord is what is stored of a client.

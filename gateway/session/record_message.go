@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
-	proto "tributary.io/sdk-plugin/event/wire"
+	proto "tributary.io/sdk-plugin/wire"
 )
 
 // entry is a message for a session as it is stored: the item, or, where its body is

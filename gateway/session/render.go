@@ -5,6 +5,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -13,7 +14,7 @@ import (
 // message is valid until the next call. The caller holds the session's lock.
 func (r *LogSubscription) Render(record stage.Record, version byte) *Message {
 	var e event.Event
-	if err := event.ParseEvent(record.Event, &e); err != nil {
+	if err := codec.ParseEvent(record.Event, &e); err != nil {
 		r.session.server.log.Warn("a stored event is unreadable and was left out", "application", r.Log.Application,
 			"offset", record.Offset, "error", err)
 		return nil
@@ -22,7 +23,7 @@ func (r *LogSubscription) Render(record stage.Record, version byte) *Message {
 	if r.Binary && renderBinary(m, &e) {
 		return m
 	}
-	r.scratch = event.AppendJSON(r.scratch[:0], &e)
+	r.scratch = codec.AppendJSON(r.scratch[:0], &e)
 	m.Payload = r.scratch
 	if cap(r.scratch) > 64<<10 {
 		r.scratch = nil
@@ -43,7 +44,7 @@ func renderBinary(m *Message, e *event.Event) bool {
 	if !carries(e.DataContentType) || structured(e.DataContentType) {
 		return false
 	}
-	attributes := event.AppendAttributes(nil, e)
+	attributes := codec.AppendAttributes(nil, e)
 	x := &packet.Properties{User: make([]packet.UserProperty, len(attributes))}
 	for i, a := range attributes {
 		if !carries(a.Value) || !carries(a.Name) {

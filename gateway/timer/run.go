@@ -13,6 +13,7 @@ import (
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -234,7 +235,7 @@ func (t *Timers) fire(due string, from *lane) error {
 	}
 	f := &firing{due: due, at: time.Unix(0, int64(binary.BigEndian.Uint64(value))), in: &event.Inbound{}}
 	f.owner, f.plugin = ownerOf(name)
-	if err := event.ParseEvent(value[8:], &f.in.Event); err != nil {
+	if err := codec.ParseEvent(value[8:], &f.in.Event); err != nil {
 		t.log.Error("a timer in the store cannot be read", "plugin", f.plugin, "error", err)
 		t.dropped.Add(1)
 		t.forget(due)

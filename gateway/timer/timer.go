@@ -25,6 +25,7 @@ import (
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -191,7 +192,7 @@ func (t *Timers) set(b *store.Batch, o *stage.Origin, name string, e *event.SetT
 	inbound := o.Event(event.TypeTimer, e.Key)
 	inbound.ID, inbound.Data = "timer", e.Data
 	at := e.At.UnixNano()
-	b.Put(store.Put{Key: nameKey(name), Value: event.AppendEvent(binary.BigEndian.AppendUint64(nil, uint64(at)), &inbound)})
+	b.Put(store.Put{Key: nameKey(name), Value: codec.AppendEvent(binary.BigEndian.AppendUint64(nil, uint64(at)), &inbound)})
 	key := dueKey(at, name)
 	b.Put(store.Put{Key: key})
 	return grown + 1, key.Name, nil

@@ -1,8 +1,7 @@
 // Package event is the vocabulary that the gateway and its plugins share: the
-// event, what travelled beside it, and the effects that a plugin answers with,
-// together with their protobuf (schemas/plugin.proto) and CloudEvents JSON
-// forms. It imports the standard library only, builds for GOOS=wasip1, and
-// everyone may import it.
+// event, what travelled beside it, the effects that a plugin answers with, and the
+// codes that a source is told. Package codec has their forms on the wire. It imports the
+// standard library only, builds for GOOS=wasip1, and everyone may import it.
 package event
 
 import "time"
@@ -96,41 +95,6 @@ func (e *Event) SetExtension(name, value string) {
 		}
 	}
 	e.Extensions = append(e.Extensions, Attribute{Name: name, Value: value})
-}
-
-// SetTime sets the time from RFC 3339 text, and keeps the text in TimeText if it is not
-// what Time alone stands for: an offset, trailing zeros, digits beyond the nanosecond, a
-// leap second, or a year that protobuf does not have. An event is written with TimeText
-// if there is one, so that a time stays as it was said; whoever sets another Time empties it.
-func (e *Event) SetTime(text string) error {
-	t, ok := parseTime(text)
-	if !ok {
-		return wrong("time", "is not an RFC 3339 timestamp")
-	}
-	e.Time, e.TimeText = t, ""
-	if !isCanonical(t, text) {
-		e.TimeText = text
-	}
-	return nil
-}
-
-// hasTime says whether the event has a time.
-func (e *Event) hasTime() bool { return e.TimeText != "" || !e.Time.IsZero() }
-
-// TimeString returns the time as it is written, or "" if there is none.
-func (e *Event) TimeString() string {
-	if !e.hasTime() {
-		return ""
-	}
-	return string(e.appendTime(nil))
-}
-
-// appendTime appends the time as text.
-func (e *Event) appendTime(dst []byte) []byte {
-	if e.TimeText != "" {
-		return append(dst, e.TimeText...)
-	}
-	return e.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
 }
 
 // Property is an MQTT user property or an HTTP header. Order and duplicates

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"unicode/utf8"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // Unquote decodes a JSON string that Append or SkipName found, without its quotes. The

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -70,7 +71,7 @@ func failureTree(f *event.Failure) map[string]any {
 // that the gateway has yet to fill in.
 func eventTree(e *event.Event) any {
 	var tree map[string]any
-	if err := json.Unmarshal(event.AppendJSON(nil, e), &tree); err != nil {
+	if err := json.Unmarshal(codec.AppendJSON(nil, e), &tree); err != nil {
 		return err.Error()
 	}
 	maps.DeleteFunc(tree, func(_ string, value any) bool { return value == "" })

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -138,7 +139,7 @@ func (f *file) event() (e event.Event, err error) {
 	if err != nil {
 		return e, err
 	}
-	if err := event.ParseJSON(text, &e); err != nil {
+	if err := codec.ParseJSON(text, &e); err != nil {
 		return e, err
 	}
 	switch {
@@ -176,7 +177,7 @@ func (f *file) original() (*event.Event, error) {
 		return nil, err
 	}
 	e := new(event.Event)
-	if err := event.ParseJSON(text, e); err != nil {
+	if err := codec.ParseJSON(text, e); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -17,7 +18,7 @@ func readCloudEvent(in *event.Inbound) {
 		return // it lacks the required attributes
 	}
 	var given event.Event
-	is, err := event.FromAttributes(in.Transport.Properties, e.DataContentType, e.Data, &given)
+	is, err := codec.FromAttributes(in.Transport.Properties, e.DataContentType, e.Data, &given)
 	if !is {
 		return
 	}
@@ -44,7 +45,7 @@ func checkCloudEvent(p *packet.Publish) error {
 		return nil
 	}
 	var e event.Event
-	_, err := event.FromAttributes(properties(p.Props.User), contentType, p.Payload, &e)
+	_, err := codec.FromAttributes(properties(p.Props.User), contentType, p.Payload, &e)
 	return err
 }
 

@@ -8,11 +8,12 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
 func record(offset uint64, data string) stage.Record {
-	return stage.Record{Offset: offset, Event: event.AppendEvent(nil, &event.Event{ID: "i", Source: "drogue://my-app/dev%201", Type: "io.drogue.event.v1",
+	return stage.Record{Offset: offset, Event: codec.AppendEvent(nil, &event.Event{ID: "i", Source: "drogue://my-app/dev%201", Type: "io.drogue.event.v1",
 		Subject: "telemetry", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), DataContentType: "application/json", DataSchema: "http://x/y",
 		Application: "my-app", Device: "dev 1", Sender: "dev 1", Extensions: []event.Attribute{{Name: "plugin", Value: "drogue"}}, Data: []byte(data)})}
 }
@@ -194,7 +195,7 @@ func TestBinaryWhereItCan(t *testing.T) {
 	} {
 		e := event.Event{ID: "i", Source: "/s", Type: "t", Subject: test.subject, DataContentType: test.contentType, Data: []byte("data"), Text: true,
 			Extensions: []event.Attribute{{Name: "ext", Value: test.ext}}}
-		m.deliver(stage.Record{Offset: uint64(i), Event: event.AppendEvent(nil, &e)})
+		m.deliver(stage.Record{Offset: uint64(i), Event: codec.AppendEvent(nil, &e)})
 		p := expect[*packet.Publish](c)
 		c.send(&packet.Ack{Type: packet.PUBACK, ID: p.ID})
 		contentType := ""

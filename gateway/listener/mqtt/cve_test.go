@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -224,7 +225,7 @@ func claimedAttributes(t *testing.T) {
 	}
 	c.send(&packet.Publish{Topic: "t", Payload: []byte("x"), QoS: 1, ID: 1, Props: props})
 	s := f.router.next(t, event.TypePublish)
-	for _, a := range event.AppendAttributes(nil, &s.in.Event) {
+	for _, a := range codec.AppendAttributes(nil, &s.in.Event) {
 		if a.Value == "forged" && !strings.HasPrefix(a.Name, "ce") {
 			t.Errorf("%s is what the client said", a.Name)
 		}

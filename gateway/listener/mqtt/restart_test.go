@@ -12,7 +12,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/store"
-	proto "tributary.io/sdk-plugin/event/wire"
+	proto "tributary.io/sdk-plugin/wire"
 )
 
 func (f *fixture) mem() *memStore { return f.store.(*memStore) }

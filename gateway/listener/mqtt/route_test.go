@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -36,7 +37,7 @@ func TestInboundEvent(t *testing.T) {
 		e.Sender != "dev 1" || e.Source != "/applications/demo/devices/dev%201" || e.Time.Before(before.Add(-time.Minute)) || e.Time.Location() != time.UTC {
 		t.Fatalf("%+v", e)
 	}
-	if err := event.Validate(&e); err != nil {
+	if err := codec.Validate(&e); err != nil {
 		t.Fatal(err)
 	}
 	if x.Protocol != "mqtt" || x.Topic != "temp" || x.QoS != 1 || !x.Retain || x.ResponseTopic != "r" || string(x.Correlation) != "c" || len(x.Properties) != 2 ||

@@ -5,7 +5,7 @@ import (
 
 	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
-	proto "tributary.io/sdk-plugin/event/wire"
+	proto "tributary.io/sdk-plugin/wire"
 )
 
 // storedField reads a number out of a record of the store: a version byte, then protobuf

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"unsafe"
 
+	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -32,11 +33,11 @@ func stateGet(key string, buf unsafe.Pointer, size int32) int64
 //go:wasmexport tributary_handle
 func handle(n int32) int64 {
 	var in event.Inbound
-	if _, _, err := event.ParseRequest(buffer[:n], &in); err != nil {
+	if _, _, err := codec.ParseRequest(buffer[:n], &in); err != nil {
 		panic(err)
 	}
 	if in.Event.Type != event.TypePublish {
-		return answer(event.AppendResponse(nil, &event.Result{}))
+		return answer(codec.AppendResponse(nil, &event.Result{}))
 	}
 	switch string(in.Event.Data) {
 	case "spin":
@@ -58,7 +59,7 @@ func handle(n int32) int64 {
 	case "count":
 		return answer(count())
 	}
-	return answer(event.AppendResponse(nil, &event.Result{Effects: []event.Effect{
+	return answer(codec.AppendResponse(nil, &event.Result{Effects: []event.Effect{
 		&event.Emit{Event: event.Event{Type: "test.chaos.echo", DataContentType: "text/plain", Data: in.Event.Data, Text: true}},
 	}}))
 }
@@ -71,7 +72,7 @@ func count() []byte {
 		n, _ = strconv.Atoi(string(buf[:size]))
 	}
 	value := []byte(strconv.Itoa(n + 1))
-	return event.AppendResponse(nil, &event.Result{Effects: []event.Effect{
+	return codec.AppendResponse(nil, &event.Result{Effects: []event.Effect{
 		&event.Put{Key: "n", Value: value},
 		&event.Emit{Event: event.Event{Type: "test.chaos.count", DataContentType: "text/plain", Data: value, Text: true}},
 	}})

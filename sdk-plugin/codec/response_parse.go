@@ -1,10 +1,11 @@
-package event
+package codec
 
 import (
 	"math"
 	"strconv"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // fields returns the set of the fields first to last, less some, for wire.Read.
@@ -22,7 +23,7 @@ func fields(last int, less ...int) uint64 {
 // is wrong as a whole. What ParseEvent says about memory holds for the result.
 // It looks at the form only; whether the plugin may do it is for the gateway to
 // check.
-func ParseResponse(b []byte) (Result, error) {
+func ParseResponse(b []byte) (event.Result, error) {
 	var result []byte
 	var found int
 	r := wire.Read(b, 0)
@@ -34,19 +35,19 @@ func ParseResponse(b []byte) (Result, error) {
 		found++
 	}
 	if err := r.Err(); err != nil {
-		return Result{}, within("response", err)
+		return event.Result{}, within("response", err)
 	}
 	if found != 1 {
-		return Result{}, within("response", errResult)
+		return event.Result{}, within("response", errResult)
 	}
 	res, err := parseResult(result)
 	if err != nil {
-		return Result{}, within("response", err)
+		return event.Result{}, within("response", err)
 	}
 	return res, nil
 }
 
-func parseResult(b []byte) (res Result, err error) {
+func parseResult(b []byte) (res event.Result, err error) {
 	var members int
 	r := wire.Read(b, 0)
 	for r.Next() {
@@ -67,15 +68,15 @@ func parseResult(b []byte) (res Result, err error) {
 	return res, r.Err()
 }
 
-func parseFailure(b []byte) (*Failure, error) {
-	f := new(Failure)
+func parseFailure(b []byte) (*event.Failure, error) {
+	f := new(event.Failure)
 	r := wire.Read(b, fields(3))
 	for r.Next() {
 		switch r.Field() {
 		case 1:
 			f.Retryable = r.Bool()
 		case 2:
-			f.Code = Code(r.Uint(math.MaxUint32))
+			f.Code = event.Code(r.Uint(math.MaxUint32))
 		case 3:
 			f.Message = r.Text()
 		default:
@@ -92,7 +93,7 @@ func parseFailure(b []byte) (*Failure, error) {
 // for one event, which neither fuel nor deadline cover.
 const MaxEffects = 16384
 
-func parseEffects(b []byte) ([]Effect, error) {
+func parseEffects(b []byte) ([]event.Effect, error) {
 	n := 0
 	for r := wire.Read(b, 0); r.Next(); {
 		if n++; n > MaxEffects {
@@ -102,7 +103,7 @@ func parseEffects(b []byte) ([]Effect, error) {
 	if n == 0 && len(b) == 0 {
 		return nil, nil
 	}
-	list := make([]Effect, 0, n)
+	list := make([]event.Effect, 0, n)
 	r := wire.Read(b, 0)
 	for r.Next() {
 		if r.Field() != 1 {
@@ -118,7 +119,7 @@ func parseEffects(b []byte) ([]Effect, error) {
 }
 
 // parseEffect reads the oneof.
-func parseEffect(b []byte) (e Effect, err error) {
+func parseEffect(b []byte) (e event.Effect, err error) {
 	r := wire.Read(b, 0)
 	for r.Next() {
 		if e != nil {
@@ -145,10 +146,10 @@ func kindName(kind int) string {
 	return "kind " + strconv.Itoa(kind)
 }
 
-func parseKind(kind int, b []byte) (Effect, error) {
+func parseKind(kind int, b []byte) (event.Effect, error) {
 	switch kind {
 	case effectEmit:
-		e := new(Emit)
+		e := new(event.Emit)
 		return e, parseEventField(b, &e.Event)
 	case effectPublish:
 		return parsePublish(b)
@@ -156,30 +157,30 @@ func parseKind(kind int, b []byte) (Effect, error) {
 		return parsePut(b)
 	case effectDelete:
 		key, err := parseText(b)
-		return &Delete{Key: key}, err
+		return &event.Delete{Key: key}, err
 	case effectSetTimer:
 		return parseSetTimer(b)
 	case effectCancelTimer:
 		key, err := parseText(b)
-		return &CancelTimer{Key: key}, err
+		return &event.CancelTimer{Key: key}, err
 	case effectReply:
 		return parseReply(b)
 	case effectAllow:
 		return parseAllow(b)
 	case effectDeny:
 		reason, err := parseText(b)
-		return &Deny{Reason: reason}, err
+		return &event.Deny{Reason: reason}, err
 	case effectCall:
 		return parseCall(b)
 	case effectPass:
-		e := new(Pass)
+		e := new(event.Pass)
 		return e, parseEventField(b, &e.Event)
 	}
 	return nil, errUnknown
 }
 
 // parseEventField reads a message whose only field is an event.
-func parseEventField(b []byte, e *Event) error {
+func parseEventField(b []byte, e *event.Event) error {
 	found := false
 	r := wire.Read(b, fields(1))
 	for r.Next() {
@@ -207,8 +208,8 @@ func parseText(b []byte) (s string, err error) {
 	return s, r.Err()
 }
 
-func parsePublish(b []byte) (*Publish, error) {
-	p := new(Publish)
+func parsePublish(b []byte) (*event.Publish, error) {
+	p := new(event.Publish)
 	r := wire.Read(b, fields(11, 1, 9))
 	for r.Next() {
 		switch r.Field() {
@@ -241,8 +242,8 @@ func parsePublish(b []byte) (*Publish, error) {
 	return p, r.Err()
 }
 
-func parsePut(b []byte) (*Put, error) {
-	p := new(Put)
+func parsePut(b []byte) (*event.Put, error) {
+	p := new(event.Put)
 	r := wire.Read(b, fields(3))
 	for r.Next() {
 		switch r.Field() {
@@ -259,8 +260,8 @@ func parsePut(b []byte) (*Put, error) {
 	return p, r.Err()
 }
 
-func parseSetTimer(b []byte) (*SetTimer, error) {
-	s := new(SetTimer)
+func parseSetTimer(b []byte) (*event.SetTimer, error) {
+	s := new(event.SetTimer)
 	r := wire.Read(b, fields(3))
 	for r.Next() {
 		switch r.Field() {
@@ -277,13 +278,13 @@ func parseSetTimer(b []byte) (*SetTimer, error) {
 	return s, r.Err()
 }
 
-func parseReply(b []byte) (*Reply, error) {
-	p := new(Reply)
+func parseReply(b []byte) (*event.Reply, error) {
+	p := new(event.Reply)
 	r := wire.Read(b, fields(4, 3))
 	for r.Next() {
 		switch r.Field() {
 		case 1:
-			p.Code = Code(r.Uint(math.MaxUint32))
+			p.Code = event.Code(r.Uint(math.MaxUint32))
 		case 2:
 			p.Reason = r.Text()
 		case 3:
@@ -297,8 +298,8 @@ func parseReply(b []byte) (*Reply, error) {
 	return p, r.Err()
 }
 
-func parseAllow(b []byte) (*Allow, error) {
-	a := new(Allow)
+func parseAllow(b []byte) (*event.Allow, error) {
+	a := new(event.Allow)
 	r := wire.Read(b, fields(6, 4, 5))
 	for r.Next() {
 		switch r.Field() {
@@ -321,8 +322,8 @@ func parseAllow(b []byte) (*Allow, error) {
 	return a, r.Err()
 }
 
-func parseCall(b []byte) (*Call, error) {
-	c := new(Call)
+func parseCall(b []byte) (*event.Call, error) {
+	c := new(event.Call)
 	r := wire.Read(b, fields(6, 4))
 	for r.Next() {
 		switch r.Field() {
@@ -346,7 +347,7 @@ func parseCall(b []byte) (*Call, error) {
 }
 
 // addProperty reads the current field of r, a Property.
-func addProperty(r *wire.Reader, list []Property) []Property {
+func addProperty(r *wire.Reader, list []event.Property) []event.Property {
 	p, err := parseProperty(r.Bytes())
 	r.Fail(err)
 	return append(list, p)

@@ -1,7 +1,7 @@
 // Package wire reads and appends the protobuf wire format, without reflection,
-// generated code or allocation. It is what the codec of package event is made of,
-// and what a guest uses to look at a request in place. It imports the standard
-// library only, builds for GOOS=wasip1, and everyone under sdk-plugin may import it.
+// generated code or allocation. It is what package codec is made of, and the records
+// of sessions, and what a guest uses to look at a request in place. It imports the standard
+// library only and builds for GOOS=wasip1.
 package wire
 
 import (

@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"tributary.io/sdk-plugin/event"
 	"tributary.io/sdk-plugin/jsontext"
 )
 
@@ -26,8 +27,8 @@ type jsonVector struct {
 
 // wantEvent is an event as a test writes it down.
 type wantEvent struct {
-	Attributes map[string]string // in canonical string form
-	Kinds      map[string]Kind   // of extensions that are no strings
+	Attributes map[string]string     // in canonical string form
+	Kinds      map[string]event.Kind // of extensions that are no strings
 	Data       *string
 	Text       bool
 }
@@ -63,7 +64,7 @@ func (v *jsonVector) bytes() []byte {
 }
 
 // check compares the event with the vector.
-func (w *wantEvent) check(t *testing.T, e *Event) {
+func (w *wantEvent) check(t *testing.T, e *event.Event) {
 	t.Helper()
 	got := map[string]string{}
 	for _, p := range AppendAttributes(nil, e) {
@@ -93,20 +94,20 @@ func (w *wantEvent) check(t *testing.T, e *Event) {
 func TestValidJSON(t *testing.T) {
 	for name, v := range readVectors[jsonVector](t, "testdata/json/valid/*.json", 12) {
 		t.Run(name, func(t *testing.T) {
-			var e Event
+			var e event.Event
 			if err := ParseJSON(v.bytes(), &e); err != nil {
 				t.Fatal(err)
 			}
 			v.Want.check(t, &e)
 			again := AppendJSON(nil, &e)
-			var e2 Event
+			var e2 event.Event
 			if err := ParseJSON(again, &e2); err != nil {
 				t.Fatalf("%v\n%s", err, again)
 			}
 			if d := cmp.Diff(e, e2); d != "" {
 				t.Errorf("after a round trip:\n%s", d)
 			}
-			var e3 Event
+			var e3 event.Event
 			if err := ParseEvent(AppendEvent(nil, &e), &e3); err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +121,7 @@ func TestValidJSON(t *testing.T) {
 func TestInvalidJSON(t *testing.T) {
 	for name, v := range readVectors[jsonVector](t, "testdata/json/invalid/*.json", 30) {
 		t.Run(name, func(t *testing.T) {
-			var e Event
+			var e event.Event
 			if v.Error == "" {
 				t.Fatal("the vector does not say what the error must name")
 			}
@@ -145,7 +146,7 @@ func TestParseJSONRefuses(t *testing.T) {
 		"a long bad name":  {head + `,"` + strings.Repeat("A", 1000) + `":1}`, `attribute "` + strings.Repeat("A", 40) + `" has a name`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var e Event
+			var e event.Event
 			err := ParseJSON([]byte(c.event), &e)
 			refused(t, err, c.want)
 			if err != nil && len(err.Error()) > 200 {
@@ -154,7 +155,7 @@ func TestParseJSONRefuses(t *testing.T) {
 		})
 	}
 	deep := strings.Repeat("[", jsontext.MaxDepth) + strings.Repeat("]", jsontext.MaxDepth)
-	var e Event
+	var e event.Event
 	if err := ParseJSON([]byte(head+`,"data":`+deep+"}"), &e); err != nil {
 		t.Errorf("%d levels: %v", jsontext.MaxDepth, err)
 	}
@@ -199,7 +200,7 @@ func TestAppendJSONChoosesTheMember(t *testing.T) {
 		{"", "{}", false, `"data_base64":"e30="`},
 		{"", "{}", true, `"data_base64":"e30="`},
 	} {
-		e := Event{DataContentType: c.media, Data: []byte(c.data), Text: c.text}
+		e := event.Event{DataContentType: c.media, Data: []byte(c.data), Text: c.text}
 		got := string(AppendJSON(nil, &e))
 		if !strings.HasSuffix(got, ","+c.want+"}") {
 			t.Errorf("%q of %q, text %v: got %s, want %s", c.data, c.media, c.text, got, c.want)
@@ -211,7 +212,7 @@ func TestAppendJSONIsJSONWhateverIsInTheEvent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := genEvent(t)
 		e.Subject = string(genBytes(t, "subject"))
-		e.Extensions = append(e.Extensions, Attribute{"\"\xff", Integer, "01"}, Attribute{"b", Boolean, "maybe"}, Attribute{"c", 99, "\n"})
+		e.Extensions = append(e.Extensions, event.Attribute{Name: "\"\xff", Kind: event.Integer, Value: "01"}, event.Attribute{Name: "b", Kind: event.Boolean, Value: "maybe"}, event.Attribute{Name: "c", Kind: 99, Value: "\n"})
 		if got := AppendJSON(nil, &e); !json.Valid(got) || !utf8.Valid(got) {
 			t.Fatalf("not JSON: %q", got)
 		}

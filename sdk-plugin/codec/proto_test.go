@@ -1,57 +1,59 @@
-package event
+package codec
 
 import (
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // sampleInbound is a device's message with everything in it.
-func sampleInbound() Inbound {
+func sampleInbound() event.Inbound {
 	at := time.Date(2026, 11, 21, 1, 2, 3, 456789000, time.UTC)
-	return Inbound{
-		Event: Event{
-			ID: "2f9c-1", Source: "/applications/demo/devices/sensor-1", Type: TypePublish, Subject: "temperature",
+	return event.Inbound{
+		Event: event.Event{
+			ID: "2f9c-1", Source: "/applications/demo/devices/sensor-1", Type: event.TypePublish, Subject: "temperature",
 			Time: at, DataContentType: "application/json", DataSchema: "urn:example:temperature",
 			Application: "demo", Device: "sensor-1", Sender: "gateway-1",
-			Extensions: []Attribute{
+			Extensions: []event.Attribute{
 				{Name: "partitionkey", Value: "demo/sensor-1"},
-				{Name: "exbool", Kind: Boolean, Value: "false"},
-				{Name: "exint", Kind: Integer, Value: "-2147483648"},
-				{Name: "exbin", Kind: Binary, Value: "AAEC/w=="},
-				{Name: "exuri", Kind: URI, Value: "https://example.org/x"},
-				{Name: "exref", Kind: URIRef, Value: "../x"},
-				{Name: "extime", Kind: Timestamp, Value: "2026-11-21T01:02:03.5Z"},
+				{Name: "exbool", Kind: event.Boolean, Value: "false"},
+				{Name: "exint", Kind: event.Integer, Value: "-2147483648"},
+				{Name: "exbin", Kind: event.Binary, Value: "AAEC/w=="},
+				{Name: "exuri", Kind: event.URI, Value: "https://example.org/x"},
+				{Name: "exref", Kind: event.URIRef, Value: "../x"},
+				{Name: "extime", Kind: event.Timestamp, Value: "2026-11-21T01:02:03.5Z"},
 				{Name: "exempty", Value: ""},
 			},
 			Data: []byte(`{"celsius":21.5}`),
 		},
-		Transport: Transport{
+		Transport: event.Transport{
 			Protocol: "mqtt", Topic: "temperature", QoS: 1, Retain: true,
-			Properties:    []Property{{"a", "1"}, {"a", "2"}, {"", ""}},
+			Properties:    []event.Property{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}, {Name: "", Value: ""}},
 			ResponseTopic: "answers", Correlation: []byte{1, 2}, Method: "POST", Path: "/p", Query: "q=1",
 			ClientID: "sensor-1", Username: "u", Peer: "127.0.0.1:1234",
 		},
 	}
 }
 
-func sampleResult() Result {
+func sampleResult() event.Result {
 	in := sampleInbound()
 	at := in.Event.Time
-	return Result{Effects: []Effect{
-		&Emit{Event: in.Event},
-		&Publish{Topics: []string{"a", ""}, Device: "d", Payload: []byte("p"), QoS: 2, Retain: true, ContentType: "text/plain",
+	return event.Result{Effects: []event.Effect{
+		&event.Emit{Event: in.Event},
+		&event.Publish{Topics: []string{"a", ""}, Device: "d", Payload: []byte("p"), QoS: 2, Retain: true, ContentType: "text/plain",
 			ResponseTopic: "r", Correlation: []byte("c"), Properties: in.Transport.Properties, Expiry: 90 * time.Second},
-		&Put{Key: "k", Value: []byte("v"), TTL: 1500 * time.Millisecond},
-		&Delete{Key: "k"},
-		&SetTimer{Key: "t", At: at, Data: []byte("d")},
-		&CancelTimer{Key: "t"},
-		&Reply{Code: 0x99, Reason: "no", Headers: []Property{{"h", "v"}}, Payload: []byte("x")},
-		&Allow{Identity: "i", Application: "demo", Device: "d", Publish: []string{"#"}, Subscribe: []string{"a", "b"}, Expires: at},
-		&Deny{Reason: "never"},
-		&Call{ID: "1", Method: "POST", URL: "https://example.org", Headers: []Property{{"h", "v"}}, Body: []byte("b"), Timeout: time.Minute},
-		&Pass{Event: Event{Type: "x", Data: []byte{}}},
+		&event.Put{Key: "k", Value: []byte("v"), TTL: 1500 * time.Millisecond},
+		&event.Delete{Key: "k"},
+		&event.SetTimer{Key: "t", At: at, Data: []byte("d")},
+		&event.CancelTimer{Key: "t"},
+		&event.Reply{Code: 0x99, Reason: "no", Headers: []event.Property{{Name: "h", Value: "v"}}, Payload: []byte("x")},
+		&event.Allow{Identity: "i", Application: "demo", Device: "d", Publish: []string{"#"}, Subscribe: []string{"a", "b"}, Expires: at},
+		&event.Deny{Reason: "never"},
+		&event.Call{ID: "1", Method: "POST", URL: "https://example.org", Headers: []event.Property{{Name: "h", Value: "v"}}, Body: []byte("b"), Timeout: time.Minute},
+		&event.Pass{Event: event.Event{Type: "x", Data: []byte{}}},
 	}}
 }
 
@@ -62,7 +64,7 @@ func TestRequestRoundTrip(t *testing.T) {
 	if string(b[:6]) != "before" {
 		t.Fatalf("dst was changed: %q", b[:6])
 	}
-	var got Inbound
+	var got event.Inbound
 	gotNow, config, err := ParseRequest(b[6:], &got)
 	if err != nil {
 		t.Fatal(err)
@@ -76,11 +78,11 @@ func TestRequestRoundTrip(t *testing.T) {
 }
 
 func TestResponseRoundTrip(t *testing.T) {
-	for name, want := range map[string]Result{
+	for name, want := range map[string]event.Result{
 		"effects": sampleResult(),
 		"nothing": {},
-		"failure": {Failure: &Failure{Retryable: true, Code: 0x97, Message: "later"}},
-		"blank":   {Failure: &Failure{}},
+		"failure": {Failure: &event.Failure{Retryable: true, Code: 0x97, Message: "later"}},
+		"blank":   {Failure: &event.Failure{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseResponse(AppendResponse(nil, &want))
@@ -131,7 +133,7 @@ func BenchmarkParseEvent(b *testing.B) {
 	b.Run("fresh", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			var e Event
+			var e event.Event
 			if err := ParseEvent(buf, &e); err != nil {
 				b.Fatal(err)
 			}
@@ -149,7 +151,7 @@ func BenchmarkParseEvent(b *testing.B) {
 
 func BenchmarkParseResponse(b *testing.B) {
 	in := plainInbound()
-	buf := AppendResponse(nil, &Result{Effects: []Effect{&Emit{Event: in.Event}}})
+	buf := AppendResponse(nil, &event.Result{Effects: []event.Effect{&event.Emit{Event: in.Event}}})
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := ParseResponse(buf); err != nil {
@@ -160,7 +162,7 @@ func BenchmarkParseResponse(b *testing.B) {
 
 func BenchmarkAppendResponse(b *testing.B) {
 	in := plainInbound()
-	r := Result{Effects: []Effect{&Emit{Event: in.Event}}}
+	r := event.Result{Effects: []event.Effect{&event.Emit{Event: in.Event}}}
 	buf := make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -171,13 +173,13 @@ func BenchmarkAppendResponse(b *testing.B) {
 
 // plainInbound is what the gateway really makes of a device's message: 9
 // attributes and 300 bytes of JSON.
-func plainInbound() Inbound {
+func plainInbound() event.Inbound {
 	in := sampleInbound()
 	in.Event.DataSchema = ""
-	in.Event.Extensions = []Attribute{{Name: "partitionkey", Value: "demo/sensor-1"},
+	in.Event.Extensions = []event.Attribute{{Name: "partitionkey", Value: "demo/sensor-1"},
 		{Name: "traceparent", Value: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}
 	in.Event.Data = []byte(`{"celsius":21.5,"pad":"` + string(make300()) + `"}`)
-	in.Transport = Transport{Protocol: "mqtt", Topic: "temperature", QoS: 1, ClientID: "sensor-1", Peer: "127.0.0.1:1234"}
+	in.Transport = event.Transport{Protocol: "mqtt", Topic: "temperature", QoS: 1, ClientID: "sensor-1", Peer: "127.0.0.1:1234"}
 	return in
 }
 

@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"encoding/base64"
@@ -6,7 +6,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // MaxExtensions bounds the extension attributes of an event that a parser accepts.
@@ -28,10 +29,10 @@ const (
 // length prefix. It allocates nothing when dst has room. Application, Device and
 // Sender are attributes of those names. An extension whose value is not the
 // canonical form of its kind is written as a string.
-func AppendEvent(dst []byte, e *Event) []byte {
+func AppendEvent(dst []byte, e *event.Event) []byte {
 	dst = wire.AppendString(dst, ceID, e.ID)
 	dst = wire.AppendString(dst, ceSource, e.Source)
-	dst = wire.AppendString(dst, ceSpecVersion, SpecVersion)
+	dst = wire.AppendString(dst, ceSpecVersion, event.SpecVersion)
 	dst = wire.AppendString(dst, ceType, e.Type)
 	dst = appendNamed(dst, "subject", ceString, e.Subject)
 	if e.TimeText != "" {
@@ -85,13 +86,13 @@ func appendString(dst []byte, name string, field int, s string) []byte {
 	return wire.Close(wire.Close(dst, value), entry)
 }
 
-func appendExtension(dst []byte, a *Attribute) []byte {
+func appendExtension(dst []byte, a *event.Attribute) []byte {
 	switch a.Kind {
-	case URI:
+	case event.URI:
 		return appendString(dst, a.Name, ceURI, a.Value)
-	case URIRef:
+	case event.URIRef:
 		return appendString(dst, a.Name, ceURIRef, a.Value)
-	case String:
+	case event.String:
 		return appendString(dst, a.Name, ceString, a.Value)
 	}
 	back := len(dst)
@@ -105,9 +106,9 @@ func appendExtension(dst []byte, a *Attribute) []byte {
 
 // appendTyped writes the value of a kind that is not a string on the wire. Its
 // members of the oneof are written even when they are zero.
-func appendTyped(dst []byte, a *Attribute) (_ []byte, ok bool) {
+func appendTyped(dst []byte, a *event.Attribute) (_ []byte, ok bool) {
 	switch a.Kind {
-	case Boolean:
+	case event.Boolean:
 		if !isBoolean(a.Value) {
 			return dst, false
 		}
@@ -115,22 +116,23 @@ func appendTyped(dst []byte, a *Attribute) (_ []byte, ok bool) {
 		if a.Value == "true" {
 			dst[len(dst)-1] = 1
 		}
-	case Integer:
+	case event.Integer:
 		n, ok := parseInteger(a.Value)
 		if !ok {
 			return dst, false
 		}
 		dst = wire.AppendUvarint(append(dst, ceInteger<<3), uint64(int64(n)))
-	case Binary:
+	case event.Binary:
 		var m wire.Mark
 		dst, m = wire.Open(dst, ceBytes, len(a.Value)/4*3)
 		if dst, ok = appendBase64(dst, a.Value); !ok {
 			return dst, false
 		}
 		dst = wire.Close(dst, m)
-	case Timestamp:
-		t, ok := parseTime(a.Value)
-		if !ok || !isCanonical(t, a.Value) && !t.IsZero() {
+	case event.Timestamp:
+		t, ok := event.ParseTime(a.Value)
+		var buf [40]byte
+		if at := (event.Event{Time: t}); !ok || t.Year() < 1 || t.Year() > 9999 || string(at.AppendTime(buf[:0])) != a.Value {
 			return dst, false
 		}
 		var m wire.Mark // not AppendTime, for which the first second of the year 1 is none
@@ -171,8 +173,8 @@ func shortEntry(b []byte) (name string, value []byte, kind byte) {
 // required attributes nor look into their values: that is Validate. A context
 // attribute that is absent on the wire is the zero value, and so is the time
 // 0001-01-01T00:00:00Z, which senders use for "none". After an error e is of no use.
-func ParseEvent(b []byte, e *Event) error {
-	*e = Event{Extensions: e.Extensions[:0]}
+func ParseEvent(b []byte, e *event.Event) error {
+	*e = event.Event{Extensions: e.Extensions[:0]}
 	var version string
 	r := wire.Read(b, fields(ceAny, ceAttributes))
 	for r.Next() {
@@ -204,15 +206,15 @@ func ParseEvent(b []byte, e *Event) error {
 	if err := r.Err(); err != nil {
 		return within("event", err)
 	}
-	if version != SpecVersion {
+	if version != event.SpecVersion {
 		return wrong("specversion", `is not "1.0"`)
 	}
 	return nil
 }
 
-func parseAttribute(b []byte, e *Event) error {
+func parseAttribute(b []byte, e *event.Event) error {
 	if a, ok := shortString(b); ok {
-		return e.set(a)
+		return set(e, a)
 	}
 	var name string
 	var value []byte
@@ -233,17 +235,17 @@ func parseAttribute(b []byte, e *Event) error {
 
 // shortString is the attribute of a short entry that holds a string. Most do, and
 // the general way takes longer.
-func shortString(b []byte) (a Attribute, ok bool) {
+func shortString(b []byte) (a event.Attribute, ok bool) {
 	name, value, kind := shortEntry(b)
 	if kind != ceString<<3|2 || !utf8.ValidString(name) || !utf8.Valid(value) {
 		return a, false
 	}
-	return Attribute{Name: name, Value: wire.Alias(value)}, true
+	return event.Attribute{Name: name, Value: wire.Alias(value)}, true
 }
 
 // parseValue reads a CloudEventAttributeValue and sets the attribute.
-func parseValue(name string, b []byte, e *Event) error {
-	a := Attribute{Name: name}
+func parseValue(name string, b []byte, e *event.Event) error {
+	a := event.Attribute{Name: name}
 	var at time.Time
 	var members int
 	r := wire.Read(b, 0)
@@ -251,22 +253,22 @@ func parseValue(name string, b []byte, e *Event) error {
 		members++
 		switch r.Field() {
 		case ceBoolean:
-			a.Kind, a.Value = Boolean, "false"
+			a.Kind, a.Value = event.Boolean, "false"
 			if r.Bool() {
 				a.Value = "true"
 			}
 		case ceInteger:
-			a.Kind, a.Value = Integer, strconv.Itoa(int(r.Int32()))
+			a.Kind, a.Value = event.Integer, strconv.Itoa(int(r.Int32()))
 		case ceString:
-			a.Kind, a.Value = String, r.Text()
+			a.Kind, a.Value = event.String, r.Text()
 		case ceBytes:
-			a.Kind, a.Value = Binary, base64.StdEncoding.EncodeToString(r.Bytes())
+			a.Kind, a.Value = event.Binary, base64.StdEncoding.EncodeToString(r.Bytes())
 		case ceURI:
-			a.Kind, a.Value = URI, r.Text()
+			a.Kind, a.Value = event.URI, r.Text()
 		case ceURIRef:
-			a.Kind, a.Value = URIRef, r.Text()
+			a.Kind, a.Value = event.URIRef, r.Text()
 		case ceTimestamp:
-			a.Kind, at = Timestamp, r.Time()
+			a.Kind, at = event.Timestamp, r.Time()
 		default:
 			members--
 		}
@@ -277,9 +279,9 @@ func parseValue(name string, b []byte, e *Event) error {
 	if members != 1 {
 		return wrong(name, "has no value or several")
 	}
-	if a.Kind == Timestamp {
+	if a.Kind == event.Timestamp {
 		if name == "time" {
-			if e.hasTime() {
+			if e.HasTime() {
 				return wrong(name, "comes twice")
 			}
 			e.Time = at
@@ -287,5 +289,5 @@ func parseValue(name string, b []byte, e *Event) error {
 		}
 		a.Value = at.Format(time.RFC3339Nano)
 	}
-	return e.set(a)
+	return set(e, a)
 }

@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"os"
@@ -13,7 +13,7 @@ import (
 )
 
 // The descriptor set stands in for protoc where it is not installed. After a
-// change of plugin.proto, run `go generate ./sdk-plugin/event`.
+// change of plugin.proto, run `go generate ./sdk-plugin/codec`.
 //
 //go:generate protoc -I ../../schemas -I testdata/proto --include_imports --descriptor_set_out=testdata/proto/plugin.binpb plugin.proto cloudevents.proto
 
@@ -61,7 +61,7 @@ func TestDescriptorSetIsCurrent(t *testing.T) {
 	}
 	for _, name := range []string{"plugin.proto", "cloudevents.proto"} { // not Google's, which differ by version of protoc
 		if !proto.Equal(fileOf(t, out, name), fileOf(t, "testdata/proto/plugin.binpb", name)) {
-			t.Errorf("%s changed: run `go generate ./sdk-plugin/event`", name)
+			t.Errorf("%s changed: run `go generate ./sdk-plugin/codec`", name)
 		}
 	}
 }

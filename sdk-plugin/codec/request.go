@@ -1,15 +1,16 @@
-package event
+package codec
 
 import (
 	"time"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // AppendRequest appends a tributary.plugin.v1.HandleRequest for one inbound
 // event. config is the plugin's configuration as its manifest declares it. It
 // allocates nothing when dst has room.
-func AppendRequest(dst []byte, in *Inbound, now time.Time, config []byte) []byte {
+func AppendRequest(dst []byte, in *event.Inbound, now time.Time, config []byte) []byte {
 	start := len(dst)
 	dst, at := openIndex(dst, in, now)
 	dst, inbound := wire.Open(dst, 1, guessEvent(&in.Event)+guessTransport(&in.Transport))
@@ -32,7 +33,7 @@ func AppendRequest(dst []byte, in *Inbound, now time.Time, config []byte) []byte
 	return dst
 }
 
-func appendTransport(dst []byte, t *Transport) []byte {
+func appendTransport(dst []byte, t *event.Transport) []byte {
 	dst = wire.AppendString(dst, 1, t.Protocol)
 	dst = wire.AppendString(dst, 2, t.Topic)
 	dst = wire.AppendUint(dst, 3, uint64(t.QoS))
@@ -48,7 +49,7 @@ func appendTransport(dst []byte, t *Transport) []byte {
 	return wire.AppendString(dst, 13, t.Peer)
 }
 
-func appendProperties(dst []byte, field int, list []Property) []byte {
+func appendProperties(dst []byte, field int, list []event.Property) []byte {
 	for i := range list {
 		var m wire.Mark
 		dst, m = wire.Open(dst, field, len(list[i].Name)+len(list[i].Value)+4)
@@ -59,7 +60,7 @@ func appendProperties(dst []byte, field int, list []Property) []byte {
 }
 
 // guessEvent is about how long the event is on the wire; see wire.Open.
-func guessEvent(e *Event) int {
+func guessEvent(e *event.Event) int {
 	const attribute = 24 // tags, lengths and a usual name
 	n := 5*attribute + len(e.ID) + len(e.Source) + len(e.Type) + len(e.Subject) +
 		len(e.DataContentType) + len(e.DataSchema) + len(e.Application) + len(e.Device) + len(e.Sender) + len(e.Data)
@@ -69,7 +70,7 @@ func guessEvent(e *Event) int {
 	return n
 }
 
-func guessTransport(t *Transport) int {
+func guessTransport(t *event.Transport) int {
 	n := 20 + len(t.Protocol) + len(t.Topic) + len(t.ResponseTopic) + len(t.Correlation) + len(t.Method) +
 		len(t.Path) + len(t.Query) + len(t.ClientID) + len(t.Username) + len(t.Peer)
 	for i := range t.Properties {
@@ -82,7 +83,7 @@ func guessTransport(t *Transport) int {
 // ParseEvent says about memory holds for in and config too, and for the memory
 // of in.Transport.Properties. Fields that it does not know are skipped, so that a
 // plugin outlives additions to the contract.
-func ParseRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error) {
+func ParseRequest(b []byte, in *event.Inbound) (now time.Time, config []byte, err error) {
 	var found int
 	r := wire.Read(b, fields(3, 1))
 	for r.Next() {
@@ -106,13 +107,13 @@ func ParseRequest(b []byte, in *Inbound) (now time.Time, config []byte, err erro
 	return now, config, nil
 }
 
-func parseInbound(b []byte, in *Inbound) error {
-	var event, transport, original []byte
+func parseInbound(b []byte, in *event.Inbound) error {
+	var message, transport, original []byte
 	r := wire.Read(b, fields(3))
 	for r.Next() {
 		switch r.Field() {
 		case 1:
-			event = r.Bytes()
+			message = r.Bytes()
 		case 2:
 			transport = r.Bytes()
 		case 3:
@@ -124,12 +125,12 @@ func parseInbound(b []byte, in *Inbound) error {
 	}
 	in.Original, in.Sent = nil, nil
 	if original != nil {
-		in.Original = new(Event)
+		in.Original = new(event.Event)
 		if err := ParseEvent(original, in.Original); err != nil {
 			return within("original", err)
 		}
 	}
-	if err := ParseEvent(event, &in.Event); err != nil {
+	if err := ParseEvent(message, &in.Event); err != nil {
 		return err
 	}
 	if err := parseTransport(transport, &in.Transport); err != nil {
@@ -138,8 +139,8 @@ func parseInbound(b []byte, in *Inbound) error {
 	return nil
 }
 
-func parseTransport(b []byte, t *Transport) error {
-	*t = Transport{Properties: t.Properties[:0]}
+func parseTransport(b []byte, t *event.Transport) error {
+	*t = event.Transport{Properties: t.Properties[:0]}
 	r := wire.Read(b, fields(13, 5))
 	for r.Next() {
 		switch r.Field() {
@@ -174,7 +175,7 @@ func parseTransport(b []byte, t *Transport) error {
 	return r.Err()
 }
 
-func parseProperty(b []byte) (p Property, err error) {
+func parseProperty(b []byte) (p event.Property, err error) {
 	r := wire.Read(b, fields(2))
 	for r.Next() {
 		switch r.Field() {

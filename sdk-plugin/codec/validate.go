@@ -1,9 +1,11 @@
-package event
+package codec
 
 import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // Validate says whether e is a CloudEvent by the rules of spec.md 1.0: required
@@ -12,7 +14,7 @@ import (
 // characters and no noncharacters. The error names the first attribute that is
 // wrong. It allocates nothing for a valid event. Data is not looked at, except
 // that text is UTF-8: what a media type promises is between sender and receiver.
-func Validate(e *Event) error {
+func Validate(e *event.Event) error {
 	for _, a := range [...]struct{ name, value string }{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}} {
 		if a.value == "" {
 			return wrong(a.name, "is missing; every event needs it")
@@ -22,7 +24,7 @@ func Validate(e *Event) error {
 		{"id", e.ID}, {"type", e.Type}, {"subject", e.Subject},
 		{"application", e.Application}, {"device", e.Device}, {"sender", e.Sender},
 	} {
-		if !ValidString(a.value) {
+		if !event.ValidString(a.value) {
 			return wrong(a.name, notText)
 		}
 	}
@@ -36,7 +38,7 @@ func Validate(e *Event) error {
 		return wrong("datacontenttype", "is not a media type (RFC 2046)")
 	}
 	if e.TimeText != "" {
-		if t, ok := parseTime(e.TimeText); !ok || !t.Equal(e.Time) {
+		if t, ok := event.ParseTime(e.TimeText); !ok || !t.Equal(e.Time) {
 			return wrong("time", "is text that is not RFC 3339 or another time than it has")
 		}
 	} else if y := e.Time.UTC().Year(); y < 1 || y > 9999 {
@@ -54,7 +56,7 @@ const (
 	notURIRef = "is not a URI reference (RFC 3986)"
 )
 
-func validateExtensions(list []Attribute) error {
+func validateExtensions(list []event.Attribute) error {
 	if len(list) > MaxExtensions {
 		return wrong(list[MaxExtensions].Name, "is one too many: an event has at most "+strconv.Itoa(MaxExtensions)+" extensions")
 	}
@@ -71,42 +73,42 @@ func validateExtensions(list []Attribute) error {
 				return wrong(a.Name, "comes twice")
 			}
 		}
-		if problem := a.problem(); problem != "" {
-			return wrong(a.Name, problem)
+		if why := problem(a); why != "" {
+			return wrong(a.Name, why)
 		}
 	}
 	return nil
 }
 
 // problem says what is wrong with the value, "" if nothing is.
-func (a *Attribute) problem() string {
+func problem(a *event.Attribute) string {
 	switch a.Kind {
-	case String:
-		if !ValidString(a.Value) {
+	case event.String:
+		if !event.ValidString(a.Value) {
 			return notText
 		}
-	case Boolean:
+	case event.Boolean:
 		if !isBoolean(a.Value) {
 			return "is not true or false"
 		}
-	case Integer:
+	case event.Integer:
 		if _, ok := parseInteger(a.Value); !ok {
 			return "is not a whole number of 32 bits"
 		}
-	case Binary:
+	case event.Binary:
 		if _, ok := appendBase64(nil, a.Value); !ok {
 			return "is not base64"
 		}
-	case URI:
+	case event.URI:
 		if !isURI(a.Value) {
 			return notURI
 		}
-	case URIRef:
+	case event.URIRef:
 		if ok, _ := parseURI(a.Value); !ok {
 			return notURIRef
 		}
-	case Timestamp:
-		if _, ok := parseTime(a.Value); !ok {
+	case event.Timestamp:
+		if _, ok := event.ParseTime(a.Value); !ok {
 			return "is not an RFC 3339 timestamp"
 		}
 	default:
@@ -133,37 +135,11 @@ func isReserved(name string) bool {
 	return false
 }
 
-// ValidString says whether s is a String of the CloudEvents type system (spec.md 1.0):
-// UTF-8 without control characters, U+0000 to U+001F and U+007F to U+009F, and without
-// noncharacters. Whatever is to become an attribute's value has to be one.
-func ValidString(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= 0x7f {
-			return c >= utf8.RuneSelf && isWideString(s[i:])
-		}
-	}
-	return true
-}
-
-func isWideString(s string) bool {
-	for i, r := range s {
-		switch {
-		case r < ' ', r >= 0x7f && r <= 0x9f, r >= 0xfdd0 && r <= 0xfdef, r&0xfffe == 0xfffe:
-			return false
-		case r == utf8.RuneError:
-			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // isMediaType says whether s is type "/" subtype *(";" parameter), RFC 2045
 // section 5.1, without comments. White space is spaces, since the attribute is a
 // String: it holds no tab, not in a quoted string either.
 func isMediaType(s string) bool {
-	if !ValidString(s) {
+	if !event.ValidString(s) {
 		return false
 	}
 	s, ok := token(s)
@@ -310,6 +286,10 @@ func isAuthority(s string) bool {
 	} else {
 		return !strings.ContainsAny(s, "[]")
 	}
-	_, ok := digits(strings.TrimPrefix(s, ":"), 1<<62)
-	return ok
+	for _, c := range []byte(strings.TrimPrefix(s, ":")) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
 }

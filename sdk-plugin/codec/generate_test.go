@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"encoding/base64"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // Generators of random values for the property tests. Everything they make is
@@ -35,9 +37,9 @@ func genStrings(t *rapid.T, label string) []string {
 	return orNil(rapid.SliceOfN(rapid.String(), 0, 3).Draw(t, label))
 }
 
-func genProperties(t *rapid.T, label string) []Property {
-	return orNil(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Property {
-		return Property{rapid.String().Draw(t, "name"), rapid.String().Draw(t, "value")}
+func genProperties(t *rapid.T, label string) []event.Property {
+	return orNil(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) event.Property {
+		return event.Property{Name: rapid.String().Draw(t, "name"), Value: rapid.String().Draw(t, "value")}
 	}), 0, 3).Draw(t, label))
 }
 
@@ -48,16 +50,16 @@ func orNil[T any](list []T) []T {
 	return list
 }
 
-func genAttribute(t *rapid.T) Attribute {
-	a := Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: Kind(rapid.IntRange(0, 6).Draw(t, "kind"))}
+func genAttribute(t *rapid.T) event.Attribute {
+	a := event.Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: event.Kind(rapid.IntRange(0, 6).Draw(t, "kind"))}
 	switch a.Kind {
-	case Boolean:
+	case event.Boolean:
 		a.Value = strconv.FormatBool(rapid.Bool().Draw(t, "bool"))
-	case Integer:
+	case event.Integer:
 		a.Value = strconv.Itoa(int(rapid.Int32().Draw(t, "int")))
-	case Binary:
+	case event.Binary:
 		a.Value = base64.StdEncoding.EncodeToString(genBytes(t, "binary"))
-	case Timestamp:
+	case event.Timestamp:
 		a.Value = genTime(t, "timestamp").Format(time.RFC3339Nano)
 	default:
 		a.Value = rapid.String().Draw(t, "value")
@@ -65,14 +67,14 @@ func genAttribute(t *rapid.T) Attribute {
 	return a
 }
 
-func genEvent(t *rapid.T) Event {
+func genEvent(t *rapid.T) event.Event {
 	s := func(label string) string { return rapid.String().Draw(t, label) }
-	e := Event{
+	e := event.Event{
 		ID: s("id"), Source: s("source"), Type: s("type"), Subject: s("subject"), Time: genTime(t, "time"),
 		DataContentType: s("datacontenttype"), DataSchema: s("dataschema"),
 		Application: s("application"), Device: s("device"), Sender: s("sender"),
 	}
-	e.Extensions = rapid.SliceOfNDistinct(rapid.Custom(genAttribute), 0, 6, func(a Attribute) string { return a.Name }).Draw(t, "extensions")
+	e.Extensions = rapid.SliceOfNDistinct(rapid.Custom(genAttribute), 0, 6, func(a event.Attribute) string { return a.Name }).Draw(t, "extensions")
 	e.Extensions = orNil(slices.Clip(e.Extensions))
 	switch rapid.IntRange(0, 2).Draw(t, "data") {
 	case 1:
@@ -83,56 +85,56 @@ func genEvent(t *rapid.T) Event {
 	return e
 }
 
-func genInbound(t *rapid.T) Inbound {
+func genInbound(t *rapid.T) event.Inbound {
 	s := func(label string) string { return rapid.String().Draw(t, label) }
-	var original *Event
+	var original *event.Event
 	if rapid.Bool().Draw(t, "is an event") {
 		e := genEvent(t)
 		original = &e
 	}
-	return Inbound{Event: genEvent(t), Original: original, Transport: Transport{
+	return event.Inbound{Event: genEvent(t), Original: original, Transport: event.Transport{
 		Protocol: s("protocol"), Topic: s("topic"), QoS: rapid.ByteMax(2).Draw(t, "qos"), Retain: rapid.Bool().Draw(t, "retain"),
 		Properties: genProperties(t, "properties"), ResponseTopic: s("response topic"), Correlation: genBytes(t, "correlation"),
 		Method: s("method"), Path: s("path"), Query: s("query"), ClientID: s("client"), Username: s("user"), Peer: s("peer"),
 	}}
 }
 
-func genEffect(t *rapid.T) Effect {
+func genEffect(t *rapid.T) event.Effect {
 	s := func(label string) string { return rapid.String().Draw(t, label) }
 	switch rapid.IntRange(effectEmit, effectPass).Draw(t, "kind") {
 	case effectEmit:
-		return &Emit{Event: genEvent(t)}
+		return &event.Emit{Event: genEvent(t)}
 	case effectPublish:
-		return &Publish{Topics: genStrings(t, "topics"), Device: s("device"), Payload: genBytes(t, "payload"),
+		return &event.Publish{Topics: genStrings(t, "topics"), Device: s("device"), Payload: genBytes(t, "payload"),
 			QoS: rapid.ByteMax(2).Draw(t, "qos"), Retain: rapid.Bool().Draw(t, "retain"), ContentType: s("content type"),
 			ResponseTopic: s("response topic"), Correlation: genBytes(t, "correlation"),
 			Properties: genProperties(t, "properties"), Expiry: genDuration(t, "expiry"), Answer: rapid.Bool().Draw(t, "answer")}
 	case effectPut:
-		return &Put{Key: s("key"), Value: genBytes(t, "value"), TTL: genDuration(t, "ttl")}
+		return &event.Put{Key: s("key"), Value: genBytes(t, "value"), TTL: genDuration(t, "ttl")}
 	case effectDelete:
-		return &Delete{Key: s("key")}
+		return &event.Delete{Key: s("key")}
 	case effectSetTimer:
-		return &SetTimer{Key: s("key"), At: genTime(t, "at"), Data: genBytes(t, "data")}
+		return &event.SetTimer{Key: s("key"), At: genTime(t, "at"), Data: genBytes(t, "data")}
 	case effectCancelTimer:
-		return &CancelTimer{Key: s("key")}
+		return &event.CancelTimer{Key: s("key")}
 	case effectReply:
-		return &Reply{Code: Code(rapid.Uint32().Draw(t, "code")), Reason: s("reason"), Headers: genProperties(t, "headers"), Payload: genBytes(t, "payload")}
+		return &event.Reply{Code: event.Code(rapid.Uint32().Draw(t, "code")), Reason: s("reason"), Headers: genProperties(t, "headers"), Payload: genBytes(t, "payload")}
 	case effectAllow:
-		return &Allow{Identity: s("identity"), Application: s("application"), Device: s("device"),
+		return &event.Allow{Identity: s("identity"), Application: s("application"), Device: s("device"),
 			Publish: genStrings(t, "publish"), Subscribe: genStrings(t, "subscribe"), Expires: genTime(t, "expires")}
 	case effectDeny:
-		return &Deny{Reason: s("reason")}
+		return &event.Deny{Reason: s("reason")}
 	case effectCall:
-		return &Call{ID: s("id"), Method: s("method"), URL: s("url"), Headers: genProperties(t, "headers"),
+		return &event.Call{ID: s("id"), Method: s("method"), URL: s("url"), Headers: genProperties(t, "headers"),
 			Body: genBytes(t, "body"), Timeout: genDuration(t, "timeout")}
 	}
-	return &Pass{Event: genEvent(t)}
+	return &event.Pass{Event: genEvent(t)}
 }
 
-func genResult(t *rapid.T) Result {
+func genResult(t *rapid.T) event.Result {
 	if rapid.IntRange(0, 3).Draw(t, "fails") == 0 {
-		return Result{Failure: &Failure{Retryable: rapid.Bool().Draw(t, "retryable"),
-			Code: Code(rapid.Uint32().Draw(t, "code")), Message: rapid.String().Draw(t, "message")}}
+		return event.Result{Failure: &event.Failure{Retryable: rapid.Bool().Draw(t, "retryable"),
+			Code: event.Code(rapid.Uint32().Draw(t, "code")), Message: rapid.String().Draw(t, "message")}}
 	}
-	return Result{Effects: orNil(rapid.SliceOfN(rapid.Custom(genEffect), 0, 4).Draw(t, "effects"))}
+	return event.Result{Effects: orNil(rapid.SliceOfN(rapid.Custom(genEffect), 0, 4).Draw(t, "effects"))}
 }

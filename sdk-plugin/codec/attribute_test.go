@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"strconv"
@@ -6,38 +6,40 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 func TestValidateExtensions(t *testing.T) {
 	for _, c := range []struct {
-		a    Attribute
+		a    event.Attribute
 		want string // "" is valid
 	}{
-		{Attribute{"a", String, "ü"}, ""},
-		{Attribute{"a", String, "\ufffd"}, ""},
-		{Attribute{"a", String, "\xff"}, "not UTF-8"},
-		{Attribute{"a", String, "a\x00"}, "control character"},
-		{Attribute{"a", Boolean, "True"}, "true or false"},
-		{Attribute{"a", Integer, "-0"}, ""},
-		{Attribute{"a", Integer, "+1"}, "whole number"},
-		{Attribute{"a", Integer, "01"}, "whole number"},
-		{Attribute{"a", Integer, "-01"}, "whole number"},
-		{Attribute{"a", Integer, ""}, "whole number"},
-		{Attribute{"a", Integer, "2147483648"}, "whole number"},
-		{Attribute{"a", Binary, "AA=="}, ""},
-		{Attribute{"a", Binary, "AA"}, "base64"},
-		{Attribute{"a", URI, "urn:a"}, ""},
-		{Attribute{"a", URI, "/a"}, "absolute URI"},
-		{Attribute{"a", URIRef, "/a"}, ""},
-		{Attribute{"a", URIRef, "a b"}, "URI reference"},
-		{Attribute{"a", Timestamp, "2026-01-01T00:00:00Z"}, ""},
-		{Attribute{"a", Timestamp, "2026"}, "RFC 3339"},
-		{Attribute{"a", 7, ""}, "no CloudEvents type"},
-		{Attribute{"", String, ""}, "a-z and 0-9"},
-		{Attribute{"device", String, ""}, "place of its own"},
-		{Attribute{"twice", String, ""}, "comes twice"},
+		{event.Attribute{Name: "a", Kind: event.String, Value: "ü"}, ""},
+		{event.Attribute{Name: "a", Kind: event.String, Value: "\ufffd"}, ""},
+		{event.Attribute{Name: "a", Kind: event.String, Value: "\xff"}, "not UTF-8"},
+		{event.Attribute{Name: "a", Kind: event.String, Value: "a\x00"}, "control character"},
+		{event.Attribute{Name: "a", Kind: event.Boolean, Value: "True"}, "true or false"},
+		{event.Attribute{Name: "a", Kind: event.Integer, Value: "-0"}, ""},
+		{event.Attribute{Name: "a", Kind: event.Integer, Value: "+1"}, "whole number"},
+		{event.Attribute{Name: "a", Kind: event.Integer, Value: "01"}, "whole number"},
+		{event.Attribute{Name: "a", Kind: event.Integer, Value: "-01"}, "whole number"},
+		{event.Attribute{Name: "a", Kind: event.Integer, Value: ""}, "whole number"},
+		{event.Attribute{Name: "a", Kind: event.Integer, Value: "2147483648"}, "whole number"},
+		{event.Attribute{Name: "a", Kind: event.Binary, Value: "AA=="}, ""},
+		{event.Attribute{Name: "a", Kind: event.Binary, Value: "AA"}, "base64"},
+		{event.Attribute{Name: "a", Kind: event.URI, Value: "urn:a"}, ""},
+		{event.Attribute{Name: "a", Kind: event.URI, Value: "/a"}, "absolute URI"},
+		{event.Attribute{Name: "a", Kind: event.URIRef, Value: "/a"}, ""},
+		{event.Attribute{Name: "a", Kind: event.URIRef, Value: "a b"}, "URI reference"},
+		{event.Attribute{Name: "a", Kind: event.Timestamp, Value: "2026-01-01T00:00:00Z"}, ""},
+		{event.Attribute{Name: "a", Kind: event.Timestamp, Value: "2026"}, "RFC 3339"},
+		{event.Attribute{Name: "a", Kind: 7, Value: ""}, "no CloudEvents type"},
+		{event.Attribute{Name: "", Kind: event.String, Value: ""}, "a-z and 0-9"},
+		{event.Attribute{Name: "device", Kind: event.String, Value: ""}, "place of its own"},
+		{event.Attribute{Name: "twice", Kind: event.String, Value: ""}, "comes twice"},
 	} {
-		e := Event{ID: "i", Source: "s", Type: "t", Extensions: []Attribute{{Name: "twice"}, c.a}}
+		e := event.Event{ID: "i", Source: "s", Type: "t", Extensions: []event.Attribute{{Name: "twice"}, c.a}}
 		err := Validate(&e)
 		if c.want == "" && err != nil {
 			t.Errorf("%v: %v", c.a, err)
@@ -75,14 +77,14 @@ func TestParseTime(t *testing.T) {
 		"2026-11-21T01:02:03": false, "2026-11-21T01:02:03ZZ": false, "0000-01-01T00:00:00Z": true, "0001-01-01T00:00:00+01:00": true,
 		"9999-12-31T23:59:59-00:01": true, "+026-11-21T01:02:03Z": false, "2026-11-21T01:02:03.+1Z": false, "": false,
 	} {
-		if _, ok := parseTime(s); ok != want {
+		if _, ok := event.ParseTime(s); ok != want {
 			t.Errorf("%q: %v", s, ok)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		want := genTime(t, "time").In(time.FixedZone("", 60*rapid.IntRange(-1439, 1439).Draw(t, "zone")))
 		s := want.Format(time.RFC3339Nano)
-		got, ok := parseTime(s)
+		got, ok := event.ParseTime(s)
 		inRange := want.UTC().Year() >= 1 && want.Year() >= 0 && want.Year() <= 9999
 		if len(s) >= 20 && inRange && (!ok || !got.Equal(want)) {
 			t.Fatalf("%s: got %v, %v", s, got, ok)
@@ -106,14 +108,14 @@ func TestTimeAsItWasSaid(t *testing.T) {
 		"0000-01-01T00:00:00Z":                time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC),
 		"9999-12-31T23:59:59.999999999-23:59": time.Date(10000, 1, 1, 23, 58, 59, 999999999, time.UTC),
 	} {
-		e := Event{ID: "i", Source: "/s", Type: "t", Extensions: []Attribute{{Name: "at", Kind: Timestamp, Value: text}}}
+		e := event.Event{ID: "i", Source: "/s", Type: "t", Extensions: []event.Attribute{{Name: "at", Kind: event.Timestamp, Value: text}}}
 		if err := e.SetTime(text); err != nil || !e.Time.Equal(instant) {
 			t.Errorf("%s: %v, %v", text, e.Time, err)
 		}
 		if err := Validate(&e); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
-		var stored, structured, binary Event
+		var stored, structured, binary event.Event
 		if err := ParseEvent(AppendEvent(nil, &e), &stored); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -123,13 +125,13 @@ func TestTimeAsItWasSaid(t *testing.T) {
 		if _, err := FromAttributes(AppendAttributes(nil, &structured), "", nil, &binary); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
-		for form, got := range map[string]*Event{"stored": &stored, "structured": &structured, "binary": &binary} {
+		for form, got := range map[string]*event.Event{"stored": &stored, "structured": &structured, "binary": &binary} {
 			if at, _ := got.Extension("at"); got.TimeString() != text || !got.Time.Equal(instant) || at != text {
 				t.Errorf("%s, %s: time %q, which is %v, and extension %q", text, form, got.TimeString(), got.Time, at)
 			}
 		}
 	}
-	e := Event{ID: "i", Source: "/s", Type: "t"}
+	e := event.Event{ID: "i", Source: "/s", Type: "t"}
 	if err := e.SetTime("2026-11-21T01:02:03.500Z"); err != nil {
 		t.Fatal(err)
 	}
@@ -141,8 +143,8 @@ func TestAllocations(t *testing.T) {
 	in, result, buf := plainInbound(), sampleResult(), make([]byte, 0, 8192)
 	request := AppendRequest(nil, &in, in.Event.Time, nil)
 	document := AppendJSON(nil, &in.Event)
-	var read Inbound
-	var e Event
+	var read event.Inbound
+	var e event.Event
 	for name, f := range map[string]func(){
 		"AppendRequest":  func() { AppendRequest(buf, &in, in.Event.Time, nil) },
 		"AppendResponse": func() { AppendResponse(buf, &result) },
@@ -166,21 +168,21 @@ func TestAllocations(t *testing.T) {
 }
 
 func TestValidateNamesTheAttribute(t *testing.T) {
-	many := make([]Attribute, MaxExtensions+1)
+	many := make([]event.Attribute, MaxExtensions+1)
 	for i := range many {
 		many[i].Name = "x" + strconv.Itoa(i)
 	}
-	for want, change := range map[string]func(*Event){
-		"attribute id is missing":        func(e *Event) { e.ID = "" },
-		"attribute type is not UTF-8":    func(e *Event) { e.Type = "\xff" },
-		"attribute sender is not UTF-8":  func(e *Event) { e.Sender = "a\tb" },
-		"attribute source is not a URI":  func(e *Event) { e.Source = "a b" },
-		"attribute time is not in":       func(e *Event) { e.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"attribute datacontenttype":      func(e *Event) { e.DataContentType = "text/plain;" },
-		"attribute data is text":         func(e *Event) { e.Data, e.Text = []byte{0xff}, true },
-		"attribute x256 is one too many": func(e *Event) { e.Extensions = many },
+	for want, change := range map[string]func(*event.Event){
+		"attribute id is missing":        func(e *event.Event) { e.ID = "" },
+		"attribute type is not UTF-8":    func(e *event.Event) { e.Type = "\xff" },
+		"attribute sender is not UTF-8":  func(e *event.Event) { e.Sender = "a\tb" },
+		"attribute source is not a URI":  func(e *event.Event) { e.Source = "a b" },
+		"attribute time is not in":       func(e *event.Event) { e.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"attribute datacontenttype":      func(e *event.Event) { e.DataContentType = "text/plain;" },
+		"attribute data is text":         func(e *event.Event) { e.Data, e.Text = []byte{0xff}, true },
+		"attribute x256 is one too many": func(e *event.Event) { e.Extensions = many },
 	} {
-		e := Event{ID: "i", Source: "s", Type: "t"}
+		e := event.Event{ID: "i", Source: "s", Type: "t"}
 		change(&e)
 		refused(t, Validate(&e), want)
 	}
@@ -189,13 +191,13 @@ func TestValidateNamesTheAttribute(t *testing.T) {
 // TestAppendEventOfWrongValues: an extension that is not of its kind travels as a
 // string, so that an event can always be stored and looked at.
 func TestAppendEventOfWrongValues(t *testing.T) {
-	for _, a := range []Attribute{{"x", Boolean, "maybe"}, {"x", Integer, "1.5"}, {"x", Binary, "?"}, {"x", Binary, "AA==\n"},
-		{"x", Timestamp, "noon"}, {"x", 99, "v"}} {
-		var got Event
-		if err := ParseEvent(AppendEvent(nil, &Event{Extensions: []Attribute{a}}), &got); err != nil {
+	for _, a := range []event.Attribute{{Name: "x", Kind: event.Boolean, Value: "maybe"}, {Name: "x", Kind: event.Integer, Value: "1.5"}, {Name: "x", Kind: event.Binary, Value: "?"}, {Name: "x", Kind: event.Binary, Value: "AA==\n"},
+		{Name: "x", Kind: event.Timestamp, Value: "noon"}, {Name: "x", Kind: 99, Value: "v"}} {
+		var got event.Event
+		if err := ParseEvent(AppendEvent(nil, &event.Event{Extensions: []event.Attribute{a}}), &got); err != nil {
 			t.Fatal(err)
 		}
-		if want := (Attribute{a.Name, String, a.Value}); got.Extensions[0] != want {
+		if want := (event.Attribute{Name: a.Name, Kind: event.String, Value: a.Value}); got.Extensions[0] != want {
 			t.Errorf("%v became %v", a, got.Extensions[0])
 		}
 	}

@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"encoding/base64"
@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"pgregory.net/rapid"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // message is a dynamic message with setters that do as proto3 does: a value that
@@ -48,7 +50,7 @@ func (m message) strings(name string, list []string) {
 	}
 }
 
-func (m message) properties(name string, list []Property) {
+func (m message) properties(name string, list []event.Property) {
 	for _, p := range list {
 		m.add(name).set("name", p.Name).set("value", p.Value)
 	}
@@ -76,7 +78,7 @@ func (m message) attribute(name, member string, v any) {
 	value.Set(value.field(member), protoreflect.ValueOf(v))
 }
 
-func (m message) event(e *Event) {
+func (m message) event(e *event.Event) {
 	m.set("id", e.ID).set("source", e.Source).set("spec_version", "1.0").set("type", e.Type)
 	for name, v := range map[string]string{"subject": e.Subject, "datacontenttype": e.DataContentType,
 		"application": e.Application, "device": e.Device, "sender": e.Sender} {
@@ -92,21 +94,21 @@ func (m message) event(e *Event) {
 	}
 	for _, a := range e.Extensions {
 		switch a.Kind {
-		case String:
+		case event.String:
 			m.attribute(a.Name, "ce_string", a.Value)
-		case Boolean:
+		case event.Boolean:
 			m.attribute(a.Name, "ce_boolean", a.Value == "true")
-		case Integer:
+		case event.Integer:
 			n, _ := strconv.ParseInt(a.Value, 10, 32)
 			m.attribute(a.Name, "ce_integer", int32(n))
-		case Binary:
+		case event.Binary:
 			b, _ := base64.StdEncoding.DecodeString(a.Value)
 			m.attribute(a.Name, "ce_bytes", b)
-		case URI:
+		case event.URI:
 			m.attribute(a.Name, "ce_uri", a.Value)
-		case URIRef:
+		case event.URIRef:
 			m.attribute(a.Name, "ce_uri_ref", a.Value)
-		case Timestamp:
+		case event.Timestamp:
 			at, _ := time.Parse(time.RFC3339Nano, a.Value)
 			m.attribute(a.Name, "ce_timestamp", at)
 		}
@@ -120,7 +122,7 @@ func (m message) event(e *Event) {
 	}
 }
 
-func (m message) request(in *Inbound, now time.Time, config []byte) {
+func (m message) request(in *event.Inbound, now time.Time, config []byte) {
 	inbound := m.add("inbound")
 	inbound.sub("event").event(&in.Event)
 	if in.Original != nil {
@@ -136,7 +138,7 @@ func (m message) request(in *Inbound, now time.Time, config []byte) {
 	m.set("config", config)
 }
 
-func (m message) response(r *Result) {
+func (m message) response(r *event.Result) {
 	result := m.add("results")
 	if f := r.Failure; f != nil {
 		result.sub("failure").set("retryable", f.Retryable).set("code", uint32(f.Code)).set("message", f.Message)
@@ -148,39 +150,39 @@ func (m message) response(r *Result) {
 	}
 }
 
-func (m message) effect(e Effect) {
+func (m message) effect(e event.Effect) {
 	switch e := e.(type) {
-	case *Emit:
+	case *event.Emit:
 		m.sub("emit").sub("event").event(&e.Event)
-	case *Publish:
+	case *event.Publish:
 		m = m.sub("publish").set("device", e.Device).set("payload", e.Payload).set("qos", uint32(e.QoS)).set("retain", e.Retain).
 			set("content_type", e.ContentType).set("response_topic", e.ResponseTopic).set("correlation", e.Correlation).set("answer", e.Answer)
 		m.strings("topics", e.Topics)
 		m.properties("properties", e.Properties)
 		m.duration("expiry", e.Expiry)
-	case *Put:
+	case *event.Put:
 		m.sub("put").set("key", e.Key).set("value", e.Value).duration("ttl", e.TTL)
-	case *Delete:
+	case *event.Delete:
 		m.sub("delete").set("key", e.Key)
-	case *SetTimer:
+	case *event.SetTimer:
 		m.sub("set_timer").set("key", e.Key).set("data", e.Data).time("at", e.At)
-	case *CancelTimer:
+	case *event.CancelTimer:
 		m.sub("cancel_timer").set("key", e.Key)
-	case *Reply:
+	case *event.Reply:
 		m = m.sub("reply").set("code", uint32(e.Code)).set("reason", e.Reason).set("payload", e.Payload)
 		m.properties("headers", e.Headers)
-	case *Allow:
+	case *event.Allow:
 		m = m.sub("allow").set("identity", e.Identity).set("application", e.Application).set("device", e.Device)
 		m.strings("publish", e.Publish)
 		m.strings("subscribe", e.Subscribe)
 		m.time("expires", e.Expires)
-	case *Deny:
+	case *event.Deny:
 		m.sub("deny").set("reason", e.Reason)
-	case *Call:
+	case *event.Call:
 		m = m.sub("call").set("id", e.ID).set("method", e.Method).set("url", e.URL).set("body", e.Body)
 		m.properties("headers", e.Headers)
 		m.duration("timeout", e.Timeout)
-	case *Pass:
+	case *event.Pass:
 		m.sub("pass").sub("event").event(&e.Event)
 	}
 }
@@ -209,8 +211,8 @@ func crossCheck(t *rapid.T, ours []byte, theirs message, parse func([]byte)) {
 }
 
 // sameOrder sorts away the order of extensions, which a protobuf map does not keep.
-var sameOrder = cmp.Transformer("byName", func(list []Attribute) map[string]Attribute {
-	m := make(map[string]Attribute, len(list))
+var sameOrder = cmp.Transformer("byName", func(list []event.Attribute) map[string]event.Attribute {
+	m := make(map[string]event.Attribute, len(list))
 	for _, a := range list {
 		m[a.Name] = a
 	}
@@ -224,7 +226,7 @@ func TestRequestsSpeakTheSchema(t *testing.T) {
 		theirs := message{dynamicpb.NewMessage(descriptor)}
 		theirs.request(&in, now, config)
 		crossCheck(t, AppendRequest(nil, &in, now, config), theirs, func(b []byte) {
-			var got Inbound
+			var got event.Inbound
 			gotNow, gotConfig, err := ParseRequest(b, &got)
 			if err != nil {
 				t.Fatal(err)
@@ -264,7 +266,7 @@ func TestEventsSpeakTheStandard(t *testing.T) {
 		theirs := message{dynamicpb.NewMessage(descriptor)}
 		theirs.event(&e)
 		crossCheck(t, AppendEvent(nil, &e), theirs, func(b []byte) {
-			var got Event
+			var got event.Event
 			if err := ParseEvent(b, &got); err != nil {
 				t.Fatal(err)
 			}

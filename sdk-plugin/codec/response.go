@@ -1,10 +1,11 @@
-package event
+package codec
 
 import (
 	"errors"
 	"strconv"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // Problems of a message that no single field is at fault for.
@@ -35,7 +36,7 @@ const (
 // AppendResponse appends a tributary.plugin.v1.HandleResponse with the result of
 // one event. A failure leaves out the effects. It allocates nothing when dst has
 // room.
-func AppendResponse(dst []byte, r *Result) []byte {
+func AppendResponse(dst []byte, r *event.Result) []byte {
 	guess := 0
 	for _, e := range r.Effects {
 		_, n := outline(e)
@@ -53,7 +54,7 @@ func AppendResponse(dst []byte, r *Result) []byte {
 	return wire.Close(wire.Close(dst, effects), result)
 }
 
-func appendFailure(dst []byte, f *Failure) []byte {
+func appendFailure(dst []byte, f *event.Failure) []byte {
 	dst, m := wire.Open(dst, 2, len(f.Message))
 	dst = wire.AppendBool(dst, 1, f.Retryable)
 	dst = wire.AppendUint(dst, 2, uint64(f.Code))
@@ -62,29 +63,29 @@ func appendFailure(dst []byte, f *Failure) []byte {
 
 // outline tells which member of the oneof an effect is, and about how long it is
 // on the wire; see wire.Open. The kind 0 is no effect.
-func outline(e Effect) (kind, guess int) {
+func outline(e event.Effect) (kind, guess int) {
 	switch e := e.(type) {
-	case *Emit:
+	case *event.Emit:
 		return effectEmit, guessEvent(&e.Event) + 3
-	case *Publish:
+	case *event.Publish:
 		return effectPublish, guessPublish(e)
-	case *Put:
+	case *event.Put:
 		return effectPut, guessPut(e)
-	case *Delete:
+	case *event.Delete:
 		return effectDelete, len(e.Key)
-	case *SetTimer:
+	case *event.SetTimer:
 		return effectSetTimer, 20 + len(e.Key) + len(e.Data)
-	case *CancelTimer:
+	case *event.CancelTimer:
 		return effectCancelTimer, len(e.Key)
-	case *Reply:
+	case *event.Reply:
 		return effectReply, 6 + len(e.Reason) + len(e.Payload)
-	case *Allow:
+	case *event.Allow:
 		return effectAllow, 100
-	case *Deny:
+	case *event.Deny:
 		return effectDeny, len(e.Reason)
-	case *Call:
+	case *event.Call:
 		return effectCall, 60 + len(e.URL) + len(e.Body)
-	case *Pass:
+	case *event.Pass:
 		return effectPass, guessEvent(&e.Event) + 3
 	}
 	return 0, 0
@@ -92,7 +93,7 @@ func outline(e Effect) (kind, guess int) {
 
 // AppendEffect appends an effect as an element of tributary.plugin.v1.Effects.
 // The interface nil appends nothing.
-func AppendEffect(dst []byte, e Effect) []byte {
+func AppendEffect(dst []byte, e event.Effect) []byte {
 	kind, guess := outline(e)
 	if kind == 0 {
 		return dst
@@ -100,38 +101,38 @@ func AppendEffect(dst []byte, e Effect) []byte {
 	dst, outer := wire.Open(dst, 1, guess+4)
 	dst, inner := wire.Open(dst, kind, guess)
 	switch e := e.(type) {
-	case *Emit:
+	case *event.Emit:
 		dst = appendEventField(dst, &e.Event)
-	case *Publish:
+	case *event.Publish:
 		dst = appendPublish(dst, e)
-	case *Put:
+	case *event.Put:
 		dst = appendPut(dst, e)
-	case *Delete:
+	case *event.Delete:
 		dst = wire.AppendString(dst, 1, e.Key)
-	case *SetTimer:
+	case *event.SetTimer:
 		dst = wire.AppendString(dst, 1, e.Key)
 		dst = wire.AppendTime(dst, 2, e.At)
 		dst = wire.AppendBytes(dst, 3, e.Data)
-	case *CancelTimer:
+	case *event.CancelTimer:
 		dst = wire.AppendString(dst, 1, e.Key)
-	case *Reply:
+	case *event.Reply:
 		dst = wire.AppendUint(dst, 1, uint64(e.Code))
 		dst = wire.AppendString(dst, 2, e.Reason)
 		dst = appendProperties(dst, 3, e.Headers)
 		dst = wire.AppendBytes(dst, 4, e.Payload)
-	case *Allow:
+	case *event.Allow:
 		dst = appendAllow(dst, e)
-	case *Deny:
+	case *event.Deny:
 		dst = wire.AppendString(dst, 1, e.Reason)
-	case *Call:
+	case *event.Call:
 		dst = appendCall(dst, e)
-	case *Pass:
+	case *event.Pass:
 		dst = appendEventField(dst, &e.Event)
 	}
 	return wire.Close(wire.Close(dst, inner), outer)
 }
 
-func appendAllow(dst []byte, a *Allow) []byte {
+func appendAllow(dst []byte, a *event.Allow) []byte {
 	dst = wire.AppendString(dst, 1, a.Identity)
 	dst = wire.AppendString(dst, 2, a.Application)
 	dst = wire.AppendString(dst, 3, a.Device)
@@ -142,7 +143,7 @@ func appendAllow(dst []byte, a *Allow) []byte {
 
 // AppendEmit is AppendEffect of &Emit{*e}. Its event need not outlive the call, so
 // a plugin that emits allocates nothing for it.
-func AppendEmit(dst []byte, e *Event) []byte {
+func AppendEmit(dst []byte, e *event.Event) []byte {
 	if n := shortSize(e); n > 0 {
 		return appendShort(dst, e, n)
 	}
@@ -153,7 +154,7 @@ func AppendEmit(dst []byte, e *Event) []byte {
 }
 
 // AppendPublish is AppendEffect of p, which need not outlive the call.
-func AppendPublish(dst []byte, p *Publish) []byte {
+func AppendPublish(dst []byte, p *event.Publish) []byte {
 	guess := guessPublish(p)
 	dst, outer := wire.Open(dst, 1, guess+4)
 	dst, inner := wire.Open(dst, effectPublish, guess)
@@ -161,29 +162,29 @@ func AppendPublish(dst []byte, p *Publish) []byte {
 }
 
 // AppendPut is AppendEffect of p, which need not outlive the call.
-func AppendPut(dst []byte, p *Put) []byte {
+func AppendPut(dst []byte, p *event.Put) []byte {
 	guess := guessPut(p)
 	dst, outer := wire.Open(dst, 1, guess+4)
 	dst, inner := wire.Open(dst, effectPut, guess)
 	return wire.Close(wire.Close(appendPut(dst, p), inner), outer)
 }
 
-func guessPublish(p *Publish) int { return 60 + len(p.Payload) }
+func guessPublish(p *event.Publish) int { return 60 + len(p.Payload) }
 
-func guessPut(p *Put) int { return 8 + len(p.Key) + len(p.Value) }
+func guessPut(p *event.Put) int { return 8 + len(p.Key) + len(p.Value) }
 
-func appendPut(dst []byte, p *Put) []byte {
+func appendPut(dst []byte, p *event.Put) []byte {
 	dst = wire.AppendString(dst, 1, p.Key)
 	dst = wire.AppendBytes(dst, 2, p.Value)
 	return wire.AppendDuration(dst, 3, p.TTL)
 }
 
-func appendEventField(dst []byte, e *Event) []byte {
+func appendEventField(dst []byte, e *event.Event) []byte {
 	dst, m := wire.Open(dst, 1, guessEvent(e))
 	return wire.Close(AppendEvent(dst, e), m)
 }
 
-func appendPublish(dst []byte, p *Publish) []byte {
+func appendPublish(dst []byte, p *event.Publish) []byte {
 	dst = appendStrings(dst, 1, p.Topics)
 	dst = wire.AppendString(dst, 2, p.Device)
 	dst = wire.AppendBytes(dst, 3, p.Payload)
@@ -197,7 +198,7 @@ func appendPublish(dst []byte, p *Publish) []byte {
 	return wire.AppendBool(dst, 11, p.Answer)
 }
 
-func appendCall(dst []byte, c *Call) []byte {
+func appendCall(dst []byte, c *event.Call) []byte {
 	dst = wire.AppendString(dst, 1, c.ID)
 	dst = wire.AppendString(dst, 2, c.Method)
 	dst = wire.AppendString(dst, 3, c.URL)

@@ -1,11 +1,12 @@
-package event
+package codec
 
 import (
 	"encoding/binary"
 	"time"
 	"unsafe"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // The index of a HandleRequest tells a plugin where the parts of a usual request
@@ -41,7 +42,7 @@ const (
 // indexed is the texts that an index has places for, in their order.
 type indexed struct{ texts [13]string }
 
-func textsOf(in *Inbound) indexed {
+func textsOf(in *event.Inbound) indexed {
 	e, t := &in.Event, &in.Transport
 	return indexed{[...]string{e.ID, e.Source, e.Type, e.Subject, e.DataContentType, e.Application, e.Device, e.Sender,
 		t.Protocol, t.Topic, t.ClientID, t.Username, t.Peer}}
@@ -52,7 +53,7 @@ const maxIndexed = 8 << 10
 
 // openIndex begins a request with an index and returns where it is; below zero
 // where the request has none. closeIndex completes it.
-func openIndex(dst []byte, in *Inbound, now time.Time) ([]byte, int) {
+func openIndex(dst []byte, in *event.Inbound, now time.Time) ([]byte, int) {
 	e, t := &in.Event, &in.Transport
 	if in.Original != nil || e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 || t.ResponseTopic != "" || t.Correlation != nil ||
 		t.Method != "" || t.Path != "" || t.Query != "" {
@@ -106,7 +107,7 @@ func closeIndex(request []byte, at int, data, config extent) {
 // ReadRequest is ParseRequest for a plugin, which has its requests from the
 // gateway and cannot be protected from it: where there is an index it is believed,
 // except for places that are not in the request.
-func ReadRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error) {
+func ReadRequest(b []byte, in *event.Inbound) (now time.Time, config []byte, err error) {
 	at := 2
 	if len(b) < indexBytes+3 || b[0] != indexTag {
 		return ParseRequest(b, in)
@@ -120,7 +121,7 @@ func ReadRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error
 		return ParseRequest(b, in)
 	}
 	text := func(i int) string { return x.texts[i].text(base) }
-	in.Event = Event{
+	in.Event = event.Event{
 		ID: text(0), Source: text(1), Type: text(2), Subject: text(3), DataContentType: text(4),
 		Application: text(5), Device: text(6), Sender: text(7),
 		Extensions: in.Event.Extensions[:0],
@@ -130,7 +131,7 @@ func ReadRequest(b []byte, in *Inbound) (now time.Time, config []byte, err error
 		in.Event.Data = x.data.bytes(base)
 	}
 	in.Original, in.Sent = nil, nil
-	in.Transport = Transport{
+	in.Transport = event.Transport{
 		Protocol: text(8), Topic: text(9), ClientID: text(10), Username: text(11), Peer: text(12),
 		QoS: byte(x.flags >> indexQoS), Retain: x.flags&indexRetain != 0,
 		Properties: in.Transport.Properties[:0],

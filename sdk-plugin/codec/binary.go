@@ -1,32 +1,34 @@
-package event
+package codec
 
 import (
 	"errors"
 	"strings"
 	"unicode/utf8"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // AppendAttributes appends the attributes of e to props as the binary content
 // mode of the CloudEvents MQTT binding has them: unprefixed names, values in
 // their canonical string form. datacontenttype is not among them: it travels as
 // the message's Content Type.
-func AppendAttributes(props []Property, e *Event) []Property {
-	props = append(props, Property{"specversion", SpecVersion}, Property{"id", e.ID},
-		Property{"source", e.Source}, Property{"type", e.Type})
+func AppendAttributes(props []event.Property, e *event.Event) []event.Property {
+	props = append(props, event.Property{Name: "specversion", Value: event.SpecVersion}, event.Property{Name: "id", Value: e.ID},
+		event.Property{Name: "source", Value: e.Source}, event.Property{Name: "type", Value: e.Type})
 	if e.Subject != "" {
-		props = append(props, Property{"subject", e.Subject})
+		props = append(props, event.Property{Name: "subject", Value: e.Subject})
 	}
-	if e.hasTime() {
-		props = append(props, Property{"time", e.TimeString()})
+	if e.HasTime() {
+		props = append(props, event.Property{Name: "time", Value: e.TimeString()})
 	}
-	for _, p := range [...]Property{{"dataschema", e.DataSchema}, {"application", e.Application},
-		{"device", e.Device}, {"sender", e.Sender}} {
+	for _, p := range [...]event.Property{{Name: "dataschema", Value: e.DataSchema}, {Name: "application", Value: e.Application},
+		{Name: "device", Value: e.Device}, {Name: "sender", Value: e.Sender}} {
 		if p.Value != "" {
 			props = append(props, p)
 		}
 	}
 	for i := range e.Extensions {
-		props = append(props, Property{e.Extensions[i].Name, e.Extensions[i].Value})
+		props = append(props, event.Property{Name: e.Extensions[i].Name, Value: e.Extensions[i].Value})
 	}
 	return props
 }
@@ -46,7 +48,7 @@ func AppendAttributes(props []Property, e *Event) []Property {
 //
 // After an error e is of no use.
 // What ParseEvent says about memory holds for e, props and data.
-func FromAttributes(props []Property, contentType string, data []byte, e *Event) (isEvent bool, err error) {
+func FromAttributes(props []event.Property, contentType string, data []byte, e *event.Event) (isEvent bool, err error) {
 	switch {
 	case hasPrefixFold(contentType, mediaTypeBatch):
 		return true, errors.New("the content type is that of a batch; send its events one by one")
@@ -62,7 +64,7 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-func fromStructured(contentType string, data []byte, e *Event) error {
+func fromStructured(contentType string, data []byte, e *event.Event) error {
 	media, _, _ := strings.Cut(contentType, ";")
 	if !strings.EqualFold(strings.TrimRight(media, " \t"), mediaTypeEventJSON) {
 		return errors.New("the content type is that of an unknown event format; send " + mediaTypeEventJSON)
@@ -109,7 +111,7 @@ func charset(contentType string) (named, utf bool) {
 	return false, false
 }
 
-func hasRequired(props []Property) bool {
+func hasRequired(props []event.Property) bool {
 	var found int
 	for i := range props {
 		switch props[i].Name {
@@ -126,31 +128,31 @@ func hasRequired(props []Property) bool {
 	return found == 15
 }
 
-func fromBinary(props []Property, contentType string, data []byte, e *Event) error {
-	*e = Event{Extensions: e.Extensions[:0]}
+func fromBinary(props []event.Property, contentType string, data []byte, e *event.Event) error {
+	*e = event.Event{Extensions: e.Extensions[:0]}
 	var version string
 	for i := range props {
-		a := Attribute{Name: props[i].Name, Value: props[i].Value}
+		a := event.Attribute{Name: props[i].Name, Value: props[i].Value}
 		var err error
 		switch a.Name {
 		case "id":
-			err = setContext(&e.ID, a, String)
+			err = setContext(&e.ID, a, event.String)
 		case "source":
-			err = setContext(&e.Source, a, String)
+			err = setContext(&e.Source, a, event.String)
 		case "type":
-			err = setContext(&e.Type, a, String)
+			err = setContext(&e.Type, a, event.String)
 		case "specversion":
-			err = setContext(&version, a, String)
+			err = setContext(&version, a, event.String)
 		default:
 			if isName(a.Name) {
-				err = e.set(a)
+				err = set(e, a)
 			}
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if version != SpecVersion {
+	if version != event.SpecVersion {
 		return wrong("specversion", `is not "1.0"`)
 	}
 	if contentType != "" {

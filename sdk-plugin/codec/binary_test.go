@@ -1,10 +1,12 @@
-package event
+package codec
 
 import (
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // mqttVector is a file of testdata/mqtt.
@@ -18,9 +20,9 @@ type mqttVector struct {
 	NotAnEvent  bool
 }
 
-func (v *mqttVector) properties() (list []Property) {
+func (v *mqttVector) properties() (list []event.Property) {
 	for _, p := range v.Properties {
-		list = append(list, Property{p[0], p[1]})
+		list = append(list, event.Property{Name: p[0], Value: p[1]})
 	}
 	return list
 }
@@ -28,7 +30,7 @@ func (v *mqttVector) properties() (list []Property) {
 func TestMQTTBinding(t *testing.T) {
 	for name, v := range readVectors[mqttVector](t, "testdata/mqtt/*.json", 30) {
 		t.Run(name, func(t *testing.T) {
-			var e Event
+			var e event.Event
 			isEvent, err := FromAttributes(v.properties(), v.ContentType, []byte(v.Payload), &e)
 			switch {
 			case isEvent == v.NotAnEvent:
@@ -38,7 +40,7 @@ func TestMQTTBinding(t *testing.T) {
 			case err != nil:
 				t.Fatal(err)
 			case v.NotAnEvent:
-				if d := cmp.Diff(Event{}, e); d != "" {
+				if d := cmp.Diff(event.Event{}, e); d != "" {
 					t.Errorf("the event was touched:\n%s", d)
 				}
 			default:
@@ -66,13 +68,13 @@ func TestIsText(t *testing.T) {
 }
 
 // returns sends the event through both content modes.
-func returns(t *testing.T, e Event) {
+func returns(t *testing.T, e event.Event) {
 	t.Helper()
 	props := AppendAttributes(nil, &e)
-	if slices.ContainsFunc(props, func(p Property) bool { return p.Name == "datacontenttype" }) {
+	if slices.ContainsFunc(props, func(p event.Property) bool { return p.Name == "datacontenttype" }) {
 		t.Error("datacontenttype is a property; it belongs into the content type")
 	}
-	var binary, structured Event
+	var binary, structured event.Event
 	if _, err := FromAttributes(props, e.DataContentType, e.Data, &binary); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"encoding/base64"
@@ -7,8 +7,9 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/event"
 	"tributary.io/sdk-plugin/jsontext"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // Media types of the CloudEvents JSON format.
@@ -28,16 +29,16 @@ const (
 // around a JSON value is dropped.
 //
 // The result is always JSON; it is a CloudEvent if e passes Validate.
-func AppendJSON(dst []byte, e *Event) []byte {
-	dst = append(dst, `{"specversion":"`+SpecVersion+`","id":`...)
+func AppendJSON(dst []byte, e *event.Event) []byte {
+	dst = append(dst, `{"specversion":"`+event.SpecVersion+`","id":`...)
 	dst = jsontext.AppendString(dst, e.ID)
 	dst = append(dst, `,"source":`...)
 	dst = jsontext.AppendString(dst, e.Source)
 	dst = append(dst, `,"type":`...)
 	dst = jsontext.AppendString(dst, e.Type)
 	dst = appendMember(dst, `,"subject":`, e.Subject)
-	if e.hasTime() {
-		dst = append(e.appendTime(append(dst, `,"time":"`...)), '"')
+	if e.HasTime() {
+		dst = append(e.AppendTime(append(dst, `,"time":"`...)), '"')
 	}
 	dst = appendMember(dst, `,"datacontenttype":`, e.DataContentType)
 	dst = appendMember(dst, `,"dataschema":`, e.DataSchema)
@@ -47,7 +48,7 @@ func AppendJSON(dst []byte, e *Event) []byte {
 	for i := range e.Extensions {
 		a := &e.Extensions[i]
 		dst = append(jsontext.AppendString(append(dst, ','), a.Name), ':')
-		if a.isLiteral() {
+		if isLiteral(a) {
 			dst = append(dst, a.Value...)
 		} else {
 			dst = jsontext.AppendString(dst, a.Value)
@@ -64,18 +65,18 @@ func appendMember(dst []byte, name, value string) []byte {
 }
 
 // isLiteral says whether the value stands in JSON without quotes.
-func (a *Attribute) isLiteral() bool {
+func isLiteral(a *event.Attribute) bool {
 	switch a.Kind {
-	case Boolean:
+	case event.Boolean:
 		return isBoolean(a.Value)
-	case Integer:
+	case event.Integer:
 		_, ok := parseInteger(a.Value)
 		return ok
 	}
 	return false
 }
 
-func appendData(dst []byte, e *Event) []byte {
+func appendData(dst []byte, e *event.Event) []byte {
 	if e.Data == nil {
 		return dst
 	}
@@ -118,8 +119,8 @@ func trimSpace(b []byte) []byte {
 // data_base64, a batch. An attribute that is null is absent. Data without a
 // datacontenttype is JSON by the format's definition, and then DataContentType
 // says so; data_base64 without one stays without one.
-func ParseJSON(b []byte, e *Event) error {
-	*e = Event{Extensions: e.Extensions[:0]}
+func ParseJSON(b []byte, e *event.Event) error {
+	*e = event.Event{Extensions: e.Extensions[:0]}
 	if !utf8.Valid(b) {
 		return errors.New("the event is not UTF-8")
 	}
@@ -127,7 +128,7 @@ func ParseJSON(b []byte, e *Event) error {
 	if err := p.object(b); err != nil {
 		return err
 	}
-	if p.version != SpecVersion {
+	if p.version != event.SpecVersion {
 		return wrong("specversion", `is not "1.0"`)
 	}
 	if err := p.setData(); err != nil {
@@ -138,7 +139,7 @@ func ParseJSON(b []byte, e *Event) error {
 
 // jsonParser reads one event.
 type jsonParser struct {
-	event        *Event
+	event        *event.Event
 	version      string
 	data, base64 []byte // the raw values of the members of those names
 	seen         names  // the members so far, those that are null too
@@ -234,7 +235,7 @@ func (p *jsonParser) member(quotedName, raw []byte) error {
 		}
 		return nil
 	}
-	a := Attribute{Name: name}
+	a := event.Attribute{Name: name}
 	switch c := raw[0]; {
 	case c == 'n':
 		return nil
@@ -245,19 +246,19 @@ func (p *jsonParser) member(quotedName, raw []byte) error {
 		}
 		a.Value = wire.Alias(text)
 	case c == 't' || c == 'f':
-		a.Kind, a.Value = Boolean, wire.Alias(raw)
+		a.Kind, a.Value = event.Boolean, wire.Alias(raw)
 	case c == '{' || c == '[':
 		return wrong(name, "has a wrong type")
 	default:
-		a.Kind, a.Value = Integer, wire.Alias(raw)
-		if problem := a.problem(); problem != "" {
-			return wrong(name, problem)
+		a.Kind, a.Value = event.Integer, wire.Alias(raw)
+		if why := problem(&a); why != "" {
+			return wrong(name, why)
 		}
 	}
 	return p.attribute(a)
 }
 
-func (p *jsonParser) attribute(a Attribute) error {
+func (p *jsonParser) attribute(a event.Attribute) error {
 	var field *string
 	switch a.Name {
 	case "id":
@@ -269,9 +270,9 @@ func (p *jsonParser) attribute(a Attribute) error {
 	case "specversion":
 		field = &p.version
 	default:
-		return p.event.set(a)
+		return set(p.event, a)
 	}
-	if a.Kind != String {
+	if a.Kind != event.String {
 		return wrong(a.Name, "has a wrong type")
 	}
 	*field = a.Value

@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"bytes"
@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"tributary.io/sdk-plugin/event/wire"
+
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // nest wraps a message into one field of an outer one.
@@ -84,7 +86,7 @@ func TestParseEventRefuses(t *testing.T) {
 		"too many extensions":     {join(version, manyAttributes(MaxExtensions+1)), "at most 256"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var e Event
+			var e event.Event
 			refused(t, ParseEvent(c.message, &e), c.want)
 		})
 	}
@@ -107,67 +109,67 @@ func manyAttributes(n int) (b []byte) {
 func TestParseEventAccepts(t *testing.T) {
 	for name, c := range map[string]struct {
 		message []byte
-		want    Event
+		want    event.Event
 	}{
 		"unknown fields": {join(version, text(15, "new"), number(99, 1),
-			[]byte{9<<3 | 5, 1, 2, 3, 4, 10<<3 | 1, 1, 2, 3, 4, 5, 6, 7, 8}), Event{}},
-		"time as a string":   {join(version, attribute("time", text(3, "1970-01-01t02:00:01+02:00"))), Event{Time: time.Unix(1, 0).UTC(), TimeText: "1970-01-01t02:00:01+02:00"}},
-		"time of the year 1": {join(version, attribute("time", nest(7, stamp(-62135596800, 0)))), Event{}},
+			[]byte{9<<3 | 5, 1, 2, 3, 4, 10<<3 | 1, 1, 2, 3, 4, 5, 6, 7, 8}), event.Event{}},
+		"time as a string":   {join(version, attribute("time", text(3, "1970-01-01t02:00:01+02:00"))), event.Event{Time: time.Unix(1, 0).UTC(), TimeText: "1970-01-01t02:00:01+02:00"}},
+		"time of the year 1": {join(version, attribute("time", nest(7, stamp(-62135596800, 0)))), event.Event{}},
 		"extension of the year 1": {join(version, attribute("x", nest(7, stamp(-62135596800, 0)))),
-			Event{Extensions: []Attribute{{"x", Timestamp, "0001-01-01T00:00:00Z"}}}},
-		"data of no bytes":       {join(version, text(6, "")), Event{Data: []byte{}}},
-		"device of another type": {join(version, attribute("device", number(2, 42))), Event{Device: "42"}},
+			event.Event{Extensions: []event.Attribute{{Name: "x", Kind: event.Timestamp, Value: "0001-01-01T00:00:00Z"}}}},
+		"data of no bytes":       {join(version, text(6, "")), event.Event{Data: []byte{}}},
+		"device of another type": {join(version, attribute("device", number(2, 42))), event.Event{Device: "42"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := Event{ID: "left over", Data: []byte("left over")}
+			e := event.Event{ID: "left over", Data: []byte("left over")}
 			if err := ParseEvent(c.message, &e); err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(c.want, e); d != "" {
 				t.Error(d)
 			}
-			var again Event
+			var again event.Event
 			if err := ParseEvent(AppendEvent(nil, &e), &again); err != nil || !cmp.Equal(e, again) {
 				t.Errorf("after a round trip: %v %v", again, err)
 			}
 		})
 	}
-	var e Event
+	var e event.Event
 	if err := ParseEvent(join(version, manyAttributes(MaxExtensions)), &e); err != nil || len(e.Extensions) != MaxExtensions {
 		t.Errorf("%d extensions: %v", len(e.Extensions), err)
 	}
 }
 
 func TestParseRequestRefuses(t *testing.T) {
-	event := nest(1, version)
+	empty := nest(1, version)
 	for name, c := range map[string]struct {
 		message []byte
 		want    string
 	}{
 		"nothing":        {nil, "exactly one inbound"},
-		"two":            {join(nest(1, event), nest(1, event)), "exactly one inbound"},
+		"two":            {join(nest(1, empty), nest(1, empty)), "exactly one inbound"},
 		"no event":       {nest(1), "specversion"},
-		"qos 3":          {nest(1, event, nest(2, number(3, 3))), "transport: a number is out of the range"},
-		"topic twice":    {nest(1, event, nest(2, text(2, "a"), text(2, "b"))), "twice"},
-		"bad property":   {nest(1, event, nest(2, nest(5, text(1, "\xff")))), "UTF-8"},
-		"bad original":   {nest(1, event, nest(3, text(1, "id"))), "original: attribute specversion"},
-		"now twice":      {join(nest(1, event), nest(2), nest(2)), "twice"},
-		"now of no year": {join(nest(1, event), nest(2, stamp(1<<60, 0))), "range"},
+		"qos 3":          {nest(1, empty, nest(2, number(3, 3))), "transport: a number is out of the range"},
+		"topic twice":    {nest(1, empty, nest(2, text(2, "a"), text(2, "b"))), "twice"},
+		"bad property":   {nest(1, empty, nest(2, nest(5, text(1, "\xff")))), "UTF-8"},
+		"bad original":   {nest(1, empty, nest(3, text(1, "id"))), "original: attribute specversion"},
+		"now twice":      {join(nest(1, empty), nest(2), nest(2)), "twice"},
+		"now of no year": {join(nest(1, empty), nest(2, stamp(1<<60, 0))), "range"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var in Inbound
+			var in event.Inbound
 			_, _, err := ParseRequest(c.message, &in)
 			refused(t, err, c.want)
 		})
 	}
-	var in Inbound
-	if _, _, err := ParseRequest(join(nest(1, event, text(4, "new"), nest(2, text(14, "new"), text(14, "new"))), text(9, "new")), &in); err != nil {
+	var in event.Inbound
+	if _, _, err := ParseRequest(join(nest(1, empty, text(4, "new"), nest(2, text(14, "new"), text(14, "new"))), text(9, "new")), &in); err != nil {
 		t.Errorf("a field of a newer gateway: %v", err)
 	}
 }
 
 func TestParseResponseRefuses(t *testing.T) {
-	event := nest(1, version)
+	empty := nest(1, version)
 	none := nest(1, nest(1))
 	for name, c := range map[string]struct {
 		message []byte
@@ -182,7 +184,7 @@ func TestParseResponseRefuses(t *testing.T) {
 		"unknown outcome":      {nest(1, nest(3)), "does not know"},
 		"unknown in effects":   {nest(1, nest(1, nest(2))), "does not know"},
 		"unknown effect":       {effect(nest(12)), "effect 0: kind 12: there is a field that this gateway does not know"},
-		"unknown in emit":      {effect(nest(1, event, text(2, "x"))), "effect 0: emit: there is a field"},
+		"unknown in emit":      {effect(nest(1, empty, text(2, "x"))), "effect 0: emit: there is a field"},
 		"unknown in publish":   {effect(nest(2, text(12, "x"))), "publish: there is a field"},
 		"unknown in put":       {effect(nest(3, text(4, "x"))), "put: there is a field"},
 		"unknown in delete":    {effect(nest(4, text(2, "x"))), "delete: there is a field"},
@@ -192,12 +194,12 @@ func TestParseResponseRefuses(t *testing.T) {
 		"unknown in allow":     {effect(nest(8, text(7, "x"))), "allow: there is a field"},
 		"unknown in deny":      {effect(nest(9, text(2, "x"))), "deny: there is a field"},
 		"unknown in call":      {effect(nest(10, text(7, "x"))), "call: there is a field"},
-		"unknown in pass":      {effect(nest(11, event, text(2, "x"))), "pass: there is a field"},
+		"unknown in pass":      {effect(nest(11, empty, text(2, "x"))), "pass: there is a field"},
 		"unknown in failure":   {nest(1, nest(2, text(4, "x"))), "failure: there is a field"},
 		"empty effect":         {effect(), "exactly one kind"},
 		"two kinds":            {effect(nest(4, text(1, "k")), nest(6, text(1, "k"))), "exactly one kind"},
 		"emit of nothing":      {effect(nest(1)), "emit: there is no event"},
-		"emit of two events":   {effect(nest(1, event, event)), "twice"},
+		"emit of two events":   {effect(nest(1, empty, empty)), "twice"},
 		"emit of a bad event":  {effect(nest(1, nest(1, version, attribute("subject", number(2, 1))))), "emit: attribute subject has a wrong type"},
 		"qos 3":                {effect(nest(2, number(4, 3))), "publish: a number is out of the range"},
 		"payload twice":        {effect(nest(2, text(3, "a"), text(3, "b"))), "twice"},

@@ -1,9 +1,10 @@
-package event
+package codec
 
 import (
 	"slices"
 
-	"tributary.io/sdk-plugin/event/wire"
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // Most events that plugins emit have a type, a subject, a media type and data,
@@ -18,10 +19,10 @@ const (
 )
 
 // shortSize is how long a short event is on the wire; 0 for any other.
-func shortSize(e *Event) int {
+func shortSize(e *event.Event) int {
 	if len(e.Type) > shortText || len(e.Subject) > shortText || len(e.DataContentType) > shortText || len(e.Data) >= shortData ||
 		e.Type == "" || e.ID != "" || e.Source != "" || len(e.DataSchema) > shortText || len(e.Device) > shortText || e.Application != "" || e.Sender != "" ||
-		e.Extensions != nil || e.Text || e.Data == nil || e.hasTime() {
+		e.Extensions != nil || e.Text || e.Data == nil || e.HasTime() {
 		return 0
 	}
 	n := shortFixed + len(e.Type) + 1 + lengthSize(len(e.Data)) + len(e.Data)
@@ -41,12 +42,12 @@ func shortSize(e *Event) int {
 }
 
 // appendShort writes the effect that emits a short event of n bytes.
-func appendShort(dst []byte, e *Event, n int) []byte {
-	event := 1 + lengthSize(n) + n
-	emit := 1 + lengthSize(event) + event
+func appendShort(dst []byte, e *event.Event, n int) []byte {
+	field := 1 + lengthSize(n) + n
+	emit := 1 + lengthSize(field) + field
 	dst = slices.Grow(dst, emit+4)
 	dst = appendLength(append(dst, tag1), emit)
-	dst = appendLength(append(dst, effectEmit<<3|2), event)
+	dst = appendLength(append(dst, effectEmit<<3|2), field)
 	dst = appendLength(append(dst, tag1), n)
 	dst = append(dst, ceSpecVersion<<3|2, 3, '1', '.', '0', ceType<<3|2, byte(len(e.Type)))
 	dst = wire.AppendShort(dst, e.Type)

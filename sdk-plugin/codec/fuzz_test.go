@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"bytes"
@@ -12,7 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"tributary.io/sdk-plugin/event/wire"
+
+	"tributary.io/sdk-plugin/event"
+	"tributary.io/sdk-plugin/wire"
 )
 
 // The parsers never panic, and whatever they accept they find again in what the
@@ -23,7 +25,7 @@ func FuzzParseEvent(f *testing.F) {
 	f.Add(AppendEvent(nil, &in.Event))
 	f.Add([]byte("\x1a\x031.0"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var first, second Event
+		var first, second event.Event
 		if ParseEvent(b, &first) != nil {
 			return
 		}
@@ -42,7 +44,7 @@ func FuzzParseRequest(f *testing.F) {
 	plain := usualInbound()
 	f.Add(AppendRequest(nil, &plain, plain.Event.Time, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var first, second, read Inbound
+		var first, second, read event.Inbound
 		now, config, err := ParseRequest(b, &first)
 		if err != nil {
 			return
@@ -65,7 +67,7 @@ func FuzzParseRequest(f *testing.F) {
 func FuzzParseResponse(f *testing.F) {
 	result := sampleResult()
 	f.Add(AppendResponse(nil, &result))
-	f.Add(AppendResponse(nil, &Result{Failure: &Failure{Retryable: true, Code: 1, Message: "m"}}))
+	f.Add(AppendResponse(nil, &event.Result{Failure: &event.Failure{Retryable: true, Code: 1, Message: "m"}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		first, err := ParseResponse(b)
 		if err != nil {
@@ -100,7 +102,7 @@ func FuzzParseJSON(f *testing.F) {
 		f.Add(v.bytes())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var first, second Event
+		var first, second event.Event
 		if ParseJSON(b, &first) != nil {
 			return
 		}
@@ -119,11 +121,11 @@ func FuzzParseJSON(f *testing.F) {
 }
 
 // usualInbound is what a device's message usually looks like.
-func usualInbound() Inbound {
-	return Inbound{
-		Event: Event{ID: "1", Source: "/s", Type: TypePublish, Subject: "t", Time: time.Unix(5, 6).UTC(), DataContentType: "text/plain",
+func usualInbound() event.Inbound {
+	return event.Inbound{
+		Event: event.Event{ID: "1", Source: "/s", Type: event.TypePublish, Subject: "t", Time: time.Unix(5, 6).UTC(), DataContentType: "text/plain",
 			Application: "demo", Device: "d", Sender: "d", Data: []byte("{}")},
-		Transport: Transport{Protocol: "mqtt", Topic: "t", QoS: 1, ClientID: "c", Username: "u", Peer: "p"},
+		Transport: event.Transport{Protocol: "mqtt", Topic: "t", QoS: 1, ClientID: "c", Username: "u", Peer: "p"},
 	}
 }
 
@@ -141,8 +143,8 @@ func TestIndex(t *testing.T) {
 			if b[0] != indexTag {
 				t.Fatal("a usual request has no index")
 			}
-			read := Inbound{Event: Event{Data: []byte("old"), DataSchema: "old"}, Transport: Transport{Method: "old"}}
-			var general Inbound
+			read := event.Inbound{Event: event.Event{Data: []byte("old"), DataSchema: "old"}, Transport: event.Transport{Method: "old"}}
+			var general event.Inbound
 			now, config, err := ReadRequest(b, &read)
 			now2, config2, err2 := ParseRequest(b, &general)
 			if err != nil || err2 != nil {
@@ -167,7 +169,7 @@ func TestIndexOutside(t *testing.T) {
 			for _, value := range []uint32{uint32(len(good)) + 1, 1 << 31, 1<<32 - 1} {
 				b := bytes.Clone(good)
 				binary.LittleEndian.PutUint32(b[3+8+8*place+word:], value) // behind the tag, the length and the flags
-				var read Inbound
+				var read event.Inbound
 				if _, _, err := ReadRequest(b, &read); err != nil {
 					t.Fatal(err)
 				}
@@ -181,21 +183,21 @@ func TestIndexOutside(t *testing.T) {
 
 // A request with anything that has no place in an index has none.
 func TestNoIndex(t *testing.T) {
-	for name, change := range map[string]func(*Inbound){
-		"extension":   func(in *Inbound) { in.Event.SetExtension("x", "y") },
-		"schema":      func(in *Inbound) { in.Event.DataSchema = "urn:x" },
-		"property":    func(in *Inbound) { in.Transport.Properties = []Property{{Name: "a", Value: "b"}} },
-		"response":    func(in *Inbound) { in.Transport.ResponseTopic = "r" },
-		"correlation": func(in *Inbound) { in.Transport.Correlation = []byte("c") },
-		"method":      func(in *Inbound) { in.Transport.Method = "GET" },
-		"path":        func(in *Inbound) { in.Transport.Path = "/" },
-		"query":       func(in *Inbound) { in.Transport.Query = "a=b" },
-		"long texts":  func(in *Inbound) { in.Transport.Topic = strings.Repeat("t", maxIndexed) },
+	for name, change := range map[string]func(*event.Inbound){
+		"extension":   func(in *event.Inbound) { in.Event.SetExtension("x", "y") },
+		"schema":      func(in *event.Inbound) { in.Event.DataSchema = "urn:x" },
+		"property":    func(in *event.Inbound) { in.Transport.Properties = []event.Property{{Name: "a", Value: "b"}} },
+		"response":    func(in *event.Inbound) { in.Transport.ResponseTopic = "r" },
+		"correlation": func(in *event.Inbound) { in.Transport.Correlation = []byte("c") },
+		"method":      func(in *event.Inbound) { in.Transport.Method = "GET" },
+		"path":        func(in *event.Inbound) { in.Transport.Path = "/" },
+		"query":       func(in *event.Inbound) { in.Transport.Query = "a=b" },
+		"long texts":  func(in *event.Inbound) { in.Transport.Topic = strings.Repeat("t", maxIndexed) },
 	} {
 		in := usualInbound()
 		change(&in)
 		b := AppendRequest(nil, &in, in.Event.Time, nil)
-		var read Inbound
+		var read event.Inbound
 		if _, _, err := ReadRequest(b, &read); err != nil || b[0] == indexTag {
 			t.Errorf("%s: error %v, index %v", name, err, b[0] == indexTag)
 		}
@@ -209,14 +211,14 @@ func TestNoIndex(t *testing.T) {
 func TestAppendShort(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 127, 128, 150, 16_000} {
 		for _, text := range []int{0, 1, 3, 4, 7, 8, 9, 63, 64, 65, 80, 81} {
-			e := Event{Type: "t" + strings.Repeat("y", text), Subject: strings.Repeat("s", text), DataContentType: strings.Repeat("c", text), DataSchema: strings.Repeat("u", text), Device: strings.Repeat("d", text), Data: make([]byte, size)}
-			want := &Emit{e}
+			e := event.Event{Type: "t" + strings.Repeat("y", text), Subject: strings.Repeat("s", text), DataContentType: strings.Repeat("c", text), DataSchema: strings.Repeat("u", text), Device: strings.Repeat("d", text), Data: make([]byte, size)}
+			want := &event.Emit{Event: e}
 			b := AppendEmit(make([]byte, 0, 64), &e)
 			got, err := ParseResponse(wrap(wrap(b)))
 			if err != nil || len(got.Effects) != 1 {
 				t.Fatal(size, text, err)
 			}
-			if d := cmp.Diff(got.Effects[0], Effect(want)); d != "" {
+			if d := cmp.Diff(got.Effects[0], event.Effect(want)); d != "" {
 				t.Error(size, text, d)
 			}
 			if short := shortSize(&e) > 0; short != (text < 80) {
@@ -231,7 +233,7 @@ func wrap(b []byte) []byte { return wire.AppendPresent(nil, 1, b) }
 
 func TestAppendEmit(t *testing.T) {
 	in := sampleInbound()
-	if got, want := AppendEmit(nil, &in.Event), AppendEffect(nil, &Emit{Event: in.Event}); !bytes.Equal(got, want) {
+	if got, want := AppendEmit(nil, &in.Event), AppendEffect(nil, &event.Emit{Event: in.Event}); !bytes.Equal(got, want) {
 		t.Errorf("%x\n%x", got, want)
 	}
 	dst := make([]byte, 0, 4096)
@@ -243,12 +245,12 @@ func TestAppendEmit(t *testing.T) {
 // AppendPublish and AppendPut write what AppendEffect does.
 func TestAppendPublishAndPut(t *testing.T) {
 	for _, size := range []int{0, 1, 60, 127, 128, 20_000} {
-		p := Publish{Topics: []string{"a/b", ""}, Device: "d", Payload: make([]byte, size), QoS: 1, Retain: true, ContentType: "text/plain",
-			ResponseTopic: "r", Correlation: []byte("c"), Properties: []Property{{Name: "n", Value: "v"}}, Expiry: time.Minute, Answer: true}
+		p := event.Publish{Topics: []string{"a/b", ""}, Device: "d", Payload: make([]byte, size), QoS: 1, Retain: true, ContentType: "text/plain",
+			ResponseTopic: "r", Correlation: []byte("c"), Properties: []event.Property{{Name: "n", Value: "v"}}, Expiry: time.Minute, Answer: true}
 		if got, want := AppendPublish(nil, &p), AppendEffect(nil, &p); !bytes.Equal(got, want) {
 			t.Errorf("publish of %d bytes: % x, want % x", size, got, want)
 		}
-		put := Put{Key: "k", Value: make([]byte, size), TTL: time.Second}
+		put := event.Put{Key: "k", Value: make([]byte, size), TTL: time.Second}
 		if got, want := AppendPut(nil, &put), AppendEffect(nil, &put); !bytes.Equal(got, want) {
 			t.Errorf("put of %d bytes: % x, want % x", size, got, want)
 		}

@@ -1,4 +1,4 @@
-package event
+package codec
 
 import (
 	"encoding/json"
@@ -10,6 +10,8 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"tributary.io/sdk-plugin/event"
 )
 
 // readAsOthers is how cloudevents/sdk-go reads an event.
@@ -30,14 +32,14 @@ func readAsOthers(document []byte) (e cloudevents.Event, err error) {
 func asOthersRead(t interface {
 	Helper()
 	Errorf(string, ...any)
-}, document []byte, e *Event) {
+}, document []byte, e *event.Event) {
 	t.Helper()
 	other, err := readAsOthers(document)
 	if err != nil {
 		t.Errorf("sdk-go: %v\n%s", err, document)
 		return
 	}
-	got := Event{ID: other.ID(), Source: other.Source(), Type: other.Type(), Subject: other.Subject(),
+	got := event.Event{ID: other.ID(), Source: other.Source(), Type: other.Type(), Subject: other.Subject(),
 		DataContentType: other.DataContentType(), DataSchema: other.DataSchema(), Time: other.Time()}
 	want := *e
 	want.Application, want.Device, want.Sender = "", "", ""
@@ -55,9 +57,9 @@ func asOthersRead(t interface {
 	for _, a := range e.Extensions {
 		extensions[a.Name] = a.Value
 		switch a.Kind {
-		case Boolean:
+		case event.Boolean:
 			extensions[a.Name] = a.Value == "true"
-		case Integer:
+		case event.Integer:
 			n, _ := parseInteger(a.Value)
 			extensions[a.Name] = n
 		}
@@ -77,19 +79,19 @@ func asOthersRead(t interface {
 
 // trimmed returns the data as the JSON format keeps it: without the white space
 // around a JSON value.
-func trimmed(e *Event) []byte {
+func trimmed(e *event.Event) []byte {
 	if value := trimSpace(e.Data); isJSON(e.DataContentType) && isJSONValue(value) {
 		return value
 	}
 	return e.Data
 }
 
-func genJSONAttribute(t *rapid.T) Attribute {
-	a := Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: Kind(rapid.IntRange(0, 2).Draw(t, "kind"))}
+func genJSONAttribute(t *rapid.T) event.Attribute {
+	a := event.Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: event.Kind(rapid.IntRange(0, 2).Draw(t, "kind"))}
 	switch a.Kind {
-	case Boolean:
+	case event.Boolean:
 		a.Value = []string{"true", "false"}[rapid.IntRange(0, 1).Draw(t, "bool")]
-	case Integer:
+	case event.Integer:
 		b, _ := json.Marshal(rapid.Int32().Draw(t, "int"))
 		a.Value = string(b)
 	default:
@@ -100,20 +102,20 @@ func genJSONAttribute(t *rapid.T) Attribute {
 
 // genText makes an attribute's value. sdk-go trims white space off, so there is none.
 func genText(t *rapid.T, label string) string {
-	return rapid.String().Filter(func(s string) bool { return ValidString(s) && s == strings.TrimSpace(s) }).Draw(t, label)
+	return rapid.String().Filter(func(s string) bool { return event.ValidString(s) && s == strings.TrimSpace(s) }).Draw(t, label)
 }
 
 // genValidEvent makes events that pass Validate.
-func genValidEvent(t *rapid.T) Event {
+func genValidEvent(t *rapid.T) event.Event {
 	media := []string{"application/json", "application/senml+json", "text/plain", `application/x; a="b\"c"`, ""}
-	e := Event{
+	e := event.Event{
 		ID: "i" + genText(t, "id"), Source: rapid.StringMatching(`(https://[a-z]{1,5}(:[0-9]{1,4})?)?(/[a-zA-Z0-9._~%$&'()*+,;=:@-]{1,9}){1,3}`).Filter(isReference).Draw(t, "source"),
 		Type: "t" + genText(t, "type"), Subject: genText(t, "subject"), Time: genTime(t, "time"),
 		DataContentType: rapid.SampledFrom(media).Draw(t, "media"),
 		DataSchema:      rapid.SampledFrom([]string{"", "urn:a:b", "https://example.com/s#f"}).Draw(t, "schema"),
 		Application:     genText(t, "application"), Device: genText(t, "device"), Sender: genText(t, "sender"),
 	}
-	e.Extensions = orNil(rapid.SliceOfNDistinct(rapid.Custom(genJSONAttribute), 0, 6, func(a Attribute) string { return a.Name }).Draw(t, "extensions"))
+	e.Extensions = orNil(rapid.SliceOfNDistinct(rapid.Custom(genJSONAttribute), 0, 6, func(a event.Attribute) string { return a.Name }).Draw(t, "extensions"))
 	switch rapid.IntRange(0, 3).Draw(t, "data") {
 	case 1:
 		e.Data = rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "binary")
@@ -164,7 +166,7 @@ func TestOthersReadWhatWeWrite(t *testing.T) {
 		if e.DataContentType != "application/senml+json" { // see sdkGoMisreads
 			asOthersRead(t, document, &e)
 		}
-		var got Event
+		var got event.Event
 		if err := ParseJSON(document, &got); err != nil {
 			t.Fatalf("%v\n%s", err, document)
 		}
@@ -244,7 +246,7 @@ func TestSDKGoReadsOurVectors(t *testing.T) {
 			if why := sdkGoMisreads.of(name); why != "" {
 				t.Skip("sdk-go " + why)
 			}
-			var e Event
+			var e event.Event
 			if err := ParseJSON(v.bytes(), &e); err != nil {
 				t.Fatal(err)
 			}
