@@ -117,7 +117,7 @@ type Subscription struct {
 }
 
 // Record is one event of a log as it is stored: Event is the protobuf form
-// (event.ParseEvent); it is shared, so nobody changes it.
+// (codec.ParseEvent); it is shared, so nobody changes it.
 type Record struct {
 	Offset uint64
 	Event  []byte
