@@ -85,6 +85,7 @@ func (l *Listener) announced(nc net.Conn) (*Conn, error) {
 		return c, nil // an announcement of a stranger is no MQTT, which ends it
 	}
 	in := bufio.NewReaderSize(nc, maxProxyHeader)
+	awaitLine(in)
 	header, err := proxyproto.Read(in)
 	switch {
 	case errors.Is(err, proxyproto.ErrNoProxyProtocol) && !l.cfg.Proxy.Required:
@@ -99,6 +100,18 @@ func (l *Listener) announced(nc net.Conn) (*Conn, error) {
 	rest, _ := in.Peek(in.Buffered()) // what is there can be had
 	c.early = bytes.Clone(rest)
 	return c, nil
+}
+
+// awaitLine waits until an announcement of version 1 is in the buffer whole, or is
+// known to be none. TCP may cut it anywhere; proxyproto.Read takes only what is there.
+func awaitLine(in *bufio.Reader) {
+	const begin, longest = "PROXY ", 107 // section 2.1 of the specification
+	for n := 1; n <= longest; n++ {
+		b, err := in.Peek(n)
+		if err != nil || b[n-1] == '\n' || n <= len(begin) && b[n-1] != begin[n-1] {
+			return
+		}
+	}
 }
 
 // What a client may send until its handshake is done: crypto/tls would keep 64 KiB

@@ -123,7 +123,7 @@ func (u *upgrader) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	pending := nc.(*pendingConn)
 	_, err = nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\nSec-WebSocket-Protocol: " + subprotocol + "\r\n\r\n"))
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\nSec-WebSocket-Protocol: " + find(r.Header, "Sec-WebSocket-Protocol", subprotocol) + "\r\n\r\n"))
 	if err != nil {
 		u.refused.Add(1)
 		nc.Close()
@@ -145,13 +145,13 @@ func (u *upgrader) improper(r *http.Request) (status int, why string) {
 		return http.StatusNotFound, "MQTT over WebSocket is at " + u.l.cfg.WebSocket.Path
 	case r.Method != http.MethodGet || r.ProtoMajor != 1 || r.ContentLength > 0 || len(r.TransferEncoding) > 0:
 		return http.StatusMethodNotAllowed, "a WebSocket begins with GET of HTTP/1.1"
-	case !has(h, "Connection", "upgrade") || !has(h, "Upgrade", "websocket"):
+	case find(h, "Connection", "upgrade") == "" || find(h, "Upgrade", "websocket") == "":
 		return http.StatusUpgradeRequired, "this is MQTT over WebSocket: connect with an MQTT client"
 	case h.Get("Sec-WebSocket-Version") != "13":
 		return http.StatusUpgradeRequired, "the version of WebSocket must be 13"
 	case err != nil || len(key) != 16:
 		return http.StatusBadRequest, "Sec-WebSocket-Key must be 16 bytes in base64"
-	case !has(h, "Sec-WebSocket-Protocol", subprotocol): // [MQTT-6.0.0-3]
+	case find(h, "Sec-WebSocket-Protocol", subprotocol) == "": // [MQTT-6.0.0-3]
 		return http.StatusBadRequest, "the subprotocol must be mqtt"
 	case !u.originAllowed(r):
 		return http.StatusForbidden, "web pages of this origin may not connect; see websocket.origins of the listener"
@@ -159,16 +159,18 @@ func (u *upgrader) improper(r *http.Request) (status int, why string) {
 	return 0, ""
 }
 
-// has says whether a header has an element of a comma-separated list.
-func has(h http.Header, name, want string) bool {
+// find returns the element of a comma-separated list in a header that is want but
+// for upper and lower case, as the client wrote it, or "". Clients compare the
+// subprotocol of the answer with their own byte by byte (RFC 6455 section 4.1).
+func find(h http.Header, name, want string) string {
 	for _, line := range h.Values(name) {
 		for element := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(element), want) {
-				return true
+			if element = strings.TrimSpace(element); strings.EqualFold(element, want) {
+				return element
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // originAllowed keeps web pages of other hosts from using their readers'
