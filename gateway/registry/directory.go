@@ -242,8 +242,11 @@ func (r *Registry) anonymous(name, client string) (*access.Grant, error) {
 	}
 	d, known := app.devices.get(client)
 	switch {
-	case !known && !ValidDevice(client):
-		return g, nil // reads and commands only
+	case client == "":
+		return g, nil // nobody's device: it reads and commands only
+	case !known && !ValidDevice(client): // let in, it could never publish, and MQTT 3.1.1 could not say so
+		return nil, refuse(event.ClientIdentifierNotValid,
+			"without credentials the client identifier is the device's name: 1 to 128 bytes without /, +, # and control characters, not . or ..; an empty one only reads and commands")
 	case !known:
 		g.Publish, g.Subscribe = everything, everything
 	case d.Disabled:

@@ -112,8 +112,10 @@ func TestConnect(t *testing.T) {
 		{"anonymous by application", near, "sensor-1", []string{"@open"}, anonymous("sensor-1", "#"), 0},
 		{"anonymous declared device", near, "narrow", nil, anonymous("narrow", "data/#"), 0},
 		{"anonymous reader without client id", near, "", nil, anonymous(""), 0},
-		{"anonymous reader whose client id is no device", near, "a/b", nil, anonymous("a/b"), 0},
-		{"anonymous reader whose client id is a place in a path", near, "..", nil, anonymous(".."), 0},
+		{"anonymous client id that is no device", near, "a/b", nil, nil, event.ClientIdentifierNotValid},
+		{"anonymous client id that is a place in a path", near, "..", nil, nil, event.ClientIdentifierNotValid},
+		{"anonymous client id that is a wildcard", near, "#", nil, nil, event.ClientIdentifierNotValid},
+		{"anonymous client id that is too long", near, strings.Repeat("x", 129), nil, nil, event.ClientIdentifierNotValid},
 
 		{"wrong password", far, "x", []string{"gw@plant", "nope"}, nil, event.BadUserNameOrPassword},
 		{"password of another device", far, "x", []string{"gw@plant", "at"}, nil, event.BadUserNameOrPassword},
