@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	sdk "tributary.io/sdk-plugin"
+	"tributary.io/sdk-plugin/event"
 )
 
 // Statuses of a job and of its executions, one for each thing.
@@ -232,10 +233,11 @@ func (j *job) read(body sdk.Value) *problem {
 	return nil
 }
 
-// validName says whether a name can be a level of a topic, which a thing's is, and a
-// part of a URL, where a dot or two stand for a place.
+// validName says whether a name can be a device's in the gateway: a level of a topic, an
+// attribute of an event (no control characters), and a part of a URL, where a dot or two
+// stand for a place.
 func validName(name string) bool {
-	return name != "" && name != "." && name != ".." && len(name) <= 128 && !strings.ContainsAny(name, "/+#\x00")
+	return name != "" && name != "." && name != ".." && len(name) <= 128 && !strings.ContainsAny(name, "/+#") && event.ValidString(name)
 }
 
 // full says whether a thing's queue takes no more.
