@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"tributary.io/gateway/plugin/meter"
 	"tributary.io/sdk-plugin/jsontext"
 )
 
@@ -63,7 +63,7 @@ func instantiateHost(ctx context.Context, rt wazero.Runtime, module string, func
 
 // guestLog is log(level, ptr, len).
 func guestLog(in *instance, stack []uint64) {
-	in.checkDeadline()
+	in.pay(0)
 	text := in.guestBytes(stack[1], stack[2])
 	if room := in.p.host.cfg.LogBytes - in.call.logged; len(text) > room {
 		in.p.metrics.logDropped.Add(uint64(len(text) - room))
@@ -73,6 +73,7 @@ func guestLog(in *instance, stack []uint64) {
 		return
 	}
 	in.call.logged += len(text)
+	in.pay(lineFuel)
 	levels := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
 	level := levels[min(uint32(stack[0]), uint32(len(levels)-1))]
 	in.p.log.Log(context.Background(), level, strings.ToValidUTF8(string(text), "\uFFFD"), "device", in.call.device)
@@ -87,24 +88,20 @@ const (
 const (
 	// maxJSONBytes bounds what one call may take, as fuel and deadline do not.
 	maxJSONBytes = 1 << 20
-	// jsonFuel is charged for each byte of a text, about what the gateway could
-	// execute of the guest in the same time.
+	// jsonFuel is charged for each byte of a text.
 	jsonFuel = 16
 )
 
 // indexJSON is json_index(text_ptr, text_len, nodes_ptr, nodes_cap) → i32: the
 // number of nodes, which are written when there is room for all of them.
 func indexJSON(in *instance, stack []uint64) {
-	in.checkDeadline()
 	text := in.guestBytes(stack[0], stack[1])
 	room := uint32(stack[3])
 	if len(text) > maxJSONBytes {
 		stack[0] = signed32(jsonTooLong)
 		return
 	}
-	if in.fuel != nil { // a start section runs before the instance has its exports
-		in.fuel.Set(in.fuel.Get() - uint64(len(text))*jsonFuel)
-	}
+	in.pay(len(text) * jsonFuel)
 	var ok bool
 	if in.nodes, ok = jsontext.Append(in.nodes[:0], text); !ok {
 		stack[0] = signed32(jsonInvalid)
@@ -137,12 +134,31 @@ func (in *instance) guestBytes(ptr, n uint64) []byte {
 	return b
 }
 
-// checkDeadline ends the call when its time is up. Host functions whose work
-// the guest can make long call it, since they are not counted by fuel.
-func (in *instance) checkDeadline() {
-	if time.Now().After(in.call.deadline) {
-		panic(errDeadline)
+// Fuel for work of the gateway: about what it could execute of the guest in the
+// same time. json_index has jsonFuel.
+const (
+	lineFuel   = 2000 // a line for the log
+	readFuel   = 1000 // a key of the state
+	scanFuel   = 8000 // a scan; its keys are paid beside it
+	keyFuel    = 200  // a key that a scan finds
+	vectorFuel = 20   // a vector of fd_write, a subscription of poll_oneoff
+	copyShift  = 3    // copying: 8 bytes are one unit
+	randomFuel = 1    // a random byte
+)
+
+// pay charges the guest for work of the gateway, and is a checkpoint: it gives its
+// turn to others, and ends the call when the time or the fuel is used up. Host
+// functions whose work the guest can make long call it before they do the work.
+func (in *instance) pay(units int) {
+	if in.fuel != nil { // a start section runs before the instance has its exports
+		fuel := int64(in.fuel.Get()) - int64(units)
+		in.fuel.Set(uint64(fuel))
+		if fuel+int64(in.reserve.Get()) < 0 {
+			in.stopped.Set(meter.StopFuel)
+			panic(errFuel)
+		}
 	}
+	in.checkpoint()
 }
 
 func signed(v int64) uint64 { return uint64(v) }

@@ -20,7 +20,7 @@ type linear struct {
 }
 
 // checkpointBytes is the size that the rewritten guest asks for at a checkpoint
-// (meter.Options.HostCheckpoint): more than any plugin may have.
+// (meter.Options.ReportCheckpoints): more than any plugin may have.
 const checkpointBytes = 1 << 32
 
 // withMemory makes the next instantiation under the context use the memory.
@@ -56,7 +56,7 @@ func (m *linear) Free() {
 const yieldEvery = 200 * time.Microsecond
 
 // checkpoint runs on the guest's own goroutine every meter.MaxInterval units of
-// fuel. Being Go code it lets the garbage collector stop the goroutine; it gives
+// fuel, and in host functions. Being Go code it lets the garbage collector stop the goroutine; it gives
 // its turn to whoever waits for a processor, and ends the call when time is up.
 func (in *instance) checkpoint() {
 	now := time.Now()
@@ -86,6 +86,7 @@ func (m *linear) restore(snapshot []byte) {
 
 // What ends a guest's call from within a host function.
 var (
+	errFuel         = errors.New("the fuel is spent")
 	errDeadline     = errors.New("the deadline passed")
 	errStack        = errors.New("its calls nested too deep")
 	errGuestPointer = errors.New("it gave the host a pointer outside its memory")

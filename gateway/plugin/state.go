@@ -27,7 +27,7 @@ const manyReads = 32
 // stateGet is state_get(key_ptr, key_len, buf_ptr, buf_cap) → i64. Within one
 // event a key is read once, so that the guest sees one state.
 func stateGet(in *instance, stack []uint64) {
-	in.checkDeadline()
+	in.pay(readFuel)
 	key := in.guestBytes(stack[0], stack[1])
 	buf := in.guestBytes(stack[2], stack[3])
 	if !in.mayRead() || len(key) == 0 || len(key) > maxKeyBytes {
@@ -42,6 +42,7 @@ func stateGet(in *instance, stack []uint64) {
 		stack[0] = signed(stateAbsent)
 	default:
 		if len(value) <= len(buf) {
+			in.pay(len(value) >> copyShift)
 			copy(buf, value)
 		}
 		stack[0] = uint64(len(value))
@@ -99,7 +100,7 @@ func (c *call) note(key string, value []byte) {
 // stateScan is state_scan(prefix_ptr, prefix_len, after_ptr, after_len, limit,
 // buf_ptr, buf_cap) → i64.
 func stateScan(in *instance, stack []uint64) {
-	in.checkDeadline()
+	in.pay(scanFuel)
 	prefix, after := in.guestBytes(stack[0], stack[1]), in.guestBytes(stack[2], stack[3])
 	limit := uint64(uint32(stack[4]))
 	buf := in.guestBytes(stack[5], stack[6])
@@ -119,7 +120,7 @@ func stateScan(in *instance, stack []uint64) {
 // returns how many bytes they take. Where not even the first fits it returns how
 // much room that one needs.
 func (in *instance) scanState(prefix, after string, limit int, buf []byte) uint64 {
-	used, need := 0, 0
+	used, need, before := 0, 0, in.call.scanned
 	err := in.call.state.Scan(prefix, after, func(key string, value []byte) bool {
 		size := entryHeader + len(key) + len(value)
 		if limit == 0 || size > len(buf)-used {
@@ -140,6 +141,7 @@ func (in *instance) scanState(prefix, after string, limit int, buf []byte) uint6
 	if err != nil {
 		panic(stateError{err})
 	}
+	in.pay((in.call.scanned-before)*keyFuel + used>>copyShift) // the calls and what they may find are bounded
 	return uint64(max(used, need))
 }
 

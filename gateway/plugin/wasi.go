@@ -184,7 +184,6 @@ func fdRead(in *instance, stack []uint64) {
 // the event is dropped and reported as written: a guest that fails because its
 // error message was too long would hide the message.
 func fdWrite(in *instance, stack []uint64) {
-	in.checkDeadline()
 	fd, vectors, count := uint32(stack[0]), uint32(stack[1]), uint32(stack[2])
 	if fd != 1 && fd != 2 {
 		stack[0] = wasiBadFD
@@ -194,6 +193,7 @@ func fdWrite(in *instance, stack []uint64) {
 		stack[0] = wasiInval
 		return
 	}
+	in.pay(int(count) * vectorFuel)
 	var total uint32
 	for i := range count {
 		at, ok1 := in.mem.ReadUint32Le(vectors + 8*i)
@@ -222,8 +222,8 @@ func randomGet(in *instance, stack []uint64) {
 		in.random.Seed(sha256.Sum256([]byte(in.call.seed)))
 	}
 	for len(b) > 0 {
-		in.checkDeadline()
 		chunk := b[:min(len(b), randomChunk)]
+		in.pay(len(chunk) * randomFuel)
 		_, _ = in.random.Read(chunk) // never fails
 		b = b[len(chunk):]
 	}
@@ -234,12 +234,12 @@ func randomGet(in *instance, stack []uint64) {
 // always ready. When only clocks are asked for, the clocks jump to the earliest
 // and it fires at once: sleeping costs no time.
 func pollOneoff(in *instance, stack []uint64) {
-	in.checkDeadline()
 	subs, out, count := uint32(stack[0]), uint32(stack[1]), uint32(stack[2])
 	if count == 0 || count > maxVectors {
 		stack[0] = wasiInval
 		return
 	}
+	in.pay(int(count) * vectorFuel)
 	from, ok1 := in.mem.Read(subs, count*subscriptionSize)
 	to, ok2 := in.mem.Read(out, count*eventSize)
 	if !ok1 || !ok2 {

@@ -23,7 +23,8 @@
 //
 // During a call: any goroutine may set [InterruptGlobal] to 1. The guest traps at its next
 // checkpoint, at most Interval instructions later. Host functions called by the guest leave to Go by
-// themselves but are charged a flat [HostCallUnits]: one that may take long has to watch the deadline itself.
+// themselves but are charged a flat [HostCallUnits]: one that may take long has to take more from [FuelGlobal],
+// which may go below zero, and to watch the deadline itself.
 //
 // After a call: the remaining fuel is FuelGlobal + ReserveGlobal (after a trap of the guest's own it
 // may be up to one interval too high, since loops hold the fuel in a local). If the call failed, [StopGlobal]
