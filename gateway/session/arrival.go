@@ -2,7 +2,7 @@ package session
 
 import "tributary.io/gateway/store"
 
-// arrival is an inbound message of QoS 2 whose outcome is awaited. Until then its packet
+// Arrival is an inbound message of QoS 2 whose outcome is awaited. Until then its packet
 // identifier is taken by it, and afterwards, if the message was accepted, by nobody until
 // the client releases it (PUBREL).
 type Arrival struct {
@@ -22,7 +22,7 @@ const (
 	ArrivalStale                        // the connection has the session no more
 )
 
-// arrive takes a packet identifier of the client for a message of QoS 2, of which it may
+// Arrive takes a packet identifier of the client for a message of QoS 2, of which it may
 // hold most at once.
 func (s *session) Arrive(c Link, id uint16, most int) (*Arrival, arrivalState) {
 	s.mu.Lock()
@@ -47,7 +47,7 @@ func (s *session) Arrive(c Link, id uint16, most int) (*Arrival, arrivalState) {
 	return a, ArrivalNew
 }
 
-// repeated has a repetition of a message answered when the outcome is known. If it is
+// Repeated has a repetition of a message answered when the outcome is known. If it is
 // known by now, again is not kept, and the result says whether the message was accepted.
 func (s *session) Repeated(id uint16, again func(Verdict)) (kept, accepted bool) {
 	s.mu.Lock()
@@ -60,7 +60,7 @@ func (s *session) Repeated(id uint16, again func(Verdict)) (kept, accepted bool)
 	return false, known
 }
 
-// conclude notes the verdict on a message of QoS 2: if it was accepted, its identifier
+// Conclude notes the verdict on a message of QoS 2: if it was accepted, its identifier
 // waits for the PUBREL; if it was refused, the identifier is free. Repetitions get the same
 // answer.
 func (s *session) Conclude(a *Arrival, v Verdict) {

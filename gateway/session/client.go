@@ -43,7 +43,7 @@ type Client struct {
 	entrance Entrance // nil: that listener is no more, and nobody renews the grant
 }
 
-// newClient makes the client of a connection, or of one of its messages.
+// NewClient makes the client of a connection, or of one of its messages.
 func (s *Sessions) NewClient(g *access.Grant, clientID, username, peer string, version byte, listener string, in Entrance) *Client {
 	who := &Client{sessions: s, space: s.space(g), Source: stage.Source(g.Application, g.Device),
 		ClientID: clientID, Username: username, Peer: peer, Version: version, listener: listener, entrance: in}
@@ -51,11 +51,11 @@ func (s *Sessions) NewClient(g *access.Grant, clientID, username, peer string, v
 	return who
 }
 
-// granted is what the client may do now. A grant itself never changes, so who
+// Granted is what the client may do now. A grant itself never changes, so who
 // asks several things of it calls this once.
 func (who *Client) Granted() *access.Grant { return who.current.Load() }
 
-// denial is what a client is told that the authenticator did not say yes to. One
+// Denial is what a client is told that the authenticator did not say yes to. One
 // that could not decide counts as one that said no.
 func (who *Client) Denial(err error) string {
 	_, reason, known := Refusal(err)
@@ -65,7 +65,7 @@ func (who *Client) Denial(err error) string {
 	return reason
 }
 
-// authorized asks the authenticator about a topic, or a filter, that the grant
+// Authorized asks the authenticator about a topic, or a filter, that the grant
 // allows, if another service has to be asked. It may block, and is called
 // without locks.
 func (who *Client) Authorized(g *access.Grant, a access.Action, topic string, qos byte, retain bool) bool {
@@ -84,13 +84,13 @@ func (who *Client) Authorized(g *access.Grant, a access.Action, topic string, qo
 	return err == nil
 }
 
-// maySubscribe says whether the client, without a plugin's help, may subscribe to
+// MaySubscribe says whether the client, without a plugin's help, may subscribe to
 // a filter. A shared subscription is allowed where the plain one is.
 func (who *Client) MaySubscribe(filter string) bool {
 	return maySubscribe(who.Granted(), who.ClientID, filter)
 }
 
-// refusal is the code and the reason of an error from another stage. known says
+// Refusal is the code and the reason of an error from another stage. known says
 // that the stage meant it so, and did not merely fail.
 func Refusal(err error) (code event.Code, reason string, known bool) {
 	if e := (*stage.Error)(nil); errors.As(err, &e) {

@@ -122,7 +122,7 @@ func (s *session) answer(m *Message, now time.Time) stage.Delivery {
 	return d
 }
 
-// reply delivers a message to a connection that asked for it, whatever it subscribed to,
+// Reply delivers a message to a connection that asked for it, whatever it subscribed to,
 // if it still has the session.
 func (s *session) Reply(c Link, m *Message) {
 	s.mu.Lock()

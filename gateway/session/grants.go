@@ -9,7 +9,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// permits says whether a grant has a filter for the topic. Here $ is a letter
+// Permits says whether a grant has a filter for the topic. Here $ is a letter
 // like any other: # grants every topic, those of a dialect that begin with $
 // ($emqx/things/…) among them. Nothing of the gateway's own is published to.
 func Permits(g *access.Grant, topic string) bool {
@@ -34,7 +34,7 @@ func maySubscribe(g *access.Grant, clientID, filter string) bool {
 	return slices.ContainsFunc(g.Subscribe, func(granted string) bool { return covers(granted, filter) })
 }
 
-// ownReplies says whether a filter is below reply/<client id>/, where whoever
+// OwnReplies says whether a filter is below reply/<client id>/, where whoever
 // commands devices may wait for the answers: clients as mosquitto_rr subscribe to
 // their response topic before they ask. Answers go to the connection that asked
 // and to nobody else, so that this opens nothing: what else may be published there

@@ -17,7 +17,7 @@ type Attachment struct {
 	denied map[string]bool // filters of subscriptions that a kept session loses
 }
 
-// attach gives a connection its session, new or kept, and has it greet the client,
+// Attach gives a connection its session, new or kept, and has it greet the client,
 // sections 3.1.2.4 and 4.1. A connection that had the session
 // before is told 0x8E. All of it happens under the session's lock, so that no
 // message falls between the two connections.
@@ -233,7 +233,7 @@ func (s *session) unplug() (after func()) {
 	return func() { leaveAll(gone) }
 }
 
-// detach takes a connection away from its session after it ended. It does
+// Detach takes a connection away from its session after it ended. It does
 // nothing if the session has another by now. failed says that the client did not
 // say goodbye, so that its will is due. What it returns is to be called next; it
 // may block.
@@ -354,7 +354,7 @@ func (s *Sessions) end(ses *session) (after []func()) {
 	return after
 }
 
-// setExpiry changes the session expiry at the client's wish.
+// SetExpiry changes the session expiry at the client's wish.
 func (s *session) SetExpiry(c Link, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -363,7 +363,7 @@ func (s *session) SetExpiry(c Link, d time.Duration) {
 	}
 }
 
-// expiry is the session expiry that a client gets who wants one.
+// Expiry is the session expiry that a client gets who wants one.
 func (s *Sessions) Expiry(wanted time.Duration) time.Duration {
 	if most := s.cfg.SessionExpiryMax; most > 0 {
 		return min(wanted, most)

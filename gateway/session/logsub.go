@@ -9,7 +9,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// logSubscription is a subscription of a connection to the log of an application. When
+// LogSubscription is a subscription of a connection to the log of an application. When
 // the connection ends, it leaves; a persistent session gets a new one like it on
 // its next connection.
 type LogSubscription struct {
@@ -30,7 +30,7 @@ type LogSubscription struct {
 	scratch []byte         // to render into
 }
 
-// receipt is a record whose delivery is over.
+// Receipt is a record whose delivery is over.
 type Receipt struct {
 	Log    *LogSubscription
 	Offset uint64
@@ -50,7 +50,7 @@ func (r Receipt) settle(code byte, s *session) {
 	r.Log.Ack(r.Offset)
 }
 
-// ack is called without locks.
+// Ack is called without locks.
 func (r *LogSubscription) Ack(offset uint64) { r.member.Ack(offset) }
 
 // join makes the subscription a member of its group. Where the connection ended
@@ -127,7 +127,7 @@ func leaveAll(readers []*LogSubscription) {
 	}
 }
 
-// lostLogs are the subscriptions to logs of a resumed session, anew, which it lost with its
+// LostLogs are the subscriptions to logs of a resumed session, anew, which it lost with its
 // last connection. Without binary they are in structured mode.
 func (s *session) LostLogs(c Link, binary bool) (again []*LogSubscription) {
 	s.mu.Lock()
@@ -143,7 +143,7 @@ func (s *session) LostLogs(c Link, binary bool) (again []*LogSubscription) {
 	return again
 }
 
-// rejoin joins the log once more and lets records through.
+// Rejoin joins the log once more and lets records through.
 func (r *LogSubscription) Rejoin() error {
 	if err := r.join(); err != nil {
 		return err
@@ -154,7 +154,7 @@ func (r *LogSubscription) Rejoin() error {
 	return nil
 }
 
-// subscribeLog makes the session a reader of a log, in the place of an earlier
+// SubscribeLog makes the session a reader of a log, in the place of an earlier
 // subscription by the same filter. Records come once start was called. It may block, and
 // is called without locks.
 func (s *session) SubscribeLog(c Link, r *LogSubscription) error {

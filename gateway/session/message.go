@@ -8,7 +8,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// message is one application message, shared by everyone that it is sent to.
+// Message is one application message, shared by everyone that it is sent to.
 // Nobody changes it after it was made.
 type Message struct {
 	Topic   string
@@ -17,12 +17,12 @@ type Message struct {
 	retain  bool
 	Expires time.Time // zero: never
 	from    *Client   // nil when a plugin sent it, or nobody knows who
-	// props holds what is passed on unaltered: payload format, content type,
+	// Props holds what is passed on unaltered: payload format, content type,
 	// response topic, correlation data and user properties. nil: none.
 	Props *packet.Properties
 }
 
-// newMessage copies what a PUBLISH has beyond the life of its frame.
+// NewMessage copies what a PUBLISH has beyond the life of its frame.
 func NewMessage(p *packet.Publish, now time.Time, from *Client) *Message {
 	m := &Message{Topic: p.Topic, Payload: bytes.Clone(p.Payload), QoS: p.QoS, retain: p.Retain, from: from}
 	if x := p.Props; x != nil {
@@ -94,7 +94,7 @@ func (m *Message) expired(now time.Time) bool {
 	return !m.Expires.IsZero() && !now.Before(m.Expires)
 }
 
-// remaining is the message expiry interval that is left, in whole seconds, at
+// Remaining is the message expiry interval that is left, in whole seconds, at
 // least 1 [MQTT-3.3.2-6].
 func (m *Message) Remaining(now time.Time) uint32 {
 	left := m.Expires.Sub(now)

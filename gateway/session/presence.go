@@ -123,7 +123,7 @@ func (s *Sessions) announce(d *device) {
 	s.devices.forget(d)
 }
 
-// announce tells the router, if need be, that the session's device is online.
+// Announce tells the router, if need be, that the session's device is online.
 func (s *session) Announce() { s.server.announce(s.device) }
 
 func (s *Sessions) tell(d *device, online bool) {

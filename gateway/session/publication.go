@@ -8,7 +8,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// publication is a message of a client on its way to the sessions that subscribed to its
+// Publication is a message of a client on its way to the sessions that subscribed to its
 // topic. What it means to them is committed with the effects of its event, or alone.
 type Publication struct {
 	Client  *Client
@@ -66,12 +66,12 @@ func (x *Publication) Committed() {
 	sp.collect(x.Message.Topic, x.Message.QoS, keep, x.hits, &x.booked, time.Now())
 }
 
-// durable says whether anything of it can have to be committed.
+// Durable says whether anything of it can have to be committed.
 func (x *Publication) Durable() bool {
 	return x.Client.sessions.journal != nil && (x.Message != nil || x.Arrival != nil || x.Will != nil)
 }
 
-// commitAlone commits what a message means to sessions that no route takes. done is called
+// CommitAlone commits what a message means to sessions that no route takes. done is called
 // when that is durable, or with the error: at once if there is nothing to commit.
 func (x *Publication) CommitAlone(done func(error)) {
 	var b store.Batch
@@ -127,10 +127,10 @@ func (x *Publication) Finish(v *Verdict) {
 	}
 }
 
-// open says whether anything is to be done about it once its outcome is known.
+// Open says whether anything is to be done about it once its outcome is known.
 func (x *Publication) Open() bool { return x.Message != nil || x.Arrival != nil || x.booked.late }
 
-// late says, once, that a session got the message in the store only after its commit:
+// Late says, once, that a session got the message in the store only after its commit:
 // nobody is told of the message before that is durable.
 func (x *Publication) Late() bool {
 	late := x.booked.late
@@ -138,10 +138,10 @@ func (x *Publication) Late() bool {
 	return late
 }
 
-// whenStored calls done when all that was noted of sessions is durable, or with the error.
+// WhenStored calls done when all that was noted of sessions is durable, or with the error.
 func (x *Publication) WhenStored(done func(error)) { x.Client.sessions.journal.commit(done) }
 
-// unrouted takes a message that no route takes, where devices get what others publish. It is sent to the subscribers at once and
+// Unrouted takes a message that no route takes, where devices get what others publish. It is sent to the subscribers at once and
 // answered with the verdict, or returned, if it has to be stored before it is answered, or
 // comes behind one that has.
 func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {

@@ -122,7 +122,7 @@ func (s *Sessions) allSessions() []*session {
 	return list
 }
 
-// reconsider does for one session what Reconsider does for all. Without ask it
+// Reconsider does for one session what Reconsider does for all. Without ask it
 // does not block, and leaves filters that another service decides about until the
 // client returns. It is called without locks.
 func (s *session) Reconsider(change *access.Change, ask bool) {
@@ -216,7 +216,7 @@ func (s *session) regrant(from *Client, old, g *access.Grant, ask bool) bool {
 	return true
 }
 
-// reauthenticated takes the grant of a client that authenticated once more.
+// Reauthenticated takes the grant of a client that authenticated once more.
 func (s *session) Reauthenticated(c Link, who *Client, g *access.Grant) error {
 	for {
 		old := who.Granted()

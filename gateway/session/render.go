@@ -9,7 +9,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// render makes the message of a record: a CloudEvent by the MQTT binding, in the
+// Render makes the message of a record: a CloudEvent by the MQTT binding, in the
 // content mode of the subscription. It is nil for a record that is no event. The
 // message is valid until the next call. The caller holds the session's lock.
 func (r *LogSubscription) Render(record stage.Record, version byte) *Message {

@@ -86,16 +86,16 @@ func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Sess
 	return s
 }
 
-// routes says whether any route of an application exists.
+// Routes says whether any route of an application exists.
 func (s *Sessions) Routes(application string) bool {
 	return s.routed == nil || s.routed(application)
 }
 
-// changes counts the calls of Reconsider: a client that is being authenticated meanwhile is
+// Changes counts the calls of Reconsider: a client that is being authenticated meanwhile is
 // to be reconsidered after.
 func (s *Sessions) Changes() uint64 { return s.changed.Load() }
 
-// stop lets no connection have a session any more, and sends no will: a restart is no
+// Stop lets no connection have a session any more, and sends no will: a restart is no
 // death.
 func (s *Sessions) Stop() {
 	s.mu.Lock()
@@ -104,7 +104,7 @@ func (s *Sessions) Stop() {
 	s.cancel()
 }
 
-// flush returns when all that is noted of sessions is durable.
+// Flush returns when all that is noted of sessions is durable.
 func (s *Sessions) Flush(ctx context.Context) error {
 	if s.journal == nil {
 		return nil

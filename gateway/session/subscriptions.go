@@ -7,7 +7,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// wanted is one filter of a SUBSCRIBE that was granted.
+// Wanted is one filter of a SUBSCRIBE that was granted.
 type Wanted struct {
 	Index    int // among the filters of the packet
 	Filter   string
@@ -34,7 +34,7 @@ type subscriber interface {
 	Over()
 }
 
-// subscribe puts granted filters into force, and has the subscriber answer once they are
+// Subscribe puts granted filters into force, and has the subscriber answer once they are
 // durable if the session is. Then retained messages and records follow.
 func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 	s.mu.Lock()
@@ -133,7 +133,7 @@ func (s *session) enforce(w *Wanted, by subscriber) (r *replay, ok bool) {
 	return s.replayOf(w.Filter, sub, s.space.subscribe(sub, w.Handling, time.Now())), true
 }
 
-// unsubscribe puts filters out of force. existed is called for each, under the lock, with
+// Unsubscribe puts filters out of force. existed is called for each, under the lock, with
 // whether it was. It is false, and nothing happened, if the connection has the session no
 // more; now says that the answer may leave at once, else durable is called.
 func (s *session) Unsubscribe(c Link, filters []string, existed func(i int, filter string, did bool), durable func(error)) (current, now bool) {

@@ -7,12 +7,12 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// verdict is what a PUBLISH is answered with.
+// Verdict is what a PUBLISH is answered with.
 type Verdict struct {
 	Code   event.Code
 	Reason string
 	Status string // of a command: what became of it
-	// undecided ends the connection instead of answering, so that the client
+	// Undecided ends the connection instead of answering, so that the client
 	// sends the message again.
 	Undecided bool
 }

@@ -7,7 +7,7 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// will is a will message with the sender in whose name it goes.
+// Will is a will message with the sender in whose name it goes.
 type Will struct {
 	Publish packet.Publish
 	Delay   time.Duration
@@ -29,7 +29,7 @@ func (w *Will) store(s *session) {
 	s.server.journal.put(w.key(), w.append(nil))
 }
 
-// drop forgets a will that is not to be sent.
+// Drop forgets a will that is not to be sent.
 func (w *Will) Drop() {
 	if w != nil && w.seq != 0 {
 		w.Client.sessions.journal.delete(w.key())
