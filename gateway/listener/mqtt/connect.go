@@ -50,33 +50,11 @@ func (c *conn) handshake() {
 
 // connect does the work of handshake. A *packet.Error says how to refuse.
 func (c *conn) connect() error {
-	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
-	if err != nil {
-		if e := (*packet.Error)(nil); errors.As(err, &e) {
-			c.server.overstepped(e.Code)
-		} else if errors.Is(err, errSilent) {
-			c.server.limited(limitConnectTimeout)
-		}
-		return plainly(err)
-	}
-	if packet.Type(first>>4) != packet.CONNECT { // [MQTT-3.1.0-1]
-		return errors.New("the first packet is not CONNECT")
-	}
-	decoded, err := packet.Decode(0, first, body)
+	p, err := c.readConnect()
 	if err != nil {
 		return err
 	}
-	p := decoded.(*packet.Connect)
-	if p.Props != nil && p.Props.AuthMethod != nil { // more packets are read before it is used
-		if decoded, err = packet.Decode(0, first, bytes.Clone(body)); err != nil {
-			return err
-		}
-		p = decoded.(*packet.Connect)
-	}
 	c.version = p.Version
-	refuse := func(code byte, reason string) error {
-		return &packet.Error{Code: code, Reason: reason, Version: p.Version}
-	}
 	props := p.Props
 	if props == nil {
 		props = new(packet.Properties)
@@ -84,7 +62,71 @@ func (c *conn) connect() error {
 	if props.MaximumPacketSize != nil { // it holds for a refusal already
 		c.maxPacket = int(min(*props.MaximumPacketSize, packet.MaxSize+5))
 	}
+	if fault := c.unfit(p, props); fault != nil {
+		return fault
+	}
+	wait, fault := c.visit.login(time.Now())
+	if fault != nil {
+		fault.Version = p.Version
+		return fault
+	}
+	if wait > 0 {
+		if c.pause(wait); c.over() != nil {
+			return c.over()
+		}
+	}
+	changes := c.server.sessions.Changes()
+	grant, answer, err := c.login(p)
+	if err != nil {
+		return err
+	}
+	ack := &packet.Connack{Props: new(packet.Properties)}
+	if c.enhanced != nil {
+		ack.Props = c.enhanced.packet(packet.CodeSuccess, answer).Props
+	}
+	if err := c.attach(p, props, ack, grant); err != nil {
+		return err
+	}
+	if c.server.sessions.Changes() != changes {
+		c.Session.Reconsider(&access.Change{}, true)
+	}
+	return nil
+}
+
+// readConnect reads the first packet, which must be CONNECT [MQTT-3.1.0-1].
+func (c *conn) readConnect() (*packet.Connect, error) {
+	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
+	if err != nil {
+		if e := (*packet.Error)(nil); errors.As(err, &e) {
+			c.server.overstepped(e.Code)
+		} else if errors.Is(err, errSilent) {
+			c.server.limited(limitConnectTimeout)
+		}
+		return nil, plainly(err)
+	}
+	if packet.Type(first>>4) != packet.CONNECT {
+		return nil, errors.New("the first packet is not CONNECT")
+	}
+	decoded, err := packet.Decode(0, first, body)
+	if err != nil {
+		return nil, err
+	}
+	p := decoded.(*packet.Connect)
+	if p.Props != nil && p.Props.AuthMethod != nil { // more packets are read before it is used
+		if decoded, err = packet.Decode(0, first, bytes.Clone(body)); err != nil {
+			return nil, err
+		}
+		p = decoded.(*packet.Connect)
+	}
+	return p, nil
+}
+
+// unfit says why a CONNECT is refused before anybody is asked, if it is.
+func (c *conn) unfit(p *packet.Connect, props *packet.Properties) *packet.Error {
 	limits := &c.listener.Limits
+	refuse := func(code byte, reason string) *packet.Error {
+		return &packet.Error{Code: code, Reason: reason, Version: p.Version}
+	}
 	switch {
 	case c.visit.turned != nil:
 		return refuse(c.visit.turned.Code, c.visit.turned.Reason)
@@ -98,35 +140,30 @@ func (c *conn) connect() error {
 		c.server.limited(limitWillBytes)
 		return refuse(packet.CodeQuotaExceeded, "the will is too large")
 	}
-	wait, fault := c.visit.login(time.Now())
-	if fault != nil {
-		return refuse(fault.Code, fault.Reason)
-	}
-	if wait > 0 {
-		if c.pause(wait); c.over() != nil {
-			return c.over()
-		}
-	}
-	changes := c.server.sessions.Changes()
-	grant, answer, err := c.authenticate(p)
+	return nil
+}
+
+// login has the client authenticated. answer is the last authentication data of an
+// enhanced authentication.
+func (c *conn) login(p *packet.Connect) (grant *access.Grant, answer []byte, err error) {
+	grant, answer, err = c.authenticate(p)
 	c.visit.judged(err, time.Now())
-	if fault := (*packet.Error)(nil); errors.As(err, &fault) || errors.Is(err, errAbandoned) {
-		return err
+	if fault := (*packet.Error)(nil); err == nil || errors.As(err, &fault) || errors.Is(err, errAbandoned) {
+		return grant, answer, err
 	}
-	if err != nil {
-		code, reason, known := session.Refusal(err)
-		c.server.refusedLogin(c.listener.Name, code)
-		c.server.log.Info("login refused", "listener", c.listener.Name, "peer", c.nc.RemoteAddr().String(), "client", p.ClientID,
-			"username", p.Username, "code", fmt.Sprintf("%#x", byte(code)), "reason", err)
-		if !known {
-			c.server.log.Warn("authentication failed to decide", "client", p.ClientID, "error", err)
-		}
-		return refuse(connackCode(code), reason)
+	code, reason, known := session.Refusal(err)
+	c.server.refusedLogin(c.listener.Name, code)
+	c.server.log.Info("login refused", "listener", c.listener.Name, "peer", c.nc.RemoteAddr().String(), "client", p.ClientID,
+		"username", p.Username, "code", fmt.Sprintf("%#x", byte(code)), "reason", err)
+	if !known {
+		c.server.log.Warn("authentication failed to decide", "client", p.ClientID, "error", err)
 	}
-	ack := &packet.Connack{Props: new(packet.Properties)}
-	if c.enhanced != nil {
-		ack.Props = c.enhanced.packet(packet.CodeSuccess, answer).Props
-	}
+	return nil, nil, &packet.Error{Code: connackCode(code), Reason: reason, Version: p.Version}
+}
+
+// attach completes the CONNACK for a client that is known by now, and gives the client
+// its session.
+func (c *conn) attach(p *packet.Connect, props *packet.Properties, ack *packet.Connack, grant *access.Grant) error {
 	clientID := p.ClientID
 	if clientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16]
 		clientID = assignedID()
@@ -138,23 +175,20 @@ func (c *conn) connect() error {
 	if p.Will != nil {
 		w = newWill(p.Will, from)
 		if code, reason := allowedWill(w, from); code != 0 {
-			return refuse(code, reason)
+			return &packet.Error{Code: code, Reason: reason, Version: p.Version}
 		}
 	}
 	if len(ack.Append(nil, p.Version)) > c.maxPacket { // [MQTT-3.1.2-24]
-		return refuse(packet.CodePacketTooLarge, "CONNACK is above the maximum packet size")
+		return &packet.Error{Code: packet.CodePacketTooLarge, Reason: "CONNACK is above the maximum packet size", Version: p.Version}
 	}
 	c.mu.Lock()
 	c.sender, c.connack = from, ack
 	c.mu.Unlock()
-	fault = c.server.sessions.Attach(&session.Attachment{Link: c, Terms: c.terms(), Client: from.Client, Clean: p.CleanStart,
+	fault := c.server.sessions.Attach(&session.Attachment{Link: c, Terms: c.terms(), Client: from.Client, Clean: p.CleanStart,
 		Expiry: c.server.sessions.Expiry(wire(wantedExpiry(p, grant))), Will: w})
 	if fault != nil {
 		fault.Version = p.Version
 		return fault
-	}
-	if c.server.sessions.Changes() != changes {
-		c.Session.Reconsider(&access.Change{}, true)
 	}
 	return nil
 }
