@@ -221,7 +221,7 @@ func (c *client) event() event.Event {
 // consumer subscribes to the log of application demo as nobody's device.
 func (g *gateway) consumer(options ...string) *client {
 	g.t.Helper()
-	c := g.v5("consumer/" + g.t.Name())
+	c := g.v5("") // nobody's device
 	if code := c.subscribe("app/demo", options...); code != 1 {
 		g.t.Fatalf("SUBACK %#x", code)
 	}

@@ -35,11 +35,11 @@ func strict(t testing.TB, m *packet.Publish) (e event.Event) {
 func TestEventsOnTheWire(t *testing.T) {
 	g := start(t, demo("", ""))
 	structured := g.consumer()
-	binary := g.v5("binary/1")
+	binary := g.v5("binary-1")
 	if code := binary.subscribe("app/demo", "content-mode", "binary"); code != 1 {
 		t.Fatalf("SUBACK %#x", code)
 	}
-	old := g.v3("old/1")
+	old := g.v3("old-1")
 	if code := old.subscribe("app/demo"); code != 1 {
 		t.Fatalf("SUBACK %#x", code)
 	}

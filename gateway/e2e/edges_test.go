@@ -63,7 +63,7 @@ func TestAnonymousIsLocal(t *testing.T) {
 func TestStubbornConsumer(t *testing.T) {
 	g := start(t, demo("", ""))
 	padding := strings.Repeat("x", 60<<10)
-	for _, id := range []string{"stubborn/1", "stubborn/2"} {
+	for _, id := range []string{"stubborn-1", "stubborn-2"} {
 		c := g.v5(id)
 		if code := c.subscribe("app/demo"); code != 1 {
 			t.Fatalf("SUBACK %#x", code)

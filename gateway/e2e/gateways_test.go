@@ -18,7 +18,7 @@ gateway_for = ["valve-*"]
 disabled = true
 `))
 	log := g.consumer()
-	gw, app := g.v5("gw-1"), g.v5("app/1")
+	gw, app := g.v5("gw-1"), g.v5("app-1")
 	for _, c := range []struct {
 		name, sender, topic string
 		code                byte

@@ -48,7 +48,7 @@ func number(t testing.TB, m *packet.Publish) int {
 // member joins a group with a window of its own.
 func (g *gateway) member(id, filter string, window uint16, options ...string) *client {
 	g.t.Helper()
-	c, _ := g.login(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "member/" + id,
+	c, _ := g.login(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "member-" + id,
 		Props: &packet.Properties{ReceiveMaximum: &window}})
 	if code := c.subscribe(filter, options...); code != 1 {
 		g.t.Fatalf("SUBACK %#x", code)
@@ -187,7 +187,7 @@ func TestStreamOffset(t *testing.T) {
 			r.nc.Close()
 		}
 	}
-	r := g.v5("r/bad")
+	r := g.v5("r-bad")
 	for _, bad := range []string{"", "middle", "-1", "1.5", "2026-11-21", "2026-11-21 08:00:00Z"} {
 		if code := r.subscribe("app/demo", "stream-offset", bad); code != 0x83 {
 			t.Errorf("stream-offset=%q: SUBACK %#x", bad, code)
@@ -220,7 +220,7 @@ func TestResume(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := start(t, demo("", ""))
 			persistent := func() *client {
-				p, _ := g.login(packet.Connect{Version: packet.V5, ClientID: "kept/1", Props: &packet.Properties{SessionExpiry: ptr(uint32(3600))}})
+				p, _ := g.login(packet.Connect{Version: packet.V5, ClientID: "kept-1", Props: &packet.Properties{SessionExpiry: ptr(uint32(3600))}})
 				return p
 			}
 			kept, group, clean := persistent(), g.member("g", "$share/g/app/demo", 100), g.member("c", "app/demo", 100)
@@ -238,8 +238,8 @@ func TestResume(t *testing.T) {
 			}
 			eventually(t, "the positions are stored", func() bool {
 				a, _ := g.metric(`tributary_consumer_group_lag_records{group="s.g",log="e/demo"}`)
-				b, _ := g.metric(`tributary_consumer_group_lag_records{group="c.kept/1",log="e/demo"}`)
-				c, _ := g.metric(`tributary_consumer_group_lag_records{group="c.member/r",log="e/demo"}`)
+				b, _ := g.metric(`tributary_consumer_group_lag_records{group="c.kept-1",log="e/demo"}`)
+				c, _ := g.metric(`tributary_consumer_group_lag_records{group="c.member-r",log="e/demo"}`)
 				return a+b+c == 0
 			})
 			time.Sleep(300 * time.Millisecond) // three times cursor_interval: acknowledged within it may repeat

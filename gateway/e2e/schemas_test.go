@@ -42,7 +42,7 @@ func TestQuarantineSchema(t *testing.T) {
 			t.Errorf("%s %q: PUBACK %#x", m.topic, m.payload, ack.Code)
 		}
 	}
-	reader := g.v5("reader/q")
+	reader := g.v5("reader-q")
 	if code := reader.subscribe("quarantine/demo", "stream-offset", "first"); code != 1 {
 		t.Fatalf("SUBACK %#x", code)
 	}

@@ -194,7 +194,7 @@ func TestCertificateReplaced(t *testing.T) {
 func TestSessionMovesBetweenListeners(t *testing.T) {
 	ca := newIssuer(t, "CA")
 	g := start(t, demo("", transports(ca)))
-	reader, commander := g.consumer(), g.v5("c/commander")
+	reader, commander := g.consumer(), g.v5("c-commander")
 	connect := packet.Connect{Version: packet.V5, ClientID: "roamer", Props: &packet.Properties{SessionExpiry: ptr(uint32(3600))}}
 	first, ack := g.login(connect)
 	if ack.SessionPresent {
