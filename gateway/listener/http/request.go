@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/stage"
@@ -30,6 +31,10 @@ func (s *Server) improper(r *http.Request) (status int, why string) {
 		return http.StatusRequestURITooLong, fmt.Sprintf("path and query are longer than %d bytes", s.cfg.MaxPathBytes)
 	case r.URL.IsAbs() || !strings.HasPrefix(r.URL.Path, "/") || strings.ContainsRune(r.URL.Path, 0):
 		return http.StatusBadRequest, "the path must begin with a slash"
+	case !utf8.ValidString(r.URL.RawQuery): // a plugin could not read it
+		return http.StatusBadRequest, "the query is not UTF-8; percent-encode its bytes"
+	case !event.ValidString(r.Header.Get("Content-Type")):
+		return http.StatusBadRequest, "the Content-Type is not UTF-8, or holds control characters, which no attribute of an event may"
 	case r.ContentLength > int64(s.cfg.MaxBodyBytes):
 		return s.tooLarge()
 	}
