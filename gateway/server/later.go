@@ -6,13 +6,12 @@ import (
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/outbound"
 	"tributary.io/gateway/router"
-	"tributary.io/gateway/store/pebble"
 	"tributary.io/gateway/timer"
 )
 
 // later makes the stages that keep what plugins want done later, and gives them to
 // the router.
-func later(cfg *config.Config, st *pebble.Store, rt *router.Router, log *slog.Logger) (*timer.Timers, *outbound.Calls, error) {
+func later(cfg *config.Config, st durable, rt *router.Router, log *slog.Logger) (*timer.Timers, *outbound.Calls, error) {
 	known := func(plugin string) bool { _, ok := cfg.Plugins[plugin]; return ok }
 	timers, err := timer.New(st, rt, known, log)
 	if err != nil {

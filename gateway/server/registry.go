@@ -12,13 +12,12 @@ import (
 	"tributary.io/gateway/registry"
 	"tributary.io/gateway/resource"
 	"tributary.io/gateway/store"
-	"tributary.io/gateway/store/pebble"
 )
 
 // retain has the store keep the logs of every application as long as the
 // registry says, now and after each change of an application. Those of deleted
 // ones are kept like that, too.
-func retain(reg *registry.Registry, st *pebble.Store) error {
+func retain(reg *registry.Registry, st durable) error {
 	apply := func() error {
 		for _, app := range slices.Concat(reg.Applications(), reg.Retired()) {
 			age, bytes := reg.Retention(app)
@@ -44,7 +43,7 @@ func retain(reg *registry.Registry, st *pebble.Store) error {
 // left over is purged at the next start.
 type purger struct {
 	*registry.Registry
-	store *pebble.Store
+	store durable
 	log   *slog.Logger
 	later []interface {
 		Purge(application string) error

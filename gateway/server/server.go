@@ -33,7 +33,6 @@ import (
 	"tributary.io/gateway/registry"
 	"tributary.io/gateway/router"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/store/pebble"
 	"tributary.io/gateway/timer"
 )
 
@@ -108,7 +107,7 @@ func (s *Server) Run(ctx context.Context) error {
 // gateway is the running stages.
 type gateway struct {
 	s         *Server
-	store     *pebble.Store
+	store     durable
 	host      *plugin.Host
 	router    *router.Router
 	timers    *timer.Timers
@@ -142,51 +141,25 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 		return nil, err
 	}
 	undo = append(undo, func() { host.Close(context.Background()) })
-	st, err := pebble.Open(cfg.Store, s.log)
+	st, err := openStore(cfg, s.log)
 	if err != nil {
-		return nil, fmt.Errorf("opening the store in %s: %w", cfg.Store.Dir, err)
+		return nil, err
 	}
 	undo = append(undo, func() { st.Close() })
 	reg, err := registry.New(cfg.Registry, st, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("reading applications and users: %w", err)
 	}
-	there := map[string]bool{}
-	for _, name := range reg.Applications() {
-		there[name], _ = reg.Messaging(name)
-	}
-	for _, warning := range cfg.RouteWarnings(there, false) {
-		s.log.Warn(warning)
-	}
+	s.warnOfRoutes(reg)
 	if err := retain(reg, st); err != nil {
 		return nil, err
 	}
-	rt, err := router.New(cfg.Router, handlers, st, reg, s.log)
-	if err != nil {
+	g := &gateway{s: s, store: st, host: host, failed: make(chan error, 1)}
+	if err := g.wire(reg, handlers); err != nil {
 		return nil, err
 	}
-	g := &gateway{s: s, store: st, host: host, router: rt, failed: make(chan error, 1)}
-	g.consumer = consumer.New(cfg.Consumer, st, reg, s.log)
-	if g.timers, g.calls, err = later(cfg, st, rt, s.log); err != nil {
-		return nil, err
-	}
-	g.sessions = session.New(cfg.MQTT.Sessions, rt, g.consumer, st, s.log)
-	g.mqtt = mqtt.New(cfg.MQTT, g.sessions, rt, s.log)
-	identity, err := auth.New(cfg.Auth, reg, rt, s.log)
-	if err != nil {
-		return nil, fmt.Errorf("preparing authentication: %w", err)
-	}
-	g.identity = identity
-	if g.doors, err = doors(cfg.Listeners, identity); err != nil {
-		return nil, err
-	}
-	if g.webs, err = webs(cfg.Listeners, identity, rt, s.log); err != nil {
-		return nil, err
-	}
-	reg.Watch(identity.Changed) // before those who renew their grants
-	reg.Watch(g.reconsider)
-	rt.Start(g.sessions)
-	undo = append(undo, func() { rt.Close(context.Background()) })
+	g.router.Start(g.sessions)
+	undo = append(undo, func() { g.router.Close(context.Background()) })
 	rules := make([]*mqtt.Listener, len(g.doors))
 	for i := range g.doors {
 		rules[i] = g.doors[i].rules
@@ -203,15 +176,58 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	s.leaveToken(reg)
 	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
-		Metrics: append(slices.Clone(s.metrics), g.mqtt.Metrics, g.sessions.Metrics, rt.Metrics, g.timers.Metrics, g.calls.Metrics, host.Metrics, st.Metrics, g.consumer.Metrics, reg.Metrics, identity.Metrics,
-			func() []metric.Sample { return transportMetrics(g.doors, g.webs) }),
+		Metrics:     append(g.metrics(), reg.Metrics),
 		Ready:       func() []string { return s.unready(st) },
 		Registry:    apps,
-		Routed:      rt.Routes,
+		Routed:      g.router.Routes,
 		Connections: g.sessions,
 		Groups:      g.consumer,
 	}, s.log))
 	return g, nil
+}
+
+// wire makes the stages and gives each those that it calls. None of them runs yet.
+func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handler) (err error) {
+	cfg, log := g.s.cfg, g.s.log
+	if g.router, err = router.New(cfg.Router, handlers, g.store, reg, log); err != nil {
+		return err
+	}
+	g.consumer = consumer.New(cfg.Consumer, g.store, reg, log)
+	if g.timers, g.calls, err = later(cfg, g.store, g.router, log); err != nil {
+		return err
+	}
+	g.sessions = session.New(cfg.MQTT.Sessions, g.router, g.consumer, g.store, log)
+	g.mqtt = mqtt.New(cfg.MQTT, g.sessions, g.router, log)
+	if g.identity, err = auth.New(cfg.Auth, reg, g.router, log); err != nil {
+		return fmt.Errorf("preparing authentication: %w", err)
+	}
+	if g.doors, err = doors(cfg.Listeners, g.identity); err != nil {
+		return err
+	}
+	if g.webs, err = webs(cfg.Listeners, g.identity, g.router, log); err != nil {
+		return err
+	}
+	reg.Watch(g.identity.Changed) // before those who renew their grants
+	reg.Watch(g.reconsider)
+	return nil
+}
+
+// warnOfRoutes logs what becomes of no message or of one that nobody expects.
+func (s *Server) warnOfRoutes(reg *registry.Registry) {
+	messaging := map[string]bool{}
+	for _, name := range reg.Applications() {
+		messaging[name], _ = reg.Messaging(name)
+	}
+	for _, warning := range s.cfg.RouteWarnings(messaging, false) {
+		s.log.Warn(warning)
+	}
+}
+
+// metrics returns what measures the stages.
+func (g *gateway) metrics() []func() []metric.Sample {
+	return append(slices.Clone(g.s.metrics), g.mqtt.Metrics, g.sessions.Metrics, g.router.Metrics, g.timers.Metrics, g.calls.Metrics,
+		g.host.Metrics, g.store.Metrics, g.consumer.Metrics, g.identity.Metrics,
+		func() []metric.Sample { return transportMetrics(g.doors, g.webs) })
 }
 
 // reconsider has every listener renew the grants that a change touches.
@@ -281,7 +297,7 @@ func (g *gateway) stop() error {
 }
 
 // unready says why the gateway should get no traffic.
-func (s *Server) unready(st *pebble.Store) (reasons []string) {
+func (s *Server) unready(st durable) (reasons []string) {
 	if !s.ready.Load() {
 		reasons = append(reasons, "the gateway is starting or stopping")
 	}
