@@ -126,21 +126,27 @@ func (s *shard) hop(ctx context.Context, p *plan, j *job, current *event.Inbound
 }
 
 // outcome is what the source is told once the plan is durable.
-func (p *plan) outcome() (out stage.Outcome) {
+func (p *plan) outcome(in *event.Inbound) (out stage.Outcome) {
 	switch {
 	case p.shelved:
 		out.Code, out.Reason = event.NoMatchingSubscribers, "quarantined: "+errUnrouted.Error()
 	case p.unrouted:
 		out.Code, out.Reason = event.NoMatchingSubscribers, "no route takes this event"
 	case p.reply != nil:
-		out.Code, out.Reason, out.Reply = p.reply.Code, p.reply.Reason, p.reply
+		out.Reason, out.Reply = p.reply.Reason, p.reply
+		switch {
+		case in.Transport.Protocol != "http":
+			out.Code = p.reply.Code
+		case p.reply.Code >= 400: // an HTTP status, which is no reason code
+			out.Code = event.UnspecifiedError
+		}
 	}
 	return out
 }
 
 // commit makes the plan durable and answers the source when it is.
 func (s *shard) commit(j *job, p *plan) error {
-	out := p.outcome()
+	out := p.outcome(j.in)
 	due := s.prepare(j, p)
 	if s.idle() && len(due) == 0 {
 		j.committed(&out)
