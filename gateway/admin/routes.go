@@ -62,41 +62,135 @@ func routes() []route {
 	namePrefix := param{"prefix", "only names that begin with this", "string"}
 	quarantine := param{"quarantine", "true: the group reads the quarantine", "boolean"}
 	return []route{
-		{get, "/applications", "listApplications", "List applications", resource.Reader, filtered, paged(), false, nil, page[resource.Application]{}, 200, false, (*call).listApplications},
-		{get, applicationPath, "getApplication", "Show an application", resource.Reader, one, nil, false, nil, resource.Application{}, 200, false, (*call).getApplication},
-		{put, applicationPath, "putApplication", "Create an application or replace its settings", resource.Admin, one, nil, true, resource.Application{}, resource.Application{}, 200, true, (*call).putApplication},
-		{del, applicationPath, "deleteApplication", "Delete an application with its devices", resource.Admin, one,
-			[]param{{"purge", "true: its log and quarantine go soon, and not by their retention", "boolean"}}, true, nil, nil, 204, false, (*call).deleteApplication},
+		{
+			method: get, path: "/applications", id: "listApplications", summary: "List applications",
+			role: resource.Reader, scope: filtered, status: 200, run: (*call).listApplications,
+			query:  paged(),
+			answer: page[resource.Application]{},
+		},
+		{
+			method: get, path: applicationPath, id: "getApplication", summary: "Show an application",
+			role: resource.Reader, scope: one, status: 200, run: (*call).getApplication,
+			answer: resource.Application{},
+		},
+		{
+			method: put, path: applicationPath, id: "putApplication", summary: "Create an application or replace its settings",
+			role: resource.Admin, scope: one, conditional: true, status: 200, created: true, run: (*call).putApplication,
+			body: resource.Application{}, answer: resource.Application{},
+		},
+		{
+			method: del, path: applicationPath, id: "deleteApplication", summary: "Delete an application with its devices",
+			role: resource.Admin, scope: one, conditional: true, status: 204, run: (*call).deleteApplication,
+			query: []param{{"purge", "true: its log and quarantine go soon, and not by their retention", "boolean"}},
+		},
 
-		{get, applicationPath + "/devices", "listDevices", "List devices", resource.Reader, one, paged(namePrefix), false, nil, page[resource.Device]{}, 200, false, (*call).listDevices},
-		{get, devicePath, "getDevice", "Show a device, by its name or an alias", resource.Reader, one, nil, false, nil, resource.Device{}, 200, false, (*call).getDevice},
-		{put, devicePath, "putDevice", "Create a device or replace its settings; its credentials stay", resource.Operator, one, nil, true, resource.Device{}, resource.Device{}, 200, true, (*call).putDevice},
-		{del, devicePath, "deleteDevice", "Delete a device with its credentials", resource.Operator, one, nil, true, nil, nil, 204, false, (*call).deleteDevice},
-		{post, devicePath + "/credentials", "createDeviceCredential", "Give a device a credential; its secret is shown once", resource.Operator, one, nil, false, resource.NewCredential{}, issued{}, 201, false, (*call).addDeviceCredential},
-		{del, devicePath + "/credentials/{credential}", "deleteDeviceCredential", "Revoke a credential; connections that it opened end", resource.Operator, one, nil, false, nil, nil, 204, false, (*call).removeDeviceCredential},
+		{
+			method: get, path: applicationPath + "/devices", id: "listDevices", summary: "List devices",
+			role: resource.Reader, scope: one, status: 200, run: (*call).listDevices,
+			query:  paged(namePrefix),
+			answer: page[resource.Device]{},
+		},
+		{
+			method: get, path: devicePath, id: "getDevice", summary: "Show a device, by its name or an alias",
+			role: resource.Reader, scope: one, status: 200, run: (*call).getDevice,
+			answer: resource.Device{},
+		},
+		{
+			method: put, path: devicePath, id: "putDevice", summary: "Create a device or replace its settings; its credentials stay",
+			role: resource.Operator, scope: one, conditional: true, status: 200, created: true, run: (*call).putDevice,
+			body: resource.Device{}, answer: resource.Device{},
+		},
+		{
+			method: del, path: devicePath, id: "deleteDevice", summary: "Delete a device with its credentials",
+			role: resource.Operator, scope: one, conditional: true, status: 204, run: (*call).deleteDevice,
+		},
+		{
+			method: post, path: devicePath + "/credentials", id: "createDeviceCredential", summary: "Give a device a credential; its secret is shown once",
+			role: resource.Operator, scope: one, status: 201, run: (*call).addDeviceCredential,
+			body: resource.NewCredential{}, answer: issued{},
+		},
+		{
+			method: del, path: devicePath + "/credentials/{credential}", id: "deleteDeviceCredential", summary: "Revoke a credential; connections that it opened end",
+			role: resource.Operator, scope: one, status: 204, run: (*call).removeDeviceCredential,
+		},
 
-		{get, applicationPath + "/groups", "listGroups", "List consumer groups", resource.Reader, one, nil, false, nil, page[resource.Group]{}, 200, false, (*call).listGroups},
-		{del, applicationPath + "/groups/{group}", "deleteGroup", "Forget a consumer group and its position", resource.Operator, one, []param{quarantine}, false, nil, nil, 204, false, (*call).deleteGroup},
+		{
+			method: get, path: applicationPath + "/groups", id: "listGroups", summary: "List consumer groups",
+			role: resource.Reader, scope: one, status: 200, run: (*call).listGroups,
+			answer: page[resource.Group]{},
+		},
+		{
+			method: del, path: applicationPath + "/groups/{group}", id: "deleteGroup", summary: "Forget a consumer group and its position",
+			role: resource.Operator, scope: one, status: 204, run: (*call).deleteGroup,
+			query: []param{quarantine},
+		},
 
-		{get, "/users", "listUsers", "List users", resource.Reader, everything, paged(namePrefix), false, nil, page[resource.User]{}, 200, false, (*call).listUsers},
-		{get, userPath, "getUser", "Show a user", resource.Reader, everything, nil, false, nil, resource.User{}, 200, false, (*call).getUser},
-		{put, userPath, "putUser", "Create a user or replace its settings; its credentials stay", resource.Admin, everything, nil, true, resource.User{}, resource.User{}, 200, true, (*call).putUser},
-		{del, userPath, "deleteUser", "Delete a user with its credentials", resource.Admin, everything, nil, true, nil, nil, 204, false, (*call).deleteUser},
-		{post, userPath + "/credentials", "createUserCredential", "Give a user a credential; its secret is shown once", resource.Admin, everything, nil, false, resource.NewCredential{}, issued{}, 201, false, (*call).addUserCredential},
-		{del, userPath + "/credentials/{credential}", "deleteUserCredential", "Revoke a credential; connections that it opened end", resource.Admin, everything, nil, false, nil, nil, 204, false, (*call).removeUserCredential},
+		{
+			method: get, path: "/users", id: "listUsers", summary: "List users",
+			role: resource.Reader, scope: everything, status: 200, run: (*call).listUsers,
+			query:  paged(namePrefix),
+			answer: page[resource.User]{},
+		},
+		{
+			method: get, path: userPath, id: "getUser", summary: "Show a user",
+			role: resource.Reader, scope: everything, status: 200, run: (*call).getUser,
+			answer: resource.User{},
+		},
+		{
+			method: put, path: userPath, id: "putUser", summary: "Create a user or replace its settings; its credentials stay",
+			role: resource.Admin, scope: everything, conditional: true, status: 200, created: true, run: (*call).putUser,
+			body: resource.User{}, answer: resource.User{},
+		},
+		{
+			method: del, path: userPath, id: "deleteUser", summary: "Delete a user with its credentials",
+			role: resource.Admin, scope: everything, conditional: true, status: 204, run: (*call).deleteUser,
+		},
+		{
+			method: post, path: userPath + "/credentials", id: "createUserCredential", summary: "Give a user a credential; its secret is shown once",
+			role: resource.Admin, scope: everything, status: 201, run: (*call).addUserCredential,
+			body: resource.NewCredential{}, answer: issued{},
+		},
+		{
+			method: del, path: userPath + "/credentials/{credential}", id: "deleteUserCredential", summary: "Revoke a credential; connections that it opened end",
+			role: resource.Admin, scope: everything, status: 204, run: (*call).removeUserCredential,
+		},
 
-		{get, "/tokens", "listTokens", "List admin tokens", resource.Admin, everything, paged(), false, nil, page[resource.Token]{}, 200, false, (*call).listTokens},
-		{post, "/tokens", "createToken", "Create an admin token; it is shown once", resource.Admin, everything, nil, false, newToken{}, issuedToken{}, 201, false, (*call).createToken},
-		{get, "/tokens/{token}", "getToken", "Show an admin token", resource.Admin, everything, nil, false, nil, resource.Token{}, 200, false, (*call).getToken},
-		{del, "/tokens/{token}", "deleteToken", "Revoke an admin token", resource.Admin, everything, nil, true, nil, nil, 204, false, (*call).deleteToken},
+		{
+			method: get, path: "/tokens", id: "listTokens", summary: "List admin tokens",
+			role: resource.Admin, scope: everything, status: 200, run: (*call).listTokens,
+			query:  paged(),
+			answer: page[resource.Token]{},
+		},
+		{
+			method: post, path: "/tokens", id: "createToken", summary: "Create an admin token; it is shown once",
+			role: resource.Admin, scope: everything, status: 201, run: (*call).createToken,
+			body: newToken{}, answer: issuedToken{},
+		},
+		{
+			method: get, path: "/tokens/{token}", id: "getToken", summary: "Show an admin token",
+			role: resource.Admin, scope: everything, status: 200, run: (*call).getToken,
+			answer: resource.Token{},
+		},
+		{
+			method: del, path: "/tokens/{token}", id: "deleteToken", summary: "Revoke an admin token",
+			role: resource.Admin, scope: everything, conditional: true, status: 204, run: (*call).deleteToken,
+		},
 
-		{get, "/connections", "listConnections", "List connections and kept sessions", resource.Reader, filtered, paged(
-			param{"application", "only of this application", "string"}, param{"device", "only of this device", "string"},
-			param{"clientId", "only with this client id", "string"}, param{"principal", "only of this principal", "string"},
-			param{"online", "true: connected ones; false: kept sessions without a connection", "boolean"},
-		), false, nil, page[resource.Connection]{}, 200, false, (*call).listConnections},
-		{del, "/connections/{namespace}/{clientId}", "deleteConnection", "End a connection", resource.Operator, filtered,
-			[]param{{"forget", "true: its session, too", "boolean"}}, false, nil, nil, 204, false, (*call).kick},
+		{
+			method: get, path: "/connections", id: "listConnections", summary: "List connections and kept sessions",
+			role: resource.Reader, scope: filtered, status: 200, run: (*call).listConnections,
+			query: paged(
+				param{"application", "only of this application", "string"}, param{"device", "only of this device", "string"},
+				param{"clientId", "only with this client id", "string"}, param{"principal", "only of this principal", "string"},
+				param{"online", "true: connected ones; false: kept sessions without a connection", "boolean"},
+			),
+			answer: page[resource.Connection]{},
+		},
+		{
+			method: del, path: "/connections/{namespace}/{clientId}", id: "deleteConnection", summary: "End a connection",
+			role: resource.Operator, scope: filtered, status: 204, run: (*call).kick,
+			query: []param{{"forget", "true: its session, too", "boolean"}},
+		},
 	}
 }
 

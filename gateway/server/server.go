@@ -193,7 +193,7 @@ func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handle
 		return err
 	}
 	g.consumer = consumer.New(cfg.Consumer, g.store, reg, log)
-	if g.timers, g.calls, err = later(cfg, g.store, g.router, log); err != nil {
+	if g.timers, g.calls, err = makeKeepers(cfg, g.store, g.router, log); err != nil {
 		return err
 	}
 	g.sessions = session.New(cfg.MQTT.Sessions, g.router, g.consumer, g.store, log)

@@ -157,7 +157,7 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 	s.loops.Add(3)
 	go s.commitLoop()
 	go s.notifyLoop()
-	go s.houseLoop()
+	go s.tidyLoop()
 	return s, nil
 }
 

@@ -27,8 +27,8 @@ type retention struct {
 	now   bool // apply to the byte, without slack
 }
 
-// houseLoop does what nobody waits for, once in a while.
-func (s *Store) houseLoop() {
+// tidyLoop does what nobody waits for, once in a while.
+func (s *Store) tidyLoop() {
 	defer s.loops.Done()
 	tick := time.NewTicker(s.env.every)
 	defer tick.Stop()

@@ -9,9 +9,9 @@ import (
 	"tributary.io/gateway/timer"
 )
 
-// later makes the stages that keep what plugins want done later, and gives them to
+// makeKeepers makes the stages that keep what plugins want done later, and gives them to
 // the router.
-func later(cfg *config.Config, st durable, rt *router.Router, log *slog.Logger) (*timer.Timers, *outbound.Calls, error) {
+func makeKeepers(cfg *config.Config, st durable, rt *router.Router, log *slog.Logger) (*timer.Timers, *outbound.Calls, error) {
 	known := func(plugin string) bool { _, ok := cfg.Plugins[plugin]; return ok }
 	timers, err := timer.New(st, rt, known, log)
 	if err != nil {
