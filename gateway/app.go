@@ -16,7 +16,8 @@ func applications() *entries {
 		options: "--retention-age 30d --messaging",
 		columns: []column{
 			member("APPLICATION", "name"), member("DEVICES", "devices"), member("ANONYMOUS", "anonymous"), member("MESSAGING", "messaging"),
-			{"RETENTION", func(e object) string { return days(e["retentionSeconds"]) }}, {"BYTES", func(e object) string { return size(e["retentionBytes"]) }}, fromColumn(),
+			{"RETENTION", func(e object) string { return days(e["retentionSeconds"]) }},
+			{"BYTES", func(e object) string { return size(e["retentionBytes"]) }}, fromColumn(),
 		},
 	}
 }

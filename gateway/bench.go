@@ -68,7 +68,8 @@ func (o *benchOptions) declare(flags *flag.FlagSet) {
 	flags.IntVar(&c.Messages, "messages", 0, "`number` of messages of all together (default: until --duration is over)")
 	flags.DurationVar(&c.Duration, "duration", c.Duration, "`time` after which the load ends at the latest")
 	flags.IntVar(&c.Subscribers, "subscribers", 0, "`number` of consumers")
-	flags.StringVar(&c.ConsumeFilter, "consume", "", "topic `filter` that they subscribe to (default: the topic of the device with their number)")
+	flags.StringVar(&c.ConsumeFilter, "consume", "",
+		"topic `filter` that they subscribe to (default: the topic of the device with their number)")
 	flags.IntVar(&c.Idle, "idle", 0, "`number` of connections that do nothing")
 	flags.StringVar(&c.Username, "username", "", "user `name`, such as device-{n}@plant")
 	flags.StringVar(&o.passwordFile, "password-file", "", "`file` whose first line is the password; - is standard input")

@@ -110,7 +110,8 @@ func chooseInGroup(args []string, group []command) (*command, []string, error) {
 		cmd.printSummary(help)
 	}
 	fmt.Fprintf(help, "\nEach command explains itself: tributary %s <command> --help\n", args[0])
-	whole := &command{name: args[0], args: "<command> [options]", help: help.String(), setup: func(*flag.FlagSet) func(context.Context, *terminal, []string) error { return nil }}
+	whole := &command{name: args[0], args: "<command> [options]", help: help.String(),
+		setup: func(*flag.FlagSet) func(context.Context, *terminal, []string) error { return nil }}
 	if len(args) > 1 && asksHelp(args[1]) {
 		return whole, args[1:2], nil
 	}

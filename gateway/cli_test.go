@@ -62,13 +62,16 @@ func TestCommandLines(t *testing.T) {
 		{line: "version x", status: 2, err: `an argument too many`},
 
 		{line: "check --config " + fine, out: `fine.toml is fine: 2 applications, 0 users, 0 plugins, 0 routes\n`},
-		{line: "check --config " + silent, out: `is fine: 1 application`, err: `level=WARN msg="applications.plant has neither a route nor messaging, so what its devices publish goes into quarantine`},
+		{line: "check --config " + silent, out: `is fine: 1 application`,
+			err: `level=WARN msg="applications.plant has neither a route nor messaging, so what its devices publish goes into quarantine`},
 		{line: "check", env: []string{"TRIBUTARY_CONFIG=" + fine}, out: `fine.toml is fine`},
 		{line: "check --set log.format=json --config " + fine + " --set log.level=warn", out: `is fine`},
 		{line: "check --config " + stray + " --data-dir " + t.TempDir(), out: `is fine: 1 application, .* 2 routes\n`,
 			err: `^[^\n]* level=WARN msg="routes\[0\].application is \\"fleets\\", and no application of this name is there yet; did you mean \\"fleet\\"\?"\n$`},
-		{line: "check --config " + bad, status: 1, err: `(?s)^tributary check: 2 problems with the settings:\n  \S+bad.toml:2: log.level is 5; .*\n  \S+bad.toml:3: log.levl is unknown; did you mean log.level\?\n$`},
-		{line: "check --config " + fine, env: []string{"TRIBUTARY_LOG__LEVEL=loud"}, status: 1, err: `^tributary check: TRIBUTARY_LOG__LEVEL: log.level is "loud"`},
+		{line: "check --config " + bad, status: 1,
+			err: `(?s)^tributary check: 2 problems with the settings:\n  \S+bad.toml:2: log.level is 5; .*\n  \S+bad.toml:3: log.levl is unknown; did you mean log.level\?\n$`},
+		{line: "check --config " + fine, env: []string{"TRIBUTARY_LOG__LEVEL=loud"}, status: 1,
+			err: `^tributary check: TRIBUTARY_LOG__LEVEL: log.level is "loud"`},
 		{line: "check --config " + fine + " --listen nowhere", status: 1, err: `listeners.mqtt.tcp.address is "nowhere"`},
 		{line: "check --config nope.toml", status: 1, err: `open nope.toml: .*; name the file with --config, or /dev/null for none`},
 		{line: "run --config nope.toml", status: 1, err: `^tributary run: .*nope.toml`},
@@ -94,8 +97,10 @@ func TestCommandLines(t *testing.T) {
 
 		{line: "plugin build", status: 2, err: `the plugin's directory is missing`},
 		{line: "plugin build testdata", status: 1, err: `a plugin needs a plugin.toml`},
-		{line: "plugin build testdata/badmanifest -o " + t.TempDir() + "/x.wasm", status: 1, err: `testdata/badmanifest/plugin.toml:3: colour is unknown`},
-		{line: "plugin build testdata/badsource -o " + t.TempDir() + "/x.wasm", status: 1, err: `(?s)compiling the Go package in testdata/badsource: .*undefined: nothing`},
+		{line: "plugin build testdata/badmanifest -o " + t.TempDir() + "/x.wasm", status: 1,
+			err: `testdata/badmanifest/plugin.toml:3: colour is unknown`},
+		{line: "plugin build testdata/badsource -o " + t.TempDir() + "/x.wasm", status: 1,
+			err: `(?s)compiling the Go package in testdata/badsource: .*undefined: nothing`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {

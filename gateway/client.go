@@ -32,8 +32,10 @@ type client struct {
 }
 
 // apiCommand is a command that uses the admin API.
-func apiCommand(name, args, summary, help string, setup func(fs *flag.FlagSet) func(ctx context.Context, c *client, args []string) error) command {
-	return command{name: name, args: args, summary: summary, help: help, setup: func(fs *flag.FlagSet) func(context.Context, *terminal, []string) error {
+func apiCommand(name, args, summary, help string, setup func(fs *flag.FlagSet) func(ctx context.Context, c *client,
+	args []string) error) command {
+	return command{name: name, args: args, summary: summary, help: help, setup: func(fs *flag.FlagSet) func(context.Context, *terminal,
+		[]string) error {
 		var o clientOptions
 		o.declare(fs)
 		do := setup(fs)
@@ -63,7 +65,8 @@ const (
 
 func (o *clientOptions) declare(fs *flag.FlagSet) {
 	fs.StringVar(&o.url, "url", "", "`address` of the gateway's admin endpoint\n(default $TRIBUTARY_URL, else "+defaultURL+")")
-	fs.StringVar(&o.tokenFile, "token-file", "", "`file` with the token, where $TRIBUTARY_TOKEN is not set\n(default $TRIBUTARY_TOKEN_FILE, else "+defaultTokenFile+")")
+	fs.StringVar(&o.tokenFile, "token-file", "",
+		"`file` with the token, where $TRIBUTARY_TOKEN is not set\n(default $TRIBUTARY_TOKEN_FILE, else "+defaultTokenFile+")")
 	fs.StringVar(&o.ca, "ca", "", "`file` with the PEM certificates that the gateway's is checked with\n(default: those of this machine)")
 	fs.StringVar(&o.output, "output", "table", "`form` of the output: table or json")
 }
@@ -200,13 +203,15 @@ func (c *client) refusal(resp *http.Response, text []byte) error {
 	if json.Unmarshal(text, problem) != nil || problem.Detail == "" {
 		problem.Detail = fmt.Sprintf("%s answers %s; is --url the gateway's admin.address?", c.base, resp.Status)
 		if elsewhere := resp.Header.Get("Location"); elsewhere != "" {
-			problem.Detail = fmt.Sprintf("%s answers %s and sends to %s, which is not followed; name the gateway itself with --url", c.base, resp.Status, elsewhere)
+			problem.Detail = fmt.Sprintf("%s answers %s and sends to %s, which is not followed; name the gateway itself with --url", c.base,
+				resp.Status, elsewhere)
 		}
 	}
 	problem.Status, problem.Detail = resp.StatusCode, printable(problem.Detail)
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
-		problem.Detail += "; the token came from " + c.tokenFrom + ". One from admin.token_file ends with its gateway: name the file of the gateway that runs with --token-file"
+		problem.Detail += "; the token came from " + c.tokenFrom +
+			". One from admin.token_file ends with its gateway: name the file of the gateway that runs with --token-file"
 	case http.StatusForbidden:
 		problem.Detail += "; the token came from " + c.tokenFrom
 	}

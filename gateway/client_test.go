@@ -50,7 +50,8 @@ func TestAdminClient(t *testing.T) {
 		io.WriteString(w, `{"credentials":[{"id":"c1","kind":"key","label":"laptop"}]}`)
 	})
 	mux.HandleFunc("PUT /api/v1/applications/{name}", func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(object{"name": r.PathValue("name"), "routed": r.PathValue("name") == "routed", "messaging": r.PathValue("name") == "social"})
+		json.NewEncoder(w).Encode(object{"name": r.PathValue("name"), "routed": r.PathValue("name") == "routed",
+			"messaging": r.PathValue("name") == "social"})
 	})
 	server := httptest.NewUnstartedServer(mux)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)

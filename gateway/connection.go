@@ -41,8 +41,10 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return c.list(all, member("NAMESPACE", "namespace"), member("CLIENT ID", "clientId"), member("PRINCIPAL", "principal"), member("METHOD", "method"),
-				member("PROTOCOL", "protocol"), member("ONLINE", "online"), member("PEER", "peer"), member("SINCE", "since"), member("QUEUED", "queuedMessages"))
+			return c.list(all, member("NAMESPACE", "namespace"), member("CLIENT ID", "clientId"), member("PRINCIPAL", "principal"),
+				member("METHOD", "method"),
+				member("PROTOCOL", "protocol"), member("ONLINE", "online"), member("PEER", "peer"), member("SINCE", "since"), member("QUEUED",
+					"queuedMessages"))
 		}
 	})
 }
@@ -62,11 +64,13 @@ Examples:
 		forget := fs.Bool("forget", false, "end its session, too, with what waits in it")
 		return func(ctx context.Context, c *client, args []string) error {
 			if *forget {
-				if err := sure.ask(ctx, c.t, fmt.Sprintf("the session of %s in %s with what waits in it", printable(args[1]), printable(args[0]))); err != nil {
+				if err := sure.ask(ctx, c.t, fmt.Sprintf("the session of %s in %s with what waits in it", printable(args[1]),
+					printable(args[0]))); err != nil {
 					return err
 				}
 			}
-			if _, err := c.call(ctx, http.MethodDelete, apiPath("connections", args[0], args[1])+"?forget="+strconv.FormatBool(*forget), nil, nil); err != nil {
+			if _, err := c.call(ctx, http.MethodDelete, apiPath("connections", args[0], args[1])+"?forget="+strconv.FormatBool(*forget), nil,
+				nil); err != nil {
 				return err
 			}
 			return c.done(nil, "%s is disconnected", printable(args[1]))

@@ -18,7 +18,8 @@ func devices() *entries {
 		},
 		options: "--alias A0000007 --publish {device}/#",
 		columns: []column{
-			member("DEVICE", "name"), member("DISABLED", "disabled"), member("CREDENTIALS", "credentials"), member("ALIASES", "aliases"), member("GATEWAY FOR", "gatewayFor"), fromColumn(),
+			member("DEVICE", "name"), member("DISABLED", "disabled"), member("CREDENTIALS", "credentials"), member("ALIASES",
+				"aliases"), member("GATEWAY FOR", "gatewayFor"), fromColumn(),
 		},
 	}
 }

@@ -73,7 +73,9 @@ func TestHouseRules(t *testing.T) {
 					return true
 				}
 				what := pkg.Name + "." + fn.Sel.Name
-				exits := f.name == "gateway/main.go" || strings.HasPrefix(f.name, "examples/") && strings.HasSuffix(f.name, "/main.go") || f.pkg == "gateway/store/storetest" // which tests
+				// which tests
+				exits := f.name == "gateway/main.go" || strings.HasPrefix(f.name, "examples/") && strings.HasSuffix(f.name, "/main.go") ||
+					f.pkg == "gateway/store/storetest"
 				if what == "os.Exit" && !exits || strings.HasPrefix(what, "log.Fatal") || strings.HasPrefix(what, "log.Panic") {
 					t.Errorf("%s: %s; only main.go ends the process", f.name, what)
 				}

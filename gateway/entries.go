@@ -64,7 +64,8 @@ func size(v any) string {
 func (e *entries) commands() []command {
 	list := []command{e.create(), e.list(), e.show(), e.set()}
 	if e.command != "app" {
-		list = append(list, e.able("disable", "refuse its connections, and end those that are open", true), e.able("enable", "let it connect again", false))
+		list = append(list, e.able("disable", "refuse its connections, and end those that are open", true),
+			e.able("enable", "let it connect again", false))
 	}
 	return append(list, e.delete())
 }
@@ -76,17 +77,18 @@ func (e *entries) name(args []string) string { return printable(args[len(args)-1
 func (e *entries) create() command {
 	help := fmt.Sprintf("\nMakes %s in the registry of a running gateway, and fails where there is one of\nthat name.\n\nExamples:\n  tributary %s create %s\n  tributary %s create %s %s\n",
 		e.one(), e.command, e.example, e.command, e.example, e.options)
-	return apiCommand(e.command+" create", e.args, "make "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
-		given := declare(fs, e.settings)
-		return func(ctx context.Context, c *client, args []string) error {
-			var now object
-			if _, err := c.call(ctx, http.MethodPut, e.path(args), given(), &now, "If-None-Match", "*"); err != nil {
-				return err
+	return apiCommand(e.command+" create", e.args, "make "+e.one(), help,
+		func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+			given := declare(fs, e.settings)
+			return func(ctx context.Context, c *client, args []string) error {
+				var now object
+				if _, err := c.call(ctx, http.MethodPut, e.path(args), given(), &now, "If-None-Match", "*"); err != nil {
+					return err
+				}
+				c.warnUnheard(now)
+				return c.done(now, "%s %s is there", e.noun, e.name(args))
 			}
-			c.warnUnheard(now)
-			return c.done(now, "%s %s is there", e.noun, e.name(args))
-		}
-	})
+		})
 }
 
 // warnUnheard says so where nothing can come of what an application's devices publish.
@@ -97,24 +99,26 @@ func (c *client) warnUnheard(entry object) {
 }
 
 func (e *entries) list() command {
-	help := fmt.Sprintf("\nLists the %ss of a running gateway.\n\nExamples:\n  tributary %s list %s\n  tributary %s list %s --output json\n", e.noun, e.command, e.inExample, e.command, e.inExample)
-	return apiCommand(e.command+" list", e.inArgs, "list "+e.noun+"s", help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
-		head := ""
-		if e.command != "app" {
-			fs.StringVar(&head, "prefix", "", "only names that begin with this `text`")
-		}
-		return func(ctx context.Context, c *client, args []string) error {
-			query := url.Values{"limit": {"1000"}}
-			if head != "" {
-				query.Set("prefix", head)
+	help := fmt.Sprintf("\nLists the %ss of a running gateway.\n\nExamples:\n  tributary %s list %s\n  tributary %s list %s --output json\n",
+		e.noun, e.command, e.inExample, e.command, e.inExample)
+	return apiCommand(e.command+" list", e.inArgs, "list "+e.noun+"s", help,
+		func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+			head := ""
+			if e.command != "app" {
+				fs.StringVar(&head, "prefix", "", "only names that begin with this `text`")
 			}
-			all, err := c.all(ctx, e.path(args), query)
-			if err != nil {
-				return err
+			return func(ctx context.Context, c *client, args []string) error {
+				query := url.Values{"limit": {"1000"}}
+				if head != "" {
+					query.Set("prefix", head)
+				}
+				all, err := c.all(ctx, e.path(args), query)
+				if err != nil {
+					return err
+				}
+				return c.list(all, e.columns...)
 			}
-			return c.list(all, e.columns...)
-		}
-	})
+		})
 }
 
 func (e *entries) show() command {
@@ -132,7 +136,8 @@ func (e *entries) show() command {
 
 func (e *entries) set() command {
 	help := fmt.Sprintf("\nChanges what the options name and leaves the rest. A list is replaced by what is\ngiven; --option= makes it empty.\n\nExamples:\n  tributary %s set %s %s\n", e.command, e.example, e.options)
-	return apiCommand(e.command+" set", e.args, "change "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+	return apiCommand(e.command+" set", e.args, "change "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client,
+		[]string) error {
 		given := declare(fs, e.settings)
 		return func(ctx context.Context, c *client, args []string) error {
 			if err := needSettings(given(), e.settings); err != nil {
@@ -167,27 +172,28 @@ func (e *entries) delete() command {
 		help += "Its devices go with it. Its log and quarantine stay as long as their retention\nsays, unless --purge is given.\n"
 	}
 	help += fmt.Sprintf("\nExamples:\n  tributary %s delete %s\n  tributary %s delete %s --yes\n", e.command, e.example, e.command, e.example)
-	return apiCommand(e.command+" delete", e.args, "delete "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
-		var sure consent
-		sure.declare(fs)
-		purge := false
-		if e.command == "app" {
-			fs.BoolVar(&purge, "purge", false, "also delete its log, quarantine, state and groups")
-		}
-		return func(ctx context.Context, c *client, args []string) error {
-			if err := e.confirm(ctx, c, &sure, args, purge); err != nil {
-				return err
+	return apiCommand(e.command+" delete", e.args, "delete "+e.one(), help,
+		func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
+			var sure consent
+			sure.declare(fs)
+			purge := false
+			if e.command == "app" {
+				fs.BoolVar(&purge, "purge", false, "also delete its log, quarantine, state and groups")
 			}
-			query := ""
-			if purge {
-				query = "?purge=true"
+			return func(ctx context.Context, c *client, args []string) error {
+				if err := e.confirm(ctx, c, &sure, args, purge); err != nil {
+					return err
+				}
+				query := ""
+				if purge {
+					query = "?purge=true"
+				}
+				if _, err := c.call(ctx, http.MethodDelete, e.path(args)+query, nil, nil); err != nil {
+					return err
+				}
+				return c.done(nil, "%s %s is deleted", e.noun, e.name(args))
 			}
-			if _, err := c.call(ctx, http.MethodDelete, e.path(args)+query, nil, nil); err != nil {
-				return err
-			}
-			return c.done(nil, "%s %s is deleted", e.noun, e.name(args))
-		}
-	})
+		})
 }
 
 // confirm asks before an entry is deleted, and says what goes with it.

@@ -44,7 +44,8 @@ Examples:
 		sure.declare(fs)
 		quarantine := fs.Bool("quarantine", false, "the group reads the quarantine")
 		return func(ctx context.Context, c *client, args []string) error {
-			if err := sure.ask(ctx, c.t, fmt.Sprintf("the group %s of application %s with its position", printable(args[1]), printable(args[0]))); err != nil {
+			if err := sure.ask(ctx, c.t, fmt.Sprintf("the group %s of application %s with its position", printable(args[1]),
+				printable(args[0]))); err != nil {
 				return err
 			}
 			target := apiPath("applications", args[0], "groups", args[1]) + "?quarantine=" + strconv.FormatBool(*quarantine)

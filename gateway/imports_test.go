@@ -45,27 +45,30 @@ func rules() map[string]rule {
 
 		// The stages know the vocabulary, and each other only in the direction of a message:
 		// listener, router, session.
-		"gateway/admin":                     {ours: words, theirs: "github.com/prometheus/client_golang"},
-		"gateway/auth":                      {ours: words, theirs: "github.com/coreos/go-oidc github.com/go-jose/go-jose github.com/xdg-go/scram"},
-		"gateway/bench":                     {ours: "gateway/listener/mqtt/packet", theirs: "golang.org/x/sync"},
-		"gateway/e2e":                       {},
-		"gateway/consumer":                  {ours: words + " gateway/store"},
-		"gateway/listener/admission":        {},
-		"gateway/listener/http":             {ours: words + " gateway/listener/admission"},
-		"gateway/listener/mqtt":             {ours: words + " sdk-plugin/codec gateway/listener/admission gateway/listener/mqtt/packet gateway/session"},
+		"gateway/admin": {ours: words, theirs: "github.com/prometheus/client_golang"},
+		"gateway/auth": {ours: words,
+			theirs: "github.com/coreos/go-oidc github.com/go-jose/go-jose github.com/xdg-go/scram"},
+		"gateway/bench":              {ours: "gateway/listener/mqtt/packet", theirs: "golang.org/x/sync"},
+		"gateway/e2e":                {},
+		"gateway/consumer":           {ours: words + " gateway/store"},
+		"gateway/listener/admission": {},
+		"gateway/listener/http":      {ours: words + " gateway/listener/admission"},
+		"gateway/listener/mqtt": {ours: words +
+			" sdk-plugin/codec gateway/listener/admission gateway/listener/mqtt/packet gateway/session"},
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
 		"gateway/listener/transport":        {ours: words + " gateway/listener/admission", theirs: "github.com/pires/go-proxyproto"},
-		"gateway/plugin":                    {ours: words + " sdk-plugin/codec gateway/plugin/meter sdk-plugin/jsontext", theirs: "github.com/tetratelabs/wazero"},
-		"gateway/plugin/meter":              {},
-		"gateway/registry":                  {ours: words + " gateway/store", theirs: "golang.org/x/crypto"},
-		"gateway/router":                    {ours: words + " sdk-plugin/codec gateway/plugin gateway/store"},
-		"gateway/session":                   {ours: words + " sdk-plugin/codec gateway/listener/mqtt/packet gateway/store sdk-plugin/wire"},
-		"gateway/outbound":                  {ours: words + " sdk-plugin/codec gateway/store"},
-		"gateway/timer":                     {ours: words + " sdk-plugin/codec gateway/store"},
-		"gateway/store":                     {},
-		"gateway/store/pebble":              {ours: words + " gateway/store", theirs: "github.com/cockroachdb/pebble"},
-		"gateway/store/storetest":           {ours: "gateway/store", theirs: "pgregory.net/rapid"},
+		"gateway/plugin": {ours: words + " sdk-plugin/codec gateway/plugin/meter sdk-plugin/jsontext",
+			theirs: "github.com/tetratelabs/wazero"},
+		"gateway/plugin/meter":    {},
+		"gateway/registry":        {ours: words + " gateway/store", theirs: "golang.org/x/crypto"},
+		"gateway/router":          {ours: words + " sdk-plugin/codec gateway/plugin gateway/store"},
+		"gateway/session":         {ours: words + " sdk-plugin/codec gateway/listener/mqtt/packet gateway/store sdk-plugin/wire"},
+		"gateway/outbound":        {ours: words + " sdk-plugin/codec gateway/store"},
+		"gateway/timer":           {ours: words + " sdk-plugin/codec gateway/store"},
+		"gateway/store":           {},
+		"gateway/store/pebble":    {ours: words + " gateway/store", theirs: "github.com/cockroachdb/pebble"},
+		"gateway/store/storetest": {ours: "gateway/store", theirs: "pgregory.net/rapid"},
 
 		// What plugin authors get needs the standard library only.
 		"sdk-plugin":          {ours: "sdk-plugin/codec sdk-plugin/event sdk-plugin/wire sdk-plugin/jsontext"},
@@ -107,7 +110,8 @@ func goFiles(t *testing.T) []goFile {
 			return err
 		}
 		if base := d.Name(); d.IsDir() {
-			if name != ".." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules" || base == "build" || base == "data" || base == "bin") {
+			if name != ".." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules" || base == "build" || base == "data" ||
+				base == "bin") {
 				return filepath.SkipDir
 			}
 			return nil

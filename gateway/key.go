@@ -33,7 +33,8 @@ type newCredential struct {
 
 func (n *newCredential) declare(fs *flag.FlagSet) {
 	fs.StringVar(&n.label, "label", "", "`text` that tells it from others")
-	n.made = declare(fs, []setting{{"expires", "expires", momentAhead, "when it ends: a `time`, or a duration from now such as 90d (default: never)"}})
+	n.made = declare(fs, []setting{{"expires", "expires", momentAhead,
+		"when it ends: a `time`, or a duration from now such as 90d (default: never)"}})
 }
 
 // body is the request for the credential.
@@ -162,7 +163,8 @@ func (c *client) confirmKey(ctx context.Context, sure *consent, login, id string
 	}
 	for _, have := range list {
 		if have["id"] == id {
-			return sure.ask(ctx, c.t, strings.TrimSpace(fmt.Sprintf("the %s %s of %s %s", show(have["kind"]), printable(id), printable(login), show(have["label"])))+
+			return sure.ask(ctx, c.t, strings.TrimSpace(fmt.Sprintf("the %s %s of %s %s", show(have["kind"]), printable(id), printable(login),
+				show(have["label"])))+
 				" and ends the connections that it opened")
 		}
 	}

@@ -30,7 +30,8 @@ func TestReferences(t *testing.T) {
 			return err
 		}
 		if base := d.Name(); d.IsDir() {
-			if name != ".." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules" || base == "build" || base == "data" || base == "bin") {
+			if name != ".." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules" || base == "build" || base == "data" ||
+				base == "bin") {
 				return filepath.SkipDir
 			}
 			return nil

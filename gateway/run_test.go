@@ -102,7 +102,8 @@ func TestRun(t *testing.T) {
 
 	mqtt, admin, stop := startGateway(t, options...)
 	publish(t, mqtt, "sensor-1", "temperature", `{"celsius":21.5}`)
-	for path, want := range map[string]string{"/readyz": `{"ready":true`, "/healthz": "ok", "/metrics": "tributary_registry_logins_total{verdict=\"accepted\"} 1"} {
+	for path, want := range map[string]string{"/readyz": `{"ready":true`, "/healthz": "ok",
+		"/metrics": "tributary_registry_logins_total{verdict=\"accepted\"} 1"} {
 		resp, err := http.Get("http://" + admin + path)
 		if err != nil {
 			t.Fatal(err)
@@ -163,7 +164,8 @@ func TestRunWarnsOfRoutesToNothing(t *testing.T) {
 					if admin == "" {
 						return
 					}
-					status, _, errs := tributary(t, ctx, "", nil, "app", "create", "fleets", "--url", "http://"+admin, "--token-file", filepath.Join(dir, "admin.token"))
+					status, _, errs := tributary(t, ctx, "", nil, "app", "create", "fleets", "--url", "http://"+admin, "--token-file",
+						filepath.Join(dir, "admin.token"))
 					if status != 0 {
 						t.Errorf("app create: %d %s", status, errs)
 					}

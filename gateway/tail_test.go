@@ -87,8 +87,9 @@ func TestTail(t *testing.T) {
 		out    string
 		err    string
 	}{
-		{name: "lines", script: events, args: "demo --count 3", out: "2026-11-21T08:00:00Z  sensor-1  io.drogue.event.v1  temperature  {\"celsius\":21.5}\n" +
-			"2026-11-21T08:00:01Z  d (by gw)  t  x\\u001b[31my  AP8=\n" + "not JSON \\u001b]0;x\\u0007\n"},
+		{name: "lines", script: events, args: "demo --count 3",
+			out: "2026-11-21T08:00:00Z  sensor-1  io.drogue.event.v1  temperature  {\"celsius\":21.5}\n" +
+				"2026-11-21T08:00:01Z  d (by gw)  t  x\\u001b[31my  AP8=\n" + "not JSON \\u001b]0;x\\u0007\n"},
 		{name: "json", script: events, args: "demo --json --count 2", out: temperature + "\n" + viaGateway + "\n"},
 		{name: "pretty", script: events, args: "--pretty --count 1 demo", out: strings.NewReplacer(`{"s`, "{\n  \"s", `,"`, ",\n  \"", `":`, `": `, `{"c`, "{\n    \"c", `}}`, "\n  }\n}").Replace(temperature) + "\n"},
 		{name: "bad password", script: script{connack: packet.Connack{Code: packet.CodeBadUserNameOrPassword}}, args: "demo --username alice", stdin: "wrong\n",

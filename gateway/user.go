@@ -12,7 +12,8 @@ func users() *entries {
 		},
 		options: "--read plant",
 		columns: []column{
-			member("USER", "name"), member("DISABLED", "disabled"), member("READ", "read"), member("WRITE", "write"), member("CREDENTIALS", "credentials"), fromColumn(),
+			member("USER", "name"), member("DISABLED", "disabled"), member("READ", "read"), member("WRITE", "write"), member("CREDENTIALS",
+				"credentials"), fromColumn(),
 		},
 	}
 }

@@ -46,19 +46,20 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("reading --broker: %w", err)
 	}
 	d := &device{thing: *thing, out: out, step: *step, inbox: make(chan *paho.Publish, 64), target: 20, temperature: 20}
+	arrived := func(p paho.PublishReceived) (bool, error) {
+		select {
+		case d.inbox <- p.Packet:
+		case <-ctx.Done():
+		}
+		return true, nil
+	}
 	config := autopaho.ClientConfig{
 		ServerUrls: []*url.URL{server}, KeepAlive: 30, ConnectUsername: *username, ConnectPassword: []byte(*password),
 		// A persistent session: what is sent while the device is away waits for it.
 		CleanStartOnInitialConnection: false, SessionExpiryInterval: 24 * 60 * 60,
 		OnConnectionUp: d.connected,
 		OnConnectError: func(err error) { d.log("cannot connect: %v", err) },
-		ClientConfig: paho.ClientConfig{ClientID: *thing, OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-			select {
-			case d.inbox <- p.Packet:
-			case <-ctx.Done():
-			}
-			return true, nil
-		}}},
+		ClientConfig:   paho.ClientConfig{ClientID: *thing, OnPublishReceived: []func(paho.PublishReceived) (bool, error){arrived}},
 	}
 	if *username == "" {
 		config.ConnectPassword = nil
@@ -93,7 +94,8 @@ func (d *device) connected(c *autopaho.ConnectionManager, ack *paho.Connack) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	s := &paho.Subscribe{}
-	for _, filter := range []string{d.topic("shadow/update/delta"), d.topic("shadow/update/rejected"), d.topic("jobs/notify-next"), d.topic("jobs/start-next/accepted"),
+	for _, filter := range []string{d.topic("shadow/update/delta"), d.topic("shadow/update/rejected"), d.topic("jobs/notify-next"),
+		d.topic("jobs/start-next/accepted"),
 		"$emqx/commands/things/" + d.thing + "/executions/+/request"} {
 		s.Subscriptions = append(s.Subscriptions, paho.SubscribeOptions{Topic: filter, QoS: 1})
 	}
@@ -148,7 +150,8 @@ func (d *device) handle(ctx context.Context, p *paho.Publish) error {
 // report says how the device is.
 func (d *device) report(ctx context.Context) error {
 	d.log("reporting %v °C, target %v °C", d.temperature, d.target)
-	return d.publish(ctx, d.topic("shadow/update"), map[string]any{"state": map[string]any{"reported": map[string]any{"temperature": d.temperature, "targetTemperature": d.target}}})
+	return d.publish(ctx, d.topic("shadow/update"),
+		map[string]any{"state": map[string]any{"reported": map[string]any{"temperature": d.temperature, "targetTemperature": d.target}}})
 }
 
 // desired does what is desired, and reports what it really did.
@@ -182,10 +185,12 @@ func (d *device) obey(ctx context.Context, execution string, payload []byte) err
 	}
 	d.log("command %s", command.Action)
 	if command.Action != "setTemperature" || command.Params.Value == nil {
-		return d.publish(ctx, execution+"/response", map[string]any{"status": "REJECTED", "result": map[string]any{"reason": "the action is setTemperature with params.value"}})
+		return d.publish(ctx, execution+"/response", map[string]any{"status": "REJECTED",
+			"result": map[string]any{"reason": "the action is setTemperature with params.value"}})
 	}
 	d.target = *command.Params.Value
-	if err := d.publish(ctx, execution+"/response", map[string]any{"status": "SUCCEEDED", "result": map[string]any{"targetTemperature": d.target}}); err != nil {
+	if err := d.publish(ctx, execution+"/response", map[string]any{"status": "SUCCEEDED",
+		"result": map[string]any{"targetTemperature": d.target}}); err != nil {
 		return err
 	}
 	return d.report(ctx)

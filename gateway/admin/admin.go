@@ -112,7 +112,8 @@ func exact(next http.Handler) http.Handler {
 			next.ServeHTTP(w, req)
 			return
 		}
-		refuse(w, failed(http.StatusBadRequest, "", "the path has an empty part, . or .., which lead to another one; in a name, write %%2E for each dot"))
+		refuse(w, failed(http.StatusBadRequest, "",
+			"the path has an empty part, . or .., which lead to another one; in a name, write %%2E for each dot"))
 	})
 }
 

@@ -54,7 +54,8 @@ func TestMetrics(t *testing.T) {
 	h.Observe(20 * time.Second)
 	one := func() []metric.Sample {
 		return []metric.Sample{
-			{Name: "tributary_x_total", Help: "Things.", Kind: metric.CounterKind, Value: 3, Labels: []metric.Label{{Name: "verdict", Value: `a"b\c`}}},
+			{Name: "tributary_x_total", Help: "Things.", Kind: metric.CounterKind, Value: 3,
+				Labels: []metric.Label{{Name: "verdict", Value: `a"b\c`}}},
 			{Name: "tributary_x_total", Help: "Things.", Kind: metric.CounterKind, Value: 4, Labels: []metric.Label{{Name: "verdict", Value: "d"}}},
 			{Name: "tributary_wait_seconds", Help: "Waiting.", Kind: metric.HistogramKind, Hist: h},
 		}

@@ -83,7 +83,8 @@ type api struct {
 }
 
 func newAPI(parts Parts, log *slog.Logger) *api {
-	a := &api{registry: parts.Registry, routed: parts.Routed, connections: parts.Connections, groups: parts.Groups, log: log, throttle: newThrottle(), document: openAPI()}
+	a := &api{registry: parts.Registry, routed: parts.Routed, connections: parts.Connections, groups: parts.Groups, log: log,
+		throttle: newThrottle(), document: openAPI()}
 	var err error
 	if a.page, a.policy, err = render(a.document); err != nil {
 		log.Error("the page about the admin API cannot be made", "error", err)

@@ -116,12 +116,17 @@ func newFixture(t *testing.T) *fixture {
 		}
 	}
 	f.connections = []resource.Connection{
-		{Listener: "mqtt", Protocol: "mqtt/5", Namespace: "filed", ClientID: "c", Principal: "device:filed/fixed", Application: "filed", Device: "fixed", Method: "password", Online: true, Since: time.Unix(1e9, 0).UTC(), Peer: "192.0.2.1:1"},
-		{Listener: "mqtt", Protocol: "mqtt/5", Namespace: "plant", ClientID: "a/b", Principal: "device:plant/x", Application: "plant", Device: "x", Method: "key", Since: time.Unix(1e9, 0).UTC()},
-		{Listener: "mqtt", Protocol: "mqtt/3.1.1", Namespace: "user:alice", ClientID: "c", Principal: "user:alice", Method: "password", Online: true, Since: time.Unix(1e9, 0).UTC()},
+		{Listener: "mqtt", Protocol: "mqtt/5", Namespace: "filed", ClientID: "c", Principal: "device:filed/fixed", Application: "filed",
+			Device: "fixed", Method: "password", Online: true, Since: time.Unix(1e9, 0).UTC(), Peer: "192.0.2.1:1"},
+		{Listener: "mqtt", Protocol: "mqtt/5", Namespace: "plant", ClientID: "a/b", Principal: "device:plant/x", Application: "plant",
+			Device: "x", Method: "key", Since: time.Unix(1e9, 0).UTC()},
+		{Listener: "mqtt", Protocol: "mqtt/3.1.1", Namespace: "user:alice", ClientID: "c", Principal: "user:alice", Method: "password",
+			Online: true, Since: time.Unix(1e9, 0).UTC()},
 	}
-	f.groups = []resource.Group{{Application: "plant", Name: "s.billing", Position: 7, Lag: 3}, {Application: "plant", Name: "c.user:alice/x", Quarantine: true}}
-	f.handler = New(Config{Address: ":0"}, Parts{Ready: func() []string { return nil }, Registry: f.registry, Routed: routedInTests, Connections: f, Groups: f}, log).http.Handler
+	f.groups = []resource.Group{{Application: "plant", Name: "s.billing", Position: 7, Lag: 3},
+		{Application: "plant", Name: "c.user:alice/x", Quarantine: true}}
+	f.handler = New(Config{Address: ":0"}, Parts{Ready: func() []string { return nil }, Registry: f.registry, Routed: routedInTests,
+		Connections: f, Groups: f}, log).http.Handler
 	return f
 }
 
@@ -181,7 +186,8 @@ func TestWalk(t *testing.T) {
 		{"operator", "PUT", "/applications/plant/devices/x", `{}`, "", 404, `there is no application plant`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-Match: \"1\"", 412, `does not exist any more`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-Match: *", 412, `there is no application plant`},
-		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-None-Match: *", 201, `"messaging":true,"retentionSeconds":604800,"retentionBytes":1073741824`},
+		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-None-Match: *", 201,
+			`"messaging":true,"retentionSeconds":604800,"retentionBytes":1073741824`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":true}`, "If-None-Match: *", 412, `exists already`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":false,"name":"plant"}`, "", 200, `"messaging":false`},
 		{"limited", "PUT", "/applications/plant", `{"messageRate":5}`, "If-Match: *", 200, `"messageRate":5`},
@@ -190,7 +196,8 @@ func TestWalk(t *testing.T) {
 		{"admin", "PUT", "/applications/No", `{}`, "", 400, `"field":"name"`},
 		{"admin", "PUT", "/applications/plant", `{"name":"garden"}`, "", 400, `"field":"name"`},
 		{"admin", "PUT", "/applications/plant", `{"retentionSeconds":-1}`, "", 400, `"field":"retentionSeconds"`},
-		{"admin", "PUT", "/applications/plant", `{"retentionSeconds":"7d"}`, "", 400, `a string does not fit here; it takes a whole number".*"field":"retentionSeconds"`},
+		{"admin", "PUT", "/applications/plant", `{"retentionSeconds":"7d"}`, "", 400,
+			`a string does not fit here; it takes a whole number".*"field":"retentionSeconds"`},
 		{"admin", "PUT", "/applications/plant", `{"retentionSeconds":[1]}`, "", 400, `an array does not fit here; it takes a whole number"`},
 		{"admin", "PUT", "/applications/plant", `{"retentionSeconds":1.5}`, "", 400, `"1.5 does not fit here; it takes a whole number"`},
 		{"admin", "PUT", "/applications/plant", `{"messaging":{}}`, "", 400, `an object does not fit here; it takes true or false"`},
@@ -209,7 +216,8 @@ func TestWalk(t *testing.T) {
 		{"admin", "GET", "/applications?limit=0", "", "", 400, `"field":"limit"`},
 		{"admin", "GET", "/applications?after=%25", "", "", 400, `"field":"after"`},
 
-		{"operator", "PUT", "/applications/plant/devices/x", `{"publish":["{device}/#"],"aliases":["SN 7/1"]}`, "", 201, `"application":"plant","name":"x","fromFile":false,.*"publish":\["\{device\}/#"\],"subscribe":\["#"\]`},
+		{"operator", "PUT", "/applications/plant/devices/x", `{"publish":["{device}/#"],"aliases":["SN 7/1"]}`, "", 201,
+			`"application":"plant","name":"x","fromFile":false,.*"publish":\["\{device\}/#"\],"subscribe":\["#"\]`},
 		{"operator", "PUT", "/applications/plant/devices/x", `{"publish":["{devcie}/#"]}`, "", 400, `unknown placeholder.*"field":"publish"`},
 		{"operator", "PUT", "/applications/plant/devices/y", `{"aliases":["SN 7/1"]}`, "", 409, `alias of device x already.*"field":"aliases"`},
 		{"operator", "PUT", "/applications/plant/devices/a%2Fb", `{}`, "", 400, `"field":"name"`},
@@ -218,15 +226,20 @@ func TestWalk(t *testing.T) {
 		{"reader", "GET", "/applications/nope/devices", "", "", 404, `no application nope`},
 		{"operator", "PUT", "/applications/filed/devices/fixed", `{}`, "", 409, `declared in gateway.toml`},
 		{"operator", "PUT", "/applications/filed/devices/new", `{}`, "", 201, `"fromFile":false`},
-		{"operator", "POST", "/applications/filed/devices/fixed/credentials", `{"kind":"key"}`, "", 409, `declared in gateway.toml: put the hash of a password into its password_hashes there`},
-		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"key","label":"first","expires":"2099-01-01T00:00:00Z"}`, "", 201, `"kind":"key","label":"first".*"lastFour":"....","secret":"trk_[0-9A-Za-z]{32}"`},
-		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"password","password":"open sesame"}`, "", 201, `^[^"]*"id":"\w+","kind":"password","created":"[^"]+"\}`},
+		{"operator", "POST", "/applications/filed/devices/fixed/credentials", `{"kind":"key"}`, "", 409,
+			`declared in gateway.toml: put the hash of a password into its password_hashes there`},
+		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"key","label":"first","expires":"2099-01-01T00:00:00Z"}`, "",
+			201, `"kind":"key","label":"first".*"lastFour":"....","secret":"trk_[0-9A-Za-z]{32}"`},
+		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"password","password":"open sesame"}`, "", 201,
+			`^[^"]*"id":"\w+","kind":"password","created":"[^"]+"\}`},
 		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"scram-sha-256"}`, "", 201, `"secret":"[0-9A-Za-z]{32}"`},
 		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"scram-sha-256"}`, "", 409, `delete it first`},
 		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"magic"}`, "", 400, `"field":"kind"`},
 		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"key","password":"p"}`, "", 400, `"field":"password"`},
-		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"certificate","certificate":"x"}`, "", 400, `"field":"certificate"`},
-		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"key","expires":"2001-01-01T00:00:00Z"}`, "", 400, `is past.*"field":"expires"`},
+		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"certificate","certificate":"x"}`, "", 400,
+			`"field":"certificate"`},
+		{"operator", "POST", "/applications/plant/devices/x/credentials", `{"kind":"key","expires":"2001-01-01T00:00:00Z"}`, "", 400,
+			`is past.*"field":"expires"`},
 		{"operator", "DELETE", "/applications/plant/devices/x/credentials/nope", "", "", 404, `no credential nope`},
 		{"operator", "DELETE", "/applications/plant/devices/nope", "", "", 404, `no device nope`},
 		{"operator", "DELETE", "/applications/plant/devices/x", "", "If-Match: \"nope\"", 412, `changed meanwhile`},
@@ -241,7 +254,8 @@ func TestWalk(t *testing.T) {
 		{"admin", "DELETE", "/users/alice", "", "", 204, `^$`},
 		{"reader", "GET", "/users/alice", "", "", 404, `no user alice`},
 
-		{"admin", "POST", "/tokens", `{"name":"ci","role":"operator","applications":["plant"]}`, "", 201, `"name":"ci".*"secret":"tra_[0-9A-Za-z]{32}"`},
+		{"admin", "POST", "/tokens", `{"name":"ci","role":"operator","applications":["plant"]}`, "", 201,
+			`"name":"ci".*"secret":"tra_[0-9A-Za-z]{32}"`},
 		{"admin", "POST", "/tokens", `{"name":"ci","role":"reader"}`, "", 409, `delete it first`},
 		{"admin", "POST", "/tokens", `{"name":"x","role":"root"}`, "", 400, `"field":"role"`},
 		{"admin", "GET", "/tokens", "", "", 200, `"name":"admin".*"lastUsed":.*"name":"ci"`},
@@ -296,7 +310,8 @@ func TestWalk(t *testing.T) {
 // Each route needs its role and its scope, and nothing is told without a token.
 func TestRights(t *testing.T) {
 	f := newFixture(t)
-	fill := strings.NewReplacer("{application}", "garden", "{device}", "d", "{user}", "u", "{token}", "nope", "{credential}", "c", "{group}", "g", "{namespace}", "garden", "{clientId}", "c")
+	fill := strings.NewReplacer("{application}", "garden", "{device}", "d", "{user}", "u", "{token}", "nope", "{credential}", "c", "{group}",
+		"g", "{namespace}", "garden", "{clientId}", "c")
 	for _, r := range routes() {
 		path := prefix + fill.Replace(r.path)
 		for _, token := range []string{"", "Bearer nope", "Basic YTpi", "reader", "operator", "admin", "limited"} {
@@ -353,7 +368,8 @@ func TestRevisions(t *testing.T) {
 		}
 	}
 	revision := strings.Trim(second.header.Get("ETag"), `"`)
-	for _, tag := range []string{revision, revision + `"`, `"` + revision, `"`, `""`, `W/"` + revision + `"`, `"` + revision + `" "`, `"` + revision + `", "x"`} {
+	for _, tag := range []string{revision, revision + `"`, `"` + revision, `"`, `""`, `W/"` + revision + `"`, `"` + revision + `" "`,
+		`"` + revision + `", "x"`} {
 		for _, method := range []string{"PUT", "DELETE"} {
 			if a := f.do("admin", method, path, `{}`, "If-Match: "+tag); a.status != 400 || a.member("field") != `"If-Match"` {
 				t.Errorf("%s with the tag %s: %d %s", method, tag, a.status, a.body)
@@ -376,10 +392,12 @@ func TestDotsAreNoNames(t *testing.T) {
 		status             int
 	}{
 		{"PUT", devices + "/%2E%2E", `{}`, 400}, {"PUT", devices + "/%2e", `{}`, 400}, {"PUT", devices + "/%2E%2E%2E", `{}`, 201},
-		{"PUT", devices + "/other", `{"aliases":[".."]}`, 400}, {"PUT", prefix + "/users/%2E%2E", `{}`, 400}, {"PUT", prefix + "/applications/%2E%2E", `{}`, 400},
+		{"PUT", devices + "/other", `{"aliases":[".."]}`, 400}, {"PUT", prefix + "/users/%2E%2E", `{}`, 400},
+		{"PUT", prefix + "/applications/%2E%2E", `{}`, 400},
 		{"DELETE", devices + "/%2E%2E", "", 404}, {"DELETE", devices + "/pump/credentials/%2E%2E", "", 404},
 		// What a ServeMux would redirect to another path.
-		{"DELETE", devices + "/..", "", 400}, {"DELETE", devices + "/", "", 404}, {"DELETE", devices + "/.", "", 400}, {"DELETE", devices + "/pump/credentials/..", "", 400},
+		{"DELETE", devices + "/..", "", 400}, {"DELETE", devices + "/", "", 404}, {"DELETE", devices + "/.", "", 400},
+		{"DELETE", devices + "/pump/credentials/..", "", 400},
 		{"GET", prefix + "//applications", "", 400}, {"PUT", prefix + "/applications/plant/../yard", `{}`, 400},
 	} {
 		if a := f.do("admin", tt.method, tt.path, tt.body); a.status != tt.status {
@@ -396,7 +414,8 @@ func TestRouted(t *testing.T) {
 	f := newFixture(t)
 	for name, want := range map[string]string{"plant": "true", "yard": "false"} {
 		path := prefix + "/applications/" + name
-		for _, a := range []*answer{f.do("admin", "PUT", path, `{"routed":true}`), f.do("admin", "GET", path, ""), f.do("admin", "PUT", path, `{"messaging":true,"routed":false}`)} {
+		for _, a := range []*answer{f.do("admin", "PUT", path, `{"routed":true}`), f.do("admin", "GET", path, ""),
+			f.do("admin", "PUT", path, `{"messaging":true,"routed":false}`)} {
 			if a.member("routed") != want {
 				t.Errorf("%s: %s, want %s", name, a.body, want)
 			}
@@ -440,7 +459,8 @@ func TestPages(t *testing.T) {
 	}
 	a := f.do("reader", "GET", prefix+"/connections?limit=2", "")
 	next := strings.Trim(a.member("next"), `"`)
-	if b := f.do("reader", "GET", prefix+"/connections?limit=2&after="+next, ""); !strings.Contains(b.body, "user:alice") || b.member("next") != "" {
+	if b := f.do("reader", "GET", prefix+"/connections?limit=2&after="+next, ""); !strings.Contains(b.body, "user:alice") ||
+		b.member("next") != "" {
 		t.Errorf("the second page of connections: %s", b.body)
 	}
 }
@@ -501,8 +521,10 @@ func TestOpenPages(t *testing.T) {
 		{Config{Address: "localhost:0"}, "", 200, 200},
 		{Config{Address: "127.0.0.1.example:0"}, "", 401, 200},
 	} {
-		f.handler = New(tt.cfg, Parts{Ready: func() []string { return nil }, Registry: f.registry, Routed: routedInTests}, slog.New(slog.DiscardHandler)).http.Handler
-		for path, want := range map[string]int{"/metrics": tt.metrics, "/healthz": 200, "/readyz": 200, "/api/": tt.page, "/api/v1/openapi.json": 200} {
+		f.handler = New(tt.cfg, Parts{Ready: func() []string { return nil }, Registry: f.registry, Routed: routedInTests},
+			slog.New(slog.DiscardHandler)).http.Handler
+		for path, want := range map[string]int{"/metrics": tt.metrics, "/healthz": 200, "/readyz": 200, "/api/": tt.page,
+			"/api/v1/openapi.json": 200} {
 			if a := f.do(tt.token, "GET", path, ""); a.status != want {
 				t.Errorf("%s at %s with token %q: %d, want %d", path, tt.cfg.Address, tt.token, a.status, want)
 			}
@@ -521,7 +543,8 @@ func TestDocument(t *testing.T) {
 		}
 	}
 	if have, err := os.ReadFile(copied); err != nil || string(have) != served.body {
-		t.Errorf("%s is not what the gateway serves (%v); write it anew with: TRIBUTARY_UPDATE=1 go test -run TestDocument ./gateway/admin", copied, err)
+		t.Errorf("%s is not what the gateway serves (%v); write it anew with: TRIBUTARY_UPDATE=1 go test -run TestDocument ./gateway/admin",
+			copied, err)
 	}
 	var doc struct {
 		OpenAPI    string
@@ -577,14 +600,16 @@ func TestDocument(t *testing.T) {
 	if strings.Contains(page.body, "<script") || regexp.MustCompile(`(src|href)="https?:`).MatchString(page.body) {
 		t.Error("the page needs something else")
 	}
-	if policy := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || !strings.Contains(policy, "style-src 'sha256-") {
+	if policy := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") ||
+		!strings.Contains(policy, "style-src 'sha256-") {
 		t.Errorf("policy %q", policy)
 	}
 }
 
 func TestStoreFailure(t *testing.T) {
 	f := newFixture(t)
-	f.handler = New(Config{}, Parts{Registry: broken{f.registry}, Routed: routedInTests, Groups: f}, slog.New(slog.NewTextHandler(f.logs, nil))).http.Handler
+	f.handler = New(Config{}, Parts{Registry: broken{f.registry}, Routed: routedInTests, Groups: f},
+		slog.New(slog.NewTextHandler(f.logs, nil))).http.Handler
 	if a := f.do("admin", "PUT", prefix+"/applications/plant", `{}`); a.status != 503 || strings.Contains(a.body, "bit rot") {
 		t.Errorf("%d %s", a.status, a.body)
 	}

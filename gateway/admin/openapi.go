@@ -57,7 +57,8 @@ var pathName = regexp.MustCompile(`\{(\w+)\}`)
 func (d *documenter) operation(r *route, problemSchema any) object {
 	var parameters []any
 	parameter := func(in, name, about, kind string, required bool) {
-		parameters = append(parameters, object{"in": in, "name": name, "description": about, "required": required, "schema": object{"type": kind}})
+		parameters = append(parameters, object{"in": in, "name": name, "description": about, "required": required,
+			"schema": object{"type": kind}})
 	}
 	for _, m := range pathName.FindAllStringSubmatch(r.path, -1) {
 		parameter("path", m[1], pathNames()[m[1]], "string", true)

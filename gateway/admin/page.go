@@ -85,7 +85,8 @@ func render(document []byte) (page []byte, policy string, err error) {
 	for _, path := range slices.Sorted(maps.Keys(doc.Paths)) {
 		for _, method := range slices.Sorted(maps.Keys(doc.Paths[path])) {
 			op := doc.Paths[path][method]
-			s := pageSection{ID: op.OperationID, Method: strings.ToUpper(method), Path: prefix + path, Summary: op.Summary, Description: op.Description}
+			s := pageSection{ID: op.OperationID, Method: strings.ToUpper(method), Path: prefix + path, Summary: op.Summary,
+				Description: op.Description}
 			for _, p := range op.Parameters {
 				s.Parameters = append(s.Parameters, pageRow{p.Name, p.Schema.Type, p.Description})
 			}
@@ -115,7 +116,8 @@ func render(document []byte) (page []byte, policy string, err error) {
 		return nil, "", err
 	}
 	sum := sha256.Sum256([]byte(pageStyle))
-	policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-" +
+		base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	return b.Bytes(), policy, nil
 }
 

@@ -80,7 +80,8 @@ func (v *validator) operation(method, path string) any {
 
 func (v *validator) check(s object, value any, where string) string {
 	for keyword := range s {
-		if !slices.Contains([]string{"$ref", "type", "format", "enum", "items", "properties", "required", "additionalProperties", "description", "readOnly"}, keyword) {
+		if !slices.Contains([]string{"$ref", "type", "format", "enum", "items", "properties", "required", "additionalProperties", "description",
+			"readOnly"}, keyword) {
 			v.t.Fatalf("the validator does not know %s", keyword)
 		}
 	}

@@ -147,7 +147,8 @@ func TestCalloutRequest(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.bodies[0]), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got["username"] != "somebody" || got["password"] != "right" || got["clientid"] != "d1" || got["peerhost"] != "192.0.2.7" || got["protocol"] != "mqtt" {
+	if got["username"] != "somebody" || got["password"] != "right" || got["clientid"] != "d1" || got["peerhost"] != "192.0.2.7" ||
+		got["protocol"] != "mqtt" {
 		t.Errorf("body %v", got)
 	}
 	if s.headers[0].Get("X-Api-Key") != "s3cret" || s.headers[0].Get("Content-Type") != "application/json" {
@@ -160,7 +161,8 @@ func TestCalloutRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	form, err := url.ParseQuery(s.bodies[1])
-	if err != nil || form.Get("user") != "<somebody>" || !form.Has("cn") || s.headers[1].Get("Content-Type") != "application/x-www-form-urlencoded" {
+	if err != nil || form.Get("user") != "<somebody>" || !form.Has("cn") ||
+		s.headers[1].Get("Content-Type") != "application/x-www-form-urlencoded" {
 		t.Errorf("form %q, %v", s.bodies[1], err)
 	}
 }
@@ -383,7 +385,8 @@ func TestCalloutTLS(t *testing.T) {
 	}
 	h := DefaultHTTP()
 	h.URL, h.Applications, h.CA = s.URL, []string{"demo"}, filepath.Join(t.TempDir(), "missing.pem")
-	if _, err := New(Config{HTTP: map[string]HTTP{"x": h}, Properties: Default().Properties}, newDirectory(), nil, nil); err == nil || !strings.Contains(err.Error(), "auth.http.x") {
+	if _, err := New(Config{HTTP: map[string]HTTP{"x": h}, Properties: Default().Properties}, newDirectory(), nil, nil); err == nil ||
+		!strings.Contains(err.Error(), "auth.http.x") {
 		t.Errorf("a file that is missing: %v", err)
 	}
 }

@@ -74,7 +74,8 @@ func (a *authority) revoke(file string, next time.Time, serials ...int64) {
 	a.t.Helper()
 	l := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: a.now, NextUpdate: next}
 	for _, s := range serials {
-		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: a.now})
+		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s),
+			RevocationTime: a.now})
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, l, a.cert, a.key)
 	if err != nil {
@@ -131,14 +132,16 @@ func TestCertificates(t *testing.T) {
 			func(c *x509.Certificate) { c.DNSNames = []string{"x.example.org", "d1.fleet.example.com"} }, event.Success},
 		{"address", func(c *Certificate) { c.Field, c.Pattern = "email", "{device}@{application}" },
 			func(c *x509.Certificate) { c.EmailAddresses = []string{"d1@demo"} }, event.Success},
-		{"URI", func(c *Certificate) { c.Field, c.Pattern = "uri", "spiffe://example.com/{application}/{device}" }, uri("spiffe://example.com/demo/d1"), event.Success},
+		{"URI", func(c *Certificate) { c.Field, c.Pattern = "uri", "spiffe://example.com/{application}/{device}" },
+			uri("spiffe://example.com/demo/d1"), event.Success},
 		{"authority by its subject", func(c *Certificate) { c.CA = "CN=Fleet CA,O=Example" }, commonName("d1"), event.Success},
 		{"authority by its fingerprint", func(c *Certificate) {
 			sum := sha256.Sum256(ca.cert.Raw)
 			c.CA = hex.EncodeToString(sum[:])
 		}, commonName("d1"), event.Success},
 		{"another authority", func(c *Certificate) { c.CA = "CN=Other CA" }, commonName("d1"), event.NotAuthorized},
-		{"another application", func(c *Certificate) { c.Pattern = "{application}/{device}" }, commonName("secret/d1"), event.BadUserNameOrPassword},
+		{"another application", func(c *Certificate) { c.Pattern = "{application}/{device}" }, commonName("secret/d1"),
+			event.BadUserNameOrPassword},
 		{"unknown device", func(*Certificate) {}, commonName("d2"), event.BadUserNameOrPassword},
 		{"disabled device", func(*Certificate) {}, commonName("off"), event.NotAuthorized},
 		{"denied by serial number", func(c *Certificate) { c.Denied = []string{"3A:7B:01"} }, commonName("d1"), event.NotAuthorized},
@@ -164,7 +167,8 @@ func TestCertificates(t *testing.T) {
 			if code(err) != tt.want {
 				t.Fatalf("%v, code %#x, want %#x", err, code(err), tt.want)
 			}
-			if err == nil && (g.Device != "d1" || g.Method != "certificate.fleet" || len(g.Credential) != 64 || !g.Expires.Equal(now.Add(time.Hour))) {
+			if err == nil && (g.Device != "d1" || g.Method != "certificate.fleet" || len(g.Credential) != 64 ||
+				!g.Expires.Equal(now.Add(time.Hour))) {
 				t.Errorf("%+v", g)
 			}
 		})

@@ -150,7 +150,8 @@ func Default() Config {
 
 // DefaultOIDC returns what holds for a provider where nothing is set.
 func DefaultOIDC() OIDC {
-	return OIDC{Algorithms: []string{"RS256", "PS256", "ES256", "EdDSA"}, Leeway: 30 * time.Second, Timeout: 5 * time.Second, RolesClaim: "scope"}
+	return OIDC{Algorithms: []string{"RS256", "PS256", "ES256", "EdDSA"}, Leeway: 30 * time.Second, Timeout: 5 * time.Second,
+		RolesClaim: "scope"}
 }
 
 // DefaultCertificate returns what holds for a certificate rule where nothing is set.

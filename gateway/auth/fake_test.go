@@ -219,7 +219,8 @@ func newWorld(t *testing.T, cfg Config, judge Judge) *world {
 	t.Helper()
 	w := &world{t: t, dir: newDirectory(), clock: newClock(), log: new(bytes.Buffer)}
 	var mu sync.Mutex
-	a, err := newAuth(cfg, w.dir, judge, slog.New(slog.NewTextHandler(&lockedWriter{mu: &mu, b: w.log}, &slog.HandlerOptions{Level: slog.LevelDebug})), w.clock.now)
+	a, err := newAuth(cfg, w.dir, judge, slog.New(slog.NewTextHandler(&lockedWriter{mu: &mu, b: w.log},
+		&slog.HandlerOptions{Level: slog.LevelDebug})), w.clock.now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -193,7 +193,8 @@ func TestTokens(t *testing.T) {
 		{"other algorithm than the key's", rs.sign(t, w.claims(p)), event.BadUserNameOrPassword},
 		{"algorithm none", none + "c2ln", event.BadUserNameOrPassword},
 		{"algorithm none without signature", none, event.BadUserNameOrPassword},
-		{"signed with the public key as a secret", sign(t, jose.HS256, jose.JSONWebKey{Key: []byte(strings.Repeat("k", 32)), KeyID: "k1"}, w.claims(p)), event.BadUserNameOrPassword},
+		{"signed with the public key as a secret", sign(t, jose.HS256, jose.JSONWebKey{Key: []byte(strings.Repeat("k", 32)), KeyID: "k1"},
+			w.claims(p)), event.BadUserNameOrPassword},
 		{"algorithm that is not allowed", newSigner(t, "k1", jose.RS512).sign(t, w.claims(p)), event.BadUserNameOrPassword},
 		{"unknown device", s.sign(t, w.claims(p, "device", "nobody")), event.BadUserNameOrPassword},
 		{"disabled device", s.sign(t, w.claims(p, "device", "off")), event.NotAuthorized},
@@ -208,7 +209,8 @@ func TestTokens(t *testing.T) {
 				if code(err) != tt.want {
 					t.Errorf("as %s: %v, code %#x, want %#x", where, err, code(err), tt.want)
 				}
-				if err == nil && (g.Device != "d1" || g.Method != "oidc.main" || g.Credential != "oidc.main/subject-1" || g.Principal != "device:demo/d1") {
+				if err == nil && (g.Device != "d1" || g.Method != "oidc.main" || g.Credential != "oidc.main/subject-1" ||
+					g.Principal != "device:demo/d1") {
 					t.Errorf("as %s: %+v", where, g)
 				}
 				if err == nil && slices.Contains(g.Publish, "u/whoever") {
@@ -225,7 +227,8 @@ func TestTokens(t *testing.T) {
 	if err != nil || !g.Expires.Equal(time.Unix(now+630, 0)) {
 		t.Errorf("expires %v, %v", g.Expires, err)
 	}
-	if g, _ = chain.Connect(t.Context(), client(s.sign(t, w.claims(p, "exp", 1<<52)), "")); g == nil || g.Expires.Sub(w.clock.now()) > longest {
+	if g, _ = chain.Connect(t.Context(), client(s.sign(t, w.claims(p, "exp", 1<<52)), "")); g == nil ||
+		g.Expires.Sub(w.clock.now()) > longest {
 		t.Errorf("a token for ever: %+v", g)
 	}
 }
@@ -242,7 +245,8 @@ func TestLeeway(t *testing.T) {
 	}{
 		{"nbf", now, event.Success}, {"nbf", now + 590, event.Success}, {"nbf", now + 610, event.BadUserNameOrPassword},
 		{"iat", now + 590, event.Success}, {"iat", now + 610, event.BadUserNameOrPassword},
-		{"exp", now - 590, event.Success}, {"exp", now - 610, event.BadUserNameOrPassword}, {"exp", 0, event.BadUserNameOrPassword}, {"exp", nil, event.BadUserNameOrPassword},
+		{"exp", now - 590, event.Success}, {"exp", now - 610, event.BadUserNameOrPassword}, {"exp", 0, event.BadUserNameOrPassword},
+		{"exp", nil, event.BadUserNameOrPassword},
 	} {
 		if _, err := chain.Connect(t.Context(), client("", s.sign(t, w.claims(p, tt.claim, tt.at)))); code(err) != tt.want {
 			t.Errorf("%s is %v, now %d: %v, code %#x, want %#x", tt.claim, tt.at, now, err, code(err), tt.want)
@@ -374,7 +378,8 @@ func TestParseKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := parseKeys([]byte(`{"keys":[{"kty":"OKP","crv":"X448","x":"AA"},{"kty":"oct","k":"c2VjcmV0","kid":"s"},7,` + string(good) + `]}`))
+	keys, err := parseKeys([]byte(`{"keys":[{"kty":"OKP","crv":"X448","x":"AA"},{"kty":"oct","k":"c2VjcmV0","kid":"s"},7,` + string(good) +
+		`]}`))
 	if err != nil || len(keys) != 1 || keys[0].KeyID != "k" {
 		t.Errorf("%d keys, %v", len(keys), err)
 	}
@@ -399,9 +404,12 @@ func TestTokensOfUsers(t *testing.T) {
 	}{
 		{"user of the registry", w.claims(p, "device", nil, "preferred_username", "alice"), event.Success, "user:alice", []string{"demo"}, nil},
 		{"unknown user", w.claims(p, "device", nil, "preferred_username", "mallory"), event.BadUserNameOrPassword, "", nil, nil},
-		{"roles", w.claims(p, "device", nil, "realm_access", roles("demo:read", "other:read", "x")), event.Success, "oidc.main/subject-1", []string{"demo", "other"}, nil},
-		{"role for all", w.claims(p, "device", nil, "realm_access", roles("admin")), event.Success, "oidc.main/subject-1", []string{"*"}, []string{"fleet-*"}},
-		{"role that would widen", w.claims(p, "device", nil, "realm_access", roles("*:read", "a/b:read", "{application}:read", ":read")), event.Success, "oidc.main/subject-1", nil, nil},
+		{"roles", w.claims(p, "device", nil, "realm_access", roles("demo:read", "other:read", "x")), event.Success, "oidc.main/subject-1",
+			[]string{"demo", "other"}, nil},
+		{"role for all", w.claims(p, "device", nil, "realm_access", roles("admin")), event.Success, "oidc.main/subject-1", []string{"*"},
+			[]string{"fleet-*"}},
+		{"role that would widen", w.claims(p, "device", nil, "realm_access", roles("*:read", "a/b:read", "{application}:read", ":read")),
+			event.Success, "oidc.main/subject-1", nil, nil},
 		{"no role", w.claims(p, "device", nil), event.Success, "oidc.main/subject-1", nil, nil},
 	} {
 		g, err := chain.Connect(t.Context(), client("", s.sign(t, tt.claims)))
@@ -427,7 +435,8 @@ func TestTokensOfApplications(t *testing.T) {
 		application any
 		want        event.Code
 	}{
-		{"demo", event.Success}, {"fleet-7", event.Success}, {"other", event.BadUserNameOrPassword}, {nil, event.BadUserNameOrPassword}, {"fleet-*", event.BadUserNameOrPassword},
+		{"demo", event.Success}, {"fleet-7", event.Success}, {"other", event.BadUserNameOrPassword}, {nil, event.BadUserNameOrPassword},
+		{"fleet-*", event.BadUserNameOrPassword},
 	} {
 		g, err := chain.Connect(t.Context(), client("", s.sign(t, w.claims(p, "https://example.com/app", tt.application))))
 		if code(err) != tt.want || err == nil && g.Application != tt.application {

@@ -74,7 +74,8 @@ func (e *scramExchange) next(data []byte) ([]byte, *access.Grant, error) {
 	case err != nil: // its text may show what the client sent
 		return nil, nil, refusedCredentials()
 	case !e.talk.Done():
-		if e.credentials.Username != "" && e.credentials.Username != e.talk.Username() || e.talk.AuthzID() != "" && e.talk.AuthzID() != e.talk.Username() {
+		if e.credentials.Username != "" && e.credentials.Username != e.talk.Username() || e.talk.AuthzID() != "" &&
+			e.talk.AuthzID() != e.talk.Username() {
 			return nil, nil, refusedCredentials()
 		}
 		return []byte(answer), nil, nil

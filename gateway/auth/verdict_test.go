@@ -34,7 +34,8 @@ func TestVerdicts(t *testing.T) {
 		{"device with the registry's rights", &event.Allow{Identity: "i", Device: "d1"}, nil, event.Success, func(g *access.Grant) bool {
 			return g.Principal == "device:demo/d1" && g.Credential == "plugin.fleets/i" && slices.Equal(g.Publish, []string{"d1/#", "u/somebody"})
 		}},
-		{"device with rights of its own", &event.Allow{Application: "demo", Device: "d1", Publish: []string{"x/{clientid}"}, Expires: now.Add(time.Hour)}, nil, event.Success, func(g *access.Grant) bool {
+		{"device with rights of its own", &event.Allow{Application: "demo", Device: "d1", Publish: []string{"x/{clientid}"},
+			Expires: now.Add(time.Hour)}, nil, event.Success, func(g *access.Grant) bool {
 			return slices.Equal(g.Publish, []string{"x/c1"}) && len(g.Subscribe) == 0 && g.Expires.Equal(now.Add(time.Hour))
 		}},
 		{"somebody who is no device", &event.Allow{Identity: "bridge"}, nil, event.Success, func(g *access.Grant) bool {

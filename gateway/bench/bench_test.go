@@ -183,8 +183,10 @@ func TestHistogram(t *testing.T) {
 func TestReport(t *testing.T) {
 	rep := Report{
 		Address: "127.0.0.1:1883", Version: "5.0", QoS: 1, Publishers: 20, Subscribers: 2, Idle: 5000, Window: 50, PayloadBytes: 200,
-		Elapsed: 10 * time.Second, Published: 1_234_567, Acknowledged: 1_234_000, Refused: map[string]int{"0x97": 500, "0x80": 17}, Unacknowledged: 50,
-		PublishRate: 123_456.7, AckRate: 123_400, AckLatency: Latency{10, 410 * time.Microsecond, time.Millisecond, 2 * time.Millisecond, 31 * time.Millisecond},
+		Elapsed: 10 * time.Second, Published: 1_234_567, Acknowledged: 1_234_000, Refused: map[string]int{"0x97": 500,
+			"0x80": 17}, Unacknowledged: 50,
+		PublishRate: 123_456.7, AckRate: 123_400, AckLatency: Latency{10, 410 * time.Microsecond, time.Millisecond, 2 * time.Millisecond,
+			31 * time.Millisecond},
 		Consumed: 999, ConsumeRate: 99.9, IdleAlive: 4999, BytesSent: 1 << 30, BytesReceived: 12, Errors: 1, FirstErrors: []string{"bench-3: the server closed the connection"},
 	}
 	var text bytes.Buffer

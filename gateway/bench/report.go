@@ -125,7 +125,8 @@ func (r *Report) WriteText(w io.Writer) error {
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("server", "%s, MQTT %s, QoS %d", r.Address, r.Version, r.QoS)
 	if r.Publishers > 0 {
-		row("publishers", "%s, window %s, payload %s B, %.1f s", grouped(int64(r.Publishers)), grouped(int64(r.Window)), grouped(int64(r.PayloadBytes)), r.Elapsed.Seconds())
+		row("publishers", "%s, window %s, payload %s B, %.1f s", grouped(int64(r.Publishers)), grouped(int64(r.Window)),
+			grouped(int64(r.PayloadBytes)), r.Elapsed.Seconds())
 		row("published", "%s\t%s/s", grouped(r.Published), grouped(int64(r.PublishRate)))
 		if r.QoS > 0 {
 			row("acknowledged", "%s\t%s/s", grouped(r.Acknowledged), grouped(int64(r.AckRate)))

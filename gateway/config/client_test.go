@@ -4,7 +4,8 @@ import "testing"
 
 // What the command line reads of the environment to find a gateway is no setting.
 func TestVariablesOfTheClient(t *testing.T) {
-	if _, err := Load(Sources{Env: []string{"TRIBUTARY_URL=http://127.0.0.1:8080", "TRIBUTARY_TOKEN=tra_x", "TRIBUTARY_TOKEN_FILE=x"}}); err != nil {
+	if _, err := Load(Sources{Env: []string{"TRIBUTARY_URL=http://127.0.0.1:8080", "TRIBUTARY_TOKEN=tra_x",
+		"TRIBUTARY_TOKEN_FILE=x"}}); err != nil {
 		t.Error(err)
 	}
 	if _, err := Load(Sources{Env: []string{"TRIBUTARY_TOKENS=x"}}); err == nil {

@@ -95,7 +95,8 @@ func (h *HTTP) Transport() transport.Config {
 // defaultHTTP is an HTTP listener of which nothing is set.
 func defaultHTTP() HTTP {
 	c := transport.Default()
-	return HTTP{Address: "127.0.0.1:8090", Auth: []string{"certificate", "apikey", "password", "anonymous"}, TLS: c.TLS, Proxy: c.Proxy, Limits: http.Default()}
+	return HTTP{Address: "127.0.0.1:8090", Auth: []string{"certificate", "apikey", "password", "anonymous"}, TLS: c.TLS, Proxy: c.Proxy,
+		Limits: http.Default()}
 }
 
 // Plugin is one plugin: its module, what it may do, and its own settings.
@@ -212,7 +213,8 @@ func (c *Config) validHTTPMethods(list []string) error {
 	onlyMQTT := []string{"scram", "properties"}
 	for _, m := range onlyMQTT {
 		if slices.Contains(list, m) {
-			return fmt.Errorf("auth names %q, which only MQTT can carry; leave it out, and name it in the auth of a listener under listeners.mqtt", m)
+			return fmt.Errorf("auth names %q, which only MQTT can carry; leave it out, and name it in the auth of a listener under listeners.mqtt",
+				m)
 		}
 	}
 	there := slices.DeleteFunc(c.Auth.Methods(), func(m string) bool { return slices.Contains(onlyMQTT, m) })

@@ -46,7 +46,8 @@ func TestDeepFiles(t *testing.T) {
 			t.Errorf("%s: %.200v", name, err)
 		}
 	}
-	shallow := "# " + strings.Repeat("[", 1000) + "\nx = '" + strings.Repeat("[", 1000) + "'\ny = [" + strings.Repeat("[1.5, 2.5],", 1000) + "]\n" +
+	shallow := "# " + strings.Repeat("[", 1000) + "\nx = '" + strings.Repeat("[", 1000) + "'\ny = [" + strings.Repeat("[1.5, 2.5],", 1000) +
+		"]\n" +
 		"z = \"\"\"" + strings.Repeat("[{.\\\"\n", 1000) + "\"\"\"\nv = [\n" + strings.Repeat("1.5,\n", 1000) + "]\n"
 	if _, err := parseTOML([]byte(shallow)); err != nil {
 		t.Error(err)

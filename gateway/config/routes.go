@@ -22,7 +22,8 @@ func (c *Config) RouteWarnings(there map[string]bool, declared bool) (warnings [
 		if r.Application == "*" || slices.Contains(names, r.Application) || declared && near == "" {
 			continue
 		}
-		warnings = append(warnings, fmt.Sprintf("routes[%d].application is %q, and no application of this name is there yet%s", i, r.Application, near))
+		warnings = append(warnings, fmt.Sprintf("routes[%d].application is %q, and no application of this name is there yet%s", i, r.Application,
+			near))
 	}
 	for i := range c.Router.Routes {
 		if by := c.shadow(i); by >= 0 {
@@ -67,7 +68,8 @@ func takesAll(r, other *router.Route) bool {
 	}
 	return (r.Application == "*" || r.Application == other.Application) &&
 		(r.Type == "" || r.Type == other.Type) &&
-		(r.Topic == "" || other.Type != "" && other.Type != event.TypePublish && other.Type != event.TypeSubscribe || other.Topic != "" && covers(r.Topic, other.Topic))
+		(r.Topic == "" || other.Type != "" && other.Type != event.TypePublish && other.Type != event.TypeSubscribe || other.Topic != "" &&
+			covers(r.Topic, other.Topic))
 }
 
 // covers says whether a topic filter matches every topic that another one matches. It

@@ -274,7 +274,8 @@ func (c *Consumer) roomForGroup(key groupKey) error {
 		return &stage.Error{Code: event.UnspecifiedError, Reason: "the groups of the application cannot be read at the moment"}
 	}
 	if n >= c.cfg.MaxGroups {
-		return &stage.Error{Code: event.QuotaExceeded, Reason: fmt.Sprintf("the application has %d consumer groups already: raise consumer.max_groups", n)}
+		return &stage.Error{Code: event.QuotaExceeded,
+			Reason: fmt.Sprintf("the application has %d consumer groups already: raise consumer.max_groups", n)}
 	}
 	return nil
 }

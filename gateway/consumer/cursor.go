@@ -97,9 +97,12 @@ const maxGroupMetrics = 10_000
 // Metrics returns the counters and the lag of every durable group, connected or not.
 func (c *Consumer) Metrics() []metric.Sample {
 	ms := []metric.Sample{
-		{Name: "tributary_consumer_delivered_total", Help: "Records handed to consumers, repeats included.", Kind: metric.CounterKind, Value: float64(c.stats.delivered.Load())},
-		{Name: "tributary_consumer_redelivered_total", Help: "Records handed out again because a member left without acknowledging them.", Kind: metric.CounterKind, Value: float64(c.stats.redelivered.Load())},
-		{Name: "tributary_consumer_read_errors_total", Help: "Times that a log could not be read for a consumer.", Kind: metric.CounterKind, Value: float64(c.stats.readErrors.Load())},
+		{Name: "tributary_consumer_delivered_total", Help: "Records handed to consumers, repeats included.", Kind: metric.CounterKind,
+			Value: float64(c.stats.delivered.Load())},
+		{Name: "tributary_consumer_redelivered_total", Help: "Records handed out again because a member left without acknowledging them.",
+			Kind: metric.CounterKind, Value: float64(c.stats.redelivered.Load())},
+		{Name: "tributary_consumer_read_errors_total", Help: "Times that a log could not be read for a consumer.", Kind: metric.CounterKind,
+			Value: float64(c.stats.readErrors.Load())},
 	}
 	groups := c.positions("", maxGroupMetrics)
 	for k, p := range groups {
@@ -111,7 +114,8 @@ func (c *Consumer) Metrics() []metric.Sample {
 		gauge := func(name, help string, v float64) {
 			ms = append(ms, metric.Sample{Name: name, Help: help, Kind: metric.GaugeKind, Labels: labels, Value: v})
 		}
-		gauge("tributary_consumer_group_lag_records", "Records of the log that the group has not acknowledged.", float64(next-min(p.committed, next)))
+		gauge("tributary_consumer_group_lag_records", "Records of the log that the group has not acknowledged.",
+			float64(next-min(p.committed, next)))
 		gauge("tributary_consumer_group_members", "Connected members of the group.", float64(p.members))
 		gauge("tributary_consumer_group_unacknowledged_records", "Records handed out and not acknowledged.", float64(p.out))
 	}

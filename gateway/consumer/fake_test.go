@@ -135,7 +135,8 @@ func (f *fakeStore) append(t testing.TB, n int) {
 	t.Helper()
 	for range n {
 		_, next, _ := f.Bounds(store.Events("demo"))
-		err := f.Commit(&store.Batch{Appends: []store.Append{{Log: store.Events("demo"), Record: []byte("event"), Time: time.Unix(int64(next), 0)}}}, func(error) {})
+		err := f.Commit(&store.Batch{Appends: []store.Append{{Log: store.Events("demo"), Record: []byte("event"),
+			Time: time.Unix(int64(next), 0)}}}, func(error) {})
 		if err != nil {
 			t.Fatal(err)
 		}

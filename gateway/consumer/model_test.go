@@ -27,21 +27,22 @@ func TestGroupModel(t *testing.T) {
 
 		enter := func() {
 			m := &modelMember{}
-			ms, err := c.Join(stage.Subscription{Application: "demo", Group: "s.g", Window: rapid.IntRange(1, 5).Draw(rt, "window")}, func(r stage.Record) {
-				mu.Lock()
-				defer mu.Unlock()
-				if m.left {
-					return
-				}
-				if h := holder[r.Offset]; h != nil && !h.left {
-					fault = "a record is with two members"
-				}
-				if acked[r.Offset] {
-					fault = "an acknowledged record came again"
-				}
-				holder[r.Offset] = m
-				m.held = append(m.held, r.Offset)
-			})
+			ms, err := c.Join(stage.Subscription{Application: "demo", Group: "s.g", Window: rapid.IntRange(1, 5).Draw(rt, "window")},
+				func(r stage.Record) {
+					mu.Lock()
+					defer mu.Unlock()
+					if m.left {
+						return
+					}
+					if h := holder[r.Offset]; h != nil && !h.left {
+						fault = "a record is with two members"
+					}
+					if acked[r.Offset] {
+						fault = "an acknowledged record came again"
+					}
+					holder[r.Offset] = m
+					m.held = append(m.held, r.Offset)
+				})
 			if err != nil {
 				rt.Fatal(err)
 			}

@@ -61,7 +61,8 @@ func (g *gateway) did(args ...string) string {
 func (g *gateway) present(id, username, password string) (*client, byte) {
 	g.t.Helper()
 	c := g.dial(packet.V5)
-	c.send(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: id, Username: username, HasUsername: true, Password: []byte(password), HasPassword: true})
+	c.send(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: id, Username: username, HasUsername: true,
+		Password: []byte(password), HasPassword: true})
 	return c, expect[*packet.Connack](c).Code
 }
 
@@ -243,7 +244,8 @@ func TestAdminSurvivesKill(t *testing.T) {
 		for w := range answered {
 			wg.Go(func() {
 				for n := 0; ; n++ {
-					req, _ := http.NewRequest(http.MethodPut, fmt.Sprintf("http://%s/api/v1/applications/plant/devices/d%d-%d-%d", g.admin, round, w, n), strings.NewReader(`{}`))
+					req, _ := http.NewRequest(http.MethodPut, fmt.Sprintf("http://%s/api/v1/applications/plant/devices/d%d-%d-%d", g.admin, round, w, n),
+						strings.NewReader(`{}`))
 					req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 					req.Header.Set("Content-Type", "application/json")
 					resp, err := http.DefaultClient.Do(req)
@@ -266,7 +268,8 @@ func TestAdminSurvivesKill(t *testing.T) {
 		wg.Wait()
 		g.run()
 		var devices []struct{ Name string }
-		if err := json.Unmarshal([]byte(g.did("device", "list", "plant", "--prefix", fmt.Sprintf("d%d-", round), "--output", "json")), &devices); err != nil {
+		if err := json.Unmarshal([]byte(g.did("device", "list", "plant", "--prefix", fmt.Sprintf("d%d-", round), "--output", "json")),
+			&devices); err != nil {
 			t.Fatal(err)
 		}
 		there := map[string]bool{}
@@ -334,7 +337,8 @@ func TestAdminTokens(t *testing.T) {
 	if out := g.did("token", "list"); !regexp.MustCompile(`ops +reader +demo +.*gateway.toml`).MatchString(out) {
 		t.Errorf("tokens:\n%s", out)
 	}
-	for path, want := range map[string]int{"/api/v1/applications": 401, "/api/nope": 401, "/api/": 200, "/api/v1/openapi.json": 200, "/metrics": 200} {
+	for path, want := range map[string]int{"/api/v1/applications": 401, "/api/nope": 401, "/api/": 200, "/api/v1/openapi.json": 200,
+		"/metrics": 200} {
 		if status, _ := g.get(path); status != want {
 			t.Errorf("%s without a token: %d, want %d", path, status, want)
 		}

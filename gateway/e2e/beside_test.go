@@ -150,7 +150,8 @@ func buildInC(b *testing.B) (settings string) {
 		b.Fatal(err)
 	}
 	module := filepath.Join(dir, "bytes.wasm")
-	if err := exec.Command("clang", "--target=wasm32", "-O2", "-mbulk-memory", "-nostdlib", "-Wl,--no-entry", "-o", module, filepath.Join(dir, "bytes.c")).Run(); err != nil {
+	if err := exec.Command("clang", "--target=wasm32", "-O2", "-mbulk-memory", "-nostdlib", "-Wl,--no-entry", "-o", module,
+		filepath.Join(dir, "bytes.c")).Run(); err != nil {
 		b.Logf("LEFT OUT: the plugin in C: clang: %v", err)
 		return ""
 	}

@@ -197,10 +197,12 @@ func TestPaho(t *testing.T) {
 	}
 
 	// Commands.
-	if code, status := structured.publish(t, &paho.Publish{Topic: "command/demo/p-1/blink", Payload: []byte{0, 255}}); code != 0 || status != "delivered" {
+	if code, status := structured.publish(t, &paho.Publish{Topic: "command/demo/p-1/blink", Payload: []byte{0, 255}}); code != 0 ||
+		status != "delivered" {
 		t.Errorf("a command: PUBACK %#x %q", code, status)
 	}
-	if p := device.next(t, func(*paho.Publish) bool { return true }); p.Topic != "command/inbox//blink" || !bytes.Equal(p.Payload, []byte{0, 255}) {
+	if p := device.next(t, func(*paho.Publish) bool { return true }); p.Topic != "command/inbox//blink" ||
+		!bytes.Equal(p.Payload, []byte{0, 255}) {
 		t.Errorf("the device got %+v", p)
 	}
 	away := g.kept("p-2")
@@ -216,7 +218,8 @@ func TestPaho(t *testing.T) {
 	if m := g.kept("p-2").take(); m.Topic != "command/inbox//blink" {
 		t.Errorf("the device that returned got %+v", m)
 	}
-	if code, status := structured.publish(t, &paho.Publish{Topic: "command/demo/p-3/blink", Payload: []byte("1")}); code != 0x10 || status != "no-such-device" {
+	if code, status := structured.publish(t, &paho.Publish{Topic: "command/demo/p-3/blink", Payload: []byte("1")}); code != 0x10 ||
+		status != "no-such-device" {
 		t.Errorf("a command to nobody: PUBACK %#x %q", code, status)
 	}
 
@@ -289,7 +292,8 @@ func TestMQTTjs(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			e := parse(t, &packet.Publish{Payload: []byte(said.Delivery.Payload)})
-			if said.Granted != 1 || said.Accepted.Code != 0 || said.Delivery.Topic != "app/demo" || e.Device != "js-1" || string(e.Data) != `{"celsius":21.5}` {
+			if said.Granted != 1 || said.Accepted.Code != 0 || said.Delivery.Topic != "app/demo" || e.Device != "js-1" ||
+				string(e.Data) != `{"celsius":21.5}` {
 				t.Errorf("the way up: %s", out)
 			}
 			if said.Delivered.Code != 0 || said.Command.Topic != "command/inbox//setTemperature" || said.Command.Payload != `{"value":1.23}` {

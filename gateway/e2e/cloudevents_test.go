@@ -85,7 +85,8 @@ func TestEventsOnTheWire(t *testing.T) {
 		if string(n.Payload) != c.payload || string(a.Data) != strings.TrimSpace(c.payload) && string(a.Data) != c.payload {
 			t.Errorf("%s: binary data %.200q, structured data %.200q, want %.200q", c.name, n.Payload, a.Data, c.payload)
 		}
-		if a.ID != b.ID || a.Device != "d ü%\"\\" || b.Device != a.Device || a.Source != b.Source || !a.Time.Equal(b.Time) || a.Subject != "chan" {
+		if a.ID != b.ID || a.Device != "d ü%\"\\" || b.Device != a.Device || a.Source != b.Source || !a.Time.Equal(b.Time) ||
+			a.Subject != "chan" {
 			t.Errorf("%s: %+v and %+v", c.name, a, b)
 		}
 	}
@@ -111,7 +112,8 @@ func TestEventsFromDevices(t *testing.T) {
 		"datacontenttype":"application/json","device":"somebody","application":"else","color":"red","count":7,"data":{"a":[1]}}`, &packet.Properties{ContentType: &ce})
 	e := log.event()
 	color, _ := e.Extension("color")
-	if e.ID != "A1" || e.Source != "/mine" || e.Type != "com.example.mine" || e.Subject != "s" || string(e.Data) != `{"a":[1]}` || color != "red" ||
+	if e.ID != "A1" || e.Source != "/mine" || e.Type != "com.example.mine" || e.Subject != "s" || string(e.Data) != `{"a":[1]}` ||
+		color != "red" ||
 		e.Time.Format("15:04:05.000") != "03:04:05.678" || e.Device != "d1" || e.Application != "demo" || e.Sender != "d1" {
 		t.Errorf("structured: %+v", e)
 	}
@@ -119,7 +121,8 @@ func TestEventsFromDevices(t *testing.T) {
 	p.ContentType = ptr("text/plain")
 	d.accepted("chan", "hello", p)
 	e = log.event()
-	if e.ID != "A1" || e.Type != "com.example.mine" || e.Subject != "chan" || string(e.Data) != "hello" || e.DataContentType != "text/plain" || e.Device != "d1" {
+	if e.ID != "A1" || e.Type != "com.example.mine" || e.Subject != "chan" || string(e.Data) != "hello" || e.DataContentType != "text/plain" ||
+		e.Device != "d1" {
 		t.Errorf("binary: %+v", e)
 	}
 	d.accepted("chan", "x", attributes("id", "A1", "type", "t")) // no CloudEvent and none of its business
@@ -139,11 +142,16 @@ func TestEventsFromDevices(t *testing.T) {
 	}{
 		{"no JSON", "{", &packet.Properties{ContentType: &ce}, 0x99},
 		{"no id", `{"specversion":"1.0","source":"/mine","type":"com.example.mine"}`, &packet.Properties{ContentType: &ce}, 0x99},
-		{"another version", `{"specversion":"0.3","id":"1","source":"/mine","type":"com.example.mine"}`, &packet.Properties{ContentType: &ce}, 0x99},
-		{"an attribute name with capitals", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","Color":"x"}`, &packet.Properties{ContentType: &ce}, 0x99},
-		{"a nested attribute", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","color":{}}`, &packet.Properties{ContentType: &ce}, 0x99},
-		{"a bad time", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","time":"yesterday"}`, &packet.Properties{ContentType: &ce}, 0x99},
-		{"data twice", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","data":1,"data_base64":"AA=="}`, &packet.Properties{ContentType: &ce}, 0x99},
+		{"another version", `{"specversion":"0.3","id":"1","source":"/mine","type":"com.example.mine"}`, &packet.Properties{ContentType: &ce},
+			0x99},
+		{"an attribute name with capitals", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","Color":"x"}`,
+			&packet.Properties{ContentType: &ce}, 0x99},
+		{"a nested attribute", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","color":{}}`,
+			&packet.Properties{ContentType: &ce}, 0x99},
+		{"a bad time", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","time":"yesterday"}`,
+			&packet.Properties{ContentType: &ce}, 0x99},
+		{"data twice", `{"specversion":"1.0","id":"1","source":"/mine","type":"com.example.mine","data":1,"data_base64":"AA=="}`,
+			&packet.Properties{ContentType: &ce}, 0x99},
 		{"a batch", `[]`, &packet.Properties{ContentType: ptr("application/cloudevents-batch+json")}, 0x99},
 		{"another format", `<event/>`, &packet.Properties{ContentType: ptr("application/cloudevents+xml")}, 0x99},
 		{"binary with a bad time", "x", attributes(append(minimum, "time", "yesterday")...), 0x99},

@@ -63,7 +63,8 @@ func (p *numbered) publish(address string, stop <-chan struct{}) error {
 			c.nc.Close()
 			return <-ended
 		}
-		m := &packet.Publish{Topic: cmp.Or(p.topic, "load"), QoS: 1, ID: packetID(n), Payload: fmt.Appendf(nil, `{"n":%d,"extra":"%s"}`, n, extra)}
+		m := &packet.Publish{Topic: cmp.Or(p.topic, "load"), QoS: 1, ID: packetID(n),
+			Payload: fmt.Appendf(nil, `{"n":%d,"extra":"%s"}`, n, extra)}
 		if c.write(m) != nil {
 			return <-ended // after the acknowledgements that had come
 		}

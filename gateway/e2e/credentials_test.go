@@ -207,13 +207,15 @@ read = ["plant"]
 	brief.ended(notAuthorized)
 	g.try2(attempt{name: "expired key", username: "d2@field", password: expiring.Secret, want: notAuthorized})
 	// So does a revocation, and leaves what another credential opened.
-	byKey, byPassword := g.open5(attempt{username: "d2@field", password: key.Secret, clientID: "k"}), g.open5(attempt{username: "d2@field", password: "pass of d2", clientID: "p"})
+	byKey, byPassword := g.open5(attempt{username: "d2@field", password: key.Secret, clientID: "k"}), g.open5(attempt{username: "d2@field",
+		password: "pass of d2", clientID: "p"})
 	g.api("DELETE", d2+"/credentials/"+key.ID, nil, nil)
 	byKey.ended(notAuthorized)
 	byPassword.quiet()
 	g.try2(attempt{name: "revoked key", username: "d2@field", password: key.Secret, want: badCredentials},
 		attempt{name: "the other credential", username: "d2@field", password: "pass of d2", want: accepted, clientID: "x"})
-	g.api("PUT", d2, map[string]any{"application": "field", "name": "d2", "publish": []string{"#"}, "subscribe": []string{"#"}, "disabled": true}, nil)
+	g.api("PUT", d2, map[string]any{"application": "field", "name": "d2", "publish": []string{"#"}, "subscribe": []string{"#"},
+		"disabled": true}, nil)
 	byPassword.ended(notAuthorized)
 	g.try2(attempt{name: "disabled", username: "d2@field", password: "pass of d2", want: notAuthorized},
 		attempt{name: "disabled, wrong password", username: "d2@field", password: "wrong", want: badCredentials})
@@ -246,7 +248,8 @@ func (g *gateway) prove(user, password string) (said []string, last packet.Packe
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	c.send(&packet.Auth{Code: packet.CodeContinueAuthentication, Props: &packet.Properties{AuthMethod: ptr("SCRAM-SHA-256"), AuthData: []byte(final)}})
+	c.send(&packet.Auth{Code: packet.CodeContinueAuthentication, Props: &packet.Properties{AuthMethod: ptr("SCRAM-SHA-256"),
+		AuthData: []byte(final)}})
 	last = c.recv()
 	if ack, ok := last.(*packet.Connack); ok && ack.Code == 0 {
 		if _, err := talk.Step(string(ack.Props.AuthData)); err != nil || !talk.Valid() {
@@ -499,7 +502,8 @@ application = "field"
 	secrets := map[string]string{}
 	for _, name := range []string{"parent", "child"} {
 		path := "/applications/field/devices/" + name
-		g.api("PUT", path, map[string]any{"application": "field", "name": name, "publish": []string{"{device}/#"}, "subscribe": []string{"#"}}, nil)
+		g.api("PUT", path, map[string]any{"application": "field", "name": name, "publish": []string{"{device}/#"}, "subscribe": []string{"#"}},
+			nil)
 		secrets[name] = g.credential(path, "key", nil).Secret
 	}
 	c := g.open5(attempt{username: "parent@field", password: secrets["parent"]})

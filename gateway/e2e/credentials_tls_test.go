@@ -65,7 +65,8 @@ func (ca *issuer) issue(name string, until time.Time) tls.Certificate {
 	if err != nil {
 		ca.t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(ca.next), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
+	template := &x509.Certificate{SerialNumber: big.NewInt(ca.next), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature}
 	ca.next++
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
@@ -87,7 +88,8 @@ func (ca *issuer) revoke(serials ...int64) {
 	l := &x509.RevocationList{Number: big.NewInt(ca.next), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour)}
 	ca.next++
 	for _, s := range serials {
-		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: time.Now()})
+		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s),
+			RevocationTime: time.Now()})
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, l, ca.cert, ca.key)
 	if err != nil {
@@ -119,12 +121,13 @@ client_certificate = "optional"
 	dialled := 0
 	dial := func(shown ...tls.Certificate) *client {
 		t.Helper()
-		nc, err := tls.Dial("tcp", g.mqtt, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			if len(shown) == 0 {
-				return &tls.Certificate{}, nil
-			}
-			return &shown[0], nil // also one that the gateway did not ask for
-		}})
+		nc, err := tls.Dial("tcp", g.mqtt, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1",
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				if len(shown) == 0 {
+					return &tls.Certificate{}, nil
+				}
+				return &shown[0], nil // also one that the gateway did not ask for
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +183,8 @@ client_certificate = "optional"
 	g.api("PUT", "/applications/field", map[string]any{"name": "field"}, nil)
 	const d2 = "/applications/field/devices/d2"
 	g.api("PUT", d2, map[string]any{"application": "field", "name": "d2", "publish": []string{"#"}, "subscribe": []string{"#"}}, nil)
-	m := g.credential(d2, "certificate", map[string]any{"certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]}))})
+	m := g.credential(d2, "certificate", map[string]any{"certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
+		Bytes: own.Certificate[0]}))})
 	live := check("registered", accepted, own)
 	g.api("DELETE", d2+"/credentials/"+m.ID, nil, nil)
 	live.ended(notAuthorized)

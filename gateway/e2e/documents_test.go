@@ -240,7 +240,8 @@ func (p *page) copy() {
 			p.t.Fatal(err)
 		}
 	}
-	build := "#!/bin/sh\n[ \"$CGO_ENABLED\" = 0 ] || { echo 'it would need the C library'; exit 1; }\nmkdir -p bin && ln -sf " + artefacts.binary + " bin/tributary\n"
+	build := "#!/bin/sh\n[ \"$CGO_ENABLED\" = 0 ] || { echo 'it would need the C library'; exit 1; }\nmkdir -p bin && ln -sf " +
+		artefacts.binary + " bin/tributary\n"
 	if err := os.WriteFile(p.goTool(), []byte(build), 0o755); err != nil {
 		p.t.Fatal(err)
 	}

@@ -180,7 +180,8 @@ func TestNoRouteTakesIt(t *testing.T) {
 		}
 	}
 	five.send(&packet.Publish{Topic: "temperatur", QoS: 0, Payload: []byte("5-0")})
-	if p := five.publish("temperatur", "5-1"); p.Code != packet.CodeNoMatchingSubscribers || reason(p.Props) != "quarantined: no route takes this event" {
+	if p := five.publish("temperatur", "5-1"); p.Code != packet.CodeNoMatchingSubscribers ||
+		reason(p.Props) != "quarantined: no route takes this event" {
 		t.Errorf("PUBACK %#x %s", p.Code, reason(p.Props))
 	}
 	five.send(&packet.Publish{Topic: "temperatur", QoS: 2, ID: 7, Payload: []byte("5-2")})

@@ -23,10 +23,13 @@ func operator(b backend, thing string, commands, jobs int) (executions, made []s
 			if i%4 == 0 {
 				action = "ignore"
 			}
-			executions = append(executions, b.post("/api/v1/commands", fmt.Sprintf(`{"thingName":"%s","action":"%s","ttl":%d}`, thing, action, 1+i%3), 201, 201))
+			executions = append(executions, b.post("/api/v1/commands", fmt.Sprintf(`{"thingName":"%s","action":"%s","ttl":%d}`, thing, action,
+				1+i%3), 201, 201))
 		}
 		if i < jobs {
-			made = append(made, b.post("/api/v1/jobs", fmt.Sprintf(`{"document":{"steps":%d,"fails":%d},"numberOfRetries":%[2]d,"targets":{"thingNames":["%[3]s"]}}`, 1+i%3, max(0, i%5-2), thing), 201, 201))
+			made = append(made, b.post("/api/v1/jobs",
+				fmt.Sprintf(`{"document":{"steps":%d,"fails":%d},"numberOfRetries":%[2]d,"targets":{"thingNames":["%[3]s"]}}`, 1+i%3, max(0, i%5-2),
+					thing), 201, 201))
 		}
 	}
 	return executions, made
@@ -81,7 +84,8 @@ func TestFleetsOverKills(t *testing.T) {
 		select {
 		case <-done:
 			busy = false
-		case <-time.After(time.Duration(20+rand.IntN(120)+4*kills) * time.Millisecond): // the random moment; ever later, so that a slow machine gets on, too
+		// the random moment; ever later, so that a slow machine gets on, too
+		case <-time.After(time.Duration(20+rand.IntN(120)+4*kills) * time.Millisecond):
 			g.restart()
 			move()
 			kills++
@@ -117,7 +121,8 @@ func TestFleetsOverKills(t *testing.T) {
 	for _, d := range devices {
 		repeated += d.dones
 	}
-	t.Logf("%d kills; %d requests were repeated that had been done; %d commands (%d timed out), %d jobs", kills, repeated, len(h.commands), h.timedOut, len(h.jobs))
+	t.Logf("%d kills; %d requests were repeated that had been done; %d commands (%d timed out), %d jobs", kills, repeated, len(h.commands),
+		h.timedOut, len(h.jobs))
 	if kills < 3 {
 		t.Errorf("%d kills: that proves little", kills)
 	}
@@ -136,7 +141,8 @@ type history struct {
 
 func (g *gateway) history() *history {
 	g.t.Helper()
-	h := &history{map[string][]int64{}, map[string][]string{}, map[string][]string{}, map[string]jobPlan{}, map[string]int{}, map[string][]string{}, 0}
+	h := &history{map[string][]int64{}, map[string][]string{}, map[string][]string{}, map[string]jobPlan{}, map[string]int{},
+		map[string][]string{}, 0}
 	for _, e := range g.stored(store.Events("fleet")) {
 		var v struct {
 			Version            int64

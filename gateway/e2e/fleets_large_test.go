@@ -35,7 +35,8 @@ func TestFleetsLargeJob(t *testing.T) {
 	begin = time.Now()
 	g.asked("POST", "/api/v1/jobs/"+job.JobID+"/cancel?force=true", "", 200, nil)
 	t.Logf("canceled in %v", time.Since(begin))
-	if status, answer, err := g.rest("POST", "/api/v1/jobs", []byte(`{"document":{},"targets":{"thingNames":`+string(targets[:len(targets)-1])+`,"one-more"]}}`)); err != nil || status != 422 {
+	if status, answer, err := g.rest("POST", "/api/v1/jobs",
+		[]byte(`{"document":{},"targets":{"thingNames":`+string(targets[:len(targets)-1])+`,"one-more"]}}`)); err != nil || status != 422 {
 		t.Errorf("a job for one more: %d %s %v", status, answer, err)
 	}
 	if status := g.stop(); status != 0 {

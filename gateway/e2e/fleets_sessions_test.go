@@ -67,7 +67,8 @@ func TestFleetsPaho(t *testing.T) {
 
 	var command struct{ ExecutionID, Status string }
 	g.asked("POST", "/api/v1/commands", `{"thingName":"walker","action":"blink","ttl":60}`, 201, &command)
-	if m := hear(requests, &doc); m.Topic != requests+command.ExecutionID+"/request" || doc.Action != "blink" || *m.Properties.MessageExpiry > 60 {
+	if m := hear(requests, &doc); m.Topic != requests+command.ExecutionID+"/request" || doc.Action != "blink" ||
+		*m.Properties.MessageExpiry > 60 {
 		t.Errorf("%+v %s", m, m.Payload)
 	}
 	say(requests+command.ExecutionID+"/response", `{"status":"SUCCEEDED"}`)
@@ -112,7 +113,8 @@ subscribe = ["$emqx/things/{device}/#", "$emqx/commands/things/{device}/#"]
 
 // as is a CONNECT of a registered device's client.
 func as(device, id string, version byte) packet.Connect {
-	return packet.Connect{Version: version, CleanStart: true, ClientID: id, Username: device + "@fleet", HasUsername: true, Password: []byte(device), HasPassword: true}
+	return packet.Connect{Version: version, CleanStart: true, ClientID: id, Username: device + "@fleet", HasUsername: true,
+		Password: []byte(device), HasPassword: true}
 }
 
 // A device may speak and hear only of its own thing, whatever its client is called,
@@ -128,13 +130,15 @@ func TestFleetsRights(t *testing.T) {
 			t.Errorf("its own shadow: PUBACK %#x", code)
 		}
 		d.heard("$emqx/things/d1/shadow/update/accepted")
-		for _, filter := range []string{"$emqx/things/d2/#", "$emqx/things/+/shadow/update/delta", "$emqx/things/#", "$emqx/#", "#", "+/things/d2/#",
+		for _, filter := range []string{"$emqx/things/d2/#", "$emqx/things/+/shadow/update/delta", "$emqx/things/#", "$emqx/#", "#",
+			"+/things/d2/#",
 			"$emqx/commands/things/d2/executions/+/request", "$share/g/$emqx/things/d2/#", "$emqx/things/{device}/#", "$emqx/things/some-client/#"} {
 			if code := d.want(filter); code < 0x80 {
 				t.Errorf("MQTT %d: %s: SUBACK %#x", version, filter, code)
 			}
 		}
-		for _, topic := range []string{"$emqx/things/d2/shadow/update", "$emqx/things/some-client/shadow/update", "$emqx/things/{device}/shadow/update",
+		for _, topic := range []string{"$emqx/things/d2/shadow/update", "$emqx/things/some-client/shadow/update",
+			"$emqx/things/{device}/shadow/update",
 			"$emqx/commands/things/d2/executions/e/response", "elsewhere"} {
 			c := g.thing("d1", as("d1", "some-client-2", version)) // a 3.1.1 client is told by the end of its connection, or by nothing
 			c.send(&packet.Publish{Topic: topic, Payload: []byte(`{"state":{"reported":{"v":1}}}`), QoS: 1, ID: 1})
@@ -188,7 +192,8 @@ func TestFleetsAway(t *testing.T) {
 	}
 	for name, p := range connects {
 		d := g.thing(name, p)
-		for _, filter := range []string{"$emqx/things/" + name + "/shadow/update/delta", "$emqx/things/" + name + "/jobs/#", "$emqx/commands/things/" + name + "/executions/+/request"} {
+		for _, filter := range []string{"$emqx/things/" + name + "/shadow/update/delta", "$emqx/things/" + name + "/jobs/#",
+			"$emqx/commands/things/" + name + "/executions/+/request"} {
 			if code := d.want(filter); code != 1 {
 				t.Fatalf("SUBACK %#x", code)
 			}

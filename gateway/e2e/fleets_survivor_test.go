@@ -49,7 +49,8 @@ func (d *survivor) connect() {
 		err = c.write(&packet.Connect{Version: packet.V5, ClientID: d.name, Props: &packet.Properties{SessionExpiry: ptr(uint32(3600))}})
 		if err == nil {
 			if ack, ok := first(c.read()).(*packet.Connack); ok && ack.Code == 0 {
-				err = c.write(&packet.Subscribe{ID: 65535, Filters: []packet.Filter{{Topic: "$emqx/commands/things/" + d.name + "/executions/+/request", QoS: 1}}})
+				err = c.write(&packet.Subscribe{ID: 65535, Filters: []packet.Filter{{Topic: "$emqx/commands/things/" + d.name + "/executions/+/request",
+					QoS: 1}}})
 				if err == nil {
 					d.c = c
 					return
@@ -178,7 +179,8 @@ func (d *survivor) token() string {
 
 // report makes one update of the shadow, which has a version.
 func (d *survivor) report(n, version int64) {
-	r, again := d.ask("$emqx/things/"+d.name+"/shadow/update", map[string]any{"state": map[string]any{"reported": map[string]any{"n": n}}, "version": version}, d.token())
+	r, again := d.ask("$emqx/things/"+d.name+"/shadow/update", map[string]any{"state": map[string]any{"reported": map[string]any{"n": n}},
+		"version": version}, d.token())
 	if r.Code == nil && r.Version == version+1 || d.t.Failed() {
 		return
 	}
@@ -199,7 +201,8 @@ func (d *survivor) answer() {
 		d.requests = d.requests[1:]
 		if !q.quiet && !d.answered[q.topic] {
 			d.answered[q.topic] = true
-			d.ask(strings.TrimSuffix(q.topic, "request")+"response", map[string]any{"status": "SUCCEEDED", "result": map[string]any{"by": d.name}}, "")
+			d.ask(strings.TrimSuffix(q.topic, "request")+"response", map[string]any{"status": "SUCCEEDED", "result": map[string]any{"by": d.name}},
+				"")
 		}
 	}
 }

@@ -317,7 +317,8 @@ func (x *exchanger) run(raw json.RawMessage) {
 		typ, subject, _ := strings.Cut(s.Event, " ")
 		eventually(x.t, "an event "+s.Event, func() bool {
 			return x.witness.seen(false, func(e *event.Event) bool {
-				return e.Device == x.name && e.Type == "io.tributary.fleets."+typ && e.Subject == subject && len(differences("", s.Payload, decoded(e.Data))) == 0
+				return e.Device == x.name && e.Type == "io.tributary.fleets."+typ && e.Subject == subject &&
+					len(differences("", s.Payload, decoded(e.Data))) == 0
 			})
 		})
 	case s.Quarantined:
@@ -399,7 +400,8 @@ func (x *exchanger) expect(s *step) {
 			x.t.Errorf("%s must not have %s: %s", s.Expect, name, m.Payload)
 		}
 	}
-	if s.Expiry != 0 && x.thing.version == packet.V5 && (m.Props == nil || m.Props.MessageExpiry == nil || *m.Props.MessageExpiry+1 < s.Expiry || *m.Props.MessageExpiry > s.Expiry) {
+	if s.Expiry != 0 && x.thing.version == packet.V5 && (m.Props == nil || m.Props.MessageExpiry == nil ||
+		*m.Props.MessageExpiry+1 < s.Expiry || *m.Props.MessageExpiry > s.Expiry) {
 		x.t.Errorf("%s: message expiry of %+v, want %d", s.Expect, m.Props, s.Expiry)
 	}
 }
@@ -573,8 +575,10 @@ func TestFleetsCurl(t *testing.T) {
 		{[]string{"-u", "ak_test:sk_test", base + "/thing-datas/c1/shadow"}, `"version":0,`},
 		{[]string{"-u", "ak_test:sk_test", "-X", "PUT", "-d", `{"state":{"a":1}}`, base + "/things/c1/shadow/desired"}, " 200 application/json"},
 		{[]string{"-H", "Authorization: Basic YWtfdGVzdDpza190ZXN0", base + "/thing-datas/c1/shadow"}, `"delta":{"a":1}`},
-		{[]string{"-u", "ak_test:sk_test", "-d", `{"thingName":"c1","state":{"reported":{"a":1}},"version":1,"clientToken":"x"}`, base + "/thing-datas/shadow/reported"}, `"clientToken":"x"} 200`},
-		{[]string{"-u", "ak_test:sk_test", "-d", `{"thingName":"c1","state":{"reported":{"a":1}},"version":1}`, base + "/thing-datas/shadow/reported"}, " 409 application/json"},
+		{[]string{"-u", "ak_test:sk_test", "-d", `{"thingName":"c1","state":{"reported":{"a":1}},"version":1,"clientToken":"x"}`,
+			base + "/thing-datas/shadow/reported"}, `"clientToken":"x"} 200`},
+		{[]string{"-u", "ak_test:sk_test", "-d", `{"thingName":"c1","state":{"reported":{"a":1}},"version":1}`,
+			base + "/thing-datas/shadow/reported"}, " 409 application/json"},
 		{[]string{"-u", "ak_test:sk_test", "-d", `{"document":{},"targets":{"thingNames":["c1"]}}`, base + "/jobs"}, " 201 application/json"},
 		{[]string{"-u", "ak_test:sk_test", "-X", "DELETE", base + "/commands"}, " 405 application/json"},
 		{[]string{"-u", "ak_test:sk_test", base + "/nothing"}, " 404 application/json"},

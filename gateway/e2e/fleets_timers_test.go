@@ -52,8 +52,9 @@ func timedThings() map[string]timed {
 			d.start(minute)
 			b.post(jobs+"/"+id+"/cancel?force=true", "", 200, 409)
 		}, []string{"QUEUED1", "IN_PROGRESS2", "CANCELED3", "CANCELED"}},
-		"command":          {commands, "", func(*survivor, backend, string) {}, []string{"SENT", "TIMED_OUT"}},
-		"canceled-command": {commands, "", func(_ *survivor, b backend, id string) { b.post(commands+"/executions/"+id+"/cancel", "", 200, 409) }, []string{"SENT", "CANCELED"}},
+		"command": {commands, "", func(*survivor, backend, string) {}, []string{"SENT", "TIMED_OUT"}},
+		"canceled-command": {commands, "", func(_ *survivor, b backend, id string) { b.post(commands+"/executions/"+id+"/cancel", "", 200, 409) },
+			[]string{"SENT", "CANCELED"}},
 	}
 }
 

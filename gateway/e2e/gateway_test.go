@@ -147,7 +147,8 @@ func (g *gateway) command() *exec.Cmd {
 	cmd.Dir = g.dir
 	cmd.Env = environment()
 	if g.within != "" {
-		cmd = exec.Command("/tributary", "run", "--config", "/gateway.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir", "/data", "--set", "log.format=json")
+		cmd = exec.Command("/tributary", "run", "--config", "/gateway.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir",
+			"/data", "--set", "log.format=json")
 		cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", []string{}, &syscall.SysProcAttr{Chroot: g.within}
 	}
 	return cmd

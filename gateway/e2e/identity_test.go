@@ -19,7 +19,8 @@ read = ["demo"]
 write = ["demo"]
 `))
 	for name, login := range map[string][]string{"anonymous": nil, "a user": {"-u", "alice", "-P", "alice's"}} {
-		args := append([]string{"-V", "5", "-i", "asker", "-q", "1", "-t", "command/demo/nobody/start", "-e", "reply/asker/1", "-m", "{}"}, login...)
+		args := append([]string{"-V", "5", "-i", "asker", "-q", "1", "-t", "command/demo/nobody/start", "-e", "reply/asker/1", "-m", "{}"},
+			login...)
 		if out := foreground(t, g, rr, args...); !strings.Contains(out, `"status":"no-such-device"`) {
 			t.Errorf("%s: the answer is %q", name, out)
 		}

@@ -274,7 +274,8 @@ func TestMemoryAdvisories(t *testing.T) {
 		load := make([]byte, 100_000)
 		for round := range 3 {
 			id := fmt.Sprint("gone", round)
-			again := user(packet.Connect{Version: packet.V5, ClientID: id, Props: &packet.Properties{SessionExpiry: ptr(uint32(3600)), ReceiveMaximum: ptr(uint16(1))}})
+			again := user(packet.Connect{Version: packet.V5, ClientID: id, Props: &packet.Properties{SessionExpiry: ptr(uint32(3600)),
+				ReceiveMaximum: ptr(uint16(1))}})
 			c, _ := g.login(again)
 			c.subscribe("q/#")
 			c.send(&packet.Disconnect{})

@@ -83,7 +83,8 @@ func TestStalledSubscriber(t *testing.T) {
 	growth := g.peak()
 	stalled := g.flow(lasts, rate) // now they read no more
 	g.bounded("two stalled subscribers", growth(), 64*mib)
-	t.Logf("p99 for %v at %d messages a second: %v alone, %v beside two others that read, %v beside the same two stalled", lasts, rate, alone, healthy, stalled)
+	t.Logf("p99 for %v at %d messages a second: %v alone, %v beside two others that read, %v beside the same two stalled", lasts, rate, alone,
+		healthy, stalled)
 	if stalled > 20*healthy+2*time.Second { // a bound for a loaded machine, not the aim
 		t.Error("the others wait for the stalled ones")
 	}

@@ -49,7 +49,8 @@ func build(b *built) error {
 	if err := command("env", append(args, "tributary.io/gateway")...); err != nil {
 		return err
 	}
-	for _, source := range []string{"../../plugins/drogue", "../../plugins/fleets", "../../examples/decoder", "testdata/chaos", "testdata/later", "testdata/judge"} {
+	for _, source := range []string{"../../plugins/drogue", "../../plugins/fleets", "../../examples/decoder", "testdata/chaos",
+		"testdata/later", "testdata/judge"} {
 		if err := command(b.binary, "plugin", "build", source, "-o", wasm(filepath.Base(source))); err != nil {
 			return err
 		}

@@ -15,7 +15,8 @@ import (
 func TestNothingStopsABinaryGroup(t *testing.T) {
 	mosquittoSub := program(t, "mosquitto_sub")
 	g := start(t, demo("", ""))
-	quarantine := background(t, g, mosquittoSub, "-V", "5", "-i", "q", "-c", "-x", "3600", "-t", "$share/q/quarantine/demo", "-q", "1", "-C", "3",
+	quarantine := background(t, g, mosquittoSub, "-V", "5", "-i", "q", "-c", "-x", "3600", "-t", "$share/q/quarantine/demo", "-q", "1", "-C",
+		"3",
 		"-D", "subscribe", "user-property", "content-mode", "binary", "-D", "subscribe", "user-property", "stream-offset", "first", "-F", "%P|%C|%p")
 	log := g.consumer("content-mode", "binary")
 	d := g.v5("d1")
@@ -39,7 +40,8 @@ func TestNothingStopsABinaryGroup(t *testing.T) {
 	if line := nextLine(t, quarantine, "subject:tab"); !strings.Contains(line, `originalcontenttype:text/plain;\u0009a=b`) {
 		t.Errorf("a tab in a content type: %s", line)
 	}
-	if line := nextLine(t, quarantine, "subject:envelope"); !strings.HasSuffix(line, "|"+envelope) || !strings.Contains(line, "originalcontenttype:"+ce) {
+	if line := nextLine(t, quarantine, "subject:envelope"); !strings.HasSuffix(line, "|"+envelope) ||
+		!strings.Contains(line, "originalcontenttype:"+ce) {
 		t.Errorf("a CloudEvent that is none: %s", line)
 	}
 	rest := g.v5("")
@@ -49,15 +51,18 @@ func TestNothingStopsABinaryGroup(t *testing.T) {
 		Request []byte `json:"request"`
 		Data    []byte `json:"data_base64"`
 	}
-	if err := json.Unmarshal(m.Payload, &event); err != nil || *m.Props.ContentType != ce+"; charset=utf-8" || string(event.Data) != large || !strings.Contains(string(event.Request), large) {
+	if err := json.Unmarshal(m.Payload, &event); err != nil || *m.Props.ContentType != ce+"; charset=utf-8" || string(event.Data) != large ||
+		!strings.Contains(string(event.Request), large) {
 		t.Errorf("a large one: %v, %.100s", err, m.Payload)
 	}
 
 	for _, c := range []struct{ payload, time, contentType, data string }{
-		{`"time":"2016-12-31T23:59:60.50+00:00","data_base64":"` + base64.StdEncoding.EncodeToString([]byte("1")) + `"`, "2016-12-31T23:59:60.50+00:00", "", "1"},
+		{`"time":"2016-12-31T23:59:60.50+00:00","data_base64":"` + base64.StdEncoding.EncodeToString([]byte("1")) + `"`,
+			"2016-12-31T23:59:60.50+00:00", "", "1"},
 		{`"time":"2026-01-02T05:04:05.000+02:00","cetype":"x","data":{"a":1}`, "2026-01-02T05:04:05.000+02:00", "application/json", `{"a":1}`},
 	} {
-		d.accepted("chan", `{"specversion":"1.0","id":"A2","source":"/mine","type":"com.example.mine",`+c.payload+"}", &packet.Properties{ContentType: &ce})
+		d.accepted("chan", `{"specversion":"1.0","id":"A2","source":"/mine","type":"com.example.mine",`+c.payload+"}",
+			&packet.Properties{ContentType: &ce})
 		e := strict(t, log.next())
 		if e.TimeString() != c.time || e.DataContentType != c.contentType || string(e.Data) != c.data || e.Type != "com.example.mine" {
 			t.Errorf("%s: %+v", c.payload, e)

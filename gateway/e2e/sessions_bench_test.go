@@ -13,7 +13,8 @@ import (
 func BenchmarkSessions(b *testing.B) {
 	for _, mode := range []string{"clean", "online", "offline"} {
 		b.Run(mode, func(b *testing.B) {
-			g := start(b, messaging(false), "--set", "mqtt.queue_messages=100000000", "--set", "mqtt.queue_bytes=1GiB", "--set", "mqtt.queue_total_bytes=1GiB")
+			g := start(b, messaging(false), "--set", "mqtt.queue_messages=100000000", "--set", "mqtt.queue_bytes=1GiB", "--set",
+				"mqtt.queue_total_bytes=1GiB")
 			var sub *client
 			if mode == "clean" {
 				sub = g.v5("reader")

@@ -130,7 +130,8 @@ func TestLogReaders(t *testing.T) {
 		{"it stops reading", func(*os.File) {}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g := &gateway{t: t, dir: t.TempDir(), config: configured(t, demo("", "")), options: []string{"--log-level", "debug"}, out: newOutput(), ended: make(chan error, 1)}
+			g := &gateway{t: t, dir: t.TempDir(), config: configured(t, demo("", "")), options: []string{"--log-level", "debug"}, out: newOutput(),
+				ended: make(chan error, 1)}
 			log := g.unread()
 			defer log.Close()
 			in := bufio.NewReader(log)

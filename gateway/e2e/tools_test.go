@@ -134,11 +134,13 @@ read = ["plant"]
 	if err := os.WriteFile(file, []byte("pässwörd of alice\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, stderr, status := tool(t, "", "tail", "plant", "--address", g.mqtt, "--username", "alice", "--password-file", file, "--from", "first", "--count", "1")
+	out, stderr, status := tool(t, "", "tail", "plant", "--address", g.mqtt, "--username", "alice", "--password-file", file, "--from", "first",
+		"--count", "1")
 	if status != 0 || !strings.Contains(out, "pump-1") || !strings.Contains(out, `{"bar":2}`) {
 		t.Errorf("tail: status %d: %s%s", status, out, stderr)
 	}
-	out, stderr, status = tool(t, "wrong\n", "tail", "plant", "--address", g.mqtt, "--username", "alice", "--password-file", "-", "--from", "first", "--count", "1")
+	out, stderr, status = tool(t, "wrong\n", "tail", "plant", "--address", g.mqtt, "--username", "alice", "--password-file", "-", "--from",
+		"first", "--count", "1")
 	if status == 0 || out != "" || !strings.Contains(stderr, "0x86") {
 		t.Errorf("tail with a wrong password: status %d: %s%s", status, out, stderr)
 	}
@@ -155,7 +157,8 @@ func TestTail(t *testing.T) {
 	if status != 0 {
 		t.Fatalf("status %d: %s%s", status, out, stderr)
 	}
-	if e := parse(t, &packet.Publish{Payload: []byte(strings.TrimSpace(out))}); e.Device != "sensor-1" || string(e.Data) != `{"celsius":21.5}` {
+	if e := parse(t, &packet.Publish{Payload: []byte(strings.TrimSpace(out))}); e.Device != "sensor-1" ||
+		string(e.Data) != `{"celsius":21.5}` {
 		t.Errorf("%+v", e)
 	}
 	lines := process(t, exec.Command(artefacts.binary, "tail", "demo", "--address", g.mqtt))
@@ -237,7 +240,8 @@ func TestAdmin(t *testing.T) {
 			t.Errorf("%s is %v (%v), want %v", c.sample, value, ok, c.value)
 		}
 	}
-	for _, family := range []string{"tributary_mqtt_received_bytes_total", "tributary_mqtt_sent_bytes_total", "tributary_router_latency_seconds_bucket",
+	for _, family := range []string{"tributary_mqtt_received_bytes_total", "tributary_mqtt_sent_bytes_total",
+		"tributary_router_latency_seconds_bucket",
 		"tributary_plugin_", "tributary_store_", "tributary_registry_logins_total", "go_goroutines", "process_resident_memory_bytes"} {
 		if !strings.Contains(page, "\n"+family) {
 			t.Errorf("no metric %s", family)

@@ -115,7 +115,8 @@ func TestMosquittoTLS(t *testing.T) {
 	file := func(name string) string { return filepath.Join(ca.dir, name) }
 	group := background(t, g.through("tls"), mosquittoSub, "-V", "5", "--cafile", file("ca.pem"), "-t", "$share/readers/app/demo", "-q", "1")
 	g.heard(group)
-	foreground(t, g.through("tls"), mosquittoPub, "--cafile", file("ca.pem"), "--tls-version", "tlsv1.2", "-i", "m-2", "-t", "temperature", "-q", "1", "-m", "21.5")
+	foreground(t, g.through("tls"), mosquittoPub, "--cafile", file("ca.pem"), "--tls-version", "tlsv1.2", "-i", "m-2", "-t", "temperature",
+		"-q", "1", "-m", "21.5")
 	if e := parse(t, &packet.Publish{Payload: []byte(nextLine(t, group, `"subject":"temperature"`))}); e.Device != "m-2" {
 		t.Errorf("%+v", e)
 	}
@@ -126,9 +127,11 @@ func TestMosquittoTLS(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	for what, more := range map[string][]string{
-		"no certificate":               {"--cafile", file("ca.pem")},
-		"one of another authority":     {"--cafile", file("ca.pem"), "--cert", filepath.Join(stranger.dir, "fleet-m-1.pem"), "--key", filepath.Join(stranger.dir, "fleet-m-1.key")},
-		"a gateway that is not theirs": {"--cafile", filepath.Join(stranger.dir, "ca.pem"), "--cert", file("fleet-m-1.pem"), "--key", file("fleet-m-1.key")},
+		"no certificate": {"--cafile", file("ca.pem")},
+		"one of another authority": {"--cafile", file("ca.pem"), "--cert", filepath.Join(stranger.dir, "fleet-m-1.pem"), "--key",
+			filepath.Join(stranger.dir, "fleet-m-1.key")},
+		"a gateway that is not theirs": {"--cafile", filepath.Join(stranger.dir, "ca.pem"), "--cert", file("fleet-m-1.pem"), "--key",
+			file("fleet-m-1.key")},
 	} {
 		if out, err := exec.Command(mosquittoPub, mutual.at(append(more, "-t", "x", "-q", "1", "-m", "x"))...).CombinedOutput(); err == nil {
 			t.Errorf("%s: it published: %s", what, out)
@@ -176,7 +179,8 @@ func TestCertificateReplaced(t *testing.T) {
 	if e := reader.event(); e.Device != "live" {
 		t.Errorf("%+v", e)
 	}
-	if at, ok := g.metric(`tributary_transport_certificate_expiry_seconds{listener="mqtt.tls"}`); !ok || time.Until(time.Unix(int64(at), 0)) < 119*time.Minute {
+	if at, ok := g.metric(`tributary_transport_certificate_expiry_seconds{listener="mqtt.tls"}`); !ok ||
+		time.Until(time.Unix(int64(at), 0)) < 119*time.Minute {
 		t.Errorf("the metric says that it expires at %v", at)
 	}
 	if err := os.WriteFile(filepath.Join(ca.dir, "gateway.pem"), []byte("broken"), 0o600); err != nil {
@@ -308,11 +312,13 @@ func TestCheckCertificates(t *testing.T) {
 		}
 	}
 	write("[listeners.mqtt.tls]\naddress = \"127.0.0.1:8883\"\ntls = { certificate = \"nope.pem\", key = \"nope.key\" }\n")
-	if _, problems, status := tool(t, "", "check", "--config", file); status != 1 || !strings.Contains(problems, "listeners.mqtt.tls: reading tls.certificate: open nope.pem") {
+	if _, problems, status := tool(t, "", "check", "--config", file); status != 1 ||
+		!strings.Contains(problems, "listeners.mqtt.tls: reading tls.certificate: open nope.pem") {
 		t.Errorf("status %d: %s", status, problems)
 	}
 	write("[listeners.mqtt.tls]\naddress = \"127.0.0.1:1883\"\ntls = { key = \"nope.key\", min_version = \"1.1\" }\n")
-	for _, want := range []string{":3: listeners.mqtt.tls.tls.certificate is empty", "tls.min_version is \"1.1\"", "listeners.mqtt.tls.address is \"127.0.0.1:1883\", which listeners.mqtt.tcp.address is, too"} {
+	for _, want := range []string{":3: listeners.mqtt.tls.tls.certificate is empty", "tls.min_version is \"1.1\"",
+		"listeners.mqtt.tls.address is \"127.0.0.1:1883\", which listeners.mqtt.tcp.address is, too"} {
 		if _, problems, status := tool(t, "", "check", "--config", file); status != 1 || !strings.Contains(problems, want) {
 			t.Errorf("status %d, want %s: %s", status, want, problems)
 		}

@@ -273,12 +273,15 @@ func (c *Calls) Metrics() []metric.Sample {
 		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Labels: labels, Value: float64(v.Load())}
 	}
 	outcome := func(word string, v *atomic.Uint64) metric.Sample {
-		return counter("tributary_outbound_calls_total", "HTTP calls of plugins that ended, by outcome.", v, metric.Label{Name: "outcome", Value: word})
+		return counter("tributary_outbound_calls_total", "HTTP calls of plugins that ended, by outcome.", v,
+			metric.Label{Name: "outcome", Value: word})
 	}
 	return []metric.Sample{
-		{Name: "tributary_outbound_pending", Help: "HTTP calls whose answer has not been handled.", Kind: metric.GaugeKind, Value: float64(pending)},
+		{Name: "tributary_outbound_pending", Help: "HTTP calls whose answer has not been handled.", Kind: metric.GaugeKind,
+			Value: float64(pending)},
 		{Name: "tributary_outbound_active", Help: "HTTP calls under way.", Kind: metric.GaugeKind, Value: float64(active)},
-		{Name: "tributary_outbound_failing_hosts", Help: "Hosts that failed several times in a row and are tried by one call at a time.", Kind: metric.GaugeKind, Value: float64(failing)},
+		{Name: "tributary_outbound_failing_hosts", Help: "Hosts that failed several times in a row and are tried by one call at a time.",
+			Kind: metric.GaugeKind, Value: float64(failing)},
 		outcome("answered", &c.stats.answered), outcome("given_up", &c.stats.givenUp), outcome("refused", &c.stats.refused),
 		counter("tributary_outbound_attempts_total", "Attempts of HTTP calls.", &c.stats.attempts),
 		counter("tributary_outbound_retries_total", "Attempts that failed and will be made again.", &c.stats.retries),

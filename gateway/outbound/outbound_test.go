@@ -107,7 +107,8 @@ func (g *gateway) open() {
 		id := fmt.Sprint(n)
 		g.wanted[id] = effects
 		g.mu.Unlock()
-		in := &event.Inbound{Event: event.Event{ID: id, Type: event.TypePublish, Source: "/x", Application: "demo", Device: "d", Sender: "d", Time: time.Now()}}
+		in := &event.Inbound{Event: event.Event{ID: id, Type: event.TypePublish, Source: "/x", Application: "demo", Device: "d", Sender: "d",
+			Time: time.Now()}}
 		done := make(chan stage.Outcome, 1)
 		r.Submit(in, nil, func(o stage.Outcome) { done <- o })
 		return <-done
@@ -216,10 +217,12 @@ func TestAnswer(t *testing.T) {
 		fmt.Fprintf(w, `{"got":%q}`, body.String())
 	})
 	g := start(t, quick(), local(s))
-	g.do(&event.Call{ID: "c1", Method: "PATCH", URL: s.URL + "/path?q=1", Body: []byte("hello"), Headers: []event.Property{{Name: "X-Secret", Value: "s3cret"}}})
+	g.do(&event.Call{ID: "c1", Method: "PATCH", URL: s.URL + "/path?q=1", Body: []byte("hello"),
+		Headers: []event.Property{{Name: "X-Secret", Value: "s3cret"}}})
 	in := g.answer()
 	e := in.Event
-	if e.Type != event.TypeResponse || e.Subject != "c1" || e.Application != "demo" || e.Device != "d" || e.Sender != "d" || string(e.Data) != `{"got":"hello"}` || e.DataContentType != "application/json" || e.ID == "" {
+	if e.Type != event.TypeResponse || e.Subject != "c1" || e.Application != "demo" || e.Device != "d" || e.Sender != "d" ||
+		string(e.Data) != `{"got":"hello"}` || e.DataContentType != "application/json" || e.ID == "" {
 		t.Errorf("%+v", e)
 	}
 	if x := extensions(in); !maps.Equal(x, map[string]string{"status": "201", "attempts": "1"}) {
@@ -329,7 +332,8 @@ func TestForbiddenPlaces(t *testing.T) {
 	g := start(t, quick(), Rules{Hosts: []string{"http://localhost" + port, "http://*" + port, "http://*"}})
 	for _, u := range []string{
 		"http://localhost" + port, "http://127.0.0.1" + port, "http://[::1]" + port, "http://[::ffff:127.0.0.1]" + port, "http://0.0.0.0" + port,
-		"https://127.0.0.1" + port, "http://127.0.0.1:1", "ftp://127.0.0.1" + port, "http://u@127.0.0.1" + port, "http://169.254.169.254/latest", "nothing",
+		"https://127.0.0.1" + port, "http://127.0.0.1:1", "ftp://127.0.0.1" + port, "http://u@127.0.0.1" +
+			port, "http://169.254.169.254/latest", "nothing",
 	} {
 		g.do(&event.Call{ID: u, Method: "GET", URL: u})
 		x := extensions(g.answer())
@@ -365,7 +369,8 @@ func TestPublic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]bool{"10.0.0.5": true, "::ffff:10.0.0.5": true, "10.0.0.6": false, "192.168.7.9": true, "192.168.8.9": false} {
+	for text, want := range map[string]bool{"10.0.0.5": true, "::ffff:10.0.0.5": true, "10.0.0.6": false, "192.168.7.9": true,
+		"192.168.8.9": false} {
 		if got := p.control("tcp", netip.AddrPortFrom(netip.MustParseAddr(text), 80).String(), nil) == nil; got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
@@ -502,7 +507,8 @@ func TestBounds(t *testing.T) {
 	g := start(t, cfg, local(s))
 	g.do(&event.Call{ID: "c", Method: "GET", URL: s.URL})
 	in := g.answer()
-	if x := extensions(in); len(in.Event.Data) != 1024 || x["truncated"] != "true" || len(in.Transport.Properties) > maxHeaders || in.Event.DataContentType != "" {
+	if x := extensions(in); len(in.Event.Data) != 1024 || x["truncated"] != "true" || len(in.Transport.Properties) > maxHeaders ||
+		in.Event.DataContentType != "" {
 		t.Errorf("%d bytes, %d headers, %v", len(in.Event.Data), len(in.Transport.Properties), x)
 	}
 	var again event.Inbound

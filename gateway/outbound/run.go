@@ -145,7 +145,8 @@ func (c *Calls) attempt(ctx context.Context, x *call) {
 	if r.retry && x.attempts < c.cfg.Attempts {
 		c.stats.retries.Add(1)
 		delay := max(c.backoff(x.attempts), r.after)
-		c.log.Debug("an HTTP call will be made again", "plugin", x.plugin, "host", x.host, "attempt", x.attempts, "in", delay, "reason", r.reason())
+		c.log.Debug("an HTTP call will be made again", "plugin", x.plugin, "host", x.host, "attempt", x.attempts, "in", delay, "reason",
+			r.reason())
 		c.leave(x, true, delay)
 		return
 	}

@@ -257,7 +257,8 @@ func (m *members) nameIsFree(d *resource.Device) error {
 	}
 	for _, alias := range d.Aliases {
 		if other, ok := m.aliases.get(alias); ok && other != d.Name {
-			return &resource.Fault{Kind: resource.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is an alias of device %s already", alias, other)}
+			return &resource.Fault{Kind: resource.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is an alias of device %s already", alias,
+				other)}
 		}
 		if _, ok := m.devices.get(alias); ok {
 			return &resource.Fault{Kind: resource.Conflict, Field: "aliases", Reason: fmt.Sprintf("%s is the name of a device", alias)}

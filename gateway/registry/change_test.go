@@ -223,7 +223,8 @@ func TestDeleteApplication(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if age, bytes := r.Retention("plant"); age != time.Minute || bytes != 1000 || r.Exists("plant") || !slices.Equal(r.Retired(), []string{"plant"}) {
+		if age, bytes := r.Retention("plant"); age != time.Minute || bytes != 1000 || r.Exists("plant") ||
+			!slices.Equal(r.Retired(), []string{"plant"}) {
 			t.Errorf("after deletion: %v, %d, exists %v, retired %v", age, bytes, r.Exists("plant"), r.Retired())
 		}
 		r = open(t, Config{}, st)
@@ -302,7 +303,8 @@ func TestWatch(t *testing.T) {
 // Of two equal passwords the one that holds counts, whichever came first, and also
 // when a login with the other one is remembered.
 func TestEqualPasswords(t *testing.T) {
-	for name, expires := range map[string][]time.Duration{"the first expires": {time.Minute, 0}, "the second expires": {0, time.Minute}, "one expires sooner": {time.Minute, time.Hour}} {
+	for name, expires := range map[string][]time.Duration{"the first expires": {time.Minute, 0}, "the second expires": {0, time.Minute},
+		"one expires sooner": {time.Minute, time.Hour}} {
 		t.Run(name, func(t *testing.T) {
 			r := open(t, Config{}, nil)
 			clock := time.Now()
@@ -347,7 +349,8 @@ func TestCredentials(t *testing.T) {
 	r := open(t, Config{}, st)
 	clock := time.Now()
 	r.now = func() time.Time { return clock }
-	mustPut(t, r, resource.Device{Application: "plant", Name: "d", Publish: []string{"{device}/#"}, Aliases: []string{"SN 1/7"}, MessageRate: 3})
+	mustPut(t, r, resource.Device{Application: "plant", Name: "d", Publish: []string{"{device}/#"}, Aliases: []string{"SN 1/7"},
+		MessageRate: 3})
 	mustPut(t, r, r.NewDevice("plant", "other"))
 	if _, _, err := r.PutUser(resource.User{Name: "alice", Read: []string{"plant"}}, resource.Precondition{}); err != nil {
 		t.Fatal(err)
@@ -396,7 +399,8 @@ func TestCredentials(t *testing.T) {
 		}
 		for _, w := range ways {
 			g, err := w.try()
-			if err != nil || g.Principal != owner.Principal() || g.Credential != "registry/"+w.credential.ID || !g.Expires.Equal(w.credential.Expires) {
+			if err != nil || g.Principal != owner.Principal() || g.Credential != "registry/"+w.credential.ID ||
+				!g.Expires.Equal(w.credential.Expires) {
 				t.Fatalf("%s of %v: %+v, %v", w.credential.Kind, owner, g, err)
 			}
 			if owner.Application != "" && (g.Device != "d" || g.Rates.Messages != 3 || !slices.Equal(g.Publish, []string{"{device}/#"})) {
@@ -428,7 +432,8 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("renewing a revoked %s: %v", w.credential.Kind, err)
 			}
 		}
-		vouched := &access.Grant{Principal: owner.Principal(), Application: owner.Application, Device: owner.Name, Credential: "of another authority"}
+		vouched := &access.Grant{Principal: owner.Principal(), Application: owner.Application, Device: owner.Name,
+			Credential: "of another authority"}
 		if _, err := r.Renew(vouched); err != nil {
 			t.Errorf("renewing what another authority vouched for: %v", err)
 		}
@@ -474,7 +479,8 @@ func TestVouchAndEnroll(t *testing.T) {
 	for _, tt := range []struct {
 		app, device string
 		code        event.Code
-	}{{"plant", "nope", event.BadUserNameOrPassword}, {"nope", "gw", event.BadUserNameOrPassword}, {"", "alice", event.BadUserNameOrPassword}, {"plant", "dead", event.NotAuthorized}} {
+	}{{"plant", "nope", event.BadUserNameOrPassword}, {"nope", "gw", event.BadUserNameOrPassword}, {"", "alice",
+		event.BadUserNameOrPassword}, {"plant", "dead", event.NotAuthorized}} {
 		if _, err := r.Vouch(tt.app, tt.device); codeOf(err) != tt.code {
 			t.Errorf("Vouch(%q, %q): %v", tt.app, tt.device, err)
 		}
@@ -505,7 +511,8 @@ func TestTokens(t *testing.T) {
 	r := open(t, Config{}, st)
 	clock := time.Now()
 	r.now = func() time.Time { return clock }
-	_, secret, err := r.CreateToken(resource.Token{Name: "ci", Role: resource.Operator, Applications: []string{"plant"}, Expires: clock.Add(time.Hour)})
+	_, secret, err := r.CreateToken(resource.Token{Name: "ci", Role: resource.Operator, Applications: []string{"plant"},
+		Expires: clock.Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -584,7 +591,8 @@ func TestRecords(t *testing.T) {
 		}
 	}
 	r := open(t, Config{}, st)
-	if a, ok := r.Application("plant"); !ok || !a.Messaging || a.RetentionSeconds != 60 || a.Devices != 1 || a.MessageRate != 5 || a.ByteRate != 6 || a.Created.IsZero() {
+	if a, ok := r.Application("plant"); !ok || !a.Messaging || a.RetentionSeconds != 60 || a.Devices != 1 || a.MessageRate != 5 ||
+		a.ByteRate != 6 || a.Created.IsZero() {
 		t.Errorf("application: %+v", a)
 	}
 	d, _ := r.LookUp("plant", "SN7")
@@ -610,7 +618,8 @@ func TestRecords(t *testing.T) {
 	if u, ok := r.User("alice"); !ok || u.Read[0] != "plant" || u.Credentials[0].Label != "laptop" {
 		t.Errorf("user: %+v", u)
 	}
-	if tok, ok := r.Authenticate("tra_0123456789ABCDEFGHIJKLMNOPQRSTUV"); !ok || tok.Role != resource.Operator || tok.Applications[0] != "plant" {
+	if tok, ok := r.Authenticate("tra_0123456789ABCDEFGHIJKLMNOPQRSTUV"); !ok || tok.Role != resource.Operator ||
+		tok.Applications[0] != "plant" {
 		t.Errorf("token: %+v", tok)
 	}
 	if age, _ := r.Retention("gone"); age != time.Minute {
@@ -620,7 +629,8 @@ func TestRecords(t *testing.T) {
 		t.Errorf("purging: %v", got)
 	}
 	for _, bad := range []string{"", "{}", `{"v":2}`, "not JSON"} {
-		for _, kind := range []string{applicationKey + "x", deviceKey + "plant/x", userKey + "x", tokenKey + "x", retiredKey + "x", purgingKey + "x"} {
+		for _, kind := range []string{applicationKey + "x", deviceKey + "plant/x", userKey + "x", tokenKey + "x", retiredKey + "x",
+			purgingKey + "x"} {
 			broken := &memory{}
 			broken.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.Meta, Name: kind}, Value: []byte(bad)}}}, func(error) {})
 			if _, err := New(Config{}, broken, discard()); err == nil || !strings.Contains(err.Error(), kind) {

@@ -56,7 +56,8 @@ func (r *Registry) deviceHolder(application, name string) holder {
 	if !ok {
 		return holder{}
 	}
-	return holder{owner: resource.Owner{Application: application, Name: d.Name}, credentials: d.credentials, disabled: d.Disabled, app: app, device: d}
+	return holder{owner: resource.Owner{Application: application, Name: d.Name}, credentials: d.credentials, disabled: d.Disabled, app: app,
+		device: d}
 }
 
 // secrets returns what the registry keeps of the holder's credentials of a kind,
@@ -158,7 +159,8 @@ func (r *Registry) password(ctx context.Context, h *holder, username string, pas
 	case err != nil:
 		return nil, fmt.Errorf("waiting to check a password: %w", err)
 	case i < 0:
-		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "password"), refuse(event.BadUserNameOrPassword, "the user name or the password is wrong"))
+		return nil, fmt.Errorf("%s: %w", h.unproved(len(of), "password"), refuse(event.BadUserNameOrPassword,
+			"the user name or the password is wrong"))
 	}
 	return h.grant(&of[i], now)
 }
@@ -222,7 +224,8 @@ func (r *Registry) Anonymous(c *access.Credentials) (*access.Grant, error) {
 	case !c.Peer.Addr().Unmap().IsLoopback():
 		return r.judged(nil, refuse(event.NotAuthorized, "a user name and a password are needed"))
 	case candidates > 1:
-		return r.judged(nil, refuse(event.NotAuthorized, "several applications allow anonymous connections; name one with the user name @<application>"))
+		return r.judged(nil, refuse(event.NotAuthorized,
+			"several applications allow anonymous connections; name one with the user name @<application>"))
 	}
 	return r.judged(r.anonymous(name, c.ClientID))
 }
@@ -276,7 +279,8 @@ func (r *Registry) VouchUser(name string) (*access.Grant, error) {
 // Enroll registers a device that another authority vouched for.
 func (r *Registry) Enroll(_ context.Context, application, device, by string) error {
 	d := DefaultDevice()
-	_, created, err := r.PutDevice(resource.Device{Application: application, Name: device, Publish: d.Publish, Subscribe: d.Subscribe}, resource.Precondition{Absent: true})
+	_, created, err := r.PutDevice(resource.Device{Application: application, Name: device, Publish: d.Publish, Subscribe: d.Subscribe},
+		resource.Precondition{Absent: true})
 	var f *resource.Fault
 	switch {
 	case errors.As(err, &f) && f.Kind == resource.Outdated:

@@ -124,8 +124,10 @@ func (r *Registry) Metrics() []metric.Sample {
 	return []metric.Sample{
 		sample(metric.CounterKind, logins, help, float64(r.accepted.Load()), metric.Label{Name: "verdict", Value: "accepted"}),
 		sample(metric.CounterKind, logins, help, float64(r.refused.Load()), metric.Label{Name: "verdict", Value: "refused"}),
-		sample(metric.CounterKind, "tributary_registry_password_hashes_total", "Passwords hashed to check them; a cached success costs none.", float64(r.verify.hashed.Load())),
-		sample(metric.CounterKind, "tributary_registry_changes_total", "Changes of applications, devices, users and their credentials.", float64(r.changes.Load())),
+		sample(metric.CounterKind, "tributary_registry_password_hashes_total", "Passwords hashed to check them; a cached success costs none.",
+			float64(r.verify.hashed.Load())),
+		sample(metric.CounterKind, "tributary_registry_changes_total", "Changes of applications, devices, users and their credentials.",
+			float64(r.changes.Load())),
 		sample(metric.GaugeKind, "tributary_registry_applications", "Applications.", float64(len(v.apps))),
 		sample(metric.GaugeKind, "tributary_registry_devices", "Registered devices of all applications.", float64(devices)),
 		sample(metric.GaugeKind, "tributary_registry_users", "Users.", float64(r.users.len())),

@@ -135,7 +135,8 @@ func (s *machine) nameTaken(d *resource.Device) bool {
 		if other.Application != d.Application || other.Name == d.Name {
 			continue
 		}
-		if slices.Contains(other.Aliases, d.Name) || slices.ContainsFunc(d.Aliases, func(a string) bool { return a == other.Name || slices.Contains(other.Aliases, a) }) {
+		if slices.Contains(other.Aliases, d.Name) || slices.ContainsFunc(d.Aliases,
+			func(a string) bool { return a == other.Name || slices.Contains(other.Aliases, a) }) {
 			return true
 		}
 	}

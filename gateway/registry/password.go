@@ -87,7 +87,8 @@ func parseHash(s string) (hash, error) {
 	}
 	var h hash
 	var version int
-	if _, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &h.memory, &h.passes, &h.threads); err != nil || version != argon2.Version {
+	if _, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &h.memory, &h.passes, &h.threads); err != nil ||
+		version != argon2.Version {
 		return hash{}, errHash
 	}
 	var err1, err2 error

@@ -147,7 +147,8 @@ func (r *Registry) load() error {
 		r.log.Info("entries of the registry are hidden by entries of the same name in gateway.toml", "entries", hidden)
 	}
 	if orphans > 0 {
-		r.log.Warn("devices are kept whose application is neither in gateway.toml nor in the registry any more; they come back with it", "devices", orphans)
+		r.log.Warn("devices are kept whose application is neither in gateway.toml nor in the registry any more; they come back with it",
+			"devices", orphans)
 	}
 	return errors.Join(err, failed)
 }

@@ -215,7 +215,8 @@ func (v *view) finish() {
 // revise replaces the view by a changed copy of it. r.mu is held.
 func (r *Registry) revise(change func(v *view)) {
 	old := r.view.Load()
-	v := &view{apps: maps.Clone(old.apps), tokens: maps.Clone(old.tokens), retired: maps.Clone(old.retired), purging: maps.Clone(old.purging), sums: map[[sha256.Size]byte]*token{}}
+	v := &view{apps: maps.Clone(old.apps), tokens: maps.Clone(old.tokens), retired: maps.Clone(old.retired), purging: maps.Clone(old.purging),
+		sums: map[[sha256.Size]byte]*token{}}
 	change(v)
 	v.finish()
 	r.view.Store(v)
@@ -228,7 +229,8 @@ func (r *Registry) declare(cfg Config) {
 		app := newApplication(*a.entry(name))
 		v.apps[name] = app
 		for id, d := range a.Devices {
-			credentials := slices.Concat(declared(resource.PasswordCredential, d.PasswordHashes), declared(resource.CertificateCredential, d.Certificates))
+			credentials := slices.Concat(declared(resource.PasswordCredential, d.PasswordHashes),
+				declared(resource.CertificateCredential, d.Certificates))
 			r.place(app, newDevice(*d.entry(name, id), credentials), nil)
 		}
 	}

@@ -84,10 +84,12 @@ const near, far = "127.0.0.1:5000", "192.0.2.7:5000"
 func TestConnect(t *testing.T) {
 	r := open(t, plant(t), nil)
 	device := func(app, name string, credential ...string) *access.Grant {
-		return &access.Grant{Credential: "registry/" + strings.Join(append(credential, "password-1")[:1], ""), Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
+		return &access.Grant{Credential: "registry/" + strings.Join(append(credential, "password-1")[:1], ""),
+			Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
 	}
 	anonymous := func(client string, publish ...string) *access.Grant {
-		g := &access.Grant{Principal: "anonymous:open/" + client, Namespace: "open", Messaging: true, Read: []string{"open"}, Write: []string{"open"}}
+		g := &access.Grant{Principal: "anonymous:open/" + client, Namespace: "open", Messaging: true, Read: []string{"open"},
+			Write: []string{"open"}}
 		if publish != nil {
 			g.Application, g.Device, g.Publish, g.Subscribe = "open", client, publish, []string{"#"}
 		}
@@ -105,7 +107,8 @@ func TestConnect(t *testing.T) {
 		{"device of an anonymous application", far, "safe", []string{"safe@open", "secret"}, device("open", "safe"), 0},
 		{"first of two passwords", far, "x", []string{"sensor-9@plant", "old"}, device("plant", "sensor-9"), 0},
 		{"second of two passwords", far, "x", []string{"sensor-9@plant", "new"}, device("plant", "sensor-9", "password-2"), 0},
-		{"user", far, "x", []string{"alice", "key"}, &access.Grant{Credential: "registry/password-1", Principal: "user:alice", Namespace: "user:alice", Read: []string{"plant", "open"}, Write: []string{"plant"}}, 0},
+		{"user", far, "x", []string{"alice", "key"}, &access.Grant{Credential: "registry/password-1", Principal: "user:alice",
+			Namespace: "user:alice", Read: []string{"plant", "open"}, Write: []string{"plant"}}, 0},
 		{"anonymous device", near, "sensor-1", nil, anonymous("sensor-1", "#"), 0},
 		{"anonymous over IPv6", "[::1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
 		{"anonymous over mapped IPv4", "[::ffff:127.0.0.1]:1", "sensor-1", nil, anonymous("sensor-1", "#"), 0},
@@ -358,8 +361,10 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	cfg.Applications["Bad_Name"] = Application{RetentionAge: -1, RetentionBytes: -1}
 	cfg.Applications[long] = Application{}
 	cfg.Applications["plant"].Devices["a/b"] = Device{GatewayFor: []string{"x/*"}, Publish: []string{"a/#/b"}, Subscribe: []string{""}}
-	cfg.Applications["plant"].Devices["c"] = Device{PasswordHashes: []string{"hunter2"}, Certificates: []string{"12:34"}, Aliases: []string{"gw", "serial"}}
-	cfg.Applications["plant"].Devices["e"] = Device{Aliases: []string{"serial"}, Publish: []string{"{devcie}/#", "{device}/{x"}, MessageRate: -1}
+	cfg.Applications["plant"].Devices["c"] = Device{PasswordHashes: []string{"hunter2"}, Certificates: []string{"12:34"},
+		Aliases: []string{"gw", "serial"}}
+	cfg.Applications["plant"].Devices["e"] = Device{Aliases: []string{"serial"}, Publish: []string{"{devcie}/#", "{device}/{x"},
+		MessageRate: -1}
 	cfg.Applications["plant"].Devices[".."] = Device{Aliases: []string{"."}}
 	cfg.Users["."] = User{PasswordHashes: cfg.Users["alice"].PasswordHashes}
 	cfg.Tokens = map[string]Token{"ci": {Hash: "hunter2", Role: "root"}}

@@ -45,7 +45,8 @@ func (r *Registry) DeleteApplication(name string, purge bool, pre resource.Preco
 		var with store.Batch
 		if purge {
 			kept.RetentionSeconds, kept.RetentionBytes = 0, 1
-			with.Puts = append(with.Puts, store.Put{Key: store.Key{Kind: store.Meta, Name: purgingKey + name}, Value: encode(purgingRecord{version{recordVersion}})})
+			with.Puts = append(with.Puts, store.Put{Key: store.Key{Kind: store.Meta, Name: purgingKey + name},
+				Value: encode(purgingRecord{version{recordVersion}})})
 		}
 		with.Puts = append(with.Puts, store.Put{Key: store.Key{Kind: store.Meta, Name: retiredKey + name}, Value: encode(kept)})
 		if _, err := r.write(applicationKey+name, app.Revision, nil, with); err != nil {

@@ -50,7 +50,8 @@ func TestScramTellsNothing(t *testing.T) {
 	st := &memory{}
 	r := open(t, Config{}, st)
 	mustPut(t, r, r.NewDevice("plant", "d"))
-	if _, _, err := r.AddCredential(resource.Owner{Application: "plant", Name: "d"}, resource.NewCredential{Kind: resource.ScramCredential, Password: "p"}); err != nil {
+	if _, _, err := r.AddCredential(resource.Owner{Application: "plant", Name: "d"},
+		resource.NewCredential{Kind: resource.ScramCredential, Password: "p"}); err != nil {
 		t.Fatal(err)
 	}
 	realSalt, _, _, realIterations, g, err := r.Scram("d@plant")
@@ -60,7 +61,8 @@ func TestScramTellsNothing(t *testing.T) {
 	seen := map[string]bool{}
 	for _, name := range []string{"nobody@plant", "d@nowhere", "alice", "", "@", "d@plant@plant"} {
 		salt, stored, server, iterations, g, err := r.Scram(name)
-		if err != nil || g != nil || iterations != realIterations || len(salt) != len(realSalt) || len(stored) != sha256.Size || len(server) != sha256.Size || seen[string(salt)] {
+		if err != nil || g != nil || iterations != realIterations || len(salt) != len(realSalt) || len(stored) != sha256.Size ||
+			len(server) != sha256.Size || seen[string(salt)] {
 			t.Errorf("%q: %q %d %+v %v", name, salt, iterations, g, err)
 		}
 		seen[string(salt)] = true

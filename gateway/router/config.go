@@ -71,7 +71,8 @@ func (c *Config) Validate() error {
 	case c.Retries < 0:
 		return fmt.Errorf("router.retries is %d: use 0 or more", c.Retries)
 	case c.RetryDelay <= 0 || c.RetryDelayMax < c.RetryDelay:
-		return fmt.Errorf("router.retry_delay %v and retry_delay_max %v: use a positive delay that is not above its maximum", c.RetryDelay, c.RetryDelayMax)
+		return fmt.Errorf("router.retry_delay %v and retry_delay_max %v: use a positive delay that is not above its maximum", c.RetryDelay,
+			c.RetryDelayMax)
 	}
 	for i, r := range c.Routes {
 		if r.Application == "" || r.Plugin == "" {

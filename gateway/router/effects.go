@@ -54,7 +54,8 @@ func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error)
 			}
 			passed = e
 		default:
-			return nil, &event.Failure{Message: fmt.Sprintf("the plugin %s answered with %T, which has no meaning for this event", p.plugin.Name(), eff)}
+			return nil, &event.Failure{Message: fmt.Sprintf("the plugin %s answered with %T, which has no meaning for this event", p.plugin.Name(),
+				eff)}
 		}
 	}
 	if err := s.keep(p, j, s.r.timers, timers); err != nil {
@@ -139,7 +140,8 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 func invalid(plugin string, origin *event.Inbound, e *event.Event, err error) *event.Failure {
 	without := *e
 	if without.DataContentType = ""; e.DataContentType == origin.Event.DataContentType && codec.Validate(&without) == nil {
-		return &event.Failure{Message: fmt.Sprintf("the sender's content type %.100q is no media type (RFC 2046), such as application/json", e.DataContentType)}
+		return &event.Failure{Message: fmt.Sprintf("the sender's content type %.100q is no media type (RFC 2046), such as application/json",
+			e.DataContentType)}
 	}
 	return &event.Failure{Message: fmt.Sprintf("the plugin %s emitted an event that is not a valid CloudEvent: %v", plugin, err)}
 }

@@ -279,7 +279,8 @@ func publish(device, topic, data string) *event.Inbound {
 
 func command(device, name string) *event.Inbound {
 	return &event.Inbound{
-		Event:     event.Event{ID: "cmd", Type: event.TypeCommand, Subject: name, Time: time.Unix(100, 0).UTC(), Application: "demo", Device: device},
+		Event: event.Event{ID: "cmd", Type: event.TypeCommand, Subject: name, Time: time.Unix(100, 0).UTC(), Application: "demo",
+			Device: device},
 		Transport: event.Transport{Protocol: "mqtt", Topic: "command/demo/" + device + "/" + name},
 	}
 }

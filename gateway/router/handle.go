@@ -84,7 +84,8 @@ func (s *shard) plan(ctx context.Context, j *job) (*plan, error) {
 	for hop := 0; ; hop++ {
 		switch {
 		case handler == nil && hop > 0:
-			return p, &event.Failure{Message: fmt.Sprintf("plugin %s passed the event on, but no later route takes it: add one to gateway.toml", p.plugin.Name())}
+			return p, &event.Failure{Message: fmt.Sprintf("plugin %s passed the event on, but no later route takes it: add one to gateway.toml",
+				p.plugin.Name())}
 		case handler == nil:
 			p.unrouted = true
 			return p, nil

@@ -72,7 +72,8 @@ func (r *Router) judge(ctx context.Context, h Handler, shard int, in *event.Inbo
 	case err != nil:
 		return nil, fmt.Errorf("judging credentials: %w", err)
 	case res.Failure != nil:
-		return nil, fmt.Errorf("the plugin %s failed to judge credentials (code %#x); what it said is left out, since it may hold them", h.Name(), res.Failure.Code)
+		return nil, fmt.Errorf("the plugin %s failed to judge credentials (code %#x); what it said is left out, since it may hold them", h.Name(),
+			res.Failure.Code)
 	case len(res.Effects) == 1:
 		switch e := res.Effects[0].(type) {
 		case *event.Allow:

@@ -49,12 +49,14 @@ func TestJudge(t *testing.T) {
 		}
 		return event.Result{Effects: []event.Effect{deny}}, nil
 	}})
-	if err := f.store.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.State, Name: "demo\x00p\x00password/anna"}, Value: []byte("right")}}}, func(error) {}); err != nil {
+	if err := f.store.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.State, Name: "demo\x00p\x00password/anna"},
+		Value: []byte("right")}}}, func(error) {}); err != nil {
 		t.Fatal(err)
 	}
 	before := len(f.store.keys)
 	for _, c := range []struct{ user, password, want string }{
-		{"anna", "right", "allow"}, {"anna", "wrong", "deny"}, {"otto", "right", "deny"}, {"fails", "hunter2", "error"}, {"breaks", "hunter2", "error"},
+		{"anna", "right", "allow"}, {"anna", "wrong", "deny"}, {"otto", "right", "deny"}, {"fails", "hunter2", "error"},
+		{"breaks", "hunter2", "error"},
 		{"greedy", "hunter2", "error"}, {"silent", "hunter2", "error"}, {"both", "hunter2", "error"},
 	} {
 		in := connect(c.user, c.password)
@@ -174,7 +176,8 @@ func TestConcurrentState(t *testing.T) {
 func TestScanOwnWrites(t *testing.T) {
 	f := newFakeStore()
 	at := func(k string) store.Key { return store.Key{Kind: store.State, Name: "demo\x00p\x00" + k} }
-	if err := f.Commit(&store.Batch{Puts: []store.Put{{Key: at("a/1"), Value: []byte("1")}, {Key: at("a/3"), Value: []byte("3")}, {Key: at("a/5"), Value: []byte("5")}, {Key: at("b")}}}, func(error) {}); err != nil {
+	if err := f.Commit(&store.Batch{Puts: []store.Put{{Key: at("a/1"), Value: []byte("1")}, {Key: at("a/3"), Value: []byte("3")},
+		{Key: at("a/5"), Value: []byte("5")}, {Key: at("b")}}}, func(error) {}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -193,7 +196,8 @@ func TestScanOwnWrites(t *testing.T) {
 		{"a/9", 9, "", "", 0},
 		{"z", 9, "", "", 0},
 	} {
-		b := &store.Batch{Puts: []store.Put{{Key: at("a/9")}, {Key: at("a/4"), Value: []byte("own")}, {Key: at("a/5"), Value: []byte("new")}, {Key: at("a/0"), Value: []byte("own")}, {Key: at("c")}},
+		b := &store.Batch{Puts: []store.Put{{Key: at("a/9")}, {Key: at("a/4"), Value: []byte("own")}, {Key: at("a/5"), Value: []byte("new")},
+			{Key: at("a/0"), Value: []byte("own")}, {Key: at("c")}},
 			Deletes: []store.Key{at("a/3"), at("a/7")}}
 		r := stateReader{store: f, batch: b, prefix: "demo\x00p\x00"}
 		var got []string
@@ -282,15 +286,21 @@ func TestSubmitDue(t *testing.T) {
 		{name: "nothing to do"},
 		{name: "refused", res: event.Result{Effects: []event.Effect{&event.Reply{Code: 0x83}}}, wantCode: 0x83},
 		{name: "quarantined", res: event.Result{Failure: &event.Failure{Message: "no"}}, quar: 1, wantCode: 0x99},
-		{name: "overtaken", res: event.Result{Effects: []event.Effect{emit("x")}}, replaced: true, unhandled: true, overtaken: true, wantCode: event.NoMatchingSubscribers},
-		{name: "overtaken and refused", res: event.Result{Effects: []event.Effect{&event.Reply{Code: 0x83}}}, replaced: true, unhandled: true, overtaken: true, wantCode: event.NoMatchingSubscribers},
-		{name: "overtaken and failed", res: event.Result{Failure: &event.Failure{Message: "no"}}, replaced: true, unhandled: true, overtaken: true, wantCode: event.NoMatchingSubscribers},
+		{name: "overtaken", res: event.Result{Effects: []event.Effect{emit("x")}}, replaced: true, unhandled: true, overtaken: true,
+			wantCode: event.NoMatchingSubscribers},
+		{name: "overtaken and refused", res: event.Result{Effects: []event.Effect{&event.Reply{Code: 0x83}}}, replaced: true, unhandled: true,
+			overtaken: true, wantCode: event.NoMatchingSubscribers},
+		{name: "overtaken and failed", res: event.Result{Failure: &event.Failure{Message: "no"}}, replaced: true, unhandled: true,
+			overtaken: true, wantCode: event.NoMatchingSubscribers},
 		{name: "no such plugin", plugin: "absent", unhandled: true, unavailable: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := quick()
 			cfg.Routes = []Route{{Application: "other", Plugin: "p"}} // no route takes it: it is the plugin's own
-			f := start(t, cfg, &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) { return c.res, nil }})
+			f := start(t, cfg, &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+				return c.res,
+					nil
+			}})
 			put := func() store.Revision {
 				if err := f.store.Commit(&store.Batch{Puts: []store.Put{{Key: key}}}, func(error) {}); err != nil {
 					t.Fatal(err)
@@ -309,7 +319,8 @@ func TestSubmitDue(t *testing.T) {
 				name = c.plugin
 			}
 			done := make(chan stage.Outcome, 1)
-			f.SubmitDue(name, in, &store.Batch{Expect: []store.Expect{{Key: key, Revision: rev}}, Deletes: []store.Key{key}}, func(o stage.Outcome) { done <- o })
+			f.SubmitDue(name, in, &store.Batch{Expect: []store.Expect{{Key: key, Revision: rev}}, Deletes: []store.Key{key}},
+				func(o stage.Outcome) { done <- o })
 			o := <-done
 			_, left, _ := f.store.Get(key)
 			if o.Code != c.wantCode || o.Overtaken != c.overtaken || o.Unavailable != c.unavailable || (left != 0) != c.unhandled ||

@@ -65,7 +65,8 @@ func (s *shard) shelve(j *job, p *plan, why string) *event.Event {
 		e.SetExtension("topic", stage.Plain(in.Transport.Topic, math.MaxInt))
 	}
 	request := codec.AppendRequest(nil, in, in.Event.Time, nil)
-	e.Extensions = append(e.Extensions, event.Attribute{Name: "request", Kind: event.Binary, Value: base64.StdEncoding.EncodeToString(request)})
+	e.Extensions = append(e.Extensions, event.Attribute{Name: "request", Kind: event.Binary,
+		Value: base64.StdEncoding.EncodeToString(request)})
 	s.append(store.Quarantine(e.Application), e)
 	return e
 }

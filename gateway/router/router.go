@@ -115,7 +115,8 @@ type boundRoute struct {
 // New returns a router over the plugins that its routes name. The configuration
 // must be valid.
 func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *slog.Logger) (*Router, error) {
-	r := &Router{judging: make([]chan struct{}, cfg.Workers()), cfg: cfg, routes: map[string][]boundRoute{}, handlers: handlers, store: st, registry: reg, log: log, seed: maphash.MakeSeed(),
+	r := &Router{judging: make([]chan struct{}, cfg.Workers()), cfg: cfg, routes: map[string][]boundRoute{}, handlers: handlers, store: st,
+		registry: reg, log: log, seed: maphash.MakeSeed(),
 		closing: make(chan struct{})}
 	var bound []boundRoute
 	for i, route := range cfg.Routes {
@@ -334,16 +335,21 @@ func (r *Router) Metrics() []metric.Sample {
 		waiting += len(s.in) + int(s.waiting.all.Load())
 	}
 	return []metric.Sample{
-		counter("tributary_router_received_total", "Inbound events that were submitted, those of timers and answers to calls included.", &m.received),
+		counter("tributary_router_received_total", "Inbound events that were submitted, those of timers and answers to calls included.",
+			&m.received),
 		outcome("accepted", &m.accepted), outcome("refused", &m.refused), outcome("unavailable", &m.unavailable),
 		counter("tributary_router_retries_total", "Times that an event was handed to its plugin again after a failure.", &m.retried),
 		counter("tributary_router_conflicts_total", "Times that a handler was run again because a state key had changed.", &m.conflicts),
 		counter("tributary_router_quarantined_total", "Events that went into quarantine.", &m.quarantined),
 		counter("tributary_router_unrouted_total", "Published messages that no route took, which went into quarantine.", &m.unrouted),
 		counter("tributary_router_emitted_total", "Events that were written to application logs.", &m.emitted),
-		counter("tributary_router_diverted_total", "Events that were handled apart, since the handler of one of their device ran too long.", &m.diverted),
-		{Name: "tributary_router_diverted_devices", Help: "Devices whose events are handled apart.", Kind: metric.GaugeKind, Value: float64(r.detours.some.Load())},
-		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: metric.GaugeKind, Value: float64(waiting)},
-		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: metric.HistogramKind, Hist: &m.latency},
+		counter("tributary_router_diverted_total", "Events that were handled apart, since the handler of one of their device ran too long.",
+			&m.diverted),
+		{Name: "tributary_router_diverted_devices", Help: "Devices whose events are handled apart.", Kind: metric.GaugeKind,
+			Value: float64(r.detours.some.Load())},
+		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: metric.GaugeKind,
+			Value: float64(waiting)},
+		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: metric.HistogramKind,
+			Hist: &m.latency},
 	}
 }

@@ -102,7 +102,8 @@ func TestConfigValidate(t *testing.T) {
 // Text that says so goes out as text, whatever plugin emitted it.
 func TestEmitText(t *testing.T) {
 	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
-		return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "test", DataContentType: in.Event.DataContentType, Data: in.Event.Data}}}}, nil
+		return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "test", DataContentType: in.Event.DataContentType,
+			Data: in.Event.Data}}}}, nil
 	}})
 	for i, c := range []struct{ contentType, data, want string }{
 		{"text/plain", "grün", `"data":"grün"}`},
@@ -156,7 +157,8 @@ func TestEmitIsCompleted(t *testing.T) {
 // Only a gateway device that the registry trusts may speak for another device.
 func TestSpeakingForAnotherDevice(t *testing.T) {
 	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
-		return event.Result{Effects: []event.Effect{emit("own"), &event.Emit{Event: event.Event{Type: "test", Device: string(in.Event.Data)}}}}, nil
+		return event.Result{Effects: []event.Effect{emit("own"), &event.Emit{Event: event.Event{Type: "test", Device: string(in.Event.Data)}}}},
+			nil
 	}})
 	cases := []struct {
 		sender, device string
@@ -276,7 +278,8 @@ func TestReplyToRequest(t *testing.T) {
 func TestReply(t *testing.T) {
 	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		code := event.Code(in.Event.Data[0])
-		return event.Result{Effects: []event.Effect{emit("x"), &event.Put{Key: "k", Value: []byte("v")}, &event.Reply{Code: code, Reason: "because"}}}, nil
+		return event.Result{Effects: []event.Effect{emit("x"), &event.Put{Key: "k", Value: []byte("v")},
+			&event.Reply{Code: code, Reason: "because"}}}, nil
 	}})
 	if o := f.do(t, publish("d", "t", "\x90")); o.Code != event.TopicNameInvalid || o.Reason != "because" {
 		t.Errorf("%+v", o)
@@ -332,7 +335,8 @@ func TestNoRoute(t *testing.T) {
 			if tt.kept {
 				want = 1
 			}
-			if len(kept) != want || count["tributary_router_unrouted_total"] != float64(want) || count["tributary_router_quarantined_total"] != float64(want) {
+			if len(kept) != want || count["tributary_router_unrouted_total"] != float64(want) ||
+				count["tributary_router_quarantined_total"] != float64(want) {
 				t.Fatalf("%d in quarantine, counted %v", len(kept), count)
 			}
 			if !tt.kept {
@@ -570,7 +574,8 @@ func TestStateQuota(t *testing.T) {
 	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 		key, value, isPut := strings.Cut(string(in.Event.Data), "=")
 		if isPut {
-			return event.Result{Effects: []event.Effect{&event.Put{Key: key, Value: []byte("earlier, and longer than the quota")}, &event.Put{Key: key, Value: []byte(value)}}}, nil
+			return event.Result{Effects: []event.Effect{&event.Put{Key: key, Value: []byte("earlier, and longer than the quota")},
+				&event.Put{Key: key, Value: []byte(value)}}}, nil
 		}
 		return event.Result{Effects: []event.Effect{&event.Put{Key: key, Value: []byte("x")}, &event.Delete{Key: key}}}, nil
 	}})
@@ -650,8 +655,10 @@ func TestCommand(t *testing.T) {
 		{"asleep", "d", map[string]stage.Delivery{"d": stage.Queued}, "d", event.Success, stage.Queued},
 		{"away", "d", nil, "d", event.NoMatchingSubscribers, stage.NoDevice},
 		{"behind its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered}, "gw", event.Success, stage.Delivered},
-		{"itself before its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Delivered}, "child-1", event.Success, stage.Delivered},
-		{"connected gateway before own queue", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Queued}, "gw", event.Success, stage.Delivered},
+		{"itself before its gateway", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Delivered}, "child-1",
+			event.Success, stage.Delivered},
+		{"connected gateway before own queue", "child-1", map[string]stage.Delivery{"gw": stage.Delivered, "child-1": stage.Queued}, "gw",
+			event.Success, stage.Delivered},
 		{"disabled", "off", map[string]stage.Delivery{"off": stage.Delivered}, "", event.ImplementationSpecificError, stage.NoDevice},
 		{"unknown", "ghost", map[string]stage.Delivery{"ghost": stage.Delivered}, "", event.NotAuthorized, stage.NoDevice},
 	}

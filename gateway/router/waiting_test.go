@@ -70,7 +70,8 @@ func TestOthersGoOn(t *testing.T) {
 	mended.Store(true)
 	done.Wait()
 	for device, got := range order {
-		if !slices.IsSortedFunc(got, func(a, b string) int { return len(a) - len(b) }) || device != "good" && (len(got) != events || got[150] != "150") {
+		if !slices.IsSortedFunc(got, func(a, b string) int { return len(a) - len(b) }) || device != "good" &&
+			(len(got) != events || got[150] != "150") {
 			t.Errorf("%s: %d events, %v", device, len(got), got)
 		}
 	}
@@ -119,7 +120,10 @@ func TestCloseWhileAPlaceIsAwaited(t *testing.T) {
 		t.Run(fmt.Sprint(queue), func(t *testing.T) {
 			cfg := narrow(queue)
 			cfg.RetryDelay, cfg.RetryDelayMax = time.Hour, time.Hour
-			f := start(t, cfg, &handlerFunc{name: "p", fn: func(*event.Inbound, func(string) []byte) (event.Result, error) { return failing(), nil }})
+			f := start(t, cfg, &handlerFunc{name: "p", fn: func(*event.Inbound, func(string) []byte) (event.Result, error) {
+				return failing(),
+					nil
+			}})
 			var done sync.WaitGroup
 			done.Add(200)
 			go func() {

@@ -110,7 +110,8 @@ func (s *Server) listen(doors []door, webs []web) (outside net.Listener, err err
 			return nil, err
 		}
 		l := &w.of.Limits
-		w.ln, err = transport.Wrap(w.ln, w.of.Transport(), transport.Options{Name: w.name, Timeout: l.HeaderTimeout, Pending: l.MaxConnections, ALPN: []string{"http/1.1"}}, s.log)
+		w.ln, err = transport.Wrap(w.ln, w.of.Transport(), transport.Options{Name: w.name, Timeout: l.HeaderTimeout, Pending: l.MaxConnections,
+			ALPN: []string{"http/1.1"}}, s.log)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.key, err)
 		}

@@ -44,7 +44,9 @@ func TestUnreadLog(t *testing.T) {
 		if kept+int(dropped) != lines {
 			t.Errorf("%d lines were read, %v dropped, %d written", kept, dropped, lines)
 		}
-		if got := read.String()[kept*len(line):]; !strings.Contains(got, fmt.Sprintf("level=WARN msg=\"lines of the log were dropped here, as nobody read them\" lines=%v\nlater\n", dropped)) || strings.Contains(got, "too late") {
+		if got := read.String()[kept*len(line):]; !strings.Contains(got,
+			fmt.Sprintf("level=WARN msg=\"lines of the log were dropped here, as nobody read them\" lines=%v\nlater\n", dropped)) ||
+			strings.Contains(got, "too late") {
 			t.Errorf("after them %s", got)
 		}
 	})

@@ -83,7 +83,8 @@ func (p purger) purge(name string) {
 		err = p.Purged(name)
 	}
 	if err != nil {
-		p.log.Error("not everything of a deleted application could be purged; the next start of the gateway tries again", "application", name, "error", err)
+		p.log.Error("not everything of a deleted application could be purged; the next start of the gateway tries again", "application", name,
+			"error", err)
 	}
 }
 

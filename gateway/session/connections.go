@@ -12,7 +12,8 @@ import (
 // Connections returns the connections, and the sessions kept for clients that are
 // away, that match, in the order of namespace and client id: at most limit of
 // those behind the given one. match may call the server.
-func (s *Sessions) Connections(match func(*resource.Connection) bool, afterNamespace, afterClientID string, limit int) (list []resource.Connection) {
+func (s *Sessions) Connections(match func(*resource.Connection) bool, afterNamespace, afterClientID string,
+	limit int) (list []resource.Connection) {
 	after := sessionKey{afterNamespace, afterClientID}
 	all := slices.DeleteFunc(s.allSessions(), func(ses *session) bool { return ses.key.compare(after) <= 0 })
 	slices.SortFunc(all, func(a, b *session) int { return a.key.compare(b.key) })
@@ -91,7 +92,8 @@ func (s *session) describe() (x resource.Connection, ok bool) {
 	if s.ended {
 		return x, false
 	}
-	x = resource.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal, Since: s.since.UTC().Truncate(time.Millisecond),
+	x = resource.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal,
+		Since:  s.since.UTC().Truncate(time.Millisecond),
 		Online: s.link != nil, Subscriptions: len(s.subs) + len(s.logSubs),
 		Queued: s.outbox.waiting, QueuedBytes: s.outbox.bytes, InFlight: len(s.outbox.flights)}
 	if s.device != nil {

@@ -57,7 +57,8 @@ func (s *Sessions) welcome(x *Attachment, resumed bool) error {
 		return nil // taken over meanwhile, and told so
 	}
 	for _, seq := range ses.outbox.unshelve(entries) {
-		s.log.Error("a queued message is damaged or missing in the store, and lost", "client", ses.key.clientID, "number", ses.number, "entry", seq)
+		s.log.Error("a queued message is damaged or missing in the store, and lost", "client", ses.key.clientID, "number", ses.number, "entry",
+			seq)
 	}
 	adopt := ses.withdraw() // before anything is sent: its rights may be fewer than they were
 	ses.outbox.grounded()

@@ -85,10 +85,12 @@ func (s *Sessions) Metrics() []metric.Sample {
 	count("publisher_waits_total", "Messages whose publisher was kept waiting until a subscriber took what it had.", &n.waited)
 	count("damaged_records_total", "Stored sessions, queued and retained messages that could not be read.", &n.damaged)
 	for i := range n.dropped {
-		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i], metric.Label{Name: "reason", Value: dropReasons[i]})
+		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i],
+			metric.Label{Name: "reason", Value: dropReasons[i]})
 	}
 	for i := range n.limited {
-		count("limited_total", "Times that somebody came up against a limit.", &n.limited[i], metric.Label{Name: "reason", Value: sessionLimitNames[i]})
+		count("limited_total", "Times that somebody came up against a limit.", &n.limited[i],
+			metric.Label{Name: "reason", Value: sessionLimitNames[i]})
 	}
 	return list
 }

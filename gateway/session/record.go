@@ -161,7 +161,8 @@ func (r *sessionRecord) parse(b []byte) error {
 }
 
 // appendSubscriptions writes what a session is subscribed to.
-func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[string]*LogSubscription, replays map[string]*replay) []byte {
+func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[string]*LogSubscription,
+	replays map[string]*replay) []byte {
 	dst = append(dst, recordVersion)
 	var one []byte
 	for topic, s := range subs {

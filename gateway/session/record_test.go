@@ -104,7 +104,8 @@ func readBack(name string, b []byte) (again []byte, err error) {
 		return r.append(nil), nil
 	case "subscriptions":
 		subs, readers := map[string]*subscription{}, map[string]*LogSubscription{}
-		err = parseSubscriptions(b, func(topic string, s *subscription, _ bool) { subs[topic] = s }, func(r *LogSubscription) { readers[r.Filter] = r })
+		err = parseSubscriptions(b, func(topic string, s *subscription, _ bool) { subs[topic] = s },
+			func(r *LogSubscription) { readers[r.Filter] = r })
 		return appendSubscriptions(nil, subs, readers, nil), err
 	case "entry", "reference":
 		e, err := parseEntry(b, true)

@@ -71,7 +71,8 @@ func BenchmarkRestore(b *testing.B) {
 		from := &Client{ClientID: id, Peer: "192.0.2.1:1234", Version: packet.V5, listener: "mqtt"}
 		from.current.Store(&access.Grant{Principal: "p", Namespace: "n", Application: "demo", Device: id, Method: "password", Credential: "c",
 			Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: true})
-		r := sessionRecord{namespace: "n", clientID: id, principal: "p", application: "demo", device: id, expiry: time.Hour, left: time.Now(), from: from}
+		r := sessionRecord{namespace: "n", clientID: id, principal: "p", application: "demo", device: id, expiry: time.Hour, left: time.Now(),
+			from: from}
 		put(sessKey('s', n), r.append(nil))
 		subs := map[string]*subscription{}
 		for i := range subscriptions {

@@ -136,7 +136,8 @@ func (s *session) enforce(w *Wanted, by subscriber) (r *replay, ok bool) {
 // Unsubscribe puts filters out of force. existed is called for each, under the lock, with
 // whether it was. It is false, and nothing happened, if the connection has the session no
 // more; now says that the answer may leave at once, else durable is called.
-func (s *session) Unsubscribe(c Link, filters []string, existed func(i int, filter string, did bool), durable func(error)) (current, now bool) {
+func (s *session) Unsubscribe(c Link, filters []string, existed func(i int, filter string, did bool), durable func(error)) (current,
+	now bool) {
 	var gone []*LogSubscription
 	defer func() { leaveAll(gone) }() // without the lock
 	s.mu.Lock()

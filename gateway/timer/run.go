@@ -243,7 +243,8 @@ func (t *Timers) fire(due string, from *lane) error {
 	}
 	e := &f.in.Event
 	e.ID = "timer-" + strconv.FormatUint(uint64(rev), 36) // the same when it is fired again after a crash
-	e.Extensions = append(e.Extensions, event.Attribute{Name: "scheduledtime", Kind: event.Timestamp, Value: f.at.UTC().Format(time.RFC3339Nano)})
+	e.Extensions = append(e.Extensions, event.Attribute{Name: "scheduledtime", Kind: event.Timestamp,
+		Value: f.at.UTC().Format(time.RFC3339Nano)})
 	f.batch = &store.Batch{Expect: []store.Expect{{Key: key, Revision: rev}}, Deletes: []store.Key{key, {Kind: store.Timer, Name: due}}}
 	f.lane = t.lanes[t.router.Lane(f.in)]
 	t.mu.Lock()
@@ -335,7 +336,8 @@ func (t *Timers) Metrics() []metric.Sample {
 	return []metric.Sample{
 		{Name: "tributary_timers_pending", Help: "Timers of plugins that have not fired.", Kind: metric.GaugeKind, Value: float64(pending)},
 		{Name: "tributary_timers_fired_total", Help: "Timers whose event was handled.", Kind: metric.CounterKind, Value: float64(t.fired.Load())},
-		{Name: "tributary_timers_unreadable_total", Help: "Timers that could not be read and stay in the store.", Kind: metric.CounterKind, Value: float64(t.dropped.Load())},
+		{Name: "tributary_timers_unreadable_total", Help: "Timers that could not be read and stay in the store.", Kind: metric.CounterKind,
+			Value: float64(t.dropped.Load())},
 		{Name: "tributary_timers_late_seconds", Help: "How late the events of timers were submitted.", Kind: metric.HistogramKind, Hist: &t.late},
 	}
 }

@@ -89,7 +89,8 @@ type lane struct {
 // New counts the timers that are in the store. known says whether a plugin is
 // there: the timers of others stay where they are.
 func New(st Store, router Router, known func(plugin string) bool, log *slog.Logger) (*Timers, error) {
-	t := &Timers{store: st, router: router, known: known, log: log, pending: map[string]int{}, held: map[string]place{}, wake: make(chan struct{}, 1)}
+	t := &Timers{store: st, router: router, known: known, log: log, pending: map[string]int{}, held: map[string]place{},
+		wake: make(chan struct{}, 1)}
 	for range router.Lanes() {
 		t.lanes = append(t.lanes, &lane{in: make(chan *firing, maxInHand)})
 	}

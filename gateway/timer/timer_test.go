@@ -109,7 +109,8 @@ func (g *gateway) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Tim
 		var ms int
 		switch n, _ := fmt.Sscanf(line, "set %s %d %s", &key, &ms, &data); {
 		case n >= 2:
-			res.Effects = append(res.Effects, &event.SetTimer{Key: key, At: time.Now().Add(time.Duration(ms) * time.Millisecond), Data: []byte(data)})
+			res.Effects = append(res.Effects, &event.SetTimer{Key: key, At: time.Now().Add(time.Duration(ms) * time.Millisecond),
+				Data: []byte(data)})
 		default:
 			res.Effects = append(res.Effects, &event.CancelTimer{Key: strings.TrimSpace(strings.TrimPrefix(line, "cancel "))})
 		}
@@ -135,7 +136,8 @@ func (nobody) Prepare(string, string, *event.Publish, *store.Batch) stage.Prepar
 // do publishes commands about timers and waits until they are durable.
 func (g *gateway) do(device, commands string) stage.Outcome {
 	g.t.Helper()
-	in := &event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypePublish, Application: "demo", Device: device, Sender: device, Time: time.Now(), Data: []byte(commands)}}
+	in := &event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypePublish, Application: "demo", Device: device,
+		Sender: device, Time: time.Now(), Data: []byte(commands)}}
 	done := make(chan stage.Outcome, 1)
 	g.router.Submit(in, nil, func(o stage.Outcome) { done <- o })
 	return <-done
@@ -184,7 +186,8 @@ func TestFires(t *testing.T) {
 	e := g.wait(1)[0].Event
 	scheduled, _ := e.Extension("scheduledtime")
 	at, err := time.Parse(time.RFC3339Nano, scheduled)
-	if e.Type != event.TypeTimer || e.Subject != "a" || string(e.Data) != "hello" || e.Application != "demo" || e.Device != "d1" || e.Sender != "d1" ||
+	if e.Type != event.TypeTimer || e.Subject != "a" || string(e.Data) != "hello" || e.Application != "demo" || e.Device != "d1" ||
+		e.Sender != "d1" ||
 		e.ID == "" || e.Source != "/applications/demo/devices/d1" || err != nil || at.Before(set.Add(50*time.Millisecond)) || e.Time.Before(at) {
 		t.Errorf("%+v", e)
 	}
@@ -353,7 +356,8 @@ func (g *gateway) seed(n int) {
 		for range min(500, n-i) {
 			o := &stage.Origin{Plugin: "p", Application: "demo", Device: fmt.Sprint("device-", i%7), Sender: fmt.Sprint("device-", i%7), Timers: n}
 			// Times that sort as numbers, unlike the keys.
-			if _, err := timers.Keep(b, o, []event.Effect{&event.SetTimer{Key: strconv.Itoa(i), At: time.Now().Add(time.Duration(i-2*n) * time.Millisecond)}}); err != nil {
+			if _, err := timers.Keep(b, o, []event.Effect{&event.SetTimer{Key: strconv.Itoa(i),
+				At: time.Now().Add(time.Duration(i-2*n) * time.Millisecond)}}); err != nil {
 				g.t.Fatal(err)
 			}
 			i++
@@ -416,9 +420,11 @@ func TestUnknownPlugin(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	g := start(t)
 	at := time.Now().UnixNano()
-	for i, value := range [][]byte{nil, []byte("x"), binary.BigEndian.AppendUint64(nil, uint64(at)), append(binary.BigEndian.AppendUint64(nil, uint64(at)), "garbage"...)} {
+	for i, value := range [][]byte{nil, []byte("x"), binary.BigEndian.AppendUint64(nil, uint64(at)),
+		append(binary.BigEndian.AppendUint64(nil, uint64(at)), "garbage"...)} {
 		name := fmt.Sprintf("demo\x00p\x00k%d", i)
-		b := &store.Batch{Puts: []store.Put{{Key: nameKey(name), Value: value}, {Key: dueKey(at, name)}, {Key: store.Key{Kind: store.Timer, Name: "t"}}, {Key: nameKey("")}}}
+		b := &store.Batch{Puts: []store.Put{{Key: nameKey(name), Value: value}, {Key: dueKey(at, name)},
+			{Key: store.Key{Kind: store.Timer, Name: "t"}}, {Key: nameKey("")}}}
 		if err := g.store.Commit(b, nil); err != nil {
 			t.Fatal(err)
 		}

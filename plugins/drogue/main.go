@@ -78,7 +78,8 @@ func parseTopic(r *sdk.Request) (channel, device string, err error) {
 	case "plain-device": // an empty first segment is the sender itself
 		return rest, first, nil
 	default:
-		return "", "", &event.Failure{Code: event.ImplementationSpecificError, Message: "the setting dialect is " + dialect + ": use drogue, plain or plain-device"}
+		return "", "", &event.Failure{Code: event.ImplementationSpecificError,
+			Message: "the setting dialect is " + dialect + ": use drogue, plain or plain-device"}
 	}
 }
 
@@ -129,7 +130,8 @@ func connection(r *sdk.Request) error {
 	case "false":
 		return nil
 	default:
-		return &event.Failure{Code: event.ImplementationSpecificError, Message: "the setting connection_events is " + wanted + ": use true or false"}
+		return &event.Failure{Code: event.ImplementationSpecificError, Message: "the setting connection_events is " + wanted +
+			": use true or false"}
 	}
 	connected, ok := r.JSON("connected").Bool()
 	if !ok {

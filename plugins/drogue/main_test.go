@@ -18,7 +18,8 @@ func TestVectors(t *testing.T) {
 // runs the plugin, no event is read in another way than was meant.
 func TestImpossibleSettings(t *testing.T) {
 	for setting, typ := range map[string]string{"dialect": event.TypePublish, "connection_events": event.TypeConnection} {
-		in := event.Inbound{Event: event.Event{Type: typ, Application: "a", Device: "d", Data: []byte(`{"connected":true}`)}, Transport: event.Transport{Topic: "t"}}
+		in := event.Inbound{Event: event.Event{Type: typ, Application: "a", Device: "d", Data: []byte(`{"connected":true}`)},
+			Transport: event.Transport{Topic: "t"}}
 		res := sdk.Run(handle, in, map[string]string{setting: "azure"}, nil)
 		if res.Failure == nil || res.Failure.Retryable || res.Failure.Code != event.ImplementationSpecificError {
 			t.Errorf("%s: %+v", setting, res)

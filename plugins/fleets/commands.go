@@ -118,9 +118,11 @@ func sendCommand(r *call, thing, action string, params, ttl sdk.Value) (executio
 	w.Key("timestamp").Int(seconds(r)).Key("ttl").Int(x.ttl).End()
 	lifetime := time.Duration(x.ttl) * time.Second
 	// A persistent session must not hand out a command that is over.
-	r.Publish(event.Publish{Topics: []string{x.topic("request")}, Device: thing, Payload: w.Bytes(), QoS: 1, ContentType: "application/json", Expiry: lifetime})
+	r.Publish(event.Publish{Topics: []string{x.topic("request")}, Device: thing, Payload: w.Bytes(), QoS: 1, ContentType: "application/json",
+		Expiry: lifetime})
 	var data sdk.Writer
-	r.Do(&event.SetTimer{Key: executionKey(x.id), At: r.Now.Add(lifetime), Data: data.Object().Key("kind").String("command").Key("id").String(x.id).End().Bytes()})
+	r.Do(&event.SetTimer{Key: executionKey(x.id), At: r.Now.Add(lifetime),
+		Data: data.Object().Key("kind").String("command").Key("id").String(x.id).End().Bytes()})
 	return x, nil
 }
 

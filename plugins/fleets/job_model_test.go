@@ -108,14 +108,16 @@ func TestJobModel(t *testing.T) {
 				if len(m.ids) == 6 {
 					t.Skip("enough")
 				}
-				j := &modelJob{status: jobInProgress, retries: rapid.IntRange(0, 2).Draw(t, "retries"), minutes: rapid.SampledFrom([]int{0, 0, 3}).Draw(t, "minutes"), executions: map[string]*modelExecution{}}
+				j := &modelJob{status: jobInProgress, retries: rapid.IntRange(0, 2).Draw(t, "retries"),
+					minutes: rapid.SampledFrom([]int{0, 0, 3}).Draw(t, "minutes"), executions: map[string]*modelExecution{}}
 				names := rapid.SampledFrom([][]string{{"t1"}, {"t2"}, {"t1", "t2"}}).Draw(t, "things")
 				for _, name := range names {
 					m.order++
 					j.executions[name] = &modelExecution{status: jobQueued, version: 1, attempt: 1, order: m.order}
 				}
 				before := map[string]string{"t1": m.next("t1"), "t2": m.next("t2")}
-				asked := map[string]any{"document": map[string]any{"n": len(m.ids)}, "targets": map[string]any{"thingNames": names}, "numberOfRetries": j.retries}
+				asked := map[string]any{"document": map[string]any{"n": len(m.ids)}, "targets": map[string]any{"thingNames": names},
+					"numberOfRetries": j.retries}
 				if j.minutes > 0 {
 					asked["inProgressTimeoutInMinutes"] = j.minutes
 				}
@@ -128,7 +130,8 @@ func TestJobModel(t *testing.T) {
 				m.ids = append(m.ids, id)
 				for _, name := range all {
 					queued := j.executions[name] != nil
-					if (w.message(name, "jobs/notify") != nil) != queued || (w.message(name, "jobs/notify-next") != nil) != (m.next(name) != before[name]) {
+					if (w.message(name, "jobs/notify") != nil) != queued || (w.message(name,
+						"jobs/notify-next") != nil) != (m.next(name) != before[name]) {
 						t.Fatalf("%s: notify %v, notify-next %v", name, w.message(name, "jobs/notify"), w.message(name, "jobs/notify-next"))
 					}
 				}
@@ -161,7 +164,8 @@ func TestJobModel(t *testing.T) {
 					}
 				}
 				execution := got["execution"].(map[string]any)
-				if execution["jobId"] != id || execution["versionNumber"] != x.version || execution["status"] != jobInProgress || execution["jobDocument"] == nil {
+				if execution["jobId"] != id || execution["versionNumber"] != x.version || execution["status"] != jobInProgress ||
+					execution["jobDocument"] == nil {
 					t.Fatalf("%v, want %s at %v", execution, id, x.version)
 				}
 			},

@@ -145,14 +145,15 @@ func listEvents(r *call, thing string) error {
 	}
 	prefix := eventsKey(thing)
 	// Behind a time's digits a key goes on with a slash, which is before a 0.
-	return page(r, list{name: "events", prefix: prefix, from: prefix + sortable(from), until: prefix + sortable(to) + "0", show: func(w *sdk.Writer, _ string, value []byte) (int, bool) {
-		e := sdk.ParseJSON(value)
-		if typ != "" && !is(e.Get("eventType"), typ) || severity != "" && !is(e.Get("severity"), severity) {
-			return 0, false
-		}
-		w.Raw(value)
-		return 0, true
-	}})
+	return page(r, list{name: "events", prefix: prefix, from: prefix + sortable(from), until: prefix + sortable(to) + "0",
+		show: func(w *sdk.Writer, _ string, value []byte) (int, bool) {
+			e := sdk.ParseJSON(value)
+			if typ != "" && !is(e.Get("eventType"), typ) || severity != "" && !is(e.Get("severity"), severity) {
+				return 0, false
+			}
+			w.Raw(value)
+			return 0, true
+		}})
 }
 
 // choice returns a parameter of the query that is one of some words, or empty. Where

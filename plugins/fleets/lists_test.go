@@ -31,7 +31,8 @@ func TestListsOfMany(t *testing.T) {
 			state[thingKey(id)] = fmt.Appendf(nil, `{"name":"%s","tags":["%s"]}`, id, status(i, "new", "old"))
 		}},
 		{"/api/v1/things/t1/events?severity=error&from=1&to=4500", "events", "eventType", func(state map[string][]byte, i int, id string) {
-			state["event/t1/"+sortable(int64(i))+"/"+id] = fmt.Appendf(nil, `{"eventType":"%s","severity":"%s","timestamp":%d,"data":{"text":"%0*d"}}`,
+			state["event/t1/"+sortable(int64(i))+"/"+id] = fmt.Appendf(nil,
+				`{"eventType":"%s","severity":"%s","timestamp":%d,"data":{"text":"%0*d"}}`,
 				id, status(i, "error", "info"), i, i%7*300, 0)
 		}},
 		{"/api/v1/thing-types?limit=200", "thingTypes", "thingTypeId", func(state map[string][]byte, i int, id string) {

@@ -121,7 +121,8 @@ func subscribed(r *call, filter string) error {
 
 // send publishes to the thing's device, or into its persistent session.
 func send(r *call, thing, topic string, payload []byte) {
-	r.Publish(event.Publish{Topics: []string{r.Join(things, thing, "/", topic)}, Device: thing, Payload: payload, QoS: 1, ContentType: "application/json"})
+	r.Publish(event.Publish{Topics: []string{r.Join(things, thing, "/", topic)}, Device: thing, Payload: payload, QoS: 1,
+		ContentType: "application/json"})
 }
 
 // reply answers what a device published, whether it subscribed or not: on the same

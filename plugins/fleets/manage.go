@@ -225,7 +225,11 @@ func thingTypes(r *call, parts []string) error {
 	case len(parts) > 1:
 		return fail(r, 404, "there is nothing at this path")
 	case len(parts) == 0 && method == "GET":
-		return page(r, list{name: "thingTypes", prefix: typeKey(""), show: func(w *sdk.Writer, _ string, value []byte) (int, bool) { w.Raw(value); return 0, true }})
+		return page(r, list{name: "thingTypes", prefix: typeKey(""), show: func(w *sdk.Writer, _ string, value []byte) (int,
+			bool) {
+			w.Raw(value)
+			return 0, true
+		}})
 	case len(parts) == 0 && method == "POST":
 		return storeType(r, uuid(), 201)
 	case len(parts) == 0:

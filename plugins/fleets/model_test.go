@@ -205,13 +205,15 @@ func TestShadowModel(t *testing.T) {
 		check := func() {
 			t.Helper()
 			_, got := w.request("GET", "/api/v1/thing-datas/t1/shadow", nil)
-			want := map[string]any{"reported": orEmpty(reported), "desired": orEmpty(desired), "delta": modelDelta(desired, reported), "version": version}
+			want := map[string]any{"reported": orEmpty(reported), "desired": orEmpty(desired), "delta": modelDelta(desired, reported),
+				"version": version}
 			for name, v := range want {
 				if !reflect.DeepEqual(got[name], v) {
 					t.Fatalf("%s is %v, want %v", name, got[name], v)
 				}
 			}
-			if !sameLeaves(got["metadata"].(map[string]any)["reported"], reported) || !sameLeaves(got["metadata"].(map[string]any)["desired"], desired) {
+			if !sameLeaves(got["metadata"].(map[string]any)["reported"], reported) ||
+				!sameLeaves(got["metadata"].(map[string]any)["desired"], desired) {
 				t.Fatalf("metadata %v of %v and %v", got["metadata"], reported, desired)
 			}
 		}
@@ -241,7 +243,8 @@ func TestShadowModel(t *testing.T) {
 					t.Fatalf("accepted %v", got)
 				}
 				delta := modelDelta(desired, reported)
-				if got := w.message("t1", "shadow/update/delta"); (got != nil) != (len(delta) > 0) || got != nil && !reflect.DeepEqual(got["state"], any(delta)) {
+				if got := w.message("t1", "shadow/update/delta"); (got != nil) != (len(delta) > 0) || got != nil &&
+					!reflect.DeepEqual(got["state"], any(delta)) {
 					t.Fatalf("delta %v, want %v", got, delta)
 				}
 			},

@@ -96,7 +96,8 @@ func wrongMethod(r *call, allowed string) error {
 	allowed = strings.Replace(allowed, "GET", "GET, HEAD", 1)
 	var w sdk.Writer
 	w.Object().Key("code").Int(405).Key("message").String("the methods of this path are " + allowed).End()
-	r.Do(&event.Reply{Code: 405, Payload: w.Bytes(), Headers: []event.Property{{Name: "Allow", Value: allowed}, {Name: "Content-Type", Value: "application/json"}}})
+	r.Do(&event.Reply{Code: 405, Payload: w.Bytes(), Headers: []event.Property{{Name: "Allow", Value: allowed},
+		{Name: "Content-Type", Value: "application/json"}}})
 	return nil
 }
 
@@ -349,7 +350,8 @@ func showExecutions(r *call, id string) error {
 	if !ok {
 		return fail(r, 404, "there is no job "+id)
 	}
-	status, ok := choice(r, "status", jobQueued, jobInProgress, statusSucceeded, statusFailed, statusRejected, statusTimedOut, statusCanceled, jobRemoved)
+	status, ok := choice(r, "status", jobQueued, jobInProgress, statusSucceeded, statusFailed, statusRejected, statusTimedOut, statusCanceled,
+		jobRemoved)
 	if !ok {
 		return nil
 	}

@@ -78,7 +78,8 @@ func resolveJob(r *call, thing, id string) (string, bool) {
 
 func jobRejected(r *call, f *refusal) []byte {
 	var w sdk.Writer
-	w.Object().Key("code").String(f.code).Key("message").String(f.message).Key("timestamp").Int(seconds(r)).Field("clientToken", r.JSON("clientToken"))
+	w.Object().Key("code").String(f.code).Key("message").String(f.message).Key("timestamp").Int(seconds(r)).Field("clientToken",
+		r.JSON("clientToken"))
 	if f.state != nil {
 		f.state.write(w.Key("executionState"), sdk.Value{})
 	}

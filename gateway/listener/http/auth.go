@@ -42,7 +42,8 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Tim
 	g, err := s.auth.Connect(ctx, c)
 	if err != nil {
 		s.log.Info("login refused", "listener", s.name, "peer", c.Peer.Addr().String(), "username", c.Username, "reason", err)
-		if e := (*stage.Error)(nil); c.HasPassword && errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword || e.Code == event.NotAuthorized) {
+		if e := (*stage.Error)(nil); c.HasPassword && errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword ||
+			e.Code == event.NotAuthorized) {
 			s.logins.Failed(from, time.Now())
 		}
 		return nil, fmt.Errorf("judging the credentials of a request: %w", err)

@@ -122,10 +122,12 @@ func TestRequestBecomesEvent(t *testing.T) {
 	_, addr := start(t, users(), fakeRouter(func(in *event.Inbound) stage.Outcome {
 		got <- in
 		return stage.Outcome{Reply: &event.Reply{Code: 201, Payload: []byte(`{"a":1}`),
-			Headers: []event.Property{{Name: "Location", Value: "/x"}, {Name: "Connection", Value: "close"}, {Name: "bad name", Value: "x"}, {Name: "Split", Value: "a\r\nb"}}}}
+			Headers: []event.Property{{Name: "Location", Value: "/x"}, {Name: "Connection", Value: "close"}, {Name: "bad name", Value: "x"},
+				{Name: "Split", Value: "a\r\nb"}}}}
 	}), func(c *Config) { c.Application = "fleet" })
 	r, body := raw(t, addr, "POST /api/v1/things/a%2Fb?x=1&y=%20 HTTP/1.1\r\nHost: h\r\nAuthorization: Basic YWtfdGVzdDpza190ZXN0\r\nCookie: s=1\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-	if r.StatusCode != 201 || body != `{"a":1}` || r.Header.Get("Location") != "/x" || r.Header.Get("Content-Type") != "application/json" || r.Header.Get("Split") != "" {
+	if r.StatusCode != 201 || body != `{"a":1}` || r.Header.Get("Location") != "/x" || r.Header.Get("Content-Type") != "application/json" ||
+		r.Header.Get("Split") != "" {
 		t.Errorf("%d %v %s", r.StatusCode, r.Header, body)
 	}
 	in := <-got
@@ -134,9 +136,12 @@ func TestRequestBecomesEvent(t *testing.T) {
 	}
 	in.Event.ID, in.Event.Time, in.Transport.Peer = "", time.Time{}, ""
 	want := &event.Inbound{
-		Event: event.Event{Type: event.TypeRequest, Source: "/applications/fleet", Subject: "/api/v1/things/a%2Fb", Application: "fleet", DataContentType: "application/json", Data: []byte("{}")},
-		Transport: event.Transport{Protocol: "http", Method: "POST", Path: "/api/v1/things/a%2Fb", Query: "x=1&y=%20", Username: "user:backend", Properties: []event.Property{
-			{Name: "host", Value: "h"}, {Name: "content-length", Value: "2"}, {Name: "content-type", Value: "application/json"}, {Name: "x-two", Value: "1"}, {Name: "x-two", Value: "2"}}},
+		Event: event.Event{Type: event.TypeRequest, Source: "/applications/fleet", Subject: "/api/v1/things/a%2Fb", Application: "fleet",
+			DataContentType: "application/json", Data: []byte("{}")},
+		Transport: event.Transport{Protocol: "http", Method: "POST", Path: "/api/v1/things/a%2Fb", Query: "x=1&y=%20", Username: "user:backend",
+			Properties: []event.Property{
+				{Name: "host", Value: "h"}, {Name: "content-length", Value: "2"}, {Name: "content-type", Value: "application/json"},
+				{Name: "x-two", Value: "1"}, {Name: "x-two", Value: "2"}}},
 	}
 	if d := cmp.Diff(in, want); d != "" {
 		t.Error(d)
@@ -147,7 +152,8 @@ func TestWhoMayAsk(t *testing.T) {
 	_, addr := start(t, users(), fakeRouter(func(in *event.Inbound) stage.Outcome {
 		return stage.Outcome{Reply: &event.Reply{Code: 200, Payload: []byte(in.Event.Application + "/" + in.Event.Device)}}
 	}), nil)
-	_, bound := start(t, users(), fakeRouter(func(in *event.Inbound) stage.Outcome { return stage.Outcome{} }), func(c *Config) { c.Application = "other" })
+	_, bound := start(t, users(), fakeRouter(func(in *event.Inbound) stage.Outcome { return stage.Outcome{} }),
+		func(c *Config) { c.Application = "other" })
 	for _, c := range []struct {
 		name, addr, method, authorization string
 		status                            int
@@ -232,9 +238,10 @@ func TestLimits(t *testing.T) {
 		request string
 		status  int
 	}{
-		"a body that fits":        {"POST / HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: 10\r\n\r\n0123456789", 204},
-		"a body announced":        {"POST / HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: 11\r\n\r\n", 413},
-		"a chunked body":          {"POST / HTTP/1.1\r\nHost: h\r\n" + auth + "Transfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n", 413},
+		"a body that fits": {"POST / HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: 10\r\n\r\n0123456789", 204},
+		"a body announced": {"POST / HTTP/1.1\r\nHost: h\r\n" + auth + "Content-Length: 11\r\n\r\n", 413},
+		"a chunked body": {"POST / HTTP/1.1\r\nHost: h\r\n" + auth + "Transfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n",
+			413},
 		"headers":                 {"GET / HTTP/1.1\r\nHost: h\r\n" + auth + strings.Repeat("A: b\r\n", 9) + "\r\n", 431},
 		"bytes of headers":        {"GET / HTTP/1.1\r\nHost: h\r\n" + auth + "A: " + strings.Repeat("b", 10_000) + "\r\n\r\n", 431},
 		"path":                    {"GET /" + strings.Repeat("p", 20) + " HTTP/1.1\r\nHost: h\r\n" + auth + "\r\n", 414},
@@ -376,7 +383,8 @@ func TestPluginJudgesEachRequest(t *testing.T) {
 }
 
 func TestConnections(t *testing.T) {
-	_, addr := start(t, users(), fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }), func(c *Config) { c.MaxConnections = 2 })
+	_, addr := start(t, users(), fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }),
+		func(c *Config) { c.MaxConnections = 2 })
 	first, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -413,7 +421,8 @@ func TestMetricsCount(t *testing.T) {
 	for _, m := range s.Metrics() {
 		fmt.Fprintln(&text, m.Name, m.Labels, m.Value)
 	}
-	for _, want := range []string{"tributary_http_responses_total [{listener web} {status 2xx}] 1", "tributary_http_received_bytes_total [{listener web}] 4"} {
+	for _, want := range []string{"tributary_http_responses_total [{listener web} {status 2xx}] 1",
+		"tributary_http_received_bytes_total [{listener web}] 4"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%s is missing in\n%s", want, &text)
 		}
@@ -464,7 +473,8 @@ func TestFailedLoginsAreSlowed(t *testing.T) {
 	}
 	cfg := Default()
 	cfg.LoginFailures, cfg.LoginDelayMax = 3, 150*time.Millisecond
-	s := New("http.test", cfg, &fakeAuth{judge: refuse}, fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }), slog.New(slog.DiscardHandler))
+	s := New("http.test", cfg, &fakeAuth{judge: refuse}, fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }),
+		slog.New(slog.DiscardHandler))
 	statuses := map[int]int{}
 	var all sync.WaitGroup
 	var mu sync.Mutex

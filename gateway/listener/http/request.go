@@ -68,7 +68,8 @@ func (s *Server) application(g *access.Grant, method string) (name string, statu
 }
 
 // inbound makes the event of a request. It reads the body.
-func (s *Server) inbound(w http.ResponseWriter, r *http.Request, g *access.Grant, application string, now time.Time) (_ *event.Inbound, status int, why string) {
+func (s *Server) inbound(w http.ResponseWriter, r *http.Request, g *access.Grant, application string, now time.Time) (_ *event.Inbound,
+	status int, why string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes)))
 	s.stats.received.Add(uint64(len(body)))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {

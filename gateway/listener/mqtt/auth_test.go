@@ -89,17 +89,20 @@ func TestEnhancedAuthenticationRefused(t *testing.T) {
 		do   func(c *client)
 		code byte
 	}{
-		"an unknown method":    {func(c *client) { c.send(authConnect("SCRAM-SHA-0", "x")) }, packet.CodeBadAuthenticationMethod}, // [MQTT-4.12.0-1]
+		// [MQTT-4.12.0-1]
+		"an unknown method":    {func(c *client) { c.send(authConnect("SCRAM-SHA-0", "x")) }, packet.CodeBadAuthenticationMethod},
 		"a wrong proof":        {challenge(auth(packet.CodeContinueAuthentication, "steps", "guess")), packet.CodeBadUserNameOrPassword},
 		"a wrong proof, early": {func(c *client) { c.send(authConnect("steps", "d1 guess")) }, packet.CodeBadUserNameOrPassword},
 		"nobody":               {func(c *client) { c.send(authConnect("steps", "nobody proof")) }, packet.CodeBadUserNameOrPassword},
-		"another method":       {challenge(auth(packet.CodeContinueAuthentication, "endless", "proof")), packet.CodeProtocolError}, // [MQTT-4.12.0-5]
-		"re-authentication":    {challenge(auth(packet.CodeReauthenticate, "steps", "proof")), packet.CodeProtocolError},           // [MQTT-4.12.0-3]
-		"an empty AUTH":        {challenge(&packet.Auth{}), packet.CodeProtocolError},
-		"PINGREQ":              {challenge(&packet.Pingreq{}), packet.CodeProtocolError}, // [MQTT-3.1.2-30]
-		"PUBLISH":              {challenge(&packet.Publish{Topic: "t"}), packet.CodeProtocolError},
-		"CONNECT":              {challenge(authConnect("steps", "d1 proof")), packet.CodeProtocolError},
-		"malformed":            {func(c *client) { challenge()(c); c.raw([]byte{0xF1, 0}) }, packet.CodeMalformedPacket},
+		// [MQTT-4.12.0-5]
+		"another method": {challenge(auth(packet.CodeContinueAuthentication, "endless", "proof")), packet.CodeProtocolError},
+		// [MQTT-4.12.0-3]
+		"re-authentication": {challenge(auth(packet.CodeReauthenticate, "steps", "proof")), packet.CodeProtocolError},
+		"an empty AUTH":     {challenge(&packet.Auth{}), packet.CodeProtocolError},
+		"PINGREQ":           {challenge(&packet.Pingreq{}), packet.CodeProtocolError}, // [MQTT-3.1.2-30]
+		"PUBLISH":           {challenge(&packet.Publish{Topic: "t"}), packet.CodeProtocolError},
+		"CONNECT":           {challenge(authConnect("steps", "d1 proof")), packet.CodeProtocolError},
+		"malformed":         {func(c *client) { challenge()(c); c.raw([]byte{0xF1, 0}) }, packet.CodeMalformedPacket},
 		"too many steps": {func(c *client) {
 			c.send(authConnect("endless", ""))
 			for range maxSteps - 1 {
@@ -254,15 +257,20 @@ func TestReauthenticationRefused(t *testing.T) {
 		do   func(c *client, a *authority)
 		code byte
 	}{
-		"another method": {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "endless", "")) }, packet.CodeProtocolError}, // [MQTT-4.12.1-1]
-		"unasked":        {func(c *client, _ *authority) { c.send(auth(packet.CodeContinueAuthentication, "steps", "x")) }, packet.CodeProtocolError},
+		// [MQTT-4.12.1-1]
+		"another method": {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "endless", "")) }, packet.CodeProtocolError},
+		"unasked": {func(c *client, _ *authority) { c.send(auth(packet.CodeContinueAuthentication, "steps", "x")) },
+			packet.CodeProtocolError},
 		"twice": {func(c *client, _ *authority) {
 			c.send(auth(packet.CodeReauthenticate, "steps", "d1"))
 			c.said(packet.CodeContinueAuthentication, "prove it")
 			c.send(auth(packet.CodeReauthenticate, "steps", "d1"))
 		}, packet.CodeProtocolError},
-		"a wrong proof":  {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d1 guess")) }, packet.CodeNotAuthorized}, // [MQTT-4.12.1-2]
-		"somebody else":  {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d2 proof")) }, packet.CodeNotAuthorized},
+		// [MQTT-4.12.1-2]
+		"a wrong proof": {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d1 guess")) },
+			packet.CodeNotAuthorized},
+		"somebody else": {func(c *client, _ *authority) { c.send(auth(packet.CodeReauthenticate, "steps", "d2 proof")) },
+			packet.CodeNotAuthorized},
 		"another device": {reassigned, packet.CodeNotAuthorized},
 		"revoked by then": {func(c *client, a *authority) {
 			a.set("d1", disabled)
@@ -301,7 +309,8 @@ func TestGrantExpires(t *testing.T) {
 	}
 	idle, old, busy := f.v5("idle"), f.v3("old"), f.v5("busy")
 	stuck := f.v3("stuck") // its reader waits for the router
-	stuck.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1}, &packet.Publish{Topic: "t", QoS: 1, ID: 2}, &packet.Publish{Topic: "t", QoS: 1, ID: 3})
+	stuck.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1}, &packet.Publish{Topic: "t", QoS: 1, ID: 2},
+		&packet.Publish{Topic: "t", QoS: 1, ID: 3})
 	renewed := f.authenticated("renewed", nil)
 	a.set("renewed", func(g *access.Grant) { g.Expires = time.Now().Add(time.Hour) })
 	renewed.send(auth(packet.CodeReauthenticate, "steps", "renewed proof"))
@@ -358,7 +367,8 @@ func TestRefusalTellsNothing(t *testing.T) {
 	for _, version := range []byte{packet.V311, packet.V5} {
 		for _, user := range []string{"known", "unknown"} {
 			c := f.dial(version)
-			c.send(&packet.Connect{Version: version, CleanStart: true, ClientID: "c", Username: user, HasUsername: true, Password: []byte("x"), HasPassword: true})
+			c.send(&packet.Connect{Version: version, CleanStart: true, ClientID: "c", Username: user, HasUsername: true, Password: []byte("x"),
+				HasPassword: true})
 			seen = append(seen, fmt.Sprintf("% x", expect[*packet.Connack](c).Append(nil, version)))
 		}
 	}

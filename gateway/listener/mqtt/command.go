@@ -45,7 +45,8 @@ func parseCommand(g *access.Grant, topic string) (to *target, is bool) {
 func (to *target) rights(g *access.Grant, retain bool) (v session.Verdict) {
 	switch {
 	case to.device == "":
-		return session.Verdict{Code: event.ImplementationSpecificError, Reason: "the topic of a command is command/<application>/<device>/<command>"}
+		return session.Verdict{Code: event.ImplementationSpecificError,
+			Reason: "the topic of a command is command/<application>/<device>/<command>"}
 	case !g.MayWrite(to.application):
 		return session.Verdict{Code: event.NotAuthorized, Reason: "no such application, or no right to command its devices"}
 	case retain:

@@ -64,7 +64,8 @@ func TestCommandOutcomes(t *testing.T) {
 			c.send(&packet.Publish{Topic: "Command/my-app/my-device/set", QoS: qos, ID: id, Payload: []byte("42"), Props: &packet.Properties{
 				ContentType: ptr("text/plain"), ResponseTopic: ptr("answers/1"), CorrelationData: []byte("corr")}})
 			s := f.router.next(t, event.TypeCommand)
-			if e := s.in.Event; e.Application != "my-app" || e.Device != "my-device" || e.Sender != "" || e.Subject != "set" || string(e.Data) != "42" || e.DataContentType != "text/plain" {
+			if e := s.in.Event; e.Application != "my-app" || e.Device != "my-device" || e.Sender != "" || e.Subject != "set" ||
+				string(e.Data) != "42" || e.DataContentType != "text/plain" {
 				t.Fatalf("%+v", e)
 			}
 			s.done(test.outcome)

@@ -70,7 +70,8 @@ type Limits struct {
 	MaxUnreleased               int `koanf:"max_unreleased"`      // QoS 2 identifiers of a session without PUBREL
 	MaxInFlight                 int `koanf:"max_in_flight"`       // QoS 1 and 2 messages to a client that await its ack
 	TopicAliasMax               int `koanf:"topic_alias_max"`     // per connection and direction; 0: none
-	WriteBufferBytes            int `koanf:"write_buffer_bytes"`  // unsent bytes per connection; above it QoS 0 is dropped, QoS 1 and 2 wait in the queue
+	// unsent bytes per connection; above it QoS 0 is dropped, QoS 1 and 2 wait in the queue
+	WriteBufferBytes int `koanf:"write_buffer_bytes"`
 
 	// RefuseFilters are topic filters that nobody may subscribe to here, such as
 	// "#": exactly these, alone or in a shared subscription. They are refused with

@@ -42,7 +42,8 @@ func (c *conn) handshake() {
 	}
 	c.visit.through()
 	c.server.count.connects.Add(1)
-	c.server.log.Info("client connected", "listener", c.listener.Name, "peer", c.Peer, "client", c.ClientID, "principal", c.Granted().Principal)
+	c.server.log.Info("client connected", "listener", c.listener.Name, "peer", c.Peer, "client", c.ClientID, "principal",
+		c.Granted().Principal)
 	// A goroutine of its own begins with a small stack: authentication may have
 	// grown this one.
 	go c.serve()

@@ -10,7 +10,8 @@ import (
 
 // newWill copies the will of a CONNECT out of its frame.
 func newWill(w *packet.Will, from *sender) *session.Will {
-	x := &session.Will{Client: from.Client, Publish: packet.Publish{Topic: w.Topic, Payload: bytes.Clone(w.Payload), QoS: w.QoS, Retain: w.Retain}}
+	x := &session.Will{Client: from.Client, Publish: packet.Publish{Topic: w.Topic, Payload: bytes.Clone(w.Payload), QoS: w.QoS,
+		Retain: w.Retain}}
 	if w.Props == nil {
 		return x
 	}

@@ -13,9 +13,11 @@ import (
 )
 
 func record(offset uint64, data string) stage.Record {
-	return stage.Record{Offset: offset, Event: codec.AppendEvent(nil, &event.Event{ID: "i", Source: "drogue://my-app/dev%201", Type: "io.drogue.event.v1",
+	return stage.Record{Offset: offset, Event: codec.AppendEvent(nil, &event.Event{ID: "i", Source: "drogue://my-app/dev%201",
+		Type:    "io.drogue.event.v1",
 		Subject: "telemetry", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), DataContentType: "application/json", DataSchema: "http://x/y",
-		Application: "my-app", Device: "dev 1", Sender: "dev 1", Extensions: []event.Attribute{{Name: "plugin", Value: "drogue"}}, Data: []byte(data)})}
+		Application: "my-app", Device: "dev 1", Sender: "dev 1", Extensions: []event.Attribute{{Name: "plugin",
+			Value: "drogue"}}, Data: []byte(data)})}
 }
 
 // The golden vectors of contracts/drogue.md §7 that concern SUBSCRIBE.
@@ -58,7 +60,8 @@ func TestConsumerFilters(t *testing.T) {
 				t.Errorf("%s %s: %#x", test.vector, test.filter, p.Codes[0])
 			}
 			if want < 0x80 {
-				if m := f.member(); m.sub.Group != test.group || m.sub.Quarantine != strings.Contains(test.filter, "quarantine") || m.sub.Start.Kind != stage.StartDefault {
+				if m := f.member(); m.sub.Group != test.group || m.sub.Quarantine != strings.Contains(test.filter, "quarantine") ||
+					m.sub.Start.Kind != stage.StartDefault {
 					t.Errorf("%s %s: %+v", test.vector, test.filter, m.sub)
 				}
 			} else if c.version == packet.V5 && !strings.Contains(*p.Props.ReasonString, test.reason) {
@@ -86,7 +89,8 @@ func options(kv ...string) *packet.Properties {
 func TestSubscribeOptions(t *testing.T) {
 	f := start(t, alice, nil)
 	c, _ := f.kept("c", nil)
-	bad := []*packet.Properties{options("content-mode", "xml"), options("stream-offset", "yesterday"), options("stream-offset", "-1"), options("stream-offset", "")}
+	bad := []*packet.Properties{options("content-mode", "xml"), options("stream-offset", "yesterday"), options("stream-offset", "-1"),
+		options("stream-offset", "")}
 	for _, p := range bad { // DR14
 		c.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "app/my-app"}, {Topic: "app/ro-app"}}, Props: p})
 		if got := expect[*packet.Suback](c); string(got.Codes) != "\x83\x83" || got.Props.ReasonString == nil {
@@ -94,14 +98,18 @@ func TestSubscribeOptions(t *testing.T) {
 		}
 	}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for value, want := range map[string]stage.Start{"first": {Kind: stage.StartFirst}, "last": {Kind: stage.StartLast}, "next": {Kind: stage.StartNext},
-		"resume": {Kind: stage.StartResume}, "42": {Kind: stage.StartOffset, Offset: 42}, "2026-01-02T03:04:05Z": {Kind: stage.StartTime, Time: at}} {
+	for value, want := range map[string]stage.Start{"first": {Kind: stage.StartFirst}, "last": {Kind: stage.StartLast},
+		"next":   {Kind: stage.StartNext},
+		"resume": {Kind: stage.StartResume}, "42": {Kind: stage.StartOffset, Offset: 42}, "2026-01-02T03:04:05Z": {Kind: stage.StartTime,
+			Time: at}} {
 		c.consume("app/my-app", 1, options("stream-offset", value, "other", "x"))
-		if m := f.member(); m.sub.Start.Kind != want.Kind || m.sub.Start.Offset != want.Offset || !m.sub.Start.Time.Equal(want.Time) || m.sub.Group != "c.alice/c" {
+		if m := f.member(); m.sub.Start.Kind != want.Kind || m.sub.Start.Offset != want.Offset || !m.sub.Start.Time.Equal(want.Time) ||
+			m.sub.Group != "c.alice/c" {
 			t.Errorf("%s: %+v", value, m.sub)
 		}
 	}
-	clean, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "clean", Props: &packet.Properties{ReceiveMaximum: ptr(uint16(7))}})
+	clean, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "clean",
+		Props: &packet.Properties{ReceiveMaximum: ptr(uint16(7))}})
 	clean.consume("app/my-app", 1, options("stream-offset", "resume"))
 	if m := f.member(); m.sub.Group != "c.alice/clean" || m.sub.Window != 7 {
 		t.Errorf("%+v", m.sub)
@@ -132,11 +140,14 @@ func TestStructured(t *testing.T) { // DR15
 		if err := json.Unmarshal(p.Payload, &got); err != nil {
 			t.Fatal(err)
 		}
-		if got["specversion"] != "1.0" || got["source"] != "drogue://my-app/dev%201" || got["subject"] != "telemetry" || got["application"] != "my-app" ||
-			got["device"] != "dev 1" || got["sender"] != "dev 1" || got["data"].(map[string]any)["temp"] != 42.0 || got["dataschema"] != "http://x/y" {
+		if got["specversion"] != "1.0" || got["source"] != "drogue://my-app/dev%201" || got["subject"] != "telemetry" ||
+			got["application"] != "my-app" ||
+			got["device"] != "dev 1" || got["sender"] != "dev 1" || got["data"].(map[string]any)["temp"] != 42.0 ||
+			got["dataschema"] != "http://x/y" {
 			t.Fatalf("%s", p.Payload)
 		}
-		if c == five && (*p.Props.ContentType != "application/cloudevents+json; charset=utf-8" || *p.Props.PayloadFormat != 1 || p.Props.SubscriptionIDs[0] != 6) {
+		if c == five && (*p.Props.ContentType != "application/cloudevents+json; charset=utf-8" || *p.Props.PayloadFormat != 1 ||
+			p.Props.SubscriptionIDs[0] != 6) {
 			t.Fatalf("%+v", p.Props)
 		}
 		if len(m.acks) != 0 {
@@ -160,8 +171,9 @@ func TestBinary(t *testing.T) { // DR16
 		}
 		got[u.Name] = u.Value
 	}
-	want := map[string]string{"specversion": "1.0", "id": "i", "source": "drogue://my-app/dev%201", "type": "io.drogue.event.v1", "subject": "telemetry",
-		"time": "2026-01-02T03:04:05Z", "dataschema": "http://x/y", "application": "my-app", "device": "dev 1", "sender": "dev 1", "plugin": "drogue"}
+	want := map[string]string{"specversion": "1.0", "id": "i", "source": "drogue://my-app/dev%201", "type": "io.drogue.event.v1",
+		"subject": "telemetry",
+		"time":    "2026-01-02T03:04:05Z", "dataschema": "http://x/y", "application": "my-app", "device": "dev 1", "sender": "dev 1", "plugin": "drogue"}
 	for name, value := range want {
 		if got[name] != value {
 			t.Errorf("%s is %q", name, got[name])
@@ -193,7 +205,8 @@ func TestBinaryWhereItCan(t *testing.T) {
 		{"application/CloudEvents+json", "s", "e", false},
 		{"", "s", "e", true},
 	} {
-		e := event.Event{ID: "i", Source: "/s", Type: "t", Subject: test.subject, DataContentType: test.contentType, Data: []byte("data"), Text: true,
+		e := event.Event{ID: "i", Source: "/s", Type: "t", Subject: test.subject, DataContentType: test.contentType, Data: []byte("data"),
+			Text:       true,
 			Extensions: []event.Attribute{{Name: "ext", Value: test.ext}}}
 		m.deliver(stage.Record{Offset: uint64(i), Event: codec.AppendEvent(nil, &e)})
 		p := expect[*packet.Publish](c)
@@ -262,7 +275,8 @@ func TestConsumerQoS0(t *testing.T) {
 // Records keep to the window, and records that cannot be sent do not stop the rest.
 func TestConsumerSkips(t *testing.T) {
 	f := start(t, alice, nil)
-	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "c", Props: &packet.Properties{MaximumPacketSize: ptr(uint32(1000))}})
+	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "c",
+		Props: &packet.Properties{MaximumPacketSize: ptr(uint32(1000))}})
 	for qos := byte(0); qos <= 1; qos++ {
 		c.consume("app/my-app", qos, nil)
 		m := f.member()
@@ -277,7 +291,8 @@ func TestConsumerSkips(t *testing.T) {
 		}
 		m.waitAck(t, 3)
 	}
-	if f.counted("dropped_messages_total", "too_large") != 2 || f.counted("dropped_messages_total", "unreadable") != 2 || f.counted("refused_by_client_total") != 1 {
+	if f.counted("dropped_messages_total", "too_large") != 2 || f.counted("dropped_messages_total", "unreadable") != 2 ||
+		f.counted("refused_by_client_total") != 1 {
 		t.Error("not counted")
 	}
 }

@@ -219,7 +219,8 @@ func claimedAttributes(t *testing.T) {
 	f := start(t, nil, routed)
 	c := f.v5("honest")
 	props := &packet.Properties{ContentType: ptr("text/plain")}
-	for _, a := range [][2]string{{"specversion", "1.0"}, {"id", "1"}, {"source", "forged"}, {"type", "forged"}, {"application", "forged"}, {"device", "forged"},
+	for _, a := range [][2]string{{"specversion", "1.0"}, {"id", "1"}, {"source", "forged"}, {"type", "forged"}, {"application", "forged"},
+		{"device", "forged"},
 		{"sender", "forged"}, {"subject", "forged"}, {"time", "2001-01-01T00:00:00Z"}, {"mine", "kept"}} {
 		props.User = append(props.User, packet.UserProperty{Name: a[0], Value: a[1]})
 	}
@@ -294,7 +295,8 @@ func keptPasswords(t *testing.T) {
 
 func truncated(t *testing.T) {
 	for _, frame := range [][]byte{
-		(&packet.Publish{Topic: "abc", QoS: 1, ID: 1, Payload: []byte("x"), Props: &packet.Properties{ResponseTopic: ptr("r"), CorrelationData: []byte("c")}}).Append(nil, packet.V5),
+		(&packet.Publish{Topic: "abc", QoS: 1, ID: 1, Payload: []byte("x"), Props: &packet.Properties{ResponseTopic: ptr("r"),
+			CorrelationData: []byte("c")}}).Append(nil, packet.V5),
 		(&packet.Unsubscribe{ID: 1, Topics: []string{"abc"}}).Append(nil, packet.V5),
 	} {
 		var cuts [][]byte

@@ -21,11 +21,13 @@ func FuzzConnection(f *testing.F) {
 	for _, v := range []byte{packet.V311, packet.V5} {
 		all := connect(v)
 		for _, p := range []packet.Packet{
-			&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "a/#", QoS: 2}, {Topic: "$share/g/+", QoS: 1}, {Topic: "app/x"}, {Topic: "$shared/g/app/x"}}, Props: options("content-mode", "binary")},
+			&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "a/#", QoS: 2}, {Topic: "$share/g/+", QoS: 1}, {Topic: "app/x"},
+				{Topic: "$shared/g/app/x"}}, Props: options("content-mode", "binary")},
 			&packet.Publish{Topic: "a/b", QoS: 1, ID: 1, Payload: []byte("p"), Retain: true, Props: &packet.Properties{TopicAlias: ptr(uint16(1))}},
 			&packet.Publish{QoS: 2, ID: 1, Props: &packet.Properties{TopicAlias: ptr(uint16(1)), ContentType: ptr("application/cloudevents+json")}},
 			&packet.Publish{Topic: "command/x/d/c", QoS: 1, ID: 2, Props: &packet.Properties{ResponseTopic: ptr("r")}},
-			&packet.Ack{Type: packet.PUBREL, ID: 1}, &packet.Ack{Type: packet.PUBACK, ID: 1}, &packet.Ack{Type: packet.PUBREC, ID: 2}, &packet.Ack{Type: packet.PUBCOMP, ID: 2},
+			&packet.Ack{Type: packet.PUBREL, ID: 1}, &packet.Ack{Type: packet.PUBACK, ID: 1}, &packet.Ack{Type: packet.PUBREC,
+				ID: 2}, &packet.Ack{Type: packet.PUBCOMP, ID: 2},
 			&packet.Unsubscribe{ID: 2, Topics: []string{"a/#", "app/x"}}, &packet.Pingreq{}, &packet.Disconnect{Code: 4},
 		} {
 			all = p.Append(all, v)
@@ -41,7 +43,8 @@ func FuzzConnection(f *testing.F) {
 	l := &Listener{Name: "mqtt", Auth: auth, Limits: DefaultLimits()}
 	l.Limits.Linger = 10 * time.Millisecond
 	f.Fuzz(func(t *testing.T, input []byte) {
-		router := &fakeRouter{got: make(chan submitted, len(input)+10), respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: event.NoMatchingSubscribers} }}
+		router := &fakeRouter{got: make(chan submitted, len(input)+10),
+			respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: event.NoMatchingSubscribers} }}
 		s := newServer(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, nil)
 		ours, theirs := net.Pipe()
 		s.accept(l, newDoor(s, &l.Limits), theirs)
@@ -56,7 +59,8 @@ func FuzzConnection(f *testing.F) {
 }
 
 func FuzzNames(f *testing.F) {
-	for _, s := range []string{"app/x", "$share/g/app/x", "$shared//a/", "command/a/b/c", "resume", "18446744073709551616", "2026-01-02T03:04:05Z"} {
+	for _, s := range []string{"app/x", "$share/g/app/x", "$shared//a/", "command/a/b/c", "resume", "18446744073709551616",
+		"2026-01-02T03:04:05Z"} {
 		f.Add(s)
 	}
 	grant, _ := alice(nil)

@@ -40,7 +40,8 @@ func TestMosquittoClients(t *testing.T) {
 			_, port, _ := net.SplitHostPort(f.addr)
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			s := exec.CommandContext(ctx, sub, "-V", version, "-p", port, "-i", "s", "-t", "t/#", "-q", qos, "-C", "3", "-v", "--will-topic", "w/t") // defects: a will without payload
+			// defects: a will without payload
+			s := exec.CommandContext(ctx, sub, "-V", version, "-p", port, "-i", "s", "-t", "t/#", "-q", qos, "-C", "3", "-v", "--will-topic", "w/t")
 			out, err := s.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -50,7 +51,8 @@ func TestMosquittoClients(t *testing.T) {
 			}
 			waitFor(t, func() bool { return f.counted("subscriptions") == 1 })
 			for _, payload := range []string{"one", "two", "three"} {
-				if b, err := exec.CommandContext(ctx, pub, "-V", version, "-p", port, "-i", "p", "-t", "t/"+payload, "-q", qos, "-m", payload).CombinedOutput(); err != nil {
+				if b, err := exec.CommandContext(ctx, pub, "-V", version, "-p", port, "-i", "p", "-t", "t/"+payload, "-q", qos, "-m",
+					payload).CombinedOutput(); err != nil {
 					t.Fatalf("%v: %s", err, b)
 				}
 			}
@@ -72,7 +74,8 @@ func TestMosquittoConsumes(t *testing.T) {
 	_, port, _ := net.SplitHostPort(f.addr)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	s := exec.CommandContext(ctx, sub, "-V", "5", "-p", port, "-t", "app/my-app", "-q", "1", "-C", "1", "-D", "subscribe", "user-property", "stream-offset", "first")
+	s := exec.CommandContext(ctx, sub, "-V", "5", "-p", port, "-t", "app/my-app", "-q", "1", "-C", "1", "-D", "subscribe", "user-property",
+		"stream-offset", "first")
 	go func() {
 		m := f.member()
 		m.deliver(record(3, `{"celsius":21.5}`))
@@ -100,7 +103,8 @@ func TestPaho(t *testing.T) {
 	cm, err := autopaho.NewConnection(ctx, autopaho.ClientConfig{
 		ServerUrls: []*url.URL{server}, KeepAlive: 20, CleanStartOnInitialConnection: true, SessionExpiryInterval: 60,
 		ConnectTimeout: 5 * time.Second,
-		ClientConfig: paho.ClientConfig{ClientID: "paho", OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
+		ClientConfig: paho.ClientConfig{ClientID: "paho", OnPublishReceived: []func(paho.PublishReceived) (bool,
+			error){func(p paho.PublishReceived) (bool, error) {
 			got <- p.Packet
 			return true, nil
 		}}},
@@ -112,11 +116,13 @@ func TestPaho(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := 7
-	if _, err := cm.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "t/+", QoS: 2}}, Properties: &paho.SubscribeProperties{SubscriptionIdentifier: &id}}); err != nil {
+	if _, err := cm.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "t/+", QoS: 2}},
+		Properties: &paho.SubscribeProperties{SubscriptionIdentifier: &id}}); err != nil {
 		t.Fatal(err)
 	}
 	for qos := range byte(3) {
-		r, err := cm.Publish(ctx, &paho.Publish{Topic: "t/x", QoS: qos, Payload: []byte{'0' + qos}, Properties: &paho.PublishProperties{ContentType: "text/plain"}})
+		r, err := cm.Publish(ctx, &paho.Publish{Topic: "t/x", QoS: qos, Payload: []byte{'0' + qos},
+			Properties: &paho.PublishProperties{ContentType: "text/plain"}})
 		if err != nil || r != nil && r.ReasonCode >= packet.CodeUnspecified {
 			t.Fatalf("%v %+v", err, r)
 		}

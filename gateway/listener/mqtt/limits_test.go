@@ -51,11 +51,12 @@ func TestLimits(t *testing.T) {
 		auth  fakeAuth
 		run   func(t *testing.T, f *fixture)
 	}{
-		{"connections of all listeners", "max_connections_total", func(s *settings) { s.MaxConnectionsTotal = 1 }, nil, func(t *testing.T, f *fixture) {
-			f.v5("a")
-			f.refused(clean(packet.V5, "b"), packet.CodeServerBusy)
-			f.refused(clean(packet.V311, "b"), 3)
-		}},
+		{"connections of all listeners", "max_connections_total", func(s *settings) { s.MaxConnectionsTotal = 1 }, nil,
+			func(t *testing.T, f *fixture) {
+				f.v5("a")
+				f.refused(clean(packet.V5, "b"), packet.CodeServerBusy)
+				f.refused(clean(packet.V311, "b"), 3)
+			}},
 		{"connections of a listener", "max_connections", func(s *settings) { s.MaxConnections = 1 }, nil, func(t *testing.T, f *fixture) {
 			a := f.v5("a")
 			f.refused(clean(packet.V5, "b"), packet.CodeServerBusy)
@@ -65,51 +66,56 @@ func TestLimits(t *testing.T) {
 			waitFor(t, func() bool { return f.server.open() == 0 })
 			f.v5("b")
 		}},
-		{"connections of an address", "max_connections_per_address", func(s *settings) { s.MaxConnectionsPerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
-			a := f.v5("a")
-			f.refused(clean(packet.V5, "b"), packet.CodeQuotaExceeded)
-			f.refused(clean(packet.V311, "b"), 3)
-			f.from("127.0.0.2").send(ptr(clean(packet.V5, "c")))
-			a.send(&packet.Disconnect{})
-			a.ended(0)
-			waitFor(t, func() bool { return f.server.open() == 1 })
-			f.v5("b")
-		}},
+		{"connections of an address", "max_connections_per_address", func(s *settings) { s.MaxConnectionsPerAddress = 1 }, nil,
+			func(t *testing.T, f *fixture) {
+				a := f.v5("a")
+				f.refused(clean(packet.V5, "b"), packet.CodeQuotaExceeded)
+				f.refused(clean(packet.V311, "b"), 3)
+				f.from("127.0.0.2").send(ptr(clean(packet.V5, "c")))
+				a.send(&packet.Disconnect{})
+				a.ended(0)
+				waitFor(t, func() bool { return f.server.open() == 1 })
+				f.v5("b")
+			}},
 		{"connections before CONNECT", "max_connecting", func(s *settings) { s.MaxConnecting = 1 }, nil, func(t *testing.T, f *fixture) {
 			f.dial(packet.V5)
 			f.dial(packet.V5).ended(0)
 		}},
-		{"connections before CONNECT of an address", "max_connecting_per_address", func(s *settings) { s.MaxConnectingPerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
-			silent := f.dial(packet.V5)
-			waitFor(t, func() bool { return f.server.open() == 1 })
-			f.dial(packet.V5).ended(0)
-			good := f.from("127.0.0.2")
-			good.send(ptr(clean(packet.V5, "good")))
-			expect[*packet.Connack](good)
-			silent.send(ptr(clean(packet.V5, "late")))
-			expect[*packet.Connack](silent)
-			f.v5("next")
-		}},
-		{"connections a second of an address", "connect_rate_per_address", func(s *settings) { s.ConnectRatePerAddress = 1 }, nil, func(t *testing.T, f *fixture) {
-			f.v5("a")
-			f.v5("b")
-			f.refused(clean(packet.V5, "c"), packet.CodeConnectionRateExceeded)
-			f.refused(clean(packet.V311, "c"), 3)
-		}},
-		{"time to CONNECT", "connect_timeout", func(s *settings) { s.ConnectTimeout = 100 * time.Millisecond }, nil, func(t *testing.T, f *fixture) {
-			c := f.dial(packet.V5)
-			c.raw([]byte{0x10})
-			c.ended(0)
-		}},
-		{"bytes before CONNECT", "max_bytes_before_connect", func(s *settings) { s.MaxBytesBeforeConnect = 64 << 10 }, nil, func(t *testing.T, f *fixture) {
-			long := clean(packet.V5, "c")
-			long.HasPassword, long.Password = true, make([]byte, 60_000)
-			b := long.Append(nil, packet.V5)
-			f.dial(packet.V5).raw(b[:20_000])
-			waitFor(t, func() bool { return f.server.strangers.used.Load() > 0 })
-			f.dial(packet.V5).raw(b[:59_000])
-			waitFor(t, func() bool { return f.limitHits("max_bytes_before_connect") > 0 })
-		}},
+		{"connections before CONNECT of an address", "max_connecting_per_address", func(s *settings) { s.MaxConnectingPerAddress = 1 }, nil,
+			func(t *testing.T, f *fixture) {
+				silent := f.dial(packet.V5)
+				waitFor(t, func() bool { return f.server.open() == 1 })
+				f.dial(packet.V5).ended(0)
+				good := f.from("127.0.0.2")
+				good.send(ptr(clean(packet.V5, "good")))
+				expect[*packet.Connack](good)
+				silent.send(ptr(clean(packet.V5, "late")))
+				expect[*packet.Connack](silent)
+				f.v5("next")
+			}},
+		{"connections a second of an address", "connect_rate_per_address", func(s *settings) { s.ConnectRatePerAddress = 1 }, nil,
+			func(t *testing.T, f *fixture) {
+				f.v5("a")
+				f.v5("b")
+				f.refused(clean(packet.V5, "c"), packet.CodeConnectionRateExceeded)
+				f.refused(clean(packet.V311, "c"), 3)
+			}},
+		{"time to CONNECT", "connect_timeout", func(s *settings) { s.ConnectTimeout = 100 * time.Millisecond }, nil,
+			func(t *testing.T, f *fixture) {
+				c := f.dial(packet.V5)
+				c.raw([]byte{0x10})
+				c.ended(0)
+			}},
+		{"bytes before CONNECT", "max_bytes_before_connect", func(s *settings) { s.MaxBytesBeforeConnect = 64 << 10 }, nil,
+			func(t *testing.T, f *fixture) {
+				long := clean(packet.V5, "c")
+				long.HasPassword, long.Password = true, make([]byte, 60_000)
+				b := long.Append(nil, packet.V5)
+				f.dial(packet.V5).raw(b[:20_000])
+				waitFor(t, func() bool { return f.server.strangers.used.Load() > 0 })
+				f.dial(packet.V5).raw(b[:59_000])
+				waitFor(t, func() bool { return f.limitHits("max_bytes_before_connect") > 0 })
+			}},
 		{"size of CONNECT", "max_packet_bytes", nil, nil, func(t *testing.T, f *fixture) {
 			c := f.dial(packet.V5)
 			c.raw([]byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F})
@@ -152,9 +158,11 @@ func TestLimits(t *testing.T) {
 			}
 		}},
 		{"sessions", "max_sessions", func(s *settings) { s.Sessions.MaxSessions = 1 }, nil, sessionsFull},
-		{"sessions of an application", "max_sessions_per_application", func(s *settings) { s.Sessions.MaxSessionsPerApplication = 1 }, nil, sessionsFull},
+		{"sessions of an application", "max_sessions_per_application", func(s *settings) { s.Sessions.MaxSessionsPerApplication = 1 }, nil,
+			sessionsFull},
 		{"subscriptions of a session", "max_subscriptions", func(s *settings) { s.MaxSubscriptions = 1 }, nil, secondFilterRefused},
-		{"subscriptions of an application", "max_subscriptions_per_application", func(s *settings) { s.Sessions.MaxSubscriptionsPerApplication = 1 }, nil, secondFilterRefused},
+		{"subscriptions of an application", "max_subscriptions_per_application",
+			func(s *settings) { s.Sessions.MaxSubscriptionsPerApplication = 1 }, nil, secondFilterRefused},
 		{"filters of a SUBSCRIBE", "max_filters", func(s *settings) { s.MaxFilters = 1 }, nil, secondFilterRefused},
 		{"messages of QoS 1 in flight", "receive_maximum", func(s *settings) { s.ReceiveMaximum = 1 }, nil, func(t *testing.T, f *fixture) {
 			f.router.unrouted = false // and never answers
@@ -162,72 +170,79 @@ func TestLimits(t *testing.T) {
 			c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1}, &packet.Publish{Topic: "t", QoS: 1, ID: 2})
 			c.ended(packet.CodeReceiveMaximumExceeded)
 		}},
-		{"unreleased messages of QoS 2", "max_unreleased", func(s *settings) { s.MaxUnreleased = 2; s.ReceiveMaximum = 100 }, nil, func(t *testing.T, f *fixture) {
-			for _, c := range []*client{f.v5("new"), f.v3("old")} {
-				for id := range uint16(2) {
-					c.send(&packet.Publish{Topic: "t", QoS: 2, ID: id + 1})
+		{"unreleased messages of QoS 2", "max_unreleased", func(s *settings) { s.MaxUnreleased = 2; s.ReceiveMaximum = 100 }, nil,
+			func(t *testing.T, f *fixture) {
+				for _, c := range []*client{f.v5("new"), f.v3("old")} {
+					for id := range uint16(2) {
+						c.send(&packet.Publish{Topic: "t", QoS: 2, ID: id + 1})
+						expect[*packet.Ack](c)
+					}
+					c.send(&packet.Publish{Topic: "t", QoS: 2, ID: 3})
+					if c.version == packet.V311 {
+						c.ended(0)
+						continue
+					}
+					if ack := expect[*packet.Ack](c); ack.Code != packet.CodeQuotaExceeded {
+						t.Errorf("PUBREC %#x", ack.Code)
+					}
+					c.send(&packet.Ack{Type: packet.PUBREL, ID: 1})
 					expect[*packet.Ack](c)
+					c.send(&packet.Publish{Topic: "t", QoS: 2, ID: 3})
+					if ack := expect[*packet.Ack](c); ack.Code >= 0x80 {
+						t.Errorf("PUBREC %#x after PUBREL", ack.Code)
+					}
 				}
-				c.send(&packet.Publish{Topic: "t", QoS: 2, ID: 3})
-				if c.version == packet.V311 {
-					c.ended(0)
-					continue
-				}
-				if ack := expect[*packet.Ack](c); ack.Code != packet.CodeQuotaExceeded {
-					t.Errorf("PUBREC %#x", ack.Code)
-				}
-				c.send(&packet.Ack{Type: packet.PUBREL, ID: 1})
-				expect[*packet.Ack](c)
-				c.send(&packet.Publish{Topic: "t", QoS: 2, ID: 3})
-				if ack := expect[*packet.Ack](c); ack.Code >= 0x80 {
-					t.Errorf("PUBREC %#x after PUBREL", ack.Code)
-				}
-			}
-		}},
+			}},
 		{"retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetained = 1 }, nil, func(t *testing.T, f *fixture) {
 			retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: []byte("1"), QoS: 1, ID: 1, Retain: true})
 		}},
-		{"bytes of retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetainedBytes = 2000 }, nil, func(t *testing.T, f *fixture) {
-			retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: make([]byte, 2000), QoS: 1, ID: 1, Retain: true})
-		}},
-		{"properties of retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetainedBytes = 2000 }, nil, func(t *testing.T, f *fixture) {
-			retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: []byte("1"), QoS: 1, ID: 1, Retain: true,
-				Props: &packet.Properties{User: []packet.UserProperty{{Name: "a", Value: strings.Repeat("b", 2000)}}}})
-		}},
+		{"bytes of retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetainedBytes = 2000 }, nil,
+			func(t *testing.T, f *fixture) {
+				retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: make([]byte, 2000), QoS: 1, ID: 1, Retain: true})
+			}},
+		{"properties of retained messages", "max_retained", func(s *settings) { s.Sessions.MaxRetainedBytes = 2000 }, nil,
+			func(t *testing.T, f *fixture) {
+				retainedRefused(t, f, &packet.Publish{Topic: "b", Payload: []byte("1"), QoS: 1, ID: 1, Retain: true,
+					Props: &packet.Properties{User: []packet.UserProperty{{Name: "a", Value: strings.Repeat("b", 2000)}}}})
+			}},
 		{"queue of a session", "queue", func(s *settings) { s.Sessions.QueueMessages = 2 }, nil, queueFull(3)},
 		{"bytes of a queue", "queue", func(s *settings) { s.Sessions.QueueBytes = 2000 }, nil, queueFull(3)},
 		{"bytes of all queues", "queue_total_bytes", func(s *settings) { s.Sessions.QueueTotalBytes = 2000 }, nil, queueFull(3)},
-		{"slow consumer", "slow_consumer_timeout", func(s *settings) { s.Sessions.QueueMessages, s.SlowConsumerTimeout = 2, 50*time.Millisecond }, nil, func(t *testing.T, f *fixture) {
-			slow, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "slow", Props: &packet.Properties{ReceiveMaximum: ptr(uint16(1))}})
-			slow.subscribe(1, "q")
-			p := f.v5("p")
-			for f.limitHits("slow_consumer_timeout") == 0 {
-				p.publish("q", "x")
-			}
-			expect[*packet.Publish](slow)
-			slow.ended(packet.CodeQuotaExceeded)
-		}},
-		{"write stall", "write_timeout", func(s *settings) { s.WriteTimeout = 100 * time.Millisecond; s.WriteBufferBytes = 1 << 20 }, nil, func(t *testing.T, f *fixture) {
-			stalled := f.v3("stalled")
-			stalled.subscribe(1, "q")
-			p := f.v5("p")
-			load := strings.Repeat("x", 500_000)
-			for f.limitHits("write_timeout") == 0 {
-				p.publish("q", load)
-			}
-			waitFor(t, func() bool { return f.server.open() == 1 })
-		}},
-		{"keep-alive", "keep_alive", func(s *settings) { s.KeepAliveMin, s.KeepAliveMax = 10*time.Second, 60*time.Second }, nil, func(t *testing.T, f *fixture) {
-			for asked, want := range map[uint16]uint16{0: 60, 5: 10, 10: 0, 60: 0, 61: 60} {
-				p := clean(packet.V5, "k")
-				p.KeepAlive = asked
-				_, ack := f.connect(p)
-				if got := ack.Props.ServerKeepAlive; want == 0 && got != nil || want != 0 && (got == nil || *got != want) {
-					t.Errorf("asked for %d: server keep alive %v, want %d", asked, got, want)
+		{"slow consumer", "slow_consumer_timeout", func(s *settings) { s.Sessions.QueueMessages, s.SlowConsumerTimeout = 2, 50*time.Millisecond },
+			nil, func(t *testing.T, f *fixture) {
+				slow, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "slow",
+					Props: &packet.Properties{ReceiveMaximum: ptr(uint16(1))}})
+				slow.subscribe(1, "q")
+				p := f.v5("p")
+				for f.limitHits("slow_consumer_timeout") == 0 {
+					p.publish("q", "x")
 				}
-			}
-			f.connect(clean(packet.V311, "k")) // keeps what it asked for
-		}},
+				expect[*packet.Publish](slow)
+				slow.ended(packet.CodeQuotaExceeded)
+			}},
+		{"write stall", "write_timeout", func(s *settings) { s.WriteTimeout = 100 * time.Millisecond; s.WriteBufferBytes = 1 << 20 }, nil,
+			func(t *testing.T, f *fixture) {
+				stalled := f.v3("stalled")
+				stalled.subscribe(1, "q")
+				p := f.v5("p")
+				load := strings.Repeat("x", 500_000)
+				for f.limitHits("write_timeout") == 0 {
+					p.publish("q", load)
+				}
+				waitFor(t, func() bool { return f.server.open() == 1 })
+			}},
+		{"keep-alive", "keep_alive", func(s *settings) { s.KeepAliveMin, s.KeepAliveMax = 10*time.Second, 60*time.Second }, nil,
+			func(t *testing.T, f *fixture) {
+				for asked, want := range map[uint16]uint16{0: 60, 5: 10, 10: 0, 60: 0, 61: 60} {
+					p := clean(packet.V5, "k")
+					p.KeepAlive = asked
+					_, ack := f.connect(p)
+					if got := ack.Props.ServerKeepAlive; want == 0 && got != nil || want != 0 && (got == nil || *got != want) {
+						t.Errorf("asked for %d: server keep alive %v, want %d", asked, got, want)
+					}
+				}
+				f.connect(clean(packet.V311, "k")) // keeps what it asked for
+			}},
 		{"rate of a device: its reader waits", "rate_wait", func(s *settings) { s.MessageRate = 1000 }, nil, func(t *testing.T, f *fixture) {
 			c := f.v5("a")
 			c.window(2500)
@@ -238,29 +253,33 @@ func TestLimits(t *testing.T) {
 				c.publish("t", strings.Repeat("x", 10_000))
 			}
 		}},
-		{"rate of a device over several connections", "device_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(access.Rates{Messages: 1}, access.Rates{}), rateExceeded},
-		{"rate of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(access.Rates{}, access.Rates{Messages: 1}), rateExceeded},
-		{"bytes a second of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond }, slowGrant(access.Rates{}, access.Rates{Bytes: 2}), rateExceeded},
-		{"failed logins", "login_failures", func(s *settings) { s.LoginFailures, s.LoginDelayMax = 2, 400*time.Millisecond }, wrong, func(t *testing.T, f *fixture) {
-			// Two at once, then one by one with growing delays, then, several at the
-			// same time, no more.
-			for range 2 {
-				f.refused(clean(packet.V5, "a"), packet.CodeBadUserNameOrPassword)
-			}
-			var list []*client
-			for range 10 {
-				c := f.dial(packet.V5)
-				c.send(ptr(clean(packet.V5, "a")))
-				list = append(list, c)
-			}
-			codes := map[byte]int{}
-			for _, c := range list {
-				codes[expect[*packet.Connack](c).Code]++
-			}
-			if codes[packet.CodeConnectionRateExceeded] == 0 || codes[packet.CodeBadUserNameOrPassword] == 0 {
-				t.Errorf("CONNACK codes %v", codes)
-			}
-		}},
+		{"rate of a device over several connections", "device_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond },
+			slowGrant(access.Rates{Messages: 1}, access.Rates{}), rateExceeded},
+		{"rate of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond },
+			slowGrant(access.Rates{}, access.Rates{Messages: 1}), rateExceeded},
+		{"bytes a second of an application", "application_rate", func(s *settings) { s.RateWaitMax = 20 * time.Millisecond },
+			slowGrant(access.Rates{}, access.Rates{Bytes: 2}), rateExceeded},
+		{"failed logins", "login_failures", func(s *settings) { s.LoginFailures, s.LoginDelayMax = 2, 400*time.Millisecond }, wrong,
+			func(t *testing.T, f *fixture) {
+				// Two at once, then one by one with growing delays, then, several at the
+				// same time, no more.
+				for range 2 {
+					f.refused(clean(packet.V5, "a"), packet.CodeBadUserNameOrPassword)
+				}
+				var list []*client
+				for range 10 {
+					c := f.dial(packet.V5)
+					c.send(ptr(clean(packet.V5, "a")))
+					list = append(list, c)
+				}
+				codes := map[byte]int{}
+				for _, c := range list {
+					codes[expect[*packet.Connack](c).Code]++
+				}
+				if codes[packet.CodeConnectionRateExceeded] == 0 || codes[packet.CodeBadUserNameOrPassword] == 0 {
+					t.Errorf("CONNACK codes %v", codes)
+				}
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

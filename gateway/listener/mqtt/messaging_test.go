@@ -69,12 +69,14 @@ func TestProperties(t *testing.T) { // [MQTT-3.3.2-4], -15, -16, -17, -20
 	expect[*packet.Suback](b)
 	a.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1, Payload: []byte("p"), Props: &packet.Properties{
 		PayloadFormat: ptr(byte(1)), MessageExpiry: ptr(uint32(100)), ContentType: ptr("text/plain"), ResponseTopic: ptr("r"),
-		CorrelationData: []byte{1, 2}, User: []packet.UserProperty{{Name: "k", Value: "1"}, {Name: "k", Value: "2"}}, TopicAlias: ptr(uint16(3))}})
+		CorrelationData: []byte{1, 2}, User: []packet.UserProperty{{Name: "k", Value: "1"},
+			{Name: "k", Value: "2"}}, TopicAlias: ptr(uint16(3))}})
 	expect[*packet.Ack](a)
 	m := expect[*packet.Publish](b)
 	x := m.Props
 	if *x.PayloadFormat != 1 || *x.ContentType != "text/plain" || *x.ResponseTopic != "r" || !bytes.Equal(x.CorrelationData, []byte{1, 2}) ||
-		len(x.User) != 2 || x.User[1].Value != "2" || x.TopicAlias != nil || *x.MessageExpiry > 100 || *x.MessageExpiry < 90 || len(x.SubscriptionIDs) != 1 {
+		len(x.User) != 2 || x.User[1].Value != "2" || x.TopicAlias != nil || *x.MessageExpiry > 100 || *x.MessageExpiry < 90 ||
+		len(x.SubscriptionIDs) != 1 {
 		t.Fatalf("%+v", x)
 	}
 }
@@ -152,7 +154,8 @@ func TestRetainedLimits(t *testing.T) {
 	}
 	a.send(&packet.Publish{Topic: "r/1", QoS: 1, ID: 1, Retain: true})
 	expect[*packet.Ack](a)
-	a.send(&packet.Publish{Topic: "r/2", Payload: []byte("x"), QoS: 1, ID: 1, Retain: true, Props: &packet.Properties{MessageExpiry: ptr(uint32(0))}})
+	a.send(&packet.Publish{Topic: "r/2", Payload: []byte("x"), QoS: 1, ID: 1, Retain: true,
+		Props: &packet.Properties{MessageExpiry: ptr(uint32(0))}})
 	expect[*packet.Ack](a)
 	a.send(&packet.Publish{Topic: "r/3", Payload: []byte("x"), QoS: 1, ID: 1, Retain: true}) // in the place of the expired
 	if p := expect[*packet.Ack](a); p.Code != 0 {
@@ -282,7 +285,8 @@ func TestMessageExpiry(t *testing.T) { // [MQTT-3.3.2-5]
 func TestTopicAliasOut(t *testing.T) { // [MQTT-3.1.2-26], [MQTT-3.1.2-27]
 	f := start(t, nil, nil)
 	a := f.v5("a")
-	b, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "b", Props: &packet.Properties{TopicAliasMaximum: ptr(uint16(1))}})
+	b, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "b",
+		Props: &packet.Properties{TopicAliasMaximum: ptr(uint16(1))}})
 	b.subscribe(1, "#")
 	for _, topic := range []string{"one", "one", "two", "one"} {
 		a.publish(topic, "x")
@@ -403,7 +407,8 @@ func TestDeliverAndReach(t *testing.T) {
 		t.Fatal(d)
 	}
 	m := expect[*packet.Publish](d1)
-	if x := m.Props; m.Topic != "other/x" || m.QoS != 1 || string(m.Payload) != "do" || *x.ContentType != "text/plain" || *x.ResponseTopic != "r" ||
+	if x := m.Props; m.Topic != "other/x" || m.QoS != 1 || string(m.Payload) != "do" || *x.ContentType != "text/plain" ||
+		*x.ResponseTopic != "r" ||
 		string(x.CorrelationData) != "c" || x.User[0].Value != "b" || *x.MessageExpiry != 3600 {
 		t.Fatalf("%+v %+v", m, x)
 	}

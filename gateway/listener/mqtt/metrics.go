@@ -59,7 +59,8 @@ func (s *Server) Metrics() []metric.Sample {
 	}
 	count("refused_publishes_total", "Messages from clients that were refused; MQTT 3.1.1 clients are not told.", &n.refusedPublishes)
 	for i := range n.unsent {
-		count("dropped_messages_total", "Messages that did not reach a client.", &n.unsent[i], metric.Label{Name: "reason", Value: unsentReasons[i]})
+		count("dropped_messages_total", "Messages that did not reach a client.", &n.unsent[i],
+			metric.Label{Name: "reason", Value: unsentReasons[i]})
 	}
 	return append(list, s.limitMetrics()...)
 }

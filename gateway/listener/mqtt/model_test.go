@@ -100,7 +100,8 @@ func (m *model) filter() string {
 }
 
 func (m *model) subscribe(p *peer) {
-	f := packet.Filter{Topic: m.filter(), QoS: byte(m.r.IntN(3)), NoLocal: m.r.IntN(4) == 0, RetainAsPublished: m.r.IntN(2) == 0, RetainHandling: byte(m.r.IntN(3))}
+	f := packet.Filter{Topic: m.filter(), QoS: byte(m.r.IntN(3)), NoLocal: m.r.IntN(4) == 0, RetainAsPublished: m.r.IntN(2) == 0,
+		RetainHandling: byte(m.r.IntN(3))}
 	_, had := p.subs[f.Topic]
 	p.subs[f.Topic] = f
 	p.client.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{f}})

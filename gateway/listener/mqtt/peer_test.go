@@ -54,7 +54,8 @@ func (p *peerState) connect(f *fixture, expectSession bool, after ...packet.Pack
 func (p *peerState) open(f *fixture, clean, expectSession bool, after []packet.Packet) {
 	c := f.dial(packet.V5)
 	expiry := uint32(3600)
-	c.send(&packet.Connect{Version: packet.V5, ClientID: p.id, CleanStart: clean, Props: &packet.Properties{SessionExpiry: &expiry, ReceiveMaximum: ptr(uint16(20))}})
+	c.send(&packet.Connect{Version: packet.V5, ClientID: p.id, CleanStart: clean,
+		Props: &packet.Properties{SessionExpiry: &expiry, ReceiveMaximum: ptr(uint16(20))}})
 	ack, ok := p.next(c).(*packet.Connack)
 	if !ok || ack.Code != 0 {
 		p.t.Errorf("%s: %+v, want CONNACK", p.id, ack)

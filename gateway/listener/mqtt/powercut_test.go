@@ -86,7 +86,8 @@ func powered(t *testing.T, disk *pebble.Disk) (*fixture, *pebble.Store) {
 func cutUnderTraffic(f *fixture, disk *pebble.Disk, life int, rnd *rand.Rand, peers []*peerState) (*pebble.Disk, []*newcomer) {
 	name := fmt.Sprint(life)
 	c, _ := f.kept("dying"+name, func(p *packet.Connect) {
-		p.Will = &packet.Will{Topic: "will/" + name, QoS: 2, Payload: []byte("will " + name), Props: &packet.Properties{WillDelay: ptr(uint32(1))}}
+		p.Will = &packet.Will{Topic: "will/" + name, QoS: 2, Payload: []byte("will " + name),
+			Props: &packet.Properties{WillDelay: ptr(uint32(1))}}
 	})
 	c.send(&packet.Publish{Topic: "r/" + name, Payload: []byte(name), QoS: 1, ID: 1, Retain: true})
 	expect[*packet.Ack](c)

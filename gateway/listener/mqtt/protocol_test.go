@@ -33,18 +33,24 @@ func TestProtocolErrors(t *testing.T) {
 		{"[MQTT-1.5.4-2] U+0000 in topic", 5, []byte{0x30, 4, 0, 1, 0, 0}, 0x81},
 		{"[MQTT-3.3.2-2] wildcard in topic", 5, pub(packet.Publish{Topic: "a/#"}), 0x90},
 		{"[MQTT-3.3.2-8] topic alias 0", 5, pub(packet.Publish{Topic: "a", Props: &packet.Properties{TopicAlias: ptr(uint16(0))}}), 0x94},
-		{"[MQTT-3.3.2-9] topic alias above maximum", 5, pub(packet.Publish{Topic: "a", Props: &packet.Properties{TopicAlias: ptr(uint16(33))}}), 0x94},
+		{"[MQTT-3.3.2-9] topic alias above maximum", 5, pub(packet.Publish{Topic: "a", Props: &packet.Properties{TopicAlias: ptr(uint16(33))}}),
+			0x94},
 		{"3.3.2.3.4 topic alias never set", 5, pub(packet.Publish{Props: &packet.Properties{TopicAlias: ptr(uint16(3))}}), 0x82},
-		{"[MQTT-3.3.4-6] subscription identifier from a client", 5, pub(packet.Publish{Topic: "a", Props: &packet.Properties{SubscriptionIDs: []uint32{1}}}), 0x82},
-		{"[MQTT-3.8.3-4] no local on a shared subscription", 5, (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "$share/g/t", NoLocal: true}}}).Append(nil, 5), 0x82},
-		{"[MQTT-4.8.2-2] share name with a wildcard", 5, (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "$share/g+/t"}}}).Append(nil, 5), 0x8F},
+		{"[MQTT-3.3.4-6] subscription identifier from a client", 5, pub(packet.Publish{Topic: "a",
+			Props: &packet.Properties{SubscriptionIDs: []uint32{1}}}), 0x82},
+		{"[MQTT-3.8.3-4] no local on a shared subscription", 5, (&packet.Subscribe{ID: 1,
+			Filters: []packet.Filter{{Topic: "$share/g/t", NoLocal: true}}}).Append(nil, 5), 0x82},
+		{"[MQTT-4.8.2-2] share name with a wildcard", 5, (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "$share/g+/t"}}}).Append(nil,
+			5), 0x8F},
 		{"[MQTT-3.8.3-2] SUBSCRIBE without filter", 5, []byte{0x82, 3, 0, 1, 0}, 0x82},
 		{"facts §2 defect 8: truncated SUBSCRIBE", 5, []byte{0x82, 8, 0, 1, 0, 0, 5, 'a', 'b', 'c'}, 0x81},
 		{"[MQTT-3.1.2-24] packet too large", 5, []byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F}, 0x95},
-		{"3.14.2.2.2 session expiry in DISCONNECT after none", 5, (&packet.Disconnect{Props: &packet.Properties{SessionExpiry: ptr(uint32(9))}}).Append(nil, 5), 0x82},
+		{"3.14.2.2.2 session expiry in DISCONNECT after none", 5,
+			(&packet.Disconnect{Props: &packet.Properties{SessionExpiry: ptr(uint32(9))}}).Append(nil, 5), 0x82},
 		{"4.12 AUTH without a method", 5, []byte{0xF0, 0}, 0x82},
 		{"CONNACK from a client", 5, []byte{0x20, 3, 0, 0, 0}, 0x82},
-		{"too many user properties", 5, (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "t"}}, Props: &packet.Properties{User: make([]packet.UserProperty, 65)}}).Append(nil, 5), 0x97},
+		{"too many user properties", 5, (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "t"}},
+			Props: &packet.Properties{User: make([]packet.UserProperty, 65)}}).Append(nil, 5), 0x97},
 	}
 	f := start(t, nil, nil)
 	for _, test := range tests {
@@ -103,9 +109,11 @@ func TestConnectRefusals(t *testing.T) {
 		{"3.1.1 [MQTT-3.1.2-2] version 3", 4, []byte{0x10, 14, 0, 6, 'M', 'Q', 'I', 's', 'd', 'p', 3, 2, 0, 0, 0, 0}, 1},
 		{"[MQTT-3.1.2-3] reserved flag", 5, []byte{0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 5, 3, 0, 0, 0, 0, 0}, 0x81},
 		{"3.1.1 [MQTT-3.1.3-8] no client id, not clean", 4, connect(packet.Connect{Version: 4}), 2},
-		{"CONNECT above the limit before authentication", 0, connect(packet.Connect{Version: 5, ClientID: "c", HasUsername: true, Username: strings.Repeat("u", 60000), HasPassword: true, Password: make([]byte, 60000)}), 0},
+		{"CONNECT above the limit before authentication", 0, connect(packet.Connect{Version: 5, ClientID: "c", HasUsername: true,
+			Username: strings.Repeat("u", 60000), HasPassword: true, Password: make([]byte, 60000)}), 0},
 		{"client id too long", 5, connect(packet.Connect{Version: 5, ClientID: long}), 0x85},
-		{"[MQTT-4.12.0-1] authentication method", 5, connect(packet.Connect{Version: 5, ClientID: "c", Props: &packet.Properties{AuthMethod: ptr("SCRAM")}}), 0x8C},
+		{"[MQTT-4.12.0-1] authentication method", 5, connect(packet.Connect{Version: 5, ClientID: "c",
+			Props: &packet.Properties{AuthMethod: ptr("SCRAM")}}), 0x8C},
 		{"bad password", 5, connect(packet.Connect{Version: 5, ClientID: "c", HasUsername: true, Username: "bad"}), 0x86},
 		{"bad password", 4, connect(packet.Connect{Version: 4, ClientID: "c", HasUsername: true, Username: "bad"}), 4},
 		{"not authorized", 5, connect(packet.Connect{Version: 5, ClientID: "c", HasUsername: true, Username: "forbidden"}), 0x87},
@@ -148,16 +156,20 @@ func TestConnackTellsTheTruth(t *testing.T) {
 		c.Sessions.SessionExpiryMax = time.Hour
 		c.ReceiveMaximum = 77
 	})
-	_, ack := f.connect(packet.Connect{Version: 5, CleanStart: true, KeepAlive: 100, Props: &packet.Properties{SessionExpiry: ptr(uint32(7200))}})
+	_, ack := f.connect(packet.Connect{Version: 5, CleanStart: true, KeepAlive: 100,
+		Props: &packet.Properties{SessionExpiry: ptr(uint32(7200))}})
 	x := ack.Props
-	if *x.ServerKeepAlive != 60 || *x.SessionExpiry != 3600 || *x.ReceiveMaximum != 77 || *x.MaximumPacketSize != 1<<20 || *x.TopicAliasMaximum != 32 ||
-		*x.RetainAvailable != 1 || *x.WildcardSubAvailable != 1 || *x.SharedSubAvailable != 1 || *x.SubscriptionIDAvail != 1 || x.AssignedClientID == nil ||
+	if *x.ServerKeepAlive != 60 || *x.SessionExpiry != 3600 || *x.ReceiveMaximum != 77 || *x.MaximumPacketSize != 1<<20 ||
+		*x.TopicAliasMaximum != 32 ||
+		*x.RetainAvailable != 1 || *x.WildcardSubAvailable != 1 || *x.SharedSubAvailable != 1 || *x.SubscriptionIDAvail != 1 ||
+		x.AssignedClientID == nil ||
 		x.MaximumQoS != nil || x.ResponseInfo != nil {
 		t.Fatalf("%+v", x)
 	}
 	_, ack = f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "a", KeepAlive: 30, HasUsername: true, Username: "alice"})
 	x = ack.Props
-	if x.ServerKeepAlive != nil || x.SessionExpiry != nil || x.AssignedClientID != nil || *x.RetainAvailable != 0 || *x.WildcardSubAvailable != 0 {
+	if x.ServerKeepAlive != nil || x.SessionExpiry != nil || x.AssignedClientID != nil || *x.RetainAvailable != 0 ||
+		*x.WildcardSubAvailable != 0 {
 		t.Fatalf("%+v", x)
 	}
 }
@@ -285,13 +297,15 @@ func TestAnswersAboveTheMaximumPacketSize(t *testing.T) { // [MQTT-3.1.2-24]
 	for i := range 60 {
 		filters = append(filters, fmt.Sprint("t", i))
 	}
-	for _, request := range []packet.Packet{&packet.Subscribe{ID: 1, Filters: []packet.Filter{60: {Topic: "t"}}}, &packet.Unsubscribe{ID: 1, Topics: filters}} {
+	for _, request := range []packet.Packet{&packet.Subscribe{ID: 1, Filters: []packet.Filter{60: {Topic: "t"}}},
+		&packet.Unsubscribe{ID: 1, Topics: filters}} {
 		if s, ok := request.(*packet.Subscribe); ok {
 			for i, topic := range filters {
 				s.Filters[i].Topic = topic
 			}
 		}
-		c, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "b", Props: &packet.Properties{MaximumPacketSize: ptr(uint32(50))}})
+		c, _ := f.connect(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "b",
+			Props: &packet.Properties{MaximumPacketSize: ptr(uint32(50))}})
 		c.send(request)
 		c.ended(packet.CodePacketTooLarge)
 	}

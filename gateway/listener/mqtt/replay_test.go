@@ -168,7 +168,8 @@ func TestCommandWhileTheDeviceConnects(t *testing.T) {
 	back.send(&packet.Connect{Version: 5, ClientID: "d1", Props: &packet.Properties{SessionExpiry: &expiry}})
 	f.until("the new connection", func() bool { s, _ := f.connection("d1"); return s.Online })
 	var b store.Batch
-	got, _ := f.server.sessions.Prepare("demo", "", &event.Publish{Device: "d1", Topics: []string{"inbox"}, Payload: []byte("x")}, &b).Deliver()
+	got, _ := f.server.sessions.Prepare("demo", "", &event.Publish{Device: "d1", Topics: []string{"inbox"}, Payload: []byte("x")},
+		&b).Deliver()
 	if got == stage.NoDevice {
 		t.Error("the device cannot be reached")
 	}

@@ -62,7 +62,8 @@ func TestSubscriptionsAfterCrash(t *testing.T) {
 	f := start(t, nil, nil)
 	c, _ := f.kept("s", nil)
 	c.send(&packet.Subscribe{ID: 1, Props: &packet.Properties{SubscriptionIDs: []uint32{77}}, Filters: []packet.Filter{
-		{Topic: "a/+", QoS: 2, RetainAsPublished: true}, {Topic: "own", QoS: 1, NoLocal: true}, {Topic: "$share/g/b", QoS: 1}, {Topic: "gone", QoS: 1}}})
+		{Topic: "a/+", QoS: 2, RetainAsPublished: true}, {Topic: "own", QoS: 1, NoLocal: true}, {Topic: "$share/g/b", QoS: 1},
+		{Topic: "gone", QoS: 1}}})
 	expect[*packet.Suback](c)
 	c.send(&packet.Unsubscribe{ID: 2, Topics: []string{"gone"}})
 	expect[*packet.Unsuback](c)
@@ -126,7 +127,8 @@ func TestFlightsAfterRestart(t *testing.T) {
 					t.Errorf("got %+v, want message %d again under %d", got, i, ids[i])
 				}
 			}
-			c.send(&packet.Ack{Type: packet.PUBCOMP, ID: ids[0]}, &packet.Ack{Type: packet.PUBREC, ID: ids[1]}, &packet.Ack{Type: packet.PUBACK, ID: ids[2]})
+			c.send(&packet.Ack{Type: packet.PUBCOMP, ID: ids[0]}, &packet.Ack{Type: packet.PUBREC, ID: ids[1]},
+				&packet.Ack{Type: packet.PUBACK, ID: ids[2]})
 			expect[*packet.Ack](c)
 			c.send(&packet.Ack{Type: packet.PUBCOMP, ID: ids[1]})
 			p, _ = g.kept("p", nil)
@@ -326,7 +328,11 @@ func TestQueueBoundsAfterCrash(t *testing.T) {
 	if n := g.counted("dropped_messages_total", "queue_full"); n != 2 {
 		t.Errorf("%d were dropped, want 2", n)
 	}
-	g.eventually("room where a message has expired", func() bool { p.publish("t", "late"); return g.counted("dropped_messages_total", "expired") == 1 })
+	g.eventually("room where a message has expired", func() bool {
+		p.publish("t", "late")
+		return g.counted("dropped_messages_total",
+			"expired") == 1
+	})
 	c, _ = g.kept("s", nil)
 	for _, want := range []string{"0", "1", "2", "3", "late"} {
 		if got := expect[*packet.Publish](c); string(got.Payload) != want {
@@ -429,7 +435,8 @@ func TestDamagedRecords(t *testing.T) {
 	p := f.v5("p")
 	p.publish("t/1", "one")
 	p.publish("t/2", "two")
-	p.send(&packet.Publish{Topic: "r/1", Retain: true, QoS: 1, ID: 1, Payload: []byte("x")}, &packet.Publish{Topic: "r/2", Retain: true, QoS: 1, ID: 2, Payload: []byte("y")})
+	p.send(&packet.Publish{Topic: "r/1", Retain: true, QoS: 1, ID: 1, Payload: []byte("x")},
+		&packet.Publish{Topic: "r/2", Retain: true, QoS: 1, ID: 2, Payload: []byte("y")})
 	expect[*packet.Ack](p)
 	expect[*packet.Ack](p)
 	left := f.mem().crash()

@@ -290,7 +290,8 @@ func TestAskedTopics(t *testing.T) {
 		a.denied[q] = true
 	}
 	c, _ := f.kept("d1", nil)
-	if got := c.subscribe(1, "yes/+", "no/+", "$share/g/no/+").Codes; !slices.Equal(got, []byte{1, packet.CodeNotAuthorized, packet.CodeNotAuthorized}) {
+	if got := c.subscribe(1, "yes/+", "no/+", "$share/g/no/+").Codes; !slices.Equal(got,
+		[]byte{1, packet.CodeNotAuthorized, packet.CodeNotAuthorized}) {
 		t.Errorf("SUBACK %#x", got)
 	}
 	if yes, no := c.publish("yes", ""), c.publish("no", ""); yes.Code == packet.CodeNotAuthorized || no.Code != packet.CodeNotAuthorized {
@@ -395,7 +396,8 @@ func TestCredentialsPerMessage(t *testing.T) {
 	}
 	// A will carries them as well.
 	x := f.dial(packet.V5)
-	p := packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "hub", Will: &packet.Will{Topic: "devices/child/will", Payload: []byte("x")}}
+	p := packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "hub",
+		Will: &packet.Will{Topic: "devices/child/will", Payload: []byte("x")}}
 	x.send(&p)
 	if ack := expect[*packet.Connack](x); ack.Code != packet.CodeNotAuthorized {
 		t.Errorf("CONNACK %#x", ack.Code)
@@ -454,7 +456,8 @@ func TestConnectionsAndKick(t *testing.T) {
 	expect[*packet.Publish](live)
 	x, _ := f.connection("d1")
 	if !x.Online || x.Peer != live.nc.LocalAddr().String() || x.Subscriptions != 1 || x.InFlight != 1 || x.Principal != "d1" ||
-		x.Application != "demo" || x.Device != "d1" || x.Listener != "mqtt" || x.Protocol != "mqtt/5" || !x.Expires.IsZero() || time.Since(x.Since) > patience {
+		x.Application != "demo" || x.Device != "d1" || x.Listener != "mqtt" || x.Protocol != "mqtt/5" || !x.Expires.IsZero() ||
+		time.Since(x.Since) > patience {
 		t.Errorf("connected: %+v", x)
 	}
 	x, _ = f.connection("d2")

@@ -25,23 +25,29 @@ func TestInboundEvent(t *testing.T) {
 	f := start(t, silent, routed)
 	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "dev 1", HasUsername: true, Username: "u"})
 	on := f.router.next(t, event.TypeConnection)
-	if e := on.in.Event; string(e.Data) != `{"connected":true}` || e.Device != "dev 1" || e.Application != "demo" || e.Sender != "dev 1" || e.DataContentType != "application/json" {
+	if e := on.in.Event; string(e.Data) != `{"connected":true}` || e.Device != "dev 1" || e.Application != "demo" || e.Sender != "dev 1" ||
+		e.DataContentType != "application/json" {
 		t.Fatalf("%+v", e)
 	}
 	before := time.Now()
-	c.send(&packet.Publish{Topic: "temp", QoS: 1, ID: 1, Retain: true, Payload: []byte("{}"), Props: &packet.Properties{ContentType: ptr("application/json"),
-		ResponseTopic: ptr("r"), CorrelationData: []byte("c"), User: []packet.UserProperty{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}}}})
+	c.send(&packet.Publish{Topic: "temp", QoS: 1, ID: 1, Retain: true, Payload: []byte("{}"),
+		Props: &packet.Properties{ContentType: ptr("application/json"),
+			ResponseTopic: ptr("r"), CorrelationData: []byte("c"), User: []packet.UserProperty{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}}}})
 	s := f.router.next(t, event.TypePublish)
 	e, x := s.in.Event, s.in.Transport
-	if e.Subject != "temp" || e.DataContentType != "application/json" || string(e.Data) != "{}" || e.Application != "demo" || e.Device != "dev 1" ||
-		e.Sender != "dev 1" || e.Source != "/applications/demo/devices/dev%201" || e.Time.Before(before.Add(-time.Minute)) || e.Time.Location() != time.UTC {
+	if e.Subject != "temp" || e.DataContentType != "application/json" || string(e.Data) != "{}" || e.Application != "demo" ||
+		e.Device != "dev 1" ||
+		e.Sender != "dev 1" || e.Source != "/applications/demo/devices/dev%201" || e.Time.Before(before.Add(-time.Minute)) ||
+		e.Time.Location() != time.UTC {
 		t.Fatalf("%+v", e)
 	}
 	if err := codec.Validate(&e); err != nil {
 		t.Fatal(err)
 	}
-	if x.Protocol != "mqtt" || x.Topic != "temp" || x.QoS != 1 || !x.Retain || x.ResponseTopic != "r" || string(x.Correlation) != "c" || len(x.Properties) != 2 ||
-		x.Properties[1] != (event.Property{Name: "a", Value: "2"}) || x.ClientID != "dev 1" || x.Username != "u" || !strings.HasPrefix(x.Peer, "127.0.0.1:") {
+	if x.Protocol != "mqtt" || x.Topic != "temp" || x.QoS != 1 || !x.Retain || x.ResponseTopic != "r" || string(x.Correlation) != "c" ||
+		len(x.Properties) != 2 ||
+		x.Properties[1] != (event.Property{Name: "a", Value: "2"}) || x.ClientID != "dev 1" || x.Username != "u" ||
+		!strings.HasPrefix(x.Peer, "127.0.0.1:") {
 		t.Fatalf("%+v", x)
 	}
 	s.done(stage.Outcome{})
@@ -254,7 +260,8 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 		want     int // QoS; -1: there is no subscription
 	}{
 		{"unsubscribed", []packet.Packet{subscribe(1, 1), unsubscribe}, []int{0}, nil, 0, -1},
-		{"unsubscribed, and again", []packet.Packet{subscribe(1, 1), unsubscribe, unsubscribe}, []int{0}, nil, packet.CodeNoSubscriptionExisted, -1},
+		{"unsubscribed, and again", []packet.Packet{subscribe(1, 1), unsubscribe, unsubscribe}, []int{0}, nil, packet.CodeNoSubscriptionExisted,
+			-1},
 		{"subscribed again", []packet.Packet{subscribe(1, 1), unsubscribe, subscribe(2, 2)}, []int{1, 0}, nil, 0, 2},
 		{"the last first", []packet.Packet{subscribe(1, 0), subscribe(2, 1), subscribe(3, 2)}, []int{2, 0, 1}, nil, 0, 2},
 		{"in order", []packet.Packet{subscribe(1, 2), subscribe(2, 1)}, []int{0, 1}, nil, 0, 1},
@@ -307,8 +314,10 @@ func TestSubscriptionsInOrder(t *testing.T) { // [MQTT-3.8.4-3], [MQTT-3.10.4-2]
 }
 
 func TestCloudEventsFromDevices(t *testing.T) {
-	full := []packet.UserProperty{{Name: "specversion", Value: "1.0"}, {Name: "id", Value: "i"}, {Name: "source", Value: "/s"}, {Name: "type", Value: "ty"},
-		{Name: "subject", Value: "su"}, {Name: "time", Value: "2026-01-02T03:04:05.0Z"}, {Name: "dataschema", Value: "http://x/y"}, {Name: "ext", Value: "e"}, {Name: "cetype", Value: "x"},
+	full := []packet.UserProperty{{Name: "specversion", Value: "1.0"}, {Name: "id", Value: "i"}, {Name: "source", Value: "/s"},
+		{Name: "type", Value: "ty"},
+		{Name: "subject", Value: "su"}, {Name: "time", Value: "2026-01-02T03:04:05.0Z"}, {Name: "dataschema", Value: "http://x/y"},
+		{Name: "ext", Value: "e"}, {Name: "cetype", Value: "x"},
 		{Name: "cesubject", Value: "y"}, {Name: "device", Value: "spoof"}}
 	json := `{"specversion":"1.0","id":"i","source":"/s","type":"ty","subject":"su","time":"2026-01-02T03:04:05.0Z","dataschema":"http://x/y","ext":"e","cetype":"x","cesubject":"y","device":"spoof","datacontenttype":"application/json","data":{"a":1}}`
 	tests := []struct {
@@ -327,7 +336,8 @@ func TestCloudEventsFromDevices(t *testing.T) {
 		{"malformed JSON", "application/cloudevents+json", nil, `{"specversion":"1.0"}`, false, 0x99},
 		{"batch", "application/cloudevents-batch+json", nil, `[]`, false, 0x99},
 		{"other format", "application/cloudevents+protobuf", nil, `x`, false, 0x99},
-		{"malformed binary", "application/json", append(full[1:len(full):len(full)], packet.UserProperty{Name: "specversion", Value: "0.3"}), `{}`, false, 0x99},
+		{"malformed binary", "application/json", append(full[1:len(full):len(full)], packet.UserProperty{Name: "specversion", Value: "0.3"}),
+			`{}`, false, 0x99},
 	}
 	for _, unrouted := range []bool{false, true} {
 		f := start(t, nil, func(_ *settings, f *fixture) {
@@ -341,7 +351,8 @@ func TestCloudEventsFromDevices(t *testing.T) {
 		})
 		c := f.v5("d")
 		for _, test := range tests {
-			c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1, Payload: []byte(test.payload), Props: &packet.Properties{ContentType: &test.contentType, User: test.user}})
+			c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1, Payload: []byte(test.payload),
+				Props: &packet.Properties{ContentType: &test.contentType, User: test.user}})
 			if p := expect[*packet.Ack](c); p.Code != test.code && p.Code != packet.CodeNoMatchingSubscribers {
 				t.Fatalf("%s: %#x", test.name, p.Code)
 			}
@@ -354,10 +365,12 @@ func TestCloudEventsFromDevices(t *testing.T) {
 				if in.Original != nil || string(e.Data) != test.payload || e.DataContentType != test.contentType || in.Sent.Err == nil {
 					t.Fatalf("%s: %+v", test.name, in)
 				}
-			} else if e.Type != event.TypePublish || e.Device != "d" || e.Subject != "t" || string(e.Data) != `{"a":1}` || e.DataContentType != "application/json" {
+			} else if e.Type != event.TypePublish || e.Device != "d" || e.Subject != "t" || string(e.Data) != `{"a":1}` ||
+				e.DataContentType != "application/json" {
 				t.Fatalf("%s: %+v", test.name, e)
 			}
-			if (in.Sent != nil) != (test.isEvent || test.code != 0) || in.Sent != nil && (string(in.Sent.Payload) != test.payload || in.Sent.ContentType != test.contentType) {
+			if (in.Sent != nil) != (test.isEvent || test.code != 0) || in.Sent != nil &&
+				(string(in.Sent.Payload) != test.payload || in.Sent.ContentType != test.contentType) {
 				t.Fatalf("%s: sent %+v", test.name, in.Sent)
 			}
 			if (in.Original != nil) != test.isEvent {
@@ -382,7 +395,8 @@ func TestCloudEventsFromDevices(t *testing.T) {
 // A will goes the way of a PUBLISH.
 func TestWillIsRouted(t *testing.T) {
 	f := start(t, silent, routed)
-	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "d", Will: &packet.Will{Topic: "state", Payload: []byte("dead"), QoS: 2}})
+	c, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "d",
+		Will: &packet.Will{Topic: "state", Payload: []byte("dead"), QoS: 2}})
 	c.nc.Close()
 	if e := f.router.next(t, event.TypePublish).in.Event; e.Subject != "state" || string(e.Data) != "dead" || e.Device != "d" {
 		t.Fatalf("%+v", e)

@@ -447,7 +447,8 @@ func TestWill(t *testing.T) {
 	}
 	connect(will, nil).nc.Close() // [MQTT-3.1.2-8]
 	m := expect[*packet.Publish](w)
-	if m.QoS != 1 || *m.Props.ContentType != "text/plain" || *m.Props.ResponseTopic != "r" || string(m.Props.CorrelationData) != "c" || len(m.Props.User) != 1 {
+	if m.QoS != 1 || *m.Props.ContentType != "text/plain" || *m.Props.ResponseTopic != "r" || string(m.Props.CorrelationData) != "c" ||
+		len(m.Props.User) != 1 {
 		t.Fatalf("%+v %+v", m, m.Props)
 	}
 	c := connect(will, nil)

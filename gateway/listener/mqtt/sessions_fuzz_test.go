@@ -22,7 +22,8 @@ func FuzzSessions(f *testing.F) {
 		{comes, 0x05, subscribes, 0x09, comes, 0, publishes, 0x08, publishes, 0x08, ends, 5, ends, 1, breaks, 1, comes, 0x05},
 		{comes, 1, comes, 2, subscribes, 0x0a, halves, 0x05, comes, 1, halves, 0x09, overtakes, 2, publishes, 0x05},
 		{comes, 1, subscribes, 0x09, comes, 0x41, comes, 0, publishes, 0x08, comes, 0x81, publishes, 0x08}, // clean start, clean session
-		{comes, 1, subscribes, 0x09, comes, 0, publishes, 0x08, publishes, 0x04, receives, 1, breaks, 1, comes, 1, receives, 1, breaks, 1, comes, 1},
+		{comes, 1, subscribes, 0x09, comes, 0, publishes, 0x08, publishes, 0x04, receives, 1, breaks, 1, comes, 1, receives, 1, breaks, 1, comes,
+			1},
 	} {
 		f.Add(program)
 	}
@@ -35,7 +36,8 @@ func FuzzSessions(f *testing.F) {
 			f.router.got = make(chan submitted) // small: timers of sessions hold on to it
 		})}
 		for i := range w.users {
-			w.users[i] = &user{w: w, name: fmt.Sprint("user", i), filters: map[int]byte{}, ever: map[int]byte{}, received: map[uint16]int{}, seen: map[int]int{}, must: map[int]byte{}, late: map[string]int{}}
+			w.users[i] = &user{w: w, name: fmt.Sprint("user", i), filters: map[int]byte{}, ever: map[int]byte{}, received: map[uint16]int{},
+				seen: map[int]int{}, must: map[int]byte{}, late: map[string]int{}}
 		}
 		for len(program) >= 2 && !t.Failed() {
 			w.step(program[0], program[1])

@@ -49,7 +49,8 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
 	}
 	n := len(p.Filters)
-	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), readers: make([]*session.LogSubscription, n)}
+	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n),
+		readers: make([]*session.LogSubscription, n)}
 	x.left.Store(1)
 	c.orders++
 	x.number = c.orders

@@ -154,7 +154,8 @@ func TestAnnouncedTLS(t *testing.T) {
 	mine, _, _ := ca.issue(dir, "mine", time.Now().Add(time.Hour))
 	s := serve(t, cfg, Options{})
 	nc := s.dial()
-	c := tls.Client(&announcing{Conn: nc, said: v2(1, 0x11, v4Address)}, &tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1", Certificates: []tls.Certificate{mine}})
+	c := tls.Client(&announcing{Conn: nc, said: v2(1, 0x11, v4Address)}, &tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1",
+		Certificates: []tls.Certificate{mine}})
 	if err := works(c); err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,10 @@ func (s *service) shake(nc net.Conn, client *tls.Config, framed bool) net.Conn {
 		return nc
 	}
 	c, res, err := websocket.Dial(s.t.Context(), "ws://"+s.addr+"/mqtt", &websocket.DialOptions{Subprotocols: []string{"mqtt"},
-		HTTPClient: &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nc, nil }}}})
+		HTTPClient: &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return nc,
+				nil
+		}}}})
 	if err != nil {
 		s.t.Fatalf("%v, %v", res, err)
 	}

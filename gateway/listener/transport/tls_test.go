@@ -167,7 +167,8 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	if err := works(live); err != nil {
 		t.Errorf("the connection that was there: %v", err)
 	}
-	if in := time.Until(time.Unix(int64(s.metric("tributary_transport_certificate_expiry_seconds", "")), 0)); in < 119*time.Minute || in > 2*time.Hour {
+	if in := time.Until(time.Unix(int64(s.metric("tributary_transport_certificate_expiry_seconds", "")), 0)); in < 119*time.Minute ||
+		in > 2*time.Hour {
 		t.Errorf("the metric says that it expires in %v", in)
 	}
 

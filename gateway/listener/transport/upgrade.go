@@ -123,7 +123,8 @@ func (u *upgrader) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	pending := nc.(*pendingConn)
 	_, err = nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\nSec-WebSocket-Protocol: " + find(r.Header, "Sec-WebSocket-Protocol", subprotocol) + "\r\n\r\n"))
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\nSec-WebSocket-Protocol: " + find(r.Header, "Sec-WebSocket-Protocol", subprotocol) +
+		"\r\n\r\n"))
 	if err != nil {
 		u.refused.Add(1)
 		nc.Close()

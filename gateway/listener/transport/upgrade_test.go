@@ -24,7 +24,8 @@ func TestUpgrade(t *testing.T) {
 		says    string // of a refusal; of 101 the subprotocol
 	}{
 		{"as it should be", nil, line("/mqtt") + all, 101, "mqtt"},
-		{"among others, in any case", nil, line("/mqtt") + "connection: keep-alive, upgrade\r\nupgrade: WebSocket\r\n" + key + version + "sec-websocket-protocol: mqttv3.1, mqtt\r\n", 101, "mqtt"},
+		{"among others, in any case", nil, line("/mqtt") + "connection: keep-alive, upgrade\r\nupgrade: WebSocket\r\n" + key + version +
+			"sec-websocket-protocol: mqttv3.1, mqtt\r\n", 101, "mqtt"},
 		{"in capitals, which come back", nil, line("/mqtt") + upgrade + key + version + "Sec-WebSocket-Protocol: MQTT\r\n", 101, "MQTT"},
 		{"in two headers", nil, line("/mqtt") + upgrade + key + version + "Sec-WebSocket-Protocol: mqttv3.1\r\n" + protocol, 101, "mqtt"},
 		{"with a query", nil, line("/mqtt?x=1") + all, 101, "mqtt"},
@@ -55,8 +56,10 @@ func TestUpgrade(t *testing.T) {
 		{"of two hosts", nil, line("/mqtt") + all + "Origin: http://gateway.example:8083\r\nOrigin: http://evil.example\r\n", 403, "origin"},
 		{"no URL", nil, line("/mqtt") + all + "Origin: ://\r\n", 403, "origin"},
 		{"a page that is listed", []string{"https://app.example.com"}, line("/mqtt") + all + "Origin: https://app.example.com\r\n", 101, "mqtt"},
-		{"of the same host where others are listed", []string{"https://app.example.com"}, line("/mqtt") + all + "Origin: http://gateway.example:8083\r\n", 101, "mqtt"},
-		{"a page that is not listed", []string{"https://app.example.com"}, line("/mqtt") + all + "Origin: https://app.example.com.evil.example\r\n", 403, "origin"},
+		{"of the same host where others are listed", []string{"https://app.example.com"},
+			line("/mqtt") + all + "Origin: http://gateway.example:8083\r\n", 101, "mqtt"},
+		{"a page that is not listed", []string{"https://app.example.com"}, line("/mqtt") + all +
+			"Origin: https://app.example.com.evil.example\r\n", 403, "origin"},
 		{"of another scheme", []string{"https://app.example.com"}, line("/mqtt") + all + "Origin: http://app.example.com\r\n", 403, "origin"},
 		{"all pages", []string{"*"}, line("/mqtt") + all + "Origin: http://evil.example\r\n", 101, "mqtt"},
 	} {
@@ -107,7 +110,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	cfg.Proxy.Trusted = []string{"127.0.0.1"}
 	for _, size := range []int{5, 1000, 20_000} {
 		s := serve(t, cfg, Options{})
-		c := tls.Client(&announcing{Conn: s.dial(), said: "PROXY TCP4 203.0.113.7 192.0.2.1 4711 1883\r\n"}, &tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1"})
+		c := tls.Client(&announcing{Conn: s.dial(), said: "PROXY TCP4 203.0.113.7 192.0.2.1 4711 1883\r\n"},
+			&tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1"})
 		said := strings.Repeat("e", size)
 		go fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
 			frame(0x82, said), frame(0x88, ""))

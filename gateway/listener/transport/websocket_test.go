@@ -315,7 +315,8 @@ func TestAnotherImplementation(t *testing.T) {
 	s := serve(t, cfg, Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, err := s.dialWS(ctx, "/mqtt", &websocket.DialOptions{Subprotocols: []string{"mqtt"}, CompressionMode: websocket.CompressionContextTakeover})
+	c, err := s.dialWS(ctx, "/mqtt", &websocket.DialOptions{Subprotocols: []string{"mqtt"},
+		CompressionMode: websocket.CompressionContextTakeover})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ type Host struct{ scheme, name, port string }
 func Parse(text string) (Host, error) {
 	wrong := fmt.Errorf("%q is no place for HTTP requests: use https://name or http://name:port, where name may be * or *.domain", text)
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#") {
+	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" ||
+		strings.HasSuffix(text, "#") {
 		return Host{}, wrong
 	}
 	h := Host{scheme: u.Scheme, name: strings.ToLower(u.Hostname()), port: portOf(u)}

@@ -44,7 +44,8 @@ func TestHost(t *testing.T) {
 			t.Errorf("%s for %s: %v %v", c.host, c.url, allowed, err)
 		}
 	}
-	for _, bad := range []string{"", "a", "/a", "https:///a", "https:a", "https://u:p@a/", "file:///etc/passwd", "gopher://a/", "https://*/", "https://a b/", "http://[::1/", "javascript:x"} {
+	for _, bad := range []string{"", "a", "/a", "https:///a", "https:a", "https://u:p@a/", "file:///etc/passwd", "gopher://a/", "https://*/",
+		"https://a b/", "http://[::1/", "javascript:x"} {
 		if _, allowed, err := CheckURL(bad, []Host{{"https", "*", "443"}, {"http", "*", "80"}}); err == nil {
 			t.Errorf("%q is a URL, allowed %v", bad, allowed)
 		}

@@ -231,7 +231,8 @@ func TestNoFileForTheWitness(t *testing.T) {
 	put := func(name string) {
 		t.Helper()
 		done := make(chan error, 1)
-		if err := s.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.Meta, Name: name}}}}, func(err error) { done <- err }); err != nil {
+		if err := s.Commit(&store.Batch{Puts: []store.Put{{Key: store.Key{Kind: store.Meta, Name: name}}}},
+			func(err error) { done <- err }); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-done; err != nil {

@@ -152,7 +152,8 @@ func (s *Store) inspect() error {
 	s.fs.follow(m.number, m.intact)
 	s.fs.witnessed(w.manifest, w.length)
 	if why := w.contradicts(m, path, names); why != "" {
-		return fmt.Errorf("%w: %s; restore a backup, or remove %s to go on without what is missing", store.ErrCorrupt, why, fs.PathJoin(dir, witnessName))
+		return fmt.Errorf("%w: %s; restore a backup, or remove %s to go on without what is missing", store.ErrCorrupt, why,
+			fs.PathJoin(dir, witnessName))
 	}
 	return nil
 }

@@ -103,7 +103,8 @@ func TestLock(t *testing.T) {
 		defer s.Close()
 	}
 	_, err := Open(testConfig(dir), slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), dir+" is in use by another process; stop it, or choose another directory with store.dir or --data-dir") {
+	if err == nil || !strings.Contains(err.Error(),
+		dir+" is in use by another process; stop it, or choose another directory with store.dir or --data-dir") {
 		t.Fatalf("opening a store that is open: %v", err)
 	}
 	if child {
@@ -148,7 +149,8 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Commit(&store.Batch{Expect: []store.Expect{{Key: store.Key{Kind: store.State, Name: "n"}}}}, nil); !errors.Is(err, store.ErrConflict) {
+	if err := s.Commit(&store.Batch{Expect: []store.Expect{{Key: store.Key{Kind: store.State, Name: "n"}}}}, nil); !errors.Is(err,
+		store.ErrConflict) {
 		t.Fatal(err)
 	}
 	got := map[string]float64{}

@@ -68,7 +68,8 @@ func testOffsetAt(t *testing.T, open Open) {
 	f.reopen()
 	check()
 	// A clock that goes back hides no record behind a later one.
-	f.commit(&store.Batch{Appends: []store.Append{{Log: "back", Time: base.Add(9 * time.Second)}, {Log: "back", Time: base}, {Log: "back", Time: base.Add(10 * time.Second)}}})
+	f.commit(&store.Batch{Appends: []store.Append{{Log: "back", Time: base.Add(9 * time.Second)}, {Log: "back", Time: base},
+		{Log: "back", Time: base.Add(10 * time.Second)}}})
 	at("back", 5, 0)
 	at("back", 9.5, 2)
 }

@@ -430,7 +430,8 @@ func testExpirySoon(t *testing.T, open Open) {
 		b.Puts = append(b.Puts, store.Put{Key: state(fmt.Sprintf("k%03d", i)), Value: []byte("v"), Expires: at})
 	}
 	f.commit(b)
-	f.commit(&store.Batch{Puts: []store.Put{{Key: state("k000"), Value: []byte("stays")}, {Key: state("k001"), Value: []byte("later"), Expires: time.Now().Add(time.Hour)}}})
+	f.commit(&store.Batch{Puts: []store.Put{{Key: state("k000"), Value: []byte("stays")},
+		{Key: state("k001"), Value: []byte("later"), Expires: time.Now().Add(time.Hour)}}})
 	f.eventually("expiry", func() bool { _, rev, _ := f.Get(state("k199")); return rev == 0 })
 	f.scans(store.State, "", "k000=stays", "k001=later")
 	f.reopen()
@@ -452,7 +453,8 @@ func testScan(t *testing.T, open Open) {
 
 	// Not waiting for it to be durable: over, under and between what is.
 	if err := f.Commit(&store.Batch{
-		Puts:    []store.Put{{Key: state("a"), Value: []byte("new")}, {Key: state("c"), Value: []byte("4")}, {Key: state("z"), Value: []byte("5")}},
+		Puts: []store.Put{{Key: state("a"), Value: []byte("new")}, {Key: state("c"), Value: []byte("4")},
+			{Key: state("z"), Value: []byte("5")}},
 		Deletes: []store.Key{state("ab"), state("d"), state("none")},
 	}, nil); err != nil {
 		t.Fatal(err)
@@ -469,11 +471,13 @@ func testScan(t *testing.T, open Open) {
 // testNames uses names that are prefixes of each other and hold any byte.
 func testNames(t *testing.T, open Open) {
 	f := start(t, open)
-	names := []string{"a", "a\x00", "a\x00\x00", "a\x00\x01", "a\xff", "a\xff\xff", "ab", "\x00", "\xff", "\xff\xff", "e/a", "e/a/0", "é", "a/\x00\x00\x00\x00\x00\x00\x00\x01"}
+	names := []string{"a", "a\x00", "a\x00\x00", "a\x00\x01", "a\xff", "a\xff\xff", "ab", "\x00", "\xff", "\xff\xff", "e/a", "e/a/0", "é",
+		"a/\x00\x00\x00\x00\x00\x00\x00\x01"}
 	b := &store.Batch{}
 	for _, n := range names {
 		b.Appends = append(b.Appends, store.Append{Log: store.Log(n), Record: []byte("log " + n)})
-		b.Puts = append(b.Puts, store.Put{Key: state(n), Value: []byte("key " + n)}, store.Put{Key: store.Key{Kind: store.Kind(n[0]), Name: n}, Value: []byte("odd kind")})
+		b.Puts = append(b.Puts, store.Put{Key: state(n), Value: []byte("key " + n)},
+			store.Put{Key: store.Key{Kind: store.Kind(n[0]), Name: n}, Value: []byte("odd kind")})
 	}
 	b.Puts = append(b.Puts, store.Put{Key: state(""), Value: []byte("no name")})
 	f.commit(b)

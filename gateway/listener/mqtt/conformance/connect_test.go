@@ -30,7 +30,8 @@ func connectChecks() []check {
 }
 
 func connectFirst(r *run) {
-	for name, f := range map[string][]byte{"PINGREQ": {PINGREQ << 4, 0}, "PUBLISH": r.publish(message{topic: r.topic("t")}), "SUBSCRIBE": r.subscribeFrame(1, 0, nil, "t"), "HTTP": []byte("GET / HTTP/1.1\r\n\r\n")} {
+	for name, f := range map[string][]byte{"PINGREQ": {PINGREQ << 4, 0}, "PUBLISH": r.publish(message{topic: r.topic("t")}),
+		"SUBSCRIBE": r.subscribeFrame(1, 0, nil, "t"), "HTTP": []byte("GET / HTTP/1.1\r\n\r\n")} {
 		r.Log(name)
 		p := r.dial()
 		p.send(f, []byte{PINGREQ << 4, 0})
@@ -336,7 +337,8 @@ func willProperties(r *run) {
 	topic := r.topic("t")
 	witness := r.client("w")
 	witness.subscribe(0, topic)
-	list := props{{payloadFormat, byte(1)}, {messageExpiry, uint32(100)}, {contentType, "text/plain"}, {responseTopic, "r"}, {correlationData, "c"},
+	list := props{{payloadFormat, byte(1)}, {messageExpiry, uint32(100)}, {contentType, "text/plain"}, {responseTopic, "r"},
+		{correlationData, "c"},
 		{userProperty, pair{"z", "1"}}, {userProperty, pair{"a", "2"}}, {userProperty, pair{"z", "0"}}}
 	r.connect(login{id: r.id("a"), will: &will{topic: topic, payload: "x", props: list}}).cut()
 	forwarded(r, witness.hear(topic, "x", 0), list)

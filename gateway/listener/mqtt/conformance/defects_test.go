@@ -352,7 +352,8 @@ func emptyFields(r *run) {
 	witness.hear(topic, "", 0)
 	p := r.dial() // well-formed, so that it is a matter of the credentials
 	p.send(r.frame(login{id: r.id("b"), user: "nobody"}))
-	if a := p.expect(CONNACK); r.v == 5 && a.code != 0 && a.code != 0x86 && a.code != 0x87 || r.v == 4 && a.code != 0 && a.code != 4 && a.code != 5 {
+	if a := p.expect(CONNACK); r.v == 5 && a.code != 0 && a.code != 0x86 && a.code != 0x87 || r.v == 4 && a.code != 0 && a.code != 4 &&
+		a.code != 5 {
 		r.Fatalf("%v", a)
 	}
 }

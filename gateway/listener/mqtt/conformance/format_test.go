@@ -23,7 +23,8 @@ func formatChecks() []check {
 }
 
 func illFormedText(r *run) {
-	list := map[string]string{"surrogate": "\xed\xa0\x80", "overlong": "\xc0\xaf", "U+0000": "a\x00b", "cut short": "\xe2\x82", "not UTF-8": "\xff"}
+	list := map[string]string{"surrogate": "\xed\xa0\x80", "overlong": "\xc0\xaf", "U+0000": "a\x00b", "cut short": "\xe2\x82",
+		"not UTF-8": "\xff"}
 	for name, bad := range list {
 		r.Log(name)
 		cases := map[string][]byte{
@@ -123,7 +124,8 @@ func invalidFlags(r *run) {
 	if r.v == 5 {
 		good[AUTH] = 0
 	}
-	bodies := map[byte][]byte{SUBSCRIBE: r.subscribeFrame(1, 0, nil, "t")[2:], UNSUBSCRIBE: r.unsubscribeFrame(1, "t")[2:], PINGREQ: {}, DISCONNECT: {}, AUTH: {0x18, 0}}
+	bodies := map[byte][]byte{SUBSCRIBE: r.subscribeFrame(1, 0, nil, "t")[2:], UNSUBSCRIBE: r.unsubscribeFrame(1, "t")[2:], PINGREQ: {},
+		DISCONNECT: {}, AUTH: {0x18, 0}}
 	for typ, flags := range good {
 		body, ok := bodies[typ]
 		if !ok {

@@ -80,7 +80,8 @@ func serve(t *testing.T) *target {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "gateway.toml")
-	if err := os.WriteFile(file, []byte(strings.NewReplacer("DIR", filepath.ToSlash(dir), "HASH", hash).Replace(settings)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.NewReplacer("DIR", filepath.ToSlash(dir), "HASH", hash).Replace(settings)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg, err := config.Load(config.Sources{File: file})
@@ -105,7 +106,8 @@ func serve(t *testing.T) *target {
 		}
 		token, err := os.ReadFile(filepath.Join(dir, "admin.token"))
 		if at["mqtt.tcp"] != "" && at["admin"] != "" && err == nil {
-			s := &target{address: at["mqtt.tcp"], webSocket: at["mqtt.ws"], admin: "http://" + at["admin"] + "/api/v1", token: strings.TrimSpace(string(token))}
+			s := &target{address: at["mqtt.tcp"], webSocket: at["mqtt.ws"], admin: "http://" + at["admin"] + "/api/v1",
+				token: strings.TrimSpace(string(token))}
 			s.enrol(t)
 			return s
 		}

@@ -28,7 +28,8 @@ func (c *check) numbers(version byte) []string {
 
 // checks is all of them.
 func checks() []check {
-	return slices.Concat(formatChecks(), connectChecks(), sessionChecks(), publishChecks(), retainChecks(), qosChecks(), subscribeChecks(), propertyChecks(), authChecks(), webSocketChecks())
+	return slices.Concat(formatChecks(), connectChecks(), sessionChecks(), publishChecks(), retainChecks(), qosChecks(), subscribeChecks(),
+		propertyChecks(), authChecks(), webSocketChecks())
 }
 
 func TestStatements(t *testing.T) {

@@ -6,7 +6,8 @@ import "strings"
 func subscribeChecks() []check {
 	return []check{
 		{"SUBACK", "3.8.4-1 3.8.4-2 3.8.4-4 3.8.4-5 3.9.3-1 3.9.3-2", "3.8.4-1 3.8.4-2 3.8.4-5 3.8.4-6 3.8.4-7 3.9.3-1 3.9.3-2", suback},
-		{"SUBSCRIBE that is malformed", "3.8.3-3 3.8.3-4 4.7.1-2 4.7.1-3 4.7.3-1", "3.8.3-2 3.8.3-4 3.8.3-5 4.7.1-1 4.7.1-2 4.7.3-1 4.8.2-1 4.8.2-2", badSubscribe},
+		{"SUBSCRIBE that is malformed", "3.8.3-3 3.8.3-4 4.7.1-2 4.7.1-3 4.7.3-1",
+			"3.8.3-2 3.8.3-4 3.8.3-5 4.7.1-1 4.7.1-2 4.7.3-1 4.8.2-1 4.8.2-2", badSubscribe},
 		{"QoS is the lesser", "3.8.4-6", "3.8.4-8", lesserQoS},
 		{"a subscription is replaced", "3.8.4-3", "3.8.4-3 3.8.4-4", replaced},
 		{"no local", "", "3.8.3-3", noLocalOption},

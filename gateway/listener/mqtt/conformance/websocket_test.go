@@ -218,7 +218,8 @@ func frameLength(r *run) {
 // compressionBomb: no extension is agreed on, so nothing is ever decompressed.
 func compressionBomb(r *run) {
 	witness := r.client("w")
-	for _, offer := range []string{"permessage-deflate", "permessage-deflate; client_max_window_bits", "x-webkit-deflate-frame", "permessage-deflate, permessage-bzip2"} {
+	for _, offer := range []string{"permessage-deflate", "permessage-deflate; client_max_window_bits", "x-webkit-deflate-frame",
+		"permessage-deflate, permessage-bzip2"} {
 		s := r.upgrade("Sec-WebSocket-Extensions: " + offer + "\r\n")
 		s.enter()
 		s.send(0x40|binaryFrame, []byte("\xaa\x06\x00\x00\x00\xff\xff")) // as of permessage-deflate

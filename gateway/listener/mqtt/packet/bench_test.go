@@ -11,7 +11,8 @@ func benchPackets() map[string]Packet {
 		"publish-200B": &Publish{QoS: 1, ID: 7, Topic: "fleet/demo/device-17/shadow", Payload: make([]byte, 200)},
 		"publish-event": &Publish{QoS: 1, ID: 7, Topic: "app/demo", Payload: make([]byte, 300), Props: &Properties{
 			ContentType: new("application/cloudevents+json; charset=UTF-8"), SubscriptionIDs: []uint32{1},
-			User: []UserProperty{{"id", "01JD3Z7Q"}, {"source", "/applications/demo/devices/17"}, {"type", "io.example.shadow"}, {"specversion", "1.0"}}}},
+			User: []UserProperty{{"id", "01JD3Z7Q"}, {"source", "/applications/demo/devices/17"}, {"type", "io.example.shadow"},
+				{"specversion", "1.0"}}}},
 		"puback": &Ack{Type: PUBACK, ID: 7},
 		"connect": &Connect{Version: V5, CleanStart: true, KeepAlive: 60, ClientID: "device-17", HasUsername: true, Username: "device-17@demo",
 			HasPassword: true, Password: []byte("secret"), Props: &Properties{ReceiveMaximum: new(uint16(100)), SessionExpiry: new(uint32(3600))}},
@@ -73,7 +74,8 @@ func BenchmarkAppend(b *testing.B) {
 
 func BenchmarkMatch(b *testing.B) {
 	topic := "fleet/demo/device-17/shadow/update"
-	for name, filter := range map[string]string{"exact": topic, "plus": "fleet/+/+/shadow/+", "hash": "fleet/demo/#", "no": "fleet/demo/device-18/#"} {
+	for name, filter := range map[string]string{"exact": topic, "plus": "fleet/+/+/shadow/+", "hash": "fleet/demo/#",
+		"no": "fleet/demo/device-18/#"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

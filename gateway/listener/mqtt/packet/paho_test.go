@@ -82,7 +82,8 @@ func fromPaho(t interface{ Fatalf(string, ...any) }, cp *packets.ControlPacket) 
 	case *packets.Connack:
 		return &Connack{SessionPresent: p.SessionPresent, Code: p.ReasonCode, Props: fromPahoProps(p.Properties)}
 	case *packets.Publish:
-		return &Publish{Dup: p.Duplicate, QoS: p.QoS, Retain: p.Retain, Topic: p.Topic, ID: p.PacketID, Props: fromPahoProps(p.Properties), Payload: p.Payload}
+		return &Publish{Dup: p.Duplicate, QoS: p.QoS, Retain: p.Retain, Topic: p.Topic, ID: p.PacketID, Props: fromPahoProps(p.Properties),
+			Payload: p.Payload}
 	case *packets.Puback:
 		return &Ack{PUBACK, p.PacketID, p.ReasonCode, fromPahoProps(p.Properties)}
 	case *packets.Pubrec:

@@ -13,7 +13,8 @@ import (
 // absent, and nothing is empty where nil means absent.
 
 var (
-	genRune = rapid.OneOf(rapid.RuneFrom([]rune("aZ0/ -_$é€\ufeff\uffff\U0010ffff\x01\x7f")), rapid.Rune().Filter(func(r rune) bool { return r != 0 }))
+	genRune = rapid.OneOf(rapid.RuneFrom([]rune("aZ0/ -_$é€\ufeff\uffff\U0010ffff\x01\x7f")),
+		rapid.Rune().Filter(func(r rune) bool { return r != 0 }))
 	genText = rapid.StringOfN(genRune, 0, 10, -1)
 	genName = rapid.StringOfN(genRune.Filter(func(r rune) bool { return r != '+' && r != '#' }), 1, 10, -1)
 	genID   = rapid.Uint16Min(1)
@@ -124,7 +125,8 @@ func genPacket(t *rapid.T, version byte, typ Type) Packet {
 		}
 		return &Suback{ID: genID.Draw(t, "id"), Codes: rapid.SliceOfN(code, 1, 8).Draw(t, "codes"), Props: genProps(t, version, typ)}
 	case UNSUBSCRIBE:
-		return &Unsubscribe{ID: genID.Draw(t, "id"), Topics: rapid.SliceOfN(rapid.Custom(genFilter), 1, 4).Draw(t, "topics"), Props: genProps(t, version, typ)}
+		return &Unsubscribe{ID: genID.Draw(t, "id"), Topics: rapid.SliceOfN(rapid.Custom(genFilter), 1, 4).Draw(t, "topics"),
+			Props: genProps(t, version, typ)}
 	case UNSUBACK:
 		p := &Unsuback{ID: genID.Draw(t, "id"), Props: genProps(t, version, typ)}
 		if version == V5 {

@@ -170,14 +170,16 @@ func FuzzMatch(f *testing.F) {
 		if got, want := ValidFilter(filter), naiveFilter(filter); got != want {
 			t.Fatalf("ValidFilter(%q) = %v", filter, got)
 		}
-		if got, want := ValidTopic(topic), topic != "" && len(topic) <= 65_535 && utf8.ValidString(topic) && !strings.ContainsAny(topic, "\x00+#"); got != want {
+		if got, want := ValidTopic(topic), topic != "" && len(topic) <= 65_535 && utf8.ValidString(topic) &&
+			!strings.ContainsAny(topic, "\x00+#"); got != want {
 			t.Fatalf("ValidTopic(%q) = %v", topic, got)
 		}
 		if !ValidFilter(filter) || !ValidTopic(topic) {
 			return
 		}
 		name, rest, shared := SplitShare(filter)
-		if shared != strings.HasPrefix(filter, "$share/") || shared && "$share/"+name+"/"+rest != filter || !ValidFilter(rest) && !strings.HasPrefix(rest, "$share") {
+		if shared != strings.HasPrefix(filter, "$share/") || shared && "$share/"+name+"/"+rest != filter || !ValidFilter(rest) &&
+			!strings.HasPrefix(rest, "$share") {
 			t.Fatalf("SplitShare(%q) = %q, %q, %v", filter, name, rest, shared)
 		}
 		hidden := topic[0] == '$' && strings.IndexByte("+#", rest[0]) >= 0
