@@ -209,19 +209,7 @@ func (s *session) erase() (after []func()) {
 	for id := range s.incoming {
 		j.delete(incomingKey(number, id))
 	}
-	forget := func() {
-		for i := range queued {
-			if queued[i].seq != 0 {
-				j.forget(number, &queued[i], false)
-			}
-		}
-		for i := range flying {
-			if flying[i].seq != 0 {
-				j.forget(number, &flying[i], true)
-			}
-		}
-		j.commit(nil)
-	}
+	forget := func() { j.forgetAll(number, queued, flying) }
 	if !adopt {
 		forget()
 		return nil
@@ -237,6 +225,22 @@ func (s *session) erase() (after []func()) {
 		s.outbox.reserved--
 		s.gone()
 	}}
+}
+
+// forgetAll deletes the messages of a session that is gone: those queued and those in
+// flight.
+func (j *journal) forgetAll(number uint64, queued, flying []Item) {
+	for i := range queued {
+		if queued[i].seq != 0 {
+			j.forget(number, &queued[i], false)
+		}
+	}
+	for i := range flying {
+		if flying[i].seq != 0 {
+			j.forget(number, &flying[i], true)
+		}
+	}
+	j.commit(nil)
 }
 
 // gone notes that an ended session is no more, once nothing of it is left that

@@ -100,14 +100,14 @@ func TestPaho(t *testing.T) {
 	defer cancel()
 	got := make(chan *paho.Publish, 10)
 	server, _ := url.Parse("mqtt://" + f.addr)
+	arrived := func(p paho.PublishReceived) (bool, error) {
+		got <- p.Packet
+		return true, nil
+	}
 	cm, err := autopaho.NewConnection(ctx, autopaho.ClientConfig{
 		ServerUrls: []*url.URL{server}, KeepAlive: 20, CleanStartOnInitialConnection: true, SessionExpiryInterval: 60,
 		ConnectTimeout: 5 * time.Second,
-		ClientConfig: paho.ClientConfig{ClientID: "paho", OnPublishReceived: []func(paho.PublishReceived) (bool,
-			error){func(p paho.PublishReceived) (bool, error) {
-			got <- p.Packet
-			return true, nil
-		}}},
+		ClientConfig:   paho.ClientConfig{ClientID: "paho", OnPublishReceived: []func(paho.PublishReceived) (bool, error){arrived}},
 	})
 	if err != nil {
 		t.Fatal(err)
