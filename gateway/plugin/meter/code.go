@@ -18,6 +18,7 @@ type body struct {
 	open       []int  // events that opened the blocks around the current instruction
 	loops      uint32 // of the function
 	targets    uint32 // of its br_table instructions
+	values     uint64 // that its calls, blocks and branches move beyond the usual few
 	cost       uint64 // of compiling all functions so far, see charge
 	plain      uint32
 	planner    planner
@@ -31,6 +32,7 @@ type event struct {
 	plain    uint32 // units of the ordinary instructions since the event before
 	arg      uint32 // branches: the farthest label; calls: the function to call in its place or before it
 	units    uint32 // its own charge
+	arity    uint32 // blocks: parameters and results
 	segment  int32  // that begins behind it, or none
 	kind     eventKind
 	counts   bool // calls: whether it counts fuel; blocks: whether anything inside does
@@ -100,7 +102,7 @@ func (w *rewriter) codeSection() {
 func (b *body) read(fn uint32) {
 	b.fn, b.start, b.plain = fn, b.pos, 0
 	b.events, b.open = b.events[:0], b.open[:0]
-	b.loops, b.targets = 0, 0
+	b.loops, b.targets, b.values = 0, 0, 0
 	b.locals = b.types[b.funcs[fn]].params
 	b.groups = b.u32()
 	b.declared = b.pos
@@ -118,7 +120,8 @@ func (b *body) read(fn uint32) {
 	}
 	b.code = b.pos
 	b.open = append(b.open, 0)
-	b.event(b.pos, evStart, 0).units = 1 + b.locals
+	e := b.event(b.pos, evStart, 0)
+	e.units, e.arity = 1+b.locals, b.types[b.funcs[fn]].arity()
 	for len(b.open) > 0 && b.err == nil {
 		b.instruction()
 	}
@@ -142,9 +145,12 @@ func (b *body) call(at int, kind eventKind, fn uint32) *event {
 }
 
 func (b *body) block(at int, kind eventKind) {
-	b.blockType()
+	arity := b.blockType()
+	if b.moves(arity); kind == evLoop {
+		b.moves(4 * arity) // measured: a loop's values take the compiler five times as long
+	}
 	b.open = append(b.open, len(b.events))
-	b.event(at, kind, 0)
+	b.event(at, kind, 0).arity = arity
 }
 
 // endOfBlock passes on to the enclosing block what is inside.
@@ -161,7 +167,13 @@ func (b *body) endOfBlock(at int) {
 }
 
 // label reads a branch target as the number of blocks to leave.
-func (b *body) label() uint32 { return b.index("label", uint32(len(b.open))) }
+func (b *body) label() uint32 {
+	depth := b.index("label", uint32(len(b.open)))
+	if b.err == nil {
+		b.moves(b.events[b.open[len(b.open)-1-int(depth)]].arity)
+	}
+	return depth
+}
 
 func (b *body) branchTable(at int) {
 	n := b.u32()
@@ -209,14 +221,14 @@ func (b *body) instruction() {
 	case op == opBrTable:
 		b.branchTable(at)
 	case op == opReturn:
+		b.moves(b.events[0].arity)
 		b.event(at, evBranch, uint32(len(b.open)-1))
 	case op == 0x10:
-		host := b.index("function", uint32(len(b.funcs))) < b.importedFuncs
-		if e := b.call(at, evCall, 0); host {
-			e.units += HostCallUnits
-		}
+		b.directCall(at)
 	case op == 0x11:
-		b.index("type", uint32(len(b.types)))
+		if t := b.index("type", uint32(len(b.types))); b.err == nil {
+			b.moves(b.types[t].arity())
+		}
 		b.index("table", b.tables)
 		b.call(at, evCall, 0)
 	case op == opMemorySize:
@@ -230,6 +242,16 @@ func (b *body) instruction() {
 	default:
 		b.plain++
 		b.ordinary(at, op)
+	}
+}
+
+func (b *body) directCall(at int) {
+	fn := b.index("function", uint32(len(b.funcs)))
+	if b.err == nil {
+		b.moves(b.types[b.funcs[fn]].arity())
+	}
+	if e := b.call(at, evCall, 0); fn < b.importedFuncs {
+		e.units += HostCallUnits
 	}
 }
 

@@ -32,17 +32,22 @@ func (b *body) index(what string, n uint32) uint32 {
 	return i
 }
 
-func (b *body) blockType() {
+// blockType returns how many parameters and results the block has.
+func (b *body) blockType() (arity uint32) {
 	at := b.pos
 	switch t := b.signed(33); {
 	case t >= 0:
 		if t >= int64(len(b.types)) {
 			b.failAt(at, "type index %d of %d", t, len(b.types))
+			return 0
 		}
+		return b.types[t].arity()
 	case t != void-0x80 && b.err == nil:
 		b.pos = at // one byte, not any signed number
 		b.valueType()
+		return 1
 	}
+	return 0
 }
 
 // memory reads a memory index, which must be the byte 0.

@@ -69,6 +69,8 @@ const (
 	DefaultTableElements = 1 << 20     // per table; a table element costs 8 bytes of host memory
 	HostCallUnits        = 200         // a direct call of an imported function
 	growUnits            = 1000        // memory.grow and table.grow
+	maxModule            = 32 << 20    // bytes; one of 14 MB is all of go vet
+	maxArity             = 1000        // parameters, and results, of a function or block, as in browsers
 	maxLocals            = 50_000      // per function, with parameters
 	maxAllLocals         = 1 << 24     // of the module: a runtime keeps a byte for each, and they are declared in a few
 	allPages             = 65536       // 4 GiB of memory, the most that 32-bit addresses reach

@@ -60,6 +60,8 @@ type rewriter struct {
 
 type funcType struct{ params, results uint32 }
 
+func (t funcType) arity() uint32 { return t.params + t.results }
+
 type mutableGlobal struct {
 	index uint32
 	name  string // its export; empty until one is found
@@ -73,8 +75,8 @@ func Rewrite(module []byte, o Options) (*Module, error) {
 	switch {
 	case o.Interval > MaxInterval:
 		return nil, fmt.Errorf("meter: interval %d is over %d", o.Interval, MaxInterval)
-	case uint64(len(module)) > math.MaxUint32:
-		return nil, errors.New("meter: the module is over 4 GiB")
+	case len(module) > maxModule:
+		return nil, fmt.Errorf("meter: the module has %d bytes, at most %d are possible: strip it (Go: -ldflags=-s -w)", len(module), maxModule)
 	case o.Interval == 0:
 		o.Interval = MaxInterval
 	}
@@ -265,6 +267,9 @@ func (w *rewriter) typeSection() {
 			*count = w.u32()
 			for j := uint32(0); j < *count && w.err == nil; j++ {
 				w.valueType()
+			}
+			if *count > maxArity {
+				w.failf("type %d has %d parameters or results, at most %d are possible: pass a pointer to them", i, *count, maxArity)
 			}
 		}
 		w.types = append(w.types, t)
