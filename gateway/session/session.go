@@ -66,7 +66,8 @@ func (s *session) lasts() bool {
 }
 
 // deliver hands an item to the session and says what became of it, and whether it was lost
-// because the session takes no more. It is called without locks and never blocks.
+// because the session takes no more; one of QoS 0 may be lost at any time, so nobody is told.
+// It is called without locks and never blocks.
 func (s *session) deliver(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,16 +91,16 @@ func (s *session) accept(it Item, now time.Time) (d stage.Delivery, lost bool) {
 		s.discard(&it)
 		if !c.PutNow(&it, now) {
 			s.server.count.dropped[dropSlow].Add(1)
-			return stage.NoDevice, true
+			return stage.NoDevice, false
 		}
 		return stage.Delivered, false
 	case it.QoS == 0 && !s.away() && s.crowded():
 		s.discard(&it)
 		s.server.count.dropped[dropSlow].Add(1)
-		return stage.NoDevice, true
+		return stage.NoDevice, false
 	case !admitted && s.full(now):
 		s.server.count.dropped[dropQueue].Add(1)
-		return stage.NoDevice, true
+		return stage.NoDevice, it.QoS > 0
 	}
 	it.prompt = idle
 	s.enqueue(it)

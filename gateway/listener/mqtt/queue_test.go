@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +109,24 @@ func TestQueuesOfOthersAreFull(t *testing.T) {
 		if s, _ := f.connection("away"); s.Queued != 8 {
 			t.Errorf("stored %v: %d messages wait for one that holds little, want 8", stored, s.Queued)
 		}
+	}
+}
+
+// What a subscriber of QoS 0 does not take is its own loss: the publisher is not told that
+// its message was refused, which it would send again.
+func TestSubscriberOfQoS0ThatDoesNotRead(t *testing.T) {
+	f := start(t, nil, func(c *settings, f *fixture) { c.Sessions.QueueMessages = 4 })
+	slow := f.v5("slow")
+	slow.subscribe(0, "t")
+	p := f.v5("p")
+	payload := strings.Repeat("x", 60_000)
+	for f.counted("dropped_messages_total", "slow") == 0 {
+		if a := p.publish("t", payload); a.Code != packet.CodeSuccess || a.Props != nil {
+			t.Fatalf("%+v", a)
+		}
+	}
+	if a := p.publish("t", payload); a.Code != packet.CodeSuccess || a.Props != nil {
+		t.Errorf("after a loss: %+v", a)
 	}
 }
 
