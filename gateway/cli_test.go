@@ -101,6 +101,8 @@ func TestCommandLines(t *testing.T) {
 			err: `testdata/badmanifest/plugin.toml:3: colour is unknown`},
 		{line: "plugin build testdata/badsource -o " + t.TempDir() + "/x.wasm", status: 1,
 			err: `(?s)compiling the Go package in testdata/badsource: .*undefined: nothing`},
+		{line: "plugin build testdata/noplugin -o " + t.TempDir() + "/x.wasm", status: 1,
+			err: `none that a gateway loads: it does not keep to plugin ABI 1: the export tributary_abi_1 is missing`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {

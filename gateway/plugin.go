@@ -121,6 +121,9 @@ func buildPlugin(ctx context.Context, t *terminal, dir, out string) error {
 	if module, err = plugin.EmbedManifest(module, manifest); err != nil {
 		return fmt.Errorf("putting the manifest into the module: %w", err)
 	}
+	if err := plugin.CheckModule(module); err != nil {
+		return fmt.Errorf("the compiled module is none that a gateway loads: %w", err)
+	}
 	if err := os.WriteFile(built, module, 0o644); err != nil {
 		return fmt.Errorf("writing the module: %w", err)
 	}

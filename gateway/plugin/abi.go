@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+
+	"tributary.io/gateway/plugin/meter"
 )
 
 // The names of ABI 1 (sdk-plugin/ABI.md).
@@ -21,6 +23,20 @@ const (
 	importLog      = "log"
 	importJSON     = "json_index"
 )
+
+// CheckModule says why no gateway would load a module, whatever it is granted: it breaks
+// the ABI, or is too large or too expensive to compile. It compiles and runs nothing.
+func CheckModule(wasm []byte) error {
+	info, err := readModule(wasm)
+	if err != nil {
+		return fmt.Errorf("reading the module: %w", err)
+	}
+	if err := checkABI(info); err != nil {
+		return err
+	}
+	_, err = meter.Rewrite(wasm, meter.Options{ReportCheckpoints: true})
+	return err
+}
 
 // checkABI says whether a module keeps to ABI 1. It names everything that is
 // wrong, so that a plugin author need not build once per mistake.

@@ -77,6 +77,18 @@ func TestLoadRefuses(t *testing.T) {
 			}
 		})
 	}
+	for _, name := range []string{"imports", "exports", "abi2"} {
+		if err := CheckModule(watGuest(t, name)); err == nil || !strings.Contains(err.Error(), "ABI") {
+			t.Errorf("%s, checked without a host: %v", name, err)
+		}
+	}
+	if err := CheckModule(watGuest(t, "minimal")); err != nil {
+		t.Error(err)
+	}
+	expensive := append(watGuest(t, "minimal"), make([]byte, 32<<20)...)
+	if err := CheckModule(expensive); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a module of more than 32 MiB: %v", err)
+	}
 	if n := len(h.Metrics()); n != 0 {
 		t.Errorf("refused plugins left %d metrics", n)
 	}
