@@ -158,7 +158,7 @@ func (c *pahoClient) next(t *testing.T, want func(*paho.Publish) bool) *paho.Pub
 
 func TestPaho(t *testing.T) {
 	g := start(t, demo("", ""))
-	structured, binary := g.paho("p/structured"), g.paho("p/binary")
+	structured, binary := g.paho("p-structured"), g.paho("p-binary")
 	if code := structured.subscribe(t, "$share/a/app/demo"); code != 1 {
 		t.Fatalf("SUBACK %#x", code)
 	}

@@ -143,7 +143,7 @@ func TestPahoTLS(t *testing.T) {
 	ca := newIssuer(t, "CA")
 	g := start(t, demo("", transports(ca)))
 	overTLS := g.through("tls")
-	reader := g.pahoOver(overTLS.secure(ca.client()), "p/reader")
+	reader := g.pahoOver(overTLS.secure(ca.client()), "p-reader")
 	if code := reader.subscribe(t, "$share/a/app/demo"); code != 1 {
 		t.Fatalf("SUBACK %#x", code)
 	}

@@ -40,7 +40,7 @@ function publish(client, topic, payload, properties) {
 }
 
 async function main() {
-  const consumer = await connect('js/consumer');
+  const consumer = await connect('js-consumer');
   const granted = await consumer.subscribeAsync('$share/js/app/demo', { qos: 1 });
   const device = await connect('js-1');
   await device.subscribeAsync('command/inbox/#', { qos: 1 });
