@@ -71,6 +71,9 @@ func files(t *testing.T, fs *vfs.MemFS) map[string][]byte {
 	return all
 }
 
+// asItWas is what is done to a store that must open.
+const asItWas = "as it was"
+
 // opened says what comes of a store: everything is there, or it is refused and left as it was.
 func opened(t *testing.T, fs *vfs.MemFS, commits int, what string) (outcome string) {
 	t.Helper()
@@ -90,6 +93,9 @@ func opened(t *testing.T, fs *vfs.MemFS, commits int, what string) (outcome stri
 			if _, was := before[name]; !was {
 				t.Errorf("%s: refused, but %s is new", what, name)
 			}
+		}
+		if what == asItWas {
+			t.Errorf("a store that was killed, and that nothing happened to, is refused: %v", err)
 		}
 		return "refused"
 	}
@@ -133,7 +139,7 @@ func TestDamagedManifest(t *testing.T) {
 		clear(zeroed[at:min(at+50, len(zeroed))])
 		try(fmt.Sprint("zeroed from ", at), zeroed)
 	}
-	try("as it was", whole)
+	try(asItWas, whole)
 	t.Log(len(whole), "bytes:", outcomes)
 	if outcomes["refused"] == 0 || outcomes["opened"] == 0 {
 		t.Error("the damage is none, or all of it is refused")
