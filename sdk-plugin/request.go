@@ -257,6 +257,25 @@ func (r *Request) CancelTimer(key string) { r.Do(&event.CancelTimer{Key: key}) }
 // header Idempotency-Key, which is the plugin's own if it sets one.
 func (r *Request) Call(c event.Call) { r.Do(&c) }
 
+// KeepFile keeps the event's upload (r.Transport.Upload) as a file of the plugin in
+// the event's application. ttl 0 keeps it until it is dropped. An event without an
+// upload keeps nothing.
+func (r *Request) KeepFile(name string, ttl time.Duration) {
+	if u := r.Transport.Upload; u != nil {
+		r.Do(&event.KeepFile{Name: name, Upload: u.ID, TTL: ttl})
+	}
+}
+
+// AppendFile is KeepFile that puts the upload behind what the file holds.
+func (r *Request) AppendFile(name string, ttl time.Duration) {
+	if u := r.Transport.Upload; u != nil {
+		r.Do(&event.KeepFile{Name: name, Upload: u.ID, Append: true, TTL: ttl})
+	}
+}
+
+// DropFile deletes a file of the plugin; there need not be one.
+func (r *Request) DropFile(name string) { r.Do(&event.DropFile{Name: name}) }
+
 // Status reads the answer to a Call: the HTTP status, or 0 and why there was no
 // answer. The body is the event's data, the headers are r.Transport.Properties.
 func (r *Request) Status() (status int, problem string) {

@@ -191,6 +191,7 @@ func TestNoIndex(t *testing.T) {
 		"correlation": func(in *event.Inbound) { in.Transport.Correlation = []byte("c") },
 		"method":      func(in *event.Inbound) { in.Transport.Method = "GET" },
 		"path":        func(in *event.Inbound) { in.Transport.Path = "/" },
+		"upload":      func(in *event.Inbound) { in.Transport.Upload = &event.Upload{} },
 		"query":       func(in *event.Inbound) { in.Transport.Query = "a=b" },
 		"long texts":  func(in *event.Inbound) { in.Transport.Topic = strings.Repeat("t", maxIndexed) },
 	} {

@@ -92,16 +92,20 @@ func genInbound(t *rapid.T) event.Inbound {
 		e := genEvent(t)
 		original = &e
 	}
+	var upload *event.Upload
+	if rapid.Bool().Draw(t, "has an upload") {
+		upload = &event.Upload{ID: s("upload"), Size: rapid.Uint64().Draw(t, "size"), SHA256: s("sha256"), Name: s("name"), ContentType: s("type")}
+	}
 	return event.Inbound{Event: genEvent(t), Original: original, Transport: event.Transport{
 		Protocol: s("protocol"), Topic: s("topic"), QoS: rapid.ByteMax(2).Draw(t, "qos"), Retain: rapid.Bool().Draw(t, "retain"),
 		Properties: genProperties(t, "properties"), ResponseTopic: s("response topic"), Correlation: genBytes(t, "correlation"),
-		Method: s("method"), Path: s("path"), Query: s("query"), ClientID: s("client"), Username: s("user"), Peer: s("peer"),
+		Method: s("method"), Path: s("path"), Query: s("query"), ClientID: s("client"), Username: s("user"), Peer: s("peer"), Upload: upload,
 	}}
 }
 
 func genEffect(t *rapid.T) event.Effect {
 	s := func(label string) string { return rapid.String().Draw(t, label) }
-	switch rapid.IntRange(effectEmit, effectPass).Draw(t, "kind") {
+	switch rapid.IntRange(effectEmit, effectDropFile).Draw(t, "kind") {
 	case effectEmit:
 		return &event.Emit{Event: genEvent(t)}
 	case effectPublish:
@@ -118,7 +122,8 @@ func genEffect(t *rapid.T) event.Effect {
 	case effectCancelTimer:
 		return &event.CancelTimer{Key: s("key")}
 	case effectReply:
-		return &event.Reply{Code: event.Code(rapid.Uint32().Draw(t, "code")), Reason: s("reason"), Headers: genProperties(t, "headers"), Payload: genBytes(t, "payload")}
+		return &event.Reply{Code: event.Code(rapid.Uint32().Draw(t, "code")), Reason: s("reason"), Headers: genProperties(t, "headers"), Payload: genBytes(t, "payload"),
+			File: s("file")}
 	case effectAllow:
 		return &event.Allow{Identity: s("identity"), Application: s("application"), Device: s("device"),
 			Publish: genStrings(t, "publish"), Subscribe: genStrings(t, "subscribe"), Expires: genTime(t, "expires")}
@@ -127,6 +132,10 @@ func genEffect(t *rapid.T) event.Effect {
 	case effectCall:
 		return &event.Call{ID: s("id"), Method: s("method"), URL: s("url"), Headers: genProperties(t, "headers"),
 			Body: genBytes(t, "body"), Timeout: genDuration(t, "timeout")}
+	case effectKeepFile:
+		return &event.KeepFile{Name: s("name"), Upload: s("upload"), Append: rapid.Bool().Draw(t, "append"), TTL: genDuration(t, "ttl")}
+	case effectDropFile:
+		return &event.DropFile{Name: s("name")}
 	}
 	return &event.Pass{Event: genEvent(t)}
 }

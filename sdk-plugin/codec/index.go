@@ -56,7 +56,7 @@ const maxIndexed = 8 << 10
 func openIndex(dst []byte, in *event.Inbound, now time.Time) ([]byte, int) {
 	e, t := &in.Event, &in.Transport
 	if in.Original != nil || e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 || t.ResponseTopic != "" || t.Correlation != nil ||
-		t.Method != "" || t.Path != "" || t.Query != "" {
+		t.Method != "" || t.Path != "" || t.Query != "" || t.Upload != nil {
 		return dst, -1
 	}
 	texts, total := textsOf(in), 0

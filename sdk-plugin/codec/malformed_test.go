@@ -163,7 +163,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		})
 	}
 	var in event.Inbound
-	if _, _, err := ParseRequest(join(nest(1, empty, text(4, "new"), nest(2, text(14, "new"), text(14, "new"))), text(9, "new")), &in); err != nil {
+	if _, _, err := ParseRequest(join(nest(1, empty, text(4, "new"), nest(2, text(15, "new"), text(15, "new"))), text(9, "new")), &in); err != nil {
 		t.Errorf("a field of a newer gateway: %v", err)
 	}
 }
@@ -183,16 +183,18 @@ func TestParseResponseRefuses(t *testing.T) {
 		"unknown field":        {join(none, number(2, 1)), "does not know"},
 		"unknown outcome":      {nest(1, nest(3)), "does not know"},
 		"unknown in effects":   {nest(1, nest(1, nest(2))), "does not know"},
-		"unknown effect":       {effect(nest(12)), "effect 0: kind 12: there is a field that this gateway does not know"},
+		"unknown effect":       {effect(nest(14)), "effect 0: kind 14: there is a field that this gateway does not know"},
 		"unknown in emit":      {effect(nest(1, empty, text(2, "x"))), "effect 0: emit: there is a field"},
 		"unknown in publish":   {effect(nest(2, text(12, "x"))), "publish: there is a field"},
 		"unknown in put":       {effect(nest(3, text(4, "x"))), "put: there is a field"},
 		"unknown in delete":    {effect(nest(4, text(2, "x"))), "delete: there is a field"},
 		"unknown in timer":     {effect(nest(5, text(4, "x"))), "set_timer: there is a field"},
 		"unknown in cancel":    {effect(nest(6, text(2, "x"))), "cancel_timer: there is a field"},
-		"unknown in reply":     {effect(nest(7, text(5, "x"))), "reply: there is a field"},
+		"unknown in reply":     {effect(nest(7, text(6, "x"))), "reply: there is a field"},
 		"unknown in allow":     {effect(nest(8, text(7, "x"))), "allow: there is a field"},
 		"unknown in deny":      {effect(nest(9, text(2, "x"))), "deny: there is a field"},
+		"unknown in keep":      {effect(nest(12, text(5, "x"))), "keep_file: there is a field"},
+		"unknown in drop":      {effect(nest(13, text(2, "x"))), "drop_file: there is a field"},
 		"unknown in call":      {effect(nest(10, text(7, "x"))), "call: there is a field"},
 		"unknown in pass":      {effect(nest(11, empty, text(2, "x"))), "pass: there is a field"},
 		"unknown in failure":   {nest(1, nest(2, text(4, "x"))), "failure: there is a field"},

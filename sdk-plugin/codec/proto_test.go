@@ -34,6 +34,7 @@ func sampleInbound() event.Inbound {
 			Properties:    []event.Property{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}, {Name: "", Value: ""}},
 			ResponseTopic: "answers", Correlation: []byte{1, 2}, Method: "POST", Path: "/p", Query: "q=1",
 			ClientID: "sensor-1", Username: "u", Peer: "127.0.0.1:1234",
+			Upload: &event.Upload{ID: "u1", Size: 1 << 40, SHA256: "00ff", Name: "dump.bin", ContentType: "application/octet-stream"},
 		},
 	}
 }
@@ -49,11 +50,13 @@ func sampleResult() event.Result {
 		&event.Delete{Key: "k"},
 		&event.SetTimer{Key: "t", At: at, Data: []byte("d")},
 		&event.CancelTimer{Key: "t"},
-		&event.Reply{Code: 0x99, Reason: "no", Headers: []event.Property{{Name: "h", Value: "v"}}, Payload: []byte("x")},
+		&event.Reply{Code: 0x99, Reason: "no", Headers: []event.Property{{Name: "h", Value: "v"}}, Payload: []byte("x"), File: "f"},
 		&event.Allow{Identity: "i", Application: "demo", Device: "d", Publish: []string{"#"}, Subscribe: []string{"a", "b"}, Expires: at},
 		&event.Deny{Reason: "never"},
 		&event.Call{ID: "1", Method: "POST", URL: "https://example.org", Headers: []event.Property{{Name: "h", Value: "v"}}, Body: []byte("b"), Timeout: time.Minute},
 		&event.Pass{Event: event.Event{Type: "x", Data: []byte{}}},
+		&event.KeepFile{Name: "f", Upload: "u", Append: true, TTL: time.Hour},
+		&event.DropFile{Name: "f"},
 	}}
 }
 

@@ -46,7 +46,21 @@ func appendTransport(dst []byte, t *event.Transport) []byte {
 	dst = wire.AppendString(dst, 10, t.Query)
 	dst = wire.AppendString(dst, 11, t.ClientID)
 	dst = wire.AppendString(dst, 12, t.Username)
-	return wire.AppendString(dst, 13, t.Peer)
+	dst = wire.AppendString(dst, 13, t.Peer)
+	if u := t.Upload; u != nil {
+		var m wire.Mark
+		dst, m = wire.Open(dst, 14, guessUpload(u))
+		dst = wire.AppendString(dst, 1, u.ID)
+		dst = wire.AppendUint(dst, 2, u.Size)
+		dst = wire.AppendString(dst, 3, u.SHA256)
+		dst = wire.AppendString(dst, 4, u.Name)
+		dst = wire.Close(wire.AppendString(dst, 5, u.ContentType), m)
+	}
+	return dst
+}
+
+func guessUpload(u *event.Upload) int {
+	return 20 + len(u.ID) + len(u.SHA256) + len(u.Name) + len(u.ContentType)
 }
 
 func appendProperties(dst []byte, field int, list []event.Property) []byte {
@@ -75,6 +89,9 @@ func guessTransport(t *event.Transport) int {
 		len(t.Path) + len(t.Query) + len(t.ClientID) + len(t.Username) + len(t.Peer)
 	for i := range t.Properties {
 		n += 6 + len(t.Properties[i].Name) + len(t.Properties[i].Value)
+	}
+	if t.Upload != nil {
+		n += guessUpload(t.Upload)
 	}
 	return n
 }
@@ -141,7 +158,7 @@ func parseInbound(b []byte, in *event.Inbound) error {
 
 func parseTransport(b []byte, t *event.Transport) error {
 	*t = event.Transport{Properties: t.Properties[:0]}
-	r := wire.Read(b, fields(13, 5))
+	r := wire.Read(b, fields(14, 5))
 	for r.Next() {
 		switch r.Field() {
 		case 1:
@@ -170,6 +187,28 @@ func parseTransport(b []byte, t *event.Transport) error {
 			t.Username = r.Text()
 		case 13:
 			t.Peer = r.Text()
+		case 14:
+			t.Upload = new(event.Upload)
+			r.Fail(parseUpload(r.Bytes(), t.Upload))
+		}
+	}
+	return r.Err()
+}
+
+func parseUpload(b []byte, u *event.Upload) error {
+	r := wire.Read(b, fields(5))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			u.ID = r.Text()
+		case 2:
+			u.Size = r.Uint64()
+		case 3:
+			u.SHA256 = r.Text()
+		case 4:
+			u.Name = r.Text()
+		case 5:
+			u.ContentType = r.Text()
 		}
 	}
 	return r.Err()

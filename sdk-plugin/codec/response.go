@@ -31,6 +31,8 @@ const (
 	effectDeny
 	effectCall
 	effectPass
+	effectKeepFile
+	effectDropFile
 )
 
 // AppendResponse appends a tributary.plugin.v1.HandleResponse with the result of
@@ -87,6 +89,10 @@ func outline(e event.Effect) (kind, guess int) {
 		return effectCall, 60 + len(e.URL) + len(e.Body)
 	case *event.Pass:
 		return effectPass, guessEvent(&e.Event) + 3
+	case *event.KeepFile:
+		return effectKeepFile, 12 + len(e.Name) + len(e.Upload)
+	case *event.DropFile:
+		return effectDropFile, len(e.Name)
 	}
 	return 0, 0
 }
@@ -120,6 +126,7 @@ func AppendEffect(dst []byte, e event.Effect) []byte {
 		dst = wire.AppendString(dst, 2, e.Reason)
 		dst = appendProperties(dst, 3, e.Headers)
 		dst = wire.AppendBytes(dst, 4, e.Payload)
+		dst = wire.AppendString(dst, 5, e.File)
 	case *event.Allow:
 		dst = appendAllow(dst, e)
 	case *event.Deny:
@@ -128,6 +135,13 @@ func AppendEffect(dst []byte, e event.Effect) []byte {
 		dst = appendCall(dst, e)
 	case *event.Pass:
 		dst = appendEventField(dst, &e.Event)
+	case *event.KeepFile:
+		dst = wire.AppendString(dst, 1, e.Name)
+		dst = wire.AppendString(dst, 2, e.Upload)
+		dst = wire.AppendBool(dst, 3, e.Append)
+		dst = wire.AppendDuration(dst, 4, e.TTL)
+	case *event.DropFile:
+		dst = wire.AppendString(dst, 1, e.Name)
 	}
 	return wire.Close(wire.Close(dst, inner), outer)
 }

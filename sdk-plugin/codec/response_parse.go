@@ -139,7 +139,8 @@ func parseEffect(b []byte) (e event.Effect, err error) {
 func kindName(kind int) string {
 	names := [...]string{effectEmit: "emit", effectPublish: "publish", effectPut: "put", effectDelete: "delete",
 		effectSetTimer: "set_timer", effectCancelTimer: "cancel_timer", effectReply: "reply",
-		effectAllow: "allow", effectDeny: "deny", effectCall: "call", effectPass: "pass"}
+		effectAllow: "allow", effectDeny: "deny", effectCall: "call", effectPass: "pass",
+		effectKeepFile: "keep_file", effectDropFile: "drop_file"}
 	if kind < len(names) {
 		return names[kind]
 	}
@@ -175,6 +176,11 @@ func parseKind(kind int, b []byte) (event.Effect, error) {
 	case effectPass:
 		e := new(event.Pass)
 		return e, parseEventField(b, &e.Event)
+	case effectKeepFile:
+		return parseKeepFile(b)
+	case effectDropFile:
+		name, err := parseText(b)
+		return &event.DropFile{Name: name}, err
 	}
 	return nil, errUnknown
 }
@@ -280,7 +286,7 @@ func parseSetTimer(b []byte) (*event.SetTimer, error) {
 
 func parseReply(b []byte) (*event.Reply, error) {
 	p := new(event.Reply)
-	r := wire.Read(b, fields(4, 3))
+	r := wire.Read(b, fields(5, 3))
 	for r.Next() {
 		switch r.Field() {
 		case 1:
@@ -291,11 +297,33 @@ func parseReply(b []byte) (*event.Reply, error) {
 			p.Headers = addProperty(&r, p.Headers)
 		case 4:
 			p.Payload = some(r.Bytes())
+		case 5:
+			p.File = r.Text()
 		default:
 			r.Fail(errUnknown)
 		}
 	}
 	return p, r.Err()
+}
+
+func parseKeepFile(b []byte) (*event.KeepFile, error) {
+	k := new(event.KeepFile)
+	r := wire.Read(b, fields(4))
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			k.Name = r.Text()
+		case 2:
+			k.Upload = r.Text()
+		case 3:
+			k.Append = r.Bool()
+		case 4:
+			k.TTL = r.Duration()
+		default:
+			r.Fail(errUnknown)
+		}
+	}
+	return k, r.Err()
 }
 
 func parseAllow(b []byte) (*event.Allow, error) {

@@ -134,6 +134,9 @@ func (m message) request(in *event.Inbound, now time.Time, config []byte) {
 		set("response_topic", t.ResponseTopic).set("correlation", t.Correlation).set("method", t.Method).set("path", t.Path).
 		set("query", t.Query).set("client_id", t.ClientID).set("username", t.Username).set("peer", t.Peer)
 	tr.properties("properties", t.Properties)
+	if u := t.Upload; u != nil {
+		tr.sub("upload").set("id", u.ID).set("size", u.Size).set("sha256", u.SHA256).set("name", u.Name).set("content_type", u.ContentType)
+	}
 	m.time("now", now)
 	m.set("config", config)
 }
@@ -169,7 +172,7 @@ func (m message) effect(e event.Effect) {
 	case *event.CancelTimer:
 		m.sub("cancel_timer").set("key", e.Key)
 	case *event.Reply:
-		m = m.sub("reply").set("code", uint32(e.Code)).set("reason", e.Reason).set("payload", e.Payload)
+		m = m.sub("reply").set("code", uint32(e.Code)).set("reason", e.Reason).set("payload", e.Payload).set("file", e.File)
 		m.properties("headers", e.Headers)
 	case *event.Allow:
 		m = m.sub("allow").set("identity", e.Identity).set("application", e.Application).set("device", e.Device)
@@ -184,6 +187,10 @@ func (m message) effect(e event.Effect) {
 		m.duration("timeout", e.Timeout)
 	case *event.Pass:
 		m.sub("pass").sub("event").event(&e.Event)
+	case *event.KeepFile:
+		m.sub("keep_file").set("name", e.Name).set("upload", e.Upload).set("append", e.Append).duration("ttl", e.TTL)
+	case *event.DropFile:
+		m.sub("drop_file").set("name", e.Name)
 	}
 }
 

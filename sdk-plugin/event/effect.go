@@ -66,7 +66,23 @@ type Reply struct {
 	Reason  string // MQTT reason string; shown to the client
 	Headers []Property
 	Payload []byte
+	// File is the name of a file of the plugin in the event's application. An HTTP
+	// response then has the file's bytes as its body, in place of Payload.
+	File string
 }
+
+// KeepFile keeps the upload of the event as a file of the plugin in the event's
+// application. The gateway deletes an upload that no plugin keeps.
+type KeepFile struct {
+	Name   string // 1 to 1024 bytes
+	Upload string // Upload.ID of the event's transport
+	// Append puts the upload behind what the file holds. Otherwise it replaces the file.
+	Append bool
+	TTL    time.Duration // 0: kept until it is dropped
+}
+
+// DropFile deletes a file of the plugin; an absent one is no error.
+type DropFile struct{ Name string }
 
 // Allow accepts the credentials of a connect event, within what the operator
 // granted the plugin. It is the only effect of the event.
@@ -111,6 +127,8 @@ func (*Allow) effect()       {}
 func (*Deny) effect()        {}
 func (*Call) effect()        {}
 func (*Pass) effect()        {}
+func (*KeepFile) effect()    {}
+func (*DropFile) effect()    {}
 
 // Failure is a plugin's own word that it could not handle an event.
 type Failure struct {

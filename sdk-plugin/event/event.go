@@ -117,6 +117,21 @@ type Transport struct {
 	ClientID      string
 	Username      string
 	Peer          string // remote address, "host:port"
+	// Upload is the body of an HTTP request that the gateway wrote to disk; nil: the
+	// body is the event's data.
+	Upload *Upload
+}
+
+// Upload is a request's body on the gateway's disk. The effect KeepFile makes a file
+// of it.
+type Upload struct {
+	ID     string
+	Size   uint64 // bytes
+	SHA256 string // lower-case hex
+	// Name and ContentType are what the client says of it; of a multipart form, those
+	// of its file.
+	Name        string
+	ContentType string
 }
 
 // Inbound is one event on its way in, with its transport.

@@ -50,7 +50,8 @@ func effectTree(e event.Effect) map[string]any {
 		return map[string]any{"cancel_timer": map[string]any{"key": e.Key}}
 	case *event.Reply:
 		return map[string]any{"reply": map[string]any{
-			"code": float64(e.Code), "reason": e.Reason, "headers": properties(e.Headers), "payload": raw(e.Payload)}}
+			"code": float64(e.Code), "reason": e.Reason, "headers": properties(e.Headers), "payload": raw(e.Payload),
+			"file": e.File}}
 	case *event.Allow:
 		return map[string]any{"allow": map[string]any{"identity": e.Identity, "application": e.Application, "device": e.Device,
 			"publish": list(e.Publish), "subscribe": list(e.Subscribe), "expires": e.Expires.UTC().Format(time.RFC3339Nano)}}
@@ -59,6 +60,10 @@ func effectTree(e event.Effect) map[string]any {
 	case *event.Call:
 		return map[string]any{"call": map[string]any{"id": e.ID, "method": e.Method, "url": e.URL,
 			"headers": properties(e.Headers), "body": raw(e.Body), "timeout": e.Timeout.String()}}
+	case *event.KeepFile:
+		return map[string]any{"keep_file": map[string]any{"name": e.Name, "upload": e.Upload, "append": e.Append, "ttl": e.TTL.String()}}
+	case *event.DropFile:
+		return map[string]any{"drop_file": map[string]any{"name": e.Name}}
 	}
 	return nil
 }

@@ -73,6 +73,7 @@ func (f *file) checkExpected() error {
 	for _, e := range []event.Effect{
 		&event.Emit{}, &event.Pass{}, &event.Publish{}, &event.Put{}, &event.Delete{}, &event.SetTimer{}, &event.CancelTimer{},
 		&event.Reply{}, &event.Allow{}, &event.Deny{}, &event.Call{},
+		&event.KeepFile{}, &event.DropFile{},
 	} {
 		maps.Copy(kinds, effectTree(e))
 	}

@@ -60,6 +60,15 @@ type transport struct {
 	ClientID      string     `json:"client_id"`
 	Username      string     `json:"username"`
 	Peer          string     `json:"peer"`
+	Upload        *upload    `json:"upload"`
+}
+
+type upload struct {
+	ID          string `json:"id"`
+	Size        uint64 `json:"size"`
+	SHA256      string `json:"sha256"`
+	Name        string `json:"name"`
+	ContentType string `json:"content_type"`
 }
 
 type property struct {
@@ -110,7 +119,7 @@ func (f *file) read() (c Case, err error) {
 	t := &f.Transport
 	c.Inbound.Transport = event.Transport{
 		Protocol: t.Protocol, Topic: t.Topic, QoS: t.QoS, Retain: t.Retain, ResponseTopic: t.ResponseTopic,
-		Method: t.Method, Path: t.Path, Query: t.Query, ClientID: t.ClientID, Username: t.Username, Peer: t.Peer,
+		Method: t.Method, Path: t.Path, Query: t.Query, ClientID: t.ClientID, Username: t.Username, Peer: t.Peer, Upload: (*event.Upload)(t.Upload),
 	}
 	if t.Correlation != "" {
 		c.Inbound.Transport.Correlation = []byte(t.Correlation)

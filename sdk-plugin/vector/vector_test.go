@@ -168,7 +168,7 @@ func TestLoadSays(t *testing.T) {
 		head + `"effect":[]}]`:                  `FILE: vector 0 (x): the member "effect" is unknown; sdk-plugin/README.md has those that there are`,
 		head + `"failure":true}]`:               "FILE: vector 0 (x): failure is no object",
 		head + `"failure":{"retriable":null}}]`: "FILE: vector 0 (x): failure.retriable is unknown; there are code, message, retryable",
-		head + `"effects":[{"put":{}},{"emti":{}}]}]`:      "FILE: vector 0 (x): effects[1].emti is unknown; there are allow, call, cancel_timer, delete, deny, emit, pass, publish, put, reply, set_timer",
+		head + `"effects":[{"put":{}},{"emti":{}}]}]`:      "FILE: vector 0 (x): effects[1].emti is unknown; there are allow, call, cancel_timer, delete, deny, drop_file, emit, keep_file, pass, publish, put, reply, set_timer",
 		head + `"effects":[{"put":{"ttl_base64":null}}]}]`: "FILE: vector 0 (x): effects[0].put.ttl_base64 is unknown; there are key, ttl, value",
 		head + `"effects":[{"delete":{"keys":null}}]}]`:    "FILE: vector 0 (x): effects[0].delete.keys is unknown; there are key",
 		head + `"effects":[1]}]`:                           "FILE: vector 0 (x): effects[0] is no object",
