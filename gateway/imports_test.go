@@ -29,11 +29,11 @@ func rules() map[string]rule {
 		"gateway": {theirs: "golang.org/x/term",
 			ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/metric gateway/plugin gateway/registry gateway/server " +
 				"sdk-plugin/event sdk-plugin/vector"},
-		"gateway/server": {ours: words + " gateway/admin gateway/auth gateway/config gateway/consumer gateway/listener/http gateway/listener/mqtt " +
+		"gateway/server": {ours: words + " gateway/admin gateway/auth gateway/config gateway/consumer gateway/files gateway/listener/http gateway/listener/mqtt " +
 			"gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/session gateway/store " +
 			"gateway/store/pebble gateway/timer"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
-			ours: "gateway/admin gateway/auth gateway/consumer gateway/listener/http gateway/listener/mqtt gateway/listener/transport " +
+			ours: "gateway/admin gateway/auth gateway/consumer gateway/files gateway/listener/http gateway/listener/mqtt gateway/listener/transport " +
 				"gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble sdk-plugin/event"},
 
 		// The vocabulary: values that pass between the stages.
@@ -52,7 +52,8 @@ func rules() map[string]rule {
 		"gateway/e2e":                {},
 		"gateway/consumer":           {ours: words + " gateway/store"},
 		"gateway/listener/admission": {},
-		"gateway/listener/http":      {ours: words + " gateway/listener/admission"},
+		"gateway/files":              {ours: words + " gateway/store"},
+		"gateway/listener/http":      {ours: words + " gateway/files gateway/listener/admission"},
 		"gateway/listener/mqtt": {ours: words +
 			" sdk-plugin/codec gateway/listener/admission gateway/listener/mqtt/packet gateway/session"},
 		"gateway/listener/mqtt/conformance": {},

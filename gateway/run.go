@@ -65,7 +65,7 @@ func settingOptions(flags *flag.FlagSet) *settings {
 		s.short = append(s.short, flags.String(name, "", usage))
 	}
 	flags.StringVar(&s.file, "config", "", "`file` with the settings (default $TRIBUTARY_CONFIG, else gateway.toml)")
-	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` for everything that is stored (store.dir, wasm.cache_dir,\nadmin.token_file)")
+	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` for everything that is stored (store.dir, files.dir,\nwasm.cache_dir, admin.token_file)")
 	named("listen", "listeners.mqtt.tcp.address", "`address` of the MQTT listener tcp, host:port")
 	named("admin", "admin.address", "`address` of metrics and health, host:port")
 	named("log-level", "log.level", "`level`: debug, info, warn or error")
@@ -81,6 +81,7 @@ func (s *settings) load(t *terminal, args []string) (*config.Config, error) {
 	var set []string
 	if s.dataDir != "" {
 		set = append(set, "store.dir="+filepath.Join(s.dataDir, "store"), "wasm.cache_dir="+filepath.Join(s.dataDir, "wasm"),
+			"files.dir="+filepath.Join(s.dataDir, "files"),
 			"admin.token_file="+filepath.Join(s.dataDir, "admin.token"))
 	}
 	for i, value := range s.short {

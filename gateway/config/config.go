@@ -19,6 +19,7 @@ import (
 	"tributary.io/gateway/admin"
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/consumer"
+	"tributary.io/gateway/files"
 	"tributary.io/gateway/listener/http"
 	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/listener/transport"
@@ -41,6 +42,7 @@ type Config struct {
 	Consumer  consumer.Config   `koanf:"consumer"`
 	WASM      plugin.Config     `koanf:"wasm"`
 	Outbound  outbound.Config   `koanf:"outbound"`
+	Files     files.Config      `koanf:"files"`
 	Plugins   map[string]Plugin `koanf:"plugins"`
 	Auth      auth.Config       `koanf:"auth"`
 	Registry  registry.Config   `koanf:",squash"`
@@ -125,6 +127,7 @@ func Default() Config {
 		Consumer:  consumer.Default(),
 		WASM:      plugin.Default(),
 		Outbound:  outbound.Default(),
+		Files:     files.Default(),
 		Auth:      auth.Default(),
 		Registry:  registry.Default(),
 	}
@@ -177,6 +180,7 @@ func (c *Config) validate() []finding {
 	check("consumer", c.Consumer.Validate())
 	check("wasm", c.WASM.Validate())
 	check("outbound", c.Outbound.Validate())
+	check("files", c.Files.Validate())
 	check("auth", c.Auth.Validate())
 	for _, name := range slices.Sorted(maps.Keys(c.Listeners.MQTT)) {
 		l, key := c.Listeners.MQTT[name], join("listeners.mqtt", name)

@@ -50,7 +50,7 @@ func build(b *built) error {
 		return err
 	}
 	for _, source := range []string{"../../plugins/drogue", "../../plugins/fleets", "../../examples/decoder", "testdata/chaos",
-		"testdata/later", "testdata/judge"} {
+		"testdata/later", "testdata/judge", "testdata/cabinet"} {
 		if err := command(b.binary, "plugin", "build", source, "-o", wasm(filepath.Base(source))); err != nil {
 			return err
 		}

@@ -95,7 +95,7 @@ func (g *gateway) open() {
 		g.t.Fatal(err)
 	}
 	g.store = st
-	r.UseKeepers(nil, g.calls)
+	r.UseKeepers(router.Keepers{Calls: g.calls})
 	r.Start(nobody{})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

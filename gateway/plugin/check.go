@@ -56,6 +56,13 @@ func (g *Grant) checkEffect(in *event.Inbound, e event.Effect) *violation {
 			return &violation{"passed an event on", "pass"}
 		}
 	case *event.Reply:
+		if e.File != "" && g.FileBytes == 0 {
+			return &violation{"replied with a file", "file_bytes"}
+		}
+	case *event.KeepFile:
+		return g.checkFile(e.Name)
+	case *event.DropFile:
+		return g.checkFile(e.Name)
 	case *event.SetTimer:
 		return g.checkTimer(e.Key, e)
 	case *event.CancelTimer:
@@ -112,6 +119,16 @@ func (g *Grant) checkState(key string, value []byte) *violation {
 	}
 	if size := int64(len(key) + len(value)); size > g.StateBytes {
 		return &violation{fmt.Sprintf("wrote %d bytes of state", size), "state_bytes"}
+	}
+	return nil
+}
+
+func (g *Grant) checkFile(name string) *violation {
+	switch {
+	case g.FileBytes == 0:
+		return &violation{"used a file", "file_bytes"}
+	case name == "" || len(name) > maxKeyBytes || !event.ValidString(name):
+		return &violation{fmt.Sprintf("used a file name of %d bytes; 1 to %d without control characters are possible", len(name), maxKeyBytes), ""}
 	}
 	return nil
 }

@@ -29,6 +29,12 @@ type Grant struct {
 	// Timers is how many timers it may have set at once per application. The timer
 	// stage checks the number.
 	Timers int `koanf:"timers"`
+	// FileBytes is how many bytes of files it may keep per application; 0 is none. The
+	// stage that keeps files checks the sum.
+	FileBytes int64 `koanf:"file_bytes"`
+	// Uploads holds the paths of HTTP requests whose bodies the gateway writes to disk
+	// for this plugin. They are written like topic filters: "/v1/devices/+/dumps/#".
+	Uploads []string `koanf:"uploads"`
 	// Hosts holds where it may make HTTP calls to, as stage.ParseHost reads them.
 	Hosts []string `koanf:"hosts"`
 	// PrivateNetworks holds the address ranges ("10.0.0.0/8") that its calls may
@@ -64,7 +70,7 @@ func (g *Grant) Validate() error {
 		valid func(string) error
 	}{
 		{"publish", g.Publish, validFilter}, {"emit", g.Emit, validPattern},
-		{"hosts", g.Hosts, validHost}, {"private_networks", g.PrivateNetworks, validNetwork},
+		{"hosts", g.Hosts, validHost}, {"uploads", g.Uploads, validUpload}, {"private_networks", g.PrivateNetworks, validNetwork},
 		{"judge.applications", g.Judge.Applications, validApplication},
 		{"judge.publish", g.Judge.Publish, validFilter}, {"judge.subscribe", g.Judge.Subscribe, validFilter},
 	} {
@@ -76,6 +82,9 @@ func (g *Grant) Validate() error {
 				return fmt.Errorf("%s: %w", l.key, err)
 			}
 		}
+	}
+	if g.FileBytes < 0 || g.FileBytes > 1<<50 {
+		return fmt.Errorf("file_bytes is %d: use 0 to %d", g.FileBytes, int64(1)<<50)
 	}
 	if g.Timers < 0 || g.Timers > maxTimers {
 		return fmt.Errorf("timers is %d: use 0 to %d", g.Timers, maxTimers)
@@ -92,6 +101,13 @@ const (
 func validFilter(filter string) error {
 	if !event.ValidFilter(filter) {
 		return fmt.Errorf("%q is no topic filter: + must stand alone in its level, # alone in the last one", filter)
+	}
+	return nil
+}
+
+func validUpload(path string) error {
+	if !strings.HasPrefix(path, "/") || !event.ValidFilter(path) {
+		return fmt.Errorf("%q is no path: it begins with /; + stands for one of its parts, # for all that follow", path)
 	}
 	return nil
 }
@@ -180,6 +196,8 @@ func (g *Grant) missing(w *Grant) []string {
 	}
 	number("state_bytes", g.StateBytes, w.StateBytes)
 	number("timers", int64(g.Timers), int64(w.Timers))
+	number("file_bytes", g.FileBytes, w.FileBytes)
+	list("uploads", g.Uploads, w.Uploads, filterCovers)
 	list("hosts", g.Hosts, w.Hosts, hostCovers)
 	list("judge.applications", g.Judge.Applications, w.Judge.Applications, nameCovers)
 	list("judge.publish", g.Judge.Publish, w.Judge.Publish, filterCovers)

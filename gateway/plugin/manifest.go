@@ -40,6 +40,8 @@ type Wants struct {
 	Pass        bool     `json:"pass,omitempty"`
 	StateBytes  int64    `json:"state_bytes,omitempty"`
 	Timers      int      `json:"timers,omitempty"`
+	FileBytes   int64    `json:"file_bytes,omitempty"`
+	Uploads     []string `json:"uploads,omitempty"`
 	Hosts       []string `json:"hosts,omitempty"`
 	Judge       Judge    `json:"judge,omitzero"`
 	MemoryBytes int64    `json:"memory_bytes,omitempty"`
@@ -53,6 +55,7 @@ func (w *Wants) Grant() *Grant {
 	return &Grant{
 		wanted:  true,
 		Publish: w.Publish, Emit: w.Emit, Pass: w.Pass, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts, Judge: w.Judge,
+		FileBytes: w.FileBytes, Uploads: w.Uploads,
 		MemoryBytes: w.MemoryBytes, Fuel: w.Fuel, Deadline: time.Duration(w.Deadline),
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Keeper keeps what a plugin wants done later: timers, HTTP calls.
+// Keeper keeps what a plugin wants done later, and its files: timers, HTTP calls.
 type Keeper interface {
 	// Keep adds to the batch what makes the effects durable. It may have to be done
 	// again with another batch; only when one is durable, what Keep returned with it
@@ -18,11 +18,56 @@ type Keeper interface {
 	Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (kept func(), err error)
 }
 
-// UseKeepers says who keeps timers and calls; without one they are refused. Call
-// it before Start.
-func (r *Router) UseKeepers(timers, calls Keeper) { r.timers, r.calls = timers, calls }
+// Keepers are who keeps what. The effects of one that is nil are refused.
+type Keepers struct{ Timers, Calls, Files Keeper }
 
-// keep hands effects of one plugin to their keeper.
+// UseKeepers says who keeps what plugins want done later. Call it before Start.
+func (r *Router) UseKeepers(k Keepers) { r.keepers = k }
+
+// StoresBody says whether the plugin that an HTTP request goes to first wants the
+// request's body on disk.
+func (r *Router) StoresBody(in *event.Inbound) bool {
+	handler, _ := next(r.routesOf(in.Event.Application), in)
+	if handler == nil {
+		return false
+	}
+	for _, path := range handler.Limits().Uploads {
+		if event.MatchTopic(path, in.Transport.Path) {
+			return true
+		}
+	}
+	return false
+}
+
+// keptEffects are the effects of one handler that keepers take, by keeper.
+type keptEffects struct{ timers, calls, files []event.Effect }
+
+func (k *keptEffects) add(e event.Effect) {
+	switch e.(type) {
+	case *event.SetTimer, *event.CancelTimer:
+		k.timers = append(k.timers, e)
+	case *event.Call:
+		k.calls = append(k.calls, e)
+	default:
+		k.files = append(k.files, e)
+	}
+}
+
+// keepAll hands the effects of one plugin to their keepers.
+func (s *shard) keepAll(p *plan, j *job, k *keptEffects) error {
+	to := &s.r.keepers
+	for _, kept := range [...]struct {
+		by      Keeper
+		effects []event.Effect
+	}{{to.Timers, k.timers}, {to.Calls, k.calls}, {to.Files, k.files}} {
+		if err := s.keep(p, j, kept.by, kept.effects); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep hands effects of one plugin to one keeper.
 func (s *shard) keep(p *plan, j *job, to Keeper, effects []event.Effect) error {
 	switch {
 	case len(effects) == 0:

@@ -15,7 +15,7 @@ import (
 func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error) {
 	origin, state := j.in, &s.state
 	var passed *event.Pass
-	var timers, calls []event.Effect
+	var kept keptEffects
 	grown := int64(0)
 	for _, eff := range res.Effects {
 		switch e := eff.(type) {
@@ -37,10 +37,8 @@ func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error)
 				return nil, err
 			}
 			grown += n
-		case *event.SetTimer, *event.CancelTimer:
-			timers = append(timers, e)
-		case *event.Call:
-			calls = append(calls, e)
+		case *event.SetTimer, *event.CancelTimer, *event.Call, *event.KeepFile, *event.DropFile:
+			kept.add(e)
 		case *event.Reply:
 			if err := s.reply(p, origin, e); err != nil {
 				return nil, err
@@ -58,10 +56,7 @@ func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error)
 				eff)}
 		}
 	}
-	if err := s.keep(p, j, s.r.timers, timers); err != nil {
-		return nil, err
-	}
-	if err := s.keep(p, j, s.r.calls, calls); err != nil {
+	if err := s.keepAll(p, j, &kept); err != nil {
 		return nil, err
 	}
 	if grown != 0 {
@@ -76,7 +71,10 @@ func (s *shard) reply(p *plan, origin *event.Inbound, e *event.Reply) error {
 	if origin.Transport.Protocol != "http" && e.Code >= 0x80 {
 		return &stage.Error{Code: codeOr(e.Code, event.ImplementationSpecificError), Reason: e.Reason}
 	}
-	p.reply = e
+	if e.File != "" && origin.Transport.Protocol != "http" {
+		return &event.Failure{Message: "the plugin " + p.plugin.Name() + " replied with a file to what is no HTTP request"}
+	}
+	p.reply, p.replier = e, p.plugin
 	return nil
 }
 

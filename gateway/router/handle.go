@@ -24,6 +24,7 @@ const (
 type plan struct {
 	publishes []*event.Publish
 	reply     *event.Reply
+	replier   Handler // whose reply it is
 	emitted   int
 	grown     []growth // of the plugins' state
 	kept      []func() // what timers and calls wait for: that the commit is durable
@@ -134,7 +135,7 @@ func (p *plan) outcome(in *event.Inbound) (out stage.Outcome) {
 	case p.unrouted:
 		out.Code, out.Reason = event.NoMatchingSubscribers, "no route takes this event"
 	case p.reply != nil:
-		out.Reason, out.Reply = p.reply.Reason, p.reply
+		out.Reason, out.Reply, out.Plugin = p.reply.Reason, p.reply, p.replier.Name()
 		switch {
 		case in.Transport.Protocol != "http":
 			out.Code = p.reply.Code

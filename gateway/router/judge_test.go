@@ -243,7 +243,7 @@ func TestKeep(t *testing.T) {
 		return event.Result{Effects: []event.Effect{&event.SetTimer{Key: "a"}, &event.CancelTimer{Key: "b"}, &event.Call{ID: "c"}}}, nil
 	}})
 	timers, calls := &keeper{}, &keeper{}
-	f.UseKeepers(timers, calls)
+	f.UseKeepers(Keepers{Timers: timers, Calls: calls})
 	in := publish("d", "t", "x")
 	in.Event.SetExtension("traceparent", "00-x")
 	if o := f.do(t, in); o.Code != event.Success {
@@ -262,7 +262,7 @@ func TestKeep(t *testing.T) {
 	if o := f.do(t, publish("d", "t", "x")); o.Code != event.QuotaExceeded || timers.kept != 4 {
 		t.Errorf("%+v", o)
 	}
-	f.UseKeepers(nil, nil)
+	f.UseKeepers(Keepers{})
 	if o := f.do(t, publish("d", "t", "x")); o.Code != event.PayloadFormatInvalid {
 		t.Errorf("%+v", o)
 	}

@@ -83,8 +83,7 @@ type Router struct {
 	handlers map[string]Handler
 	store    Store
 	registry Registry
-	timers   Keeper
-	calls    Keeper
+	keepers  Keepers
 	down     Downlink
 	log      *slog.Logger
 	seed     maphash.Seed

@@ -54,7 +54,7 @@ type web struct {
 }
 
 // webs makes every HTTP listener that has an address, in the order of their names.
-func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, log *slog.Logger) ([]web, error) {
+func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, area http.Files, log *slog.Logger) ([]web, error) {
 	var list []web
 	for _, name := range slices.Sorted(maps.Keys(listeners.HTTP)) {
 		of := listeners.HTTP[name]
@@ -67,7 +67,7 @@ func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, log *
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		list = append(list, web{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, log)})
+		list = append(list, web{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, area, log)})
 	}
 	return list, nil
 }

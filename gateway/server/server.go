@@ -26,6 +26,7 @@ import (
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/consumer"
+	"tributary.io/gateway/files"
 	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/outbound"
@@ -112,6 +113,7 @@ type gateway struct {
 	router    *router.Router
 	timers    *timer.Timers
 	calls     *outbound.Calls
+	files     *files.Area
 	consumer  *consumer.Consumer
 	identity  *auth.Auth
 	mqtt      *mqtt.Server
@@ -167,7 +169,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	if err := g.mqtt.Restore(rules...); err != nil {
 		return nil, err
 	}
-	apps := purger{reg, st, s.log, []interface{ Purge(string) error }{g.sessions, g.timers, g.calls}}
+	apps := purger{reg, st, s.log, []interface{ Purge(string) error }{g.sessions, g.timers, g.calls, g.files}}
 	apps.resume()
 
 	outside, err := s.listen(g.doors, g.webs)
@@ -193,7 +195,7 @@ func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handle
 		return err
 	}
 	g.consumer = consumer.New(cfg.Consumer, g.store, reg, log)
-	if g.timers, g.calls, err = makeKeepers(cfg, g.store, g.router, log); err != nil {
+	if err := g.makeKeepers(cfg, log); err != nil {
 		return err
 	}
 	g.sessions = session.New(cfg.MQTT.Sessions, g.router, g.consumer, g.store, log)
@@ -204,7 +206,7 @@ func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handle
 	if g.doors, err = doors(cfg.Listeners, g.identity); err != nil {
 		return err
 	}
-	if g.webs, err = webs(cfg.Listeners, g.identity, g.router, log); err != nil {
+	if g.webs, err = webs(cfg.Listeners, g.identity, g.router, g.files, log); err != nil {
 		return err
 	}
 	reg.Watch(g.identity.Changed) // before those who renew their grants
@@ -225,7 +227,7 @@ func (s *Server) warnOfRoutes(reg *registry.Registry) {
 
 // metrics returns what measures the stages.
 func (g *gateway) metrics() []func() []metric.Sample {
-	return append(slices.Clone(g.s.metrics), g.mqtt.Metrics, g.sessions.Metrics, g.router.Metrics, g.timers.Metrics, g.calls.Metrics,
+	return append(slices.Clone(g.s.metrics), g.mqtt.Metrics, g.sessions.Metrics, g.router.Metrics, g.timers.Metrics, g.calls.Metrics, g.files.Metrics,
 		g.host.Metrics, g.store.Metrics, g.consumer.Metrics, g.identity.Metrics,
 		func() []metric.Sample { return transportMetrics(g.doors, g.webs) })
 }
@@ -258,6 +260,7 @@ func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
 		}()
 	}
 	start("timers", serve, func() error { return g.timers.Run(serve) })
+	start("files of plugins", serve, func() error { return g.files.Run(serve) })
 	start("HTTP calls of plugins", serve, func() error { return g.calls.Run(serve) })
 	start("revocation lists", serve, func() error { return g.identity.Run(serve, g.reconsider) })
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })

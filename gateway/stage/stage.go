@@ -70,6 +70,7 @@ type Outcome struct {
 	Code     event.Code
 	Reason   string       // for the client; empty when there is nothing to say
 	Reply    *event.Reply // the plugin's reply, if it gave one
+	Plugin   string       // which one replied
 	Delivery Delivery     // of the best publish effect; meaningful for commands
 	// Unavailable says that nothing was decided, because the store failed or the
 	// gateway is stopping. The source must not be answered: its listener ends the

@@ -29,6 +29,7 @@ const (
 	Queue  Kind = 'd' // downlink queue entries
 	Timer  Kind = 't' // timers of plugins
 	Call   Kind = 'h' // outbound HTTP calls of plugins
+	File   Kind = 'f' // records of the files of plugins
 	Sess   Kind = 'm' // MQTT sessions and retained messages
 	Meta   Kind = 'x' // the registry and the store's own facts
 )

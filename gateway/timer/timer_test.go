@@ -66,7 +66,7 @@ func (g *gateway) open() {
 	if g.timers, err = New(st, r, func(p string) bool { return p == "p" }, quiet()); err != nil {
 		g.t.Fatal(err)
 	}
-	r.UseKeepers(g.timers, nil)
+	r.UseKeepers(router.Keepers{Timers: g.timers})
 	r.Start(nobody{})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

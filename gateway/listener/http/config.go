@@ -19,6 +19,9 @@ type Config struct {
 	// that to read all of it.
 	HeaderTimeout time.Duration `koanf:"header_timeout"`
 	BodyTimeout   time.Duration `koanf:"body_timeout"`
+	// UploadTimeout bounds the time to read a body that goes to disk; BodyTimeout is then
+	// how long no byte of it may come.
+	UploadTimeout time.Duration `koanf:"upload_timeout"`
 	// IdleTimeout closes a connection on which no request comes.
 	IdleTimeout time.Duration `koanf:"idle_timeout"`
 	// CredentialsTTL is how long credentials that were accepted are accepted again
@@ -45,6 +48,7 @@ func Default() Config {
 		RequestTimeout: 30 * time.Second,
 		HeaderTimeout:  10 * time.Second,
 		BodyTimeout:    30 * time.Second,
+		UploadTimeout:  time.Hour,
 		IdleTimeout:    2 * time.Minute,
 		CredentialsTTL: 30 * time.Second,
 		LoginFailures:  20,
@@ -74,6 +78,7 @@ func (c *Config) Validate() error {
 	span("request_timeout", c.RequestTimeout, 100*time.Millisecond, time.Hour)
 	span("header_timeout", c.HeaderTimeout, 100*time.Millisecond, time.Hour)
 	span("body_timeout", c.BodyTimeout, 100*time.Millisecond, time.Hour)
+	span("upload_timeout", c.UploadTimeout, 100*time.Millisecond, 24*time.Hour)
 	span("idle_timeout", c.IdleTimeout, time.Second, 24*time.Hour)
 	span("credentials_ttl", c.CredentialsTTL, 0, time.Hour)
 	span("login_delay_max", c.LoginDelayMax, 10*time.Millisecond, time.Hour)

@@ -44,6 +44,10 @@ func (f fakeRouter) Submit(in *event.Inbound, _ stage.Companion, done func(stage
 	go func() { done(f(in)) }()
 }
 
+func (f fakeRouter) StoresBody(in *event.Inbound) bool {
+	return strings.HasPrefix(in.Transport.Path, "/files/")
+}
+
 // users is an authenticator with one credential of each kind.
 func users() *fakeAuth {
 	backend := &access.Grant{Principal: "user:backend", Read: []string{"fleet"}, Write: []string{"fleet"}}
@@ -79,7 +83,7 @@ func start(t *testing.T, auth Authenticator, router Router, change func(*Config)
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	s := New("web", cfg, auth, router, slog.New(slog.DiscardHandler))
+	s := New("web", cfg, auth, router, nil, slog.New(slog.DiscardHandler))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -474,7 +478,7 @@ func TestFailedLoginsAreSlowed(t *testing.T) {
 	cfg := Default()
 	cfg.LoginFailures, cfg.LoginDelayMax = 3, 150*time.Millisecond
 	s := New("http.test", cfg, &fakeAuth{judge: refuse}, fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }),
-		slog.New(slog.DiscardHandler))
+		nil, slog.New(slog.DiscardHandler))
 	statuses := map[int]int{}
 	var all sync.WaitGroup
 	var mu sync.Mutex

@@ -1,9 +1,7 @@
 package http
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -35,8 +33,6 @@ func (s *Server) improper(r *http.Request) (status int, why string) {
 		return http.StatusBadRequest, "the query is not UTF-8; percent-encode its bytes"
 	case !event.ValidString(r.Header.Get("Content-Type")):
 		return http.StatusBadRequest, "the Content-Type is not UTF-8, or holds control characters, which no attribute of an event may"
-	case r.ContentLength > int64(s.cfg.MaxBodyBytes):
-		return s.tooLarge()
 	}
 	return 0, ""
 }
@@ -67,19 +63,9 @@ func (s *Server) application(g *access.Grant, method string) (name string, statu
 	return "", http.StatusForbidden, "no right to do this in the application"
 }
 
-// inbound makes the event of a request. It reads the body.
-func (s *Server) inbound(w http.ResponseWriter, r *http.Request, g *access.Grant, application string, now time.Time) (_ *event.Inbound,
-	status int, why string) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes)))
-	s.stats.received.Add(uint64(len(body)))
-	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-		status, why = s.tooLarge()
-		return nil, status, why
-	}
-	if err != nil {
-		return nil, http.StatusBadRequest, "the body could not be read"
-	}
-	in := &event.Inbound{
+// inbound makes the event of a request, without its body.
+func (s *Server) inbound(r *http.Request, g *access.Grant, application string, now time.Time) *event.Inbound {
+	return &event.Inbound{
 		Event: event.Event{
 			ID: s.ids.Next(now), Source: stage.Source(application, g.Device), Type: event.TypeRequest, Subject: r.URL.EscapedPath(), Time: now.UTC(),
 			Application: application, Device: g.Device, Sender: g.Device, DataContentType: r.Header.Get("Content-Type"),
@@ -89,10 +75,6 @@ func (s *Server) inbound(w http.ResponseWriter, r *http.Request, g *access.Grant
 			Username: g.Principal, Peer: r.RemoteAddr, Properties: headers(r),
 		},
 	}
-	if len(body) > 0 {
-		in.Event.Data = body
-	}
-	return in, 0, ""
 }
 
 // secrets are the headers that no plugin sees, since they prove who asks.

@@ -11,11 +11,13 @@ import (
 )
 
 // respond writes what became of a request and returns the status.
-func respond(w http.ResponseWriter, r *http.Request, o *stage.Outcome) int {
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, application string, o *stage.Outcome) int {
 	switch {
 	case o.Unavailable:
 		w.Header().Set("Retry-After", "1")
 		return refuse(w, http.StatusServiceUnavailable, "the gateway cannot store events at the moment; try again")
+	case o.Reply != nil && o.Reply.File != "" && s.files != nil:
+		return s.sendFile(w, r, application, o.Plugin, o.Reply)
 	case o.Reply != nil:
 		return reply(w, r, o.Reply)
 	case o.Code.Refused(), o.Code == event.NoMatchingSubscribers:
@@ -54,11 +56,7 @@ func reply(w http.ResponseWriter, r *http.Request, p *event.Reply) int {
 		return refuse(w, http.StatusBadGateway, "the plugin answered with a status that HTTP does not have")
 	}
 	h := w.Header()
-	for _, f := range p.Headers {
-		if !own(f.Name) && validHeader(f) {
-			h.Add(f.Name, f.Value)
-		}
-	}
+	copyHeaders(h, p.Headers)
 	bodiless := status == http.StatusNoContent || status == http.StatusNotModified
 	if !bodiless {
 		h.Set("Content-Length", strconv.Itoa(len(p.Payload)))
@@ -72,6 +70,22 @@ func reply(w http.ResponseWriter, r *http.Request, p *event.Reply) int {
 		w.Write(p.Payload) // an error is the client's going away
 	}
 	return status
+}
+
+// copyHeaders adds the headers of a reply that HTTP allows. Those of one name replace
+// what the gateway set.
+func copyHeaders(h http.Header, list []event.Property) {
+	seen := map[string]bool{}
+	for _, f := range list {
+		if own(f.Name) || !validHeader(f) {
+			continue
+		}
+		if name := http.CanonicalHeaderKey(f.Name); !seen[name] {
+			seen[name] = true
+			h.Del(name)
+		}
+		h.Add(f.Name, f.Value)
+	}
 }
 
 // own are the headers that belong to the connection, and so to the gateway.

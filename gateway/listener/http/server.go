@@ -22,6 +22,12 @@
 //
 // The plugin's status, headers and body; problem details (RFC 9457) where the
 // gateway itself refuses. A plugin that sets no reply answers 204.
+//
+// # Files
+//
+// If a plugin's grant names the path in uploads, the body goes to disk and the event
+// says what was uploaded (event.Upload). A reply that names a file of the plugin sends
+// it, whole or in ranges. Neither passes through the plugin's memory.
 package http
 
 import (
@@ -53,6 +59,9 @@ type Authenticator interface {
 // committed with the effects; nothing is with a request.
 type Router interface {
 	Submit(in *event.Inbound, along stage.Companion, done func(stage.Outcome))
+	// StoresBody says whether the body of a request is to be on disk, and not in the
+	// event.
+	StoresBody(in *event.Inbound) bool
 }
 
 // Server is one listener. All methods are safe for concurrent use.
@@ -61,6 +70,7 @@ type Server struct {
 	name   string
 	auth   Authenticator
 	router Router
+	files  Files
 	log    *slog.Logger
 	ids    *stage.IDs
 	known  *known
@@ -72,9 +82,9 @@ type Server struct {
 }
 
 // New returns a listener that serves nothing yet. name is how credentials name
-// it. It does no I/O.
-func New(name string, cfg Config, auth Authenticator, router Router, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, name: name, auth: auth, router: router, log: log, ids: stage.NewIDs(),
+// it. files may be nil: then no body is written to disk. It does no I/O.
+func New(name string, cfg Config, auth Authenticator, router Router, files Files, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg, name: name, auth: auth, router: router, files: files, log: log, ids: stage.NewIDs(),
 		logins: admission.NewBackoff(admission.Limits{Failures: cfg.LoginFailures, DelayMax: cfg.LoginDelayMax}),
 		known:  newKnown(cfg.CredentialsTTL), slots: make(chan struct{}, cfg.MaxRequests)}
 	s.http = &http.Server{
@@ -159,17 +169,21 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, begin time.Time)
 	if status != 0 {
 		return refuse(w, status, why)
 	}
-	in, status, why := s.inbound(w, r, grant, application, begin)
+	in := s.inbound(r, grant, application, begin)
+	release, status, why := s.body(w, r, in)
 	if status != 0 {
 		return refuse(w, status, why)
 	}
 	outcome := make(chan stage.Outcome, 1)
-	s.router.Submit(in, nil, func(o stage.Outcome) { outcome <- o })
+	s.router.Submit(in, nil, func(o stage.Outcome) {
+		release()
+		outcome <- o
+	})
 	wait := time.NewTimer(s.cfg.RequestTimeout)
 	defer wait.Stop()
 	select {
 	case o := <-outcome:
-		return respond(w, r, &o)
+		return s.respond(w, r, application, &o)
 	case <-wait.C:
 		return refuse(w, http.StatusGatewayTimeout, "the plugin did not answer in time; the request may still take effect")
 	case <-r.Context().Done():
