@@ -76,16 +76,8 @@ func (m *oidcMethod) judge(ctx context.Context, c *access.Credentials) (*decisio
 	return nil, errOther
 }
 
-// isToken says whether a text has the form of a signed JWT (RFC 7515 section 7.1):
-// three parts in base64url, of which the first is an object.
-func isToken(s string) bool {
-	if len(s) > maxToken || !strings.HasPrefix(s, "eyJ") || strings.Count(s, ".") != 2 {
-		return false
-	}
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
-	})
-}
+// isToken says whether a text may be a token that is worth decoding.
+func isToken(s string) bool { return len(s) <= maxToken && access.IsToken(s) }
 
 // token judges one token.
 func (m *oidcMethod) token(ctx context.Context, raw string) (*decision, error) {

@@ -41,7 +41,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Tim
 	}
 	g, err := s.auth.Connect(ctx, c)
 	if err != nil {
-		s.log.Info("login refused", "listener", s.name, "peer", c.Peer.Addr().String(), "username", c.Username, "reason", err)
+		s.log.Info("login refused", "listener", s.name, "peer", c.Peer.Addr().String(), "username", stage.Plain(access.PublicName(c.Username), 128), "reason", err)
 		if e := (*stage.Error)(nil); c.HasPassword && errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword ||
 			e.Code == event.NotAuthorized) {
 			s.logins.Failed(from, time.Now())

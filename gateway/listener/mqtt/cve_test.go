@@ -1,7 +1,9 @@
 package mqtt
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -335,4 +337,42 @@ func subscriptionRace(t *testing.T) {
 	}
 	all.Wait()
 	sender.quiet()
+}
+
+// A client may send its token as the user name. It is nowhere but in its CONNECT: not
+// in the log, not in an event, not in the list of connections, not in the store.
+func TestTokenAsUserName(t *testing.T) {
+	const token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJkMSJ9.c2VjcmV0"
+	var log bytes.Buffer
+	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
+		if c.ClientID == "wrong" {
+			return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "no"}
+		}
+		return messaging(c.ClientID), nil
+	}, func(_ *settings, f *fixture) {
+		f.log, f.router.unrouted = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), false
+	})
+	f.router.respond = func(*event.Inbound) stage.Outcome { return stage.Outcome{} }
+	c, _ := f.kept("right", func(p *packet.Connect) { p.HasUsername, p.Username = true, token })
+	c.publish("t", "x")
+	if got := f.router.next(t, event.TypePublish).in.Transport.Username; !strings.HasPrefix(got, "token:") {
+		t.Errorf("the event's user name is %q", got)
+	}
+	if x, _ := f.connection("right"); strings.Contains(fmt.Sprintf("%+v", x), "eyJ") {
+		t.Errorf("the connection is %+v", x)
+	}
+	f.refused(packet.Connect{Version: packet.V5, CleanStart: true, ClientID: "wrong", Username: token, HasUsername: true},
+		packet.CodeBadUserNameOrPassword)
+	f.stop()
+	if strings.Contains(log.String(), "eyJ") || !strings.Contains(log.String(), "username=token:") {
+		t.Errorf("the log is\n%s", &log)
+	}
+	kept := f.store.(*memStore)
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	for key, put := range kept.keys {
+		if strings.Contains(string(put.Value), "eyJ") {
+			t.Errorf("%v has it", key)
+		}
+	}
 }

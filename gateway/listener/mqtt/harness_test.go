@@ -188,6 +188,7 @@ type fixture struct {
 	logs   *fakeLogs
 	store  session.Store // set to nil for a server without one
 	auth   Authenticator // in the place of start's, if set
+	log    *slog.Logger  // in the place of none, if set
 	stop   func()        // what the end of the test does, if it is not early
 }
 
@@ -221,6 +222,9 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 		t.Fatal(err)
 	}
 	f.server = newServer(cfg.Config, f.router, f.logs, f.store)
+	if f.log != nil {
+		f.server.log = f.log
+	}
 	f.router.store = f.store
 	if f.auth == nil {
 		f.auth = auth
