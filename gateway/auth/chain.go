@@ -37,6 +37,7 @@ type decision struct {
 	fixed              bool
 	publish, subscribe []string
 	ask                bool
+	once               bool // no session outlives the connection
 }
 
 // Chain is the authentication of one listener. It is safe for concurrent use.
@@ -83,6 +84,7 @@ func (ch *Chain) Connect(ctx context.Context, c *access.Credentials) (*access.Gr
 // first has the methods that are chosen judge until one decides.
 func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(link) bool) (*access.Grant, error) {
 	wrong, undecided := false, false
+	name := ""       // of the first refusal that has one
 	var why []string // for the operator alone
 	for _, l := range ch.links {
 		if !chosen(l) {
@@ -105,6 +107,9 @@ func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(l
 			return nil, fmt.Errorf("%s: %w", l.name, err)
 		default:
 			wrong = true
+			if name == "" {
+				name = refusal.Name
+			}
 			why = append(why, l.name+": "+err.Error())
 		}
 	}
@@ -112,7 +117,9 @@ func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(l
 	case undecided:
 		return nil, undecidable()
 	case len(why) > 0:
-		return nil, fmt.Errorf("%s: %w", strings.Join(why, "; "), refusedCredentials())
+		refusal := refusedCredentials()
+		refusal.Name = name
+		return nil, fmt.Errorf("%s: %w", strings.Join(why, "; "), refusal)
 	case wrong || c.HasPassword || c.Username != "":
 		return nil, refusedCredentials()
 	}
@@ -150,6 +157,7 @@ func (ch *Chain) finish(l link, d *decision, c *access.Credentials) *access.Gran
 		g.Fixed, g.Publish, g.Subscribe = true, d.publish, d.subscribe
 	}
 	g.Ask = g.Ask || d.ask
+	g.Once = g.Once || d.once
 	if ch.properties != nil && g.Device != "" {
 		ch.properties.mark(&g)
 	}
@@ -243,7 +251,7 @@ func (ch *Chain) Renew(g *access.Grant) (*access.Grant, error) {
 	}
 	n := *now
 	n.Method, n.Credential, n.Certificate, n.Names, n.Fixed = g.Method, g.Credential, g.Certificate, g.Names, g.Fixed
-	n.PerMessage, n.Secrets, n.Ask = g.PerMessage, g.Secrets, g.Ask
+	n.PerMessage, n.Secrets, n.Ask, n.Once = g.PerMessage, g.Secrets, g.Ask, g.Once
 	n.Expires = earlier(n.Expires, g.Expires)
 	if g.Fixed {
 		n.Publish, n.Subscribe, n.Read, n.Write = g.Publish, g.Subscribe, g.Read, g.Write

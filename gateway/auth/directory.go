@@ -60,7 +60,8 @@ type Directory interface {
 
 // Judge has a plugin judge the credentials in a connect event. It returns the
 // *event.Allow or *event.Deny that the plugin answered with, and an error when
-// the plugin gave no verdict.
+// the plugin gave no verdict. holds says, at any time, whether what the plugin knew
+// when it judged is still so.
 type Judge interface {
-	Judge(ctx context.Context, plugin string, in *event.Inbound) (event.Effect, error)
+	Judge(ctx context.Context, plugin string, in *event.Inbound) (verdict event.Effect, holds func() bool, err error)
 }

@@ -201,8 +201,9 @@ func (c *clock) advance(d time.Duration) {
 // judgeFunc is a plugin.
 type judgeFunc func(in *event.Inbound) (event.Effect, error)
 
-func (f judgeFunc) Judge(_ context.Context, _ string, in *event.Inbound) (event.Effect, error) {
-	return f(in)
+func (f judgeFunc) Judge(_ context.Context, _ string, in *event.Inbound) (event.Effect, func() bool, error) {
+	verdict, err := f(in)
+	return verdict, func() bool { return true }, err
 }
 
 // world is everything around an Auth.

@@ -13,6 +13,7 @@ import (
 
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/metric"
+	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -24,12 +25,18 @@ type verdictMethod struct {
 	cfg    Plugin
 	judges Judge
 	took   metric.Histogram
-	known  *cache[event.Effect] // *event.Allow or *event.Deny
+	known  *cache[verdict]
+}
+
+// verdict is what a plugin decided.
+type verdict struct {
+	effect event.Effect // *event.Allow or *event.Deny
+	holds  func() bool  // whether the state that it rests on is unchanged
 }
 
 func newVerdicts(a *Auth, name string, cfg Plugin, judge Judge) *verdictMethod {
 	return &verdictMethod{auth: a, name: "plugin." + name, plugin: name, cfg: cfg, judges: judge,
-		known: newCache[event.Effect](cfg.CacheEntries, a.now)}
+		known: newCache[verdict](cfg.CacheEntries, a.now)}
 }
 
 func (m *verdictMethod) latency() *metric.Histogram { return &m.took }
@@ -37,7 +44,7 @@ func (m *verdictMethod) cacheHits() uint64          { return m.known.hits.Load()
 
 // changed forgets all verdicts: what a plugin decides may rest on anything.
 func (m *verdictMethod) changed(access.Change) {
-	m.known.drop(func(event.Effect) bool { return true })
+	m.known.drop(func(verdict) bool { return true })
 }
 
 func (m *verdictMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
@@ -46,38 +53,38 @@ func (m *verdictMethod) judge(ctx context.Context, c *access.Credentials) (*deci
 	}
 	in := connectEvent(c, m.auth.now())
 	if len(c.Properties) > 0 { // on which the verdict may rest, and no other one holds for them
-		verdict, err := m.ask(ctx, in)
+		v, err := m.ask(ctx, in)
 		if err != nil {
 			return nil, err
 		}
-		return m.decide(ctx, verdict, c)
+		return m.decide(ctx, v.effect, c)
 	}
 	key := m.auth.digests.sum(string(in.Event.Data), in.Transport.Protocol)
-	verdict, ok, mark := m.known.get(key)
-	if !ok {
+	v, ok, mark := m.known.get(key)
+	if !ok || !v.holds() {
 		var err error
-		if verdict, err = m.ask(ctx, in); err != nil {
+		if v, err = m.ask(ctx, in); err != nil {
 			return nil, err
 		}
-		m.known.put(key, mark, verdict, m.until(verdict))
+		m.known.put(key, mark, v, m.until(v.effect))
 	}
-	return m.decide(ctx, verdict, c)
+	return m.decide(ctx, v.effect, c)
 }
 
-func (m *verdictMethod) ask(ctx context.Context, in *event.Inbound) (event.Effect, error) {
+func (m *verdictMethod) ask(ctx context.Context, in *event.Inbound) (verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
 	begin := time.Now()
-	verdict, err := m.judges.Judge(ctx, m.plugin, in)
+	effect, holds, err := m.judges.Judge(ctx, m.plugin, in)
 	m.took.Observe(time.Since(begin))
 	if err != nil {
-		return nil, fmt.Errorf("asking the plugin %s about a connection: %w", m.plugin, err)
+		return verdict{}, fmt.Errorf("asking the plugin %s about a connection: %w", m.plugin, err)
 	}
-	return verdict, nil
+	return verdict{effect, holds}, nil
 }
 
-func (m *verdictMethod) until(verdict event.Effect) time.Time {
-	if a, ok := verdict.(*event.Allow); ok {
+func (m *verdictMethod) until(effect event.Effect) time.Time {
+	if a, ok := effect.(*event.Allow); ok {
 		return earlier(m.auth.now().Add(m.cfg.CacheTTL), a.Expires)
 	}
 	return m.auth.now().Add(m.cfg.CacheDenyTTL)
@@ -85,11 +92,11 @@ func (m *verdictMethod) until(verdict event.Effect) time.Time {
 
 // decide makes a decision of a verdict. Filters of the plugin stand in place of
 // the registry's where it gives any.
-func (m *verdictMethod) decide(ctx context.Context, verdict event.Effect, c *access.Credentials) (*decision, error) {
-	a, ok := verdict.(*event.Allow)
+func (m *verdictMethod) decide(ctx context.Context, effect event.Effect, c *access.Credentials) (*decision, error) {
+	a, ok := effect.(*event.Allow)
 	if !ok {
-		if _, denied := verdict.(*event.Deny); denied { // its reason may tell too much
-			return nil, notAuthorized("the connection is not allowed")
+		if d, denied := effect.(*event.Deny); denied {
+			return nil, denial(d)
 		}
 		return nil, fmt.Errorf("the plugin %s answered with neither allow nor deny", m.plugin)
 	}
@@ -109,10 +116,24 @@ func (m *verdictMethod) decide(ctx context.Context, verdict event.Effect, c *acc
 		return nil, err
 	}
 	d.grant = g
+	d.once = a.Once
 	if len(a.Publish)+len(a.Subscribe) > 0 {
 		d.fixed, d.publish, d.subscribe = true, a.Publish, a.Subscribe
 	}
 	return d, nil
+}
+
+// denial is what the client hears of a refusal; the plugin's reason may tell it too much.
+func denial(d *event.Deny) *stage.Error {
+	e := notAuthorized("the connection is not allowed")
+	switch d.Code {
+	case event.BadUserNameOrPassword:
+		e = refusedCredentials()
+	case event.ServerUnavailable, event.Banned, event.QuotaExceeded:
+		e.Code = d.Code
+	}
+	e.Name = d.Name
+	return e
 }
 
 // connectData is the data of a connect event.

@@ -1,14 +1,17 @@
 package auth
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"tributary.io/gateway/access"
+	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -216,6 +219,76 @@ func TestValidate(t *testing.T) {
 		}
 		if err == nil || !strings.HasPrefix(err.Error(), tt.key) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// What a plugin says of a refusal is what the client hears: its code, and the name for
+// programs, but not the reason.
+func TestDenials(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		deny event.Deny
+		want event.Code
+	}{
+		{"no code", event.Deny{Reason: "secret"}, event.NotAuthorized},
+		{"wrong credentials", event.Deny{Code: event.BadUserNameOrPassword, Reason: "secret", Name: "E_BAD"}, event.BadUserNameOrPassword},
+		{"somebody known", event.Deny{Code: event.NotAuthorized, Reason: "secret", Name: "E_OFF"}, event.NotAuthorized},
+		{"not now", event.Deny{Code: event.ServerUnavailable, Reason: "secret"}, event.ServerUnavailable},
+		{"too often", event.Deny{Code: event.QuotaExceeded, Reason: "secret", Name: "E_RATE"}, event.QuotaExceeded},
+		{"never", event.Deny{Code: event.Banned, Reason: "secret"}, event.Banned},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := verdicts(t, func(*event.Inbound) (event.Effect, error) { return &tt.deny, nil })
+			_, err := w.chain("plugin.fleets").Connect(t.Context(), client("somebody", "right"))
+			var told *stage.Error
+			if !errors.As(err, &told) || told.Code != tt.want || told.Name != tt.deny.Name || strings.Contains(told.Reason, "secret") {
+				t.Errorf("%v is told as %+v", err, told)
+			}
+		})
+	}
+}
+
+// Credentials that prove nothing to the plugin may prove something to the next method;
+// somebody whom it knows and refuses gets no further.
+func TestDenyThenNext(t *testing.T) {
+	for denied, want := range map[event.Code]event.Code{event.BadUserNameOrPassword: event.Success, event.NotAuthorized: event.NotAuthorized} {
+		w := verdicts(t, func(*event.Inbound) (event.Effect, error) { return &event.Deny{Code: denied}, nil })
+		anonymous := client("@demo", "")
+		anonymous.Peer = netip.MustParseAddrPort("127.0.0.1:4711")
+		if _, err := w.chain("plugin.fleets", "anonymous").Connect(t.Context(), anonymous); code(err) != want {
+			t.Errorf("after a denial with %#x: %v, want %#x", denied, err, want)
+		}
+	}
+}
+
+type judgeWith func() (event.Effect, func() bool)
+
+func (f judgeWith) Judge(context.Context, string, *event.Inbound) (event.Effect, func() bool, error) {
+	verdict, holds := f()
+	return verdict, holds, nil
+}
+
+// A remembered verdict counts no longer than the state that it rests on.
+func TestVerdictsRestOnState(t *testing.T) {
+	holds, asked := true, 0
+	p := DefaultPlugin()
+	p.Applications = []string{"demo"}
+	cfg := Default()
+	cfg.Plugin = map[string]Plugin{"fleets": p}
+	w := newWorld(t, cfg, judgeWith(func() (event.Effect, func() bool) {
+		asked++
+		return &event.Allow{Device: "d1", Once: true}, func() bool { return holds }
+	}))
+	chain := w.chain("plugin.fleets")
+	for i, step := range []struct {
+		holds bool
+		asked int
+	}{{true, 1}, {true, 1}, {false, 2}, {true, 2}, {false, 3}} {
+		holds = step.holds
+		g, err := chain.Connect(t.Context(), client("somebody", "right"))
+		if err != nil || !g.Once || asked != step.asked {
+			t.Errorf("connection %d: asked %d times, want %d; %+v, %v", i, asked, step.asked, g, err)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func TestParseManifestRefuses(t *testing.T) {
 		head + "[wants]\nemit = \"a\"\n":             `f:4: wants.emit is "a"; it must be a list of texts, such as ["a", "b"]`,
 		head + "[wants]\nstate_bytes = \"1XB\"\n":    `f:4: wants.state_bytes is "1XB"; it must be a number of bytes with B, kB, KiB, MB, MiB, GB, GiB, TB or TiB, such as "64KiB"`,
 		head + "[wants]\ndeadline = \"5\"\n":         `f:4: wants.deadline is "5"; it must be a duration, such as "10s", "5m" or "7d"`,
-		head + "[wants]\nprivate_networks = [\"a\"]": `f:4: wants.private_networks is unknown; the keys here are deadline, emit, file_bytes, fuel, hosts, judge, memory_bytes, pass, publish, state_bytes, timers, uploads`,
+		head + "[wants]\nprivate_networks = [\"a\"]": `f:4: wants.private_networks is unknown; the keys here are about, deadline, emit, file_bytes, fuel, hosts, judge, memory_bytes, pass, publish, state_bytes, timers, uploads`,
 		head + "wants = 5\n":                         `f:3: wants is 5; it must be a table: [wants]`,
 		head + "author = me\n":                       `f:3:10: this is no TOML: incomplete number; a text needs quotes: author = "me"`,
 	} {

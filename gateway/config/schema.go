@@ -173,7 +173,7 @@ func (n *node) suggest(root *node, path, key string) string {
 	if len(same) > 0 && len(same) <= 3 {
 		return "; did you mean " + strings.Join(same, " or ") + "?"
 	}
-	if len(n.fields) > 0 && len(n.fields) <= 12 {
+	if len(n.fields) > 0 && len(n.fields) <= 14 {
 		return "; the keys here are " + strings.Join(n.keys(), ", ")
 	}
 	return ""

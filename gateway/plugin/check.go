@@ -75,6 +75,7 @@ func (g *Grant) checkEffect(in *event.Inbound, e event.Effect) *violation {
 		if len(g.Judge.Applications) == 0 {
 			return &violation{"judged credentials", "judge.applications"}
 		}
+		return checkDeny(e)
 	default:
 		return &violation{fmt.Sprintf("used the unknown effect %T", e), ""}
 	}
@@ -193,6 +194,22 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 				return &violation{fmt.Sprintf("allowed to %s %q", l.key, filter), "judge." + l.key}
 			}
 		}
+	}
+	return nil
+}
+
+// checkDeny holds a refusal to the codes that say so.
+func checkDeny(e *event.Deny) *violation {
+	switch e.Code {
+	case 0, event.BadUserNameOrPassword, event.NotAuthorized, event.ServerUnavailable, event.Banned, event.QuotaExceeded:
+	default:
+		return &violation{fmt.Sprintf("refused credentials with the code %#x, which is none for that", byte(e.Code)), ""}
+	}
+	plain := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+	}
+	if len(e.Name) > 64 || strings.ContainsFunc(e.Name, func(c rune) bool { return !plain(c) }) {
+		return &violation{"named a refusal with something else than 1 to 64 of A-Z, a-z, 0-9, _ and -", ""}
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ type Grant struct {
 	Emit []string `koanf:"emit"`
 	// Pass lets it hand events on to the next matching route.
 	Pass bool `koanf:"pass"`
+	// About lets the events that it emits be about any device of the application, known
+	// to the registry or not: the plugin answers for whom its users speak.
+	About bool `koanf:"about"`
 	// StateBytes is how much state it may keep per application, keys and values
 	// together; 0 is none. The host checks each write, the router the sum.
 	StateBytes int64 `koanf:"state_bytes"`
@@ -193,6 +196,9 @@ func (g *Grant) missing(w *Grant) []string {
 	list("emit", g.Emit, w.Emit, patternCovers)
 	if w.Pass && !g.Pass {
 		lines = append(lines, "pass = true")
+	}
+	if w.About && !g.About {
+		lines = append(lines, "about = true")
 	}
 	number("state_bytes", g.StateBytes, w.StateBytes)
 	number("timers", int64(g.Timers), int64(w.Timers))

@@ -172,6 +172,11 @@ func TestGrantOfLaterEffects(t *testing.T) {
 		{allow("a", "d1", nil, []string{"down/#"}), "grant.judge.subscribe"},
 		{allow("a", "d1", nil, []string{"a#"}), "no topic filter"},
 		{&event.Deny{Reason: "no"}, ""},
+		{&event.Deny{Code: event.BadUserNameOrPassword, Name: "E_SDK-1"}, ""},
+		{&event.Deny{Code: event.QuotaExceeded}, ""},
+		{&event.Deny{Code: event.TopicNameInvalid}, "plugin p refused credentials with the code 0x90, which is none for that"},
+		{&event.Deny{Code: 1}, "plugin p refused credentials with the code 0x1, which is none for that"},
+		{&event.Deny{Name: "wrong password"}, "plugin p named a refusal with something else than 1 to 64 of A-Z, a-z, 0-9, _ and -"},
 	} {
 		in := &event.Inbound{Event: event.Event{Type: event.TypeConnect, Application: "a"}, Transport: event.Transport{ClientID: "client", Username: "user"}}
 		v := g.check(in, []event.Effect{c.effect})

@@ -38,6 +38,7 @@ type Wants struct {
 	Publish     []string `json:"publish,omitempty"`
 	Emit        []string `json:"emit,omitempty"`
 	Pass        bool     `json:"pass,omitempty"`
+	About       bool     `json:"about,omitempty"`
 	StateBytes  int64    `json:"state_bytes,omitempty"`
 	Timers      int      `json:"timers,omitempty"`
 	FileBytes   int64    `json:"file_bytes,omitempty"`
@@ -54,7 +55,7 @@ type Wants struct {
 func (w *Wants) Grant() *Grant {
 	return &Grant{
 		wanted:  true,
-		Publish: w.Publish, Emit: w.Emit, Pass: w.Pass, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts, Judge: w.Judge,
+		Publish: w.Publish, Emit: w.Emit, Pass: w.Pass, About: w.About, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts, Judge: w.Judge,
 		FileBytes: w.FileBytes, Uploads: w.Uploads,
 		MemoryBytes: w.MemoryBytes, Fuel: w.Fuel, Deadline: time.Duration(w.Deadline),
 	}

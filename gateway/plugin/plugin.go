@@ -359,10 +359,12 @@ type Limits struct {
 	StateBytes int64    // of all its state in one application
 	Timers     int      // at once in one application
 	Judges     []string // applications that it may let devices into
+	About      bool     // what it emits may be about any device
 	Uploads    []string // paths of requests whose bodies go to disk
 }
 
 // Limits returns the limits in force.
 func (p *Plugin) Limits() Limits {
-	return Limits{StateBytes: p.grant.StateBytes, Timers: p.grant.Timers, Judges: p.grant.Judge.Applications, Uploads: p.grant.Uploads}
+	return Limits{StateBytes: p.grant.StateBytes, Timers: p.grant.Timers, Judges: p.grant.Judge.Applications, About: p.grant.About,
+		Uploads: p.grant.Uploads}
 }

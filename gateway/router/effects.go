@@ -104,7 +104,9 @@ func (s *shard) identify(origin *event.Inbound, e *event.Event) error {
 
 // emit completes an event and appends it to the application's log.
 func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
-	if err := s.identify(origin, e); err != nil {
+	if p.plugin.Limits().About && e.Device != "" { // the plugin answers for it
+		e.Application, e.Sender = origin.Event.Application, origin.Event.Sender
+	} else if err := s.identify(origin, e); err != nil {
 		return err
 	}
 	if e.ID == "" {

@@ -25,13 +25,14 @@ type handlerFunc struct {
 	fn    func(in *event.Inbound, get func(key string) []byte) (event.Result, error)
 	state func(in *event.Inbound, st plugin.StateReader) (event.Result, error)
 	bytes int64 // of state; 0: 20
+	about bool
 }
 
 func (h *handlerFunc) Name() string   { return h.name }
 func (h *handlerFunc) Digest() string { return "sha256:" + h.name }
 
 func (h *handlerFunc) Limits() plugin.Limits {
-	return plugin.Limits{StateBytes: cmp.Or(h.bytes, 20), Timers: 2, Judges: []string{"demo"}}
+	return plugin.Limits{StateBytes: cmp.Or(h.bytes, 20), Timers: 2, Judges: []string{"demo"}, About: h.about}
 }
 
 func (h *handlerFunc) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, st plugin.StateReader) (event.Result, error) {

@@ -20,16 +20,19 @@ import (
 // one that the plugin judges for. It can do nothing else: a verdict is asked for
 // as often as somebody knocks, and leaves no trace.
 //
+// holds says, also later and from any goroutine, whether the state that the verdict
+// rests on is still what it was.
+//
 // An error says that there is no verdict. It holds nothing that the plugin said,
 // since that may have come from the credentials. Judge may be called from any
 // goroutine while the router runs.
-func (r *Router) Judge(ctx context.Context, name string, in *event.Inbound) (event.Effect, error) {
+func (r *Router) Judge(ctx context.Context, name string, in *event.Inbound) (verdict event.Effect, holds func() bool, err error) {
 	h := r.handlers[name]
 	switch {
 	case h == nil:
-		return nil, fmt.Errorf("there is no plugin %q to judge credentials: declare it as [plugins.%[1]s] in gateway.toml", name)
+		return nil, nil, fmt.Errorf("there is no plugin %q to judge credentials: declare it as [plugins.%[1]s] in gateway.toml", name)
 	case len(h.Limits().Judges) == 0:
-		return nil, fmt.Errorf("the plugin %s may not judge credentials: see plugins.%[1]s.grant.judge in gateway.toml", name)
+		return nil, nil, fmt.Errorf("the plugin %s may not judge credentials: see plugins.%[1]s.grant.judge in gateway.toml", name)
 	}
 	asked := *in
 	if apps := h.Limits().Judges; asked.Event.Application == "" && len(apps) == 1 && apps[0] != anyApplication {
@@ -40,33 +43,31 @@ func (r *Router) Judge(ctx context.Context, name string, in *event.Inbound) (eve
 	case r.judging[shard] <- struct{}{}:
 		defer func() { <-r.judging[shard] }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the plugin %s to judge credentials: %w", name, ctx.Err())
+		return nil, nil, fmt.Errorf("waiting for the plugin %s to judge credentials: %w", name, ctx.Err())
 	}
 	for range maxReruns {
-		verdict, err := r.judge(ctx, h, shard, &asked)
+		var read store.Batch
+		verdict, err := r.judge(ctx, h, shard, &asked, &read)
 		if !errors.Is(err, store.ErrConflict) {
-			return verdict, err
+			return verdict, func() bool { return r.unchanged(&read) == nil }, err
 		}
 		r.metrics.conflicts.Add(1)
 	}
-	return nil, fmt.Errorf("the state that the plugin %s read to judge credentials kept changing", name)
+	return nil, nil, fmt.Errorf("the state that the plugin %s read to judge credentials kept changing", name)
 }
 
-func (r *Router) judge(ctx context.Context, h Handler, shard int, in *event.Inbound) (event.Effect, error) {
-	var read store.Batch
+func (r *Router) judge(ctx context.Context, h Handler, shard int, in *event.Inbound, read *store.Batch) (event.Effect, error) {
 	var st plugin.StateReader
 	if in.Event.Application != "" {
-		st = &stateReader{store: r.store, batch: &read, prefix: statePrefix(in.Event.Application, h.Name())}
+		st = &stateReader{store: r.store, batch: read, prefix: statePrefix(in.Event.Application, h.Name())}
 	}
 	now := in.Event.Time
 	if now.IsZero() {
 		now = time.Now()
 	}
 	res, err := h.Handle(ctx, shard, in, now, st)
-	if len(read.Expect)+len(read.ExpectRanges) > 0 {
-		if err := r.store.Commit(&read, nil); err != nil {
-			return nil, err
-		}
+	if err := r.unchanged(read); err != nil {
+		return nil, err
 	}
 	switch {
 	case err != nil:
@@ -83,4 +84,13 @@ func (r *Router) judge(ctx context.Context, h Handler, shard int, in *event.Inbo
 		}
 	}
 	return nil, fmt.Errorf("the plugin %s answered credentials with %d effects: it must be one, allow or deny", h.Name(), len(res.Effects))
+}
+
+// unchanged says whether what was read is in the store as it was: store.ErrConflict,
+// if it is not.
+func (r *Router) unchanged(read *store.Batch) error {
+	if len(read.Expect)+len(read.ExpectRanges) == 0 {
+		return nil
+	}
+	return r.store.Commit(read, nil)
 }

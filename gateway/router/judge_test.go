@@ -60,7 +60,7 @@ func TestJudge(t *testing.T) {
 		{"greedy", "hunter2", "error"}, {"silent", "hunter2", "error"}, {"both", "hunter2", "error"},
 	} {
 		in := connect(c.user, c.password)
-		verdict, err := f.Judge(context.Background(), "p", in)
+		verdict, _, err := f.Judge(context.Background(), "p", in)
 		got := "error"
 		switch e := verdict.(type) {
 		case *event.Allow:
@@ -83,7 +83,7 @@ func TestJudge(t *testing.T) {
 	if len(f.store.keys) != before || len(f.store.logs) != 0 {
 		t.Errorf("a verdict left something: %v", f.store.logs)
 	}
-	if _, err := f.Judge(context.Background(), "absent", connect("a", "b")); err == nil || !strings.Contains(err.Error(), "[plugins.absent]") {
+	if _, _, err := f.Judge(context.Background(), "absent", connect("a", "b")); err == nil || !strings.Contains(err.Error(), "[plugins.absent]") {
 		t.Errorf("no such plugin: %v", err)
 	}
 }
@@ -99,11 +99,11 @@ func TestJudgeWaits(t *testing.T) {
 		return event.Result{Effects: []event.Effect{&event.Deny{}}}, nil
 	}})
 	done := make(chan error, 1)
-	go func() { _, err := f.Judge(context.Background(), "p", connect("a", "")); done <- err }()
+	go func() { _, _, err := f.Judge(context.Background(), "p", connect("a", "")); done <- err }()
 	<-entered
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := f.Judge(ctx, "p", connect("b", "")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := f.Judge(ctx, "p", connect("b", "")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	leave <- struct{}{}
@@ -328,5 +328,53 @@ func TestSubmitDue(t *testing.T) {
 				t.Errorf("%+v, key left: %v", o, left != 0)
 			}
 		})
+	}
+}
+
+// A verdict holds until a key changes that the plugin read for it, or a range that it scanned.
+func TestVerdictHolds(t *testing.T) {
+	f := start(t, quick(), &handlerFunc{name: "p", bytes: 1 << 20, state: func(in *event.Inbound, st plugin.StateReader) (event.Result, error) {
+		if in.Event.Type != event.TypeConnect {
+			return event.Result{Effects: []event.Effect{&event.Put{Key: in.Event.Subject, Value: in.Event.Data}}}, nil
+		}
+		if _, err := st.Get("secret"); err != nil {
+			return event.Result{}, err
+		}
+		err := st.Scan("node/", "", func(string, []byte) bool { return true })
+		return event.Result{Effects: []event.Effect{&event.Deny{}}}, err
+	}})
+	for i, key := range []string{"secret", "other", "node/a", "nodes", "node/b", "secret"} {
+		_, holds, err := f.Judge(context.Background(), "p", connect("anna", ""))
+		if err != nil || !holds() || !holds() {
+			t.Fatalf("%v: a verdict does not hold", err)
+		}
+		in := publish("d1", "t", fmt.Sprint(i))
+		in.Event.Subject = key
+		if out := f.do(t, in); out.Code != 0 {
+			t.Fatalf("%+v", out)
+		}
+		if want := key == "other" || key == "nodes"; holds() != want {
+			t.Errorf("after a write of %s the verdict holds: %v, want %v", key, !want, want)
+		}
+	}
+}
+
+// With the grant about, the plugin's word counts for whom its events are about; the sender
+// and the application are still those of who spoke.
+func TestAbout(t *testing.T) {
+	for _, about := range []bool{false, true} {
+		f := start(t, quick(), &handlerFunc{name: "p", about: about, state: func(*event.Inbound, plugin.StateReader) (event.Result, error) {
+			return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "t", Device: "stranger", Application: "other", Sender: "x"}}}}, nil
+		}})
+		out := f.do(t, publish("d1", "t", "1"))
+		if about != (out.Code == 0) {
+			t.Fatalf("about %v: %+v", about, out)
+		}
+		if !about {
+			continue
+		}
+		if e := f.store.events(store.Events("demo")); len(e) != 1 || e[0].Device != "stranger" || e[0].Sender != "d1" || e[0].Application != "demo" {
+			t.Errorf("%+v", e)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 type Error struct {
 	Code   event.Code
 	Reason string // what was wrong and what to do; safe to show to the client
+	Name   string // what a program may tell the error by, in the dialect of a plugin; empty: nothing
 	// Gone says, when a grant is renewed, that its principal exists no more, so that
 	// nothing is kept for it any longer.
 	Gone bool

@@ -84,7 +84,7 @@ func outline(e event.Effect) (kind, guess int) {
 	case *event.Allow:
 		return effectAllow, 100
 	case *event.Deny:
-		return effectDeny, len(e.Reason)
+		return effectDeny, 8 + len(e.Reason) + len(e.Name)
 	case *event.Call:
 		return effectCall, 60 + len(e.URL) + len(e.Body)
 	case *event.Pass:
@@ -131,6 +131,8 @@ func AppendEffect(dst []byte, e event.Effect) []byte {
 		dst = appendAllow(dst, e)
 	case *event.Deny:
 		dst = wire.AppendString(dst, 1, e.Reason)
+		dst = wire.AppendUint(dst, 2, uint64(e.Code))
+		dst = wire.AppendString(dst, 3, e.Name)
 	case *event.Call:
 		dst = appendCall(dst, e)
 	case *event.Pass:
@@ -152,7 +154,8 @@ func appendAllow(dst []byte, a *event.Allow) []byte {
 	dst = wire.AppendString(dst, 3, a.Device)
 	dst = appendStrings(dst, 4, a.Publish)
 	dst = appendStrings(dst, 5, a.Subscribe)
-	return wire.AppendTime(dst, 6, a.Expires)
+	dst = wire.AppendTime(dst, 6, a.Expires)
+	return wire.AppendBool(dst, 7, a.Once)
 }
 
 // AppendEmit is AppendEffect of &Emit{*e}. Its event need not outlive the call, so

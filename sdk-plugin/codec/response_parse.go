@@ -169,8 +169,7 @@ func parseKind(kind int, b []byte) (event.Effect, error) {
 	case effectAllow:
 		return parseAllow(b)
 	case effectDeny:
-		reason, err := parseText(b)
-		return &event.Deny{Reason: reason}, err
+		return parseDeny(b)
 	case effectCall:
 		return parseCall(b)
 	case effectPass:
@@ -324,30 +323,6 @@ func parseKeepFile(b []byte) (*event.KeepFile, error) {
 		}
 	}
 	return k, r.Err()
-}
-
-func parseAllow(b []byte) (*event.Allow, error) {
-	a := new(event.Allow)
-	r := wire.Read(b, fields(6, 4, 5))
-	for r.Next() {
-		switch r.Field() {
-		case 1:
-			a.Identity = r.Text()
-		case 2:
-			a.Application = r.Text()
-		case 3:
-			a.Device = r.Text()
-		case 4:
-			a.Publish = append(a.Publish, r.Text())
-		case 5:
-			a.Subscribe = append(a.Subscribe, r.Text())
-		case 6:
-			a.Expires = r.Time()
-		default:
-			r.Fail(errUnknown)
-		}
-	}
-	return a, r.Err()
 }
 
 func parseCall(b []byte) (*event.Call, error) {

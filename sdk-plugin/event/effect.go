@@ -95,11 +95,20 @@ type Allow struct {
 	Publish   []string
 	Subscribe []string
 	Expires   time.Time // zero: never
+	// Once says that no session outlives the connection, whatever the client asks for.
+	Once bool
 }
 
-// Deny refuses the credentials of a connect event. The reason must hold nothing
-// of them.
-type Deny struct{ Reason string }
+// Deny refuses the credentials of a connect event. Neither text may hold anything of
+// them.
+type Deny struct {
+	// Code says how: BadUserNameOrPassword where the credentials prove nothing, so that
+	// the listener's next way of authentication is tried, ServerUnavailable, QuotaExceeded
+	// or Banned where nobody gets in for now, and NotAuthorized, which 0 stands for.
+	Code   Code
+	Reason string // for the operator's log
+	Name   string // for the client: member "code" of the problem details of HTTP, 1 to 64 of A-Z, a-z, 0-9, _ and -
+}
 
 // Call is an outbound HTTP request whose answer returns as a response event,
 // once. The server may see the request more than once, with the same

@@ -54,9 +54,9 @@ func effectTree(e event.Effect) map[string]any {
 			"file": e.File}}
 	case *event.Allow:
 		return map[string]any{"allow": map[string]any{"identity": e.Identity, "application": e.Application, "device": e.Device,
-			"publish": list(e.Publish), "subscribe": list(e.Subscribe), "expires": e.Expires.UTC().Format(time.RFC3339Nano)}}
+			"publish": list(e.Publish), "subscribe": list(e.Subscribe), "expires": e.Expires.UTC().Format(time.RFC3339Nano), "once": e.Once}}
 	case *event.Deny:
-		return map[string]any{"deny": map[string]any{"reason": e.Reason}}
+		return map[string]any{"deny": map[string]any{"reason": e.Reason, "code": float64(e.Code), "name": e.Name}}
 	case *event.Call:
 		return map[string]any{"call": map[string]any{"id": e.ID, "method": e.Method, "url": e.URL,
 			"headers": properties(e.Headers), "body": raw(e.Body), "timeout": e.Timeout.String()}}

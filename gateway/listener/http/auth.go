@@ -136,9 +136,9 @@ func (s *Server) refuseCredentials(w http.ResponseWriter, r *http.Request, err e
 	if status == http.StatusUnauthorized {
 		w.Header().Add("WWW-Authenticate", `Basic realm="tributary", charset="UTF-8"`)
 		w.Header().Add("WWW-Authenticate", `Bearer realm="tributary"`)
-		return refuse(w, status, "credentials are missing or wrong")
+		return refuseAs(w, status, "credentials are missing or wrong", denied.Name)
 	}
-	return refuse(w, status, denied.Reason)
+	return refuseAs(w, status, denied.Reason, denied.Name)
 }
 
 // known remembers for a while which credentials were accepted, since judging a

@@ -3,6 +3,8 @@ package http
 import (
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 )
 
@@ -12,6 +14,10 @@ type Config struct {
 	// Application is whose requests these are. Empty: those of the application that
 	// the credentials belong to.
 	Application string `koanf:"application"`
+	// Public holds the beginnings of paths that are served without credentials, for whoever
+	// asks, in Application, which must be given: the plugin answers for them. Credentials of
+	// such a request are neither judged nor shown to the plugin.
+	Public []string `koanf:"public"`
 	// RequestTimeout bounds the time from a request's headers to the plugin's
 	// answer; then the client hears 504, and the event is still handled.
 	RequestTimeout time.Duration `koanf:"request_timeout"`
@@ -73,6 +79,14 @@ func (c *Config) Validate() error {
 	span := func(key string, d, low, high time.Duration) {
 		if d < low || d > high {
 			errs = append(errs, fmt.Errorf("%s is %v; it must be from %v to %v", key, d, low, high))
+		}
+	}
+	if len(c.Public) > 0 && c.Application == "" {
+		errs = append(errs, errors.New("public is for a listener of one application: set application, too"))
+	}
+	for _, p := range c.Public {
+		if !strings.HasPrefix(p, "/") || path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/" {
+			errs = append(errs, fmt.Errorf("public has %q; it must be the beginning of a path, such as /v1/public/", p))
 		}
 	}
 	span("request_timeout", c.RequestTimeout, 100*time.Millisecond, time.Hour)

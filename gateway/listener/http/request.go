@@ -41,6 +41,19 @@ func (s *Server) tooLarge() (status int, why string) {
 	return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", s.cfg.MaxBodyBytes)
 }
 
+// public says whether a request needs no credentials. The path counts as the plugin
+// sees it, still encoded; one with dot segments, which somebody may resolve to another
+// path, is not public.
+func (s *Server) public(r *http.Request) bool {
+	at := r.URL.EscapedPath()
+	if strings.Contains(at, "/.") || strings.Contains(at, "//") || strings.Contains(at, "%2e") || strings.Contains(at, "%2E") {
+		return false
+	}
+	return slices.ContainsFunc(s.cfg.Public, func(p string) bool {
+		return strings.HasPrefix(at, p) && (strings.HasSuffix(p, "/") || len(at) == len(p) || at[len(p)] == '/')
+	})
+}
+
 // application decides whose request this is and whether the grant allows it.
 func (s *Server) application(g *access.Grant, method string) (name string, status int, why string) {
 	write := method != http.MethodGet && method != http.MethodHead

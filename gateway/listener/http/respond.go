@@ -114,12 +114,16 @@ func validHeader(f event.Property) bool {
 }
 
 // refuse writes problem details (RFC 9457) and returns the status.
-func refuse(w http.ResponseWriter, status int, why string) int {
+func refuse(w http.ResponseWriter, status int, why string) int { return refuseAs(w, status, why, "") }
+
+// refuseAs is refuse with the name that a plugin's dialect has for the error.
+func refuseAs(w http.ResponseWriter, status int, why, name string) int {
 	body, _ := json.Marshal(struct { // strings and a number never fail
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail,omitempty"`
-	}{http.StatusText(status), status, why})
+		Code   string `json:"code,omitempty"`
+	}{http.StatusText(status), status, why, name})
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -8,7 +8,8 @@
 // Credentials come as Basic (user name and password or API key), as Bearer or
 // Token (an access token or a key), as an Authorization header without a scheme,
 // or as a TLS client certificate; the listener's authentication chain judges them.
-// A device asks in its own name. A user needs the right to read the application
+// A device asks in its own name. Who asks for a path that the setting public
+// names needs no credentials, and the event names neither device nor user. A user needs the right to read the application
 // for GET and HEAD, and to write it for every other method.
 //
 // # What a plugin sees
@@ -161,13 +162,16 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, begin time.Time)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout+s.cfg.BodyTimeout)
 	defer cancel()
-	grant, err := s.authenticate(ctx, r, begin)
-	if err != nil {
-		return s.refuseCredentials(w, r, err)
-	}
-	application, status, why := s.application(grant, r.Method)
-	if status != 0 {
-		return refuse(w, status, why)
+	grant, application := new(access.Grant), s.cfg.Application
+	if !s.public(r) {
+		var err error
+		if grant, err = s.authenticate(ctx, r, begin); err != nil {
+			return s.refuseCredentials(w, r, err)
+		}
+		status, why := 0, ""
+		if application, status, why = s.application(grant, r.Method); status != 0 {
+			return refuse(w, status, why)
+		}
 	}
 	in := s.inbound(r, grant, application, begin)
 	release, status, why := s.body(w, r, in)
