@@ -135,10 +135,12 @@ func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, now []byte) {
 		switch {
 		case value.Kind() == sdk.Null:
 		case value.Kind() == sdk.Object && old.Value().Kind() == sdk.Object:
-			if emptied(old.Value(), value) { // then it is a leaf
-				w.KeyOf(old).Raw(now)
-			} else {
+			if !leftEmpty(old.Value(), value) {
 				mergeTimes(w.KeyOf(old), time, old.Value(), value, now)
+			} else if time.Kind() == sdk.Number && !old.Value().First().Ok() && value.First().Ok() {
+				w.KeyOf(old).Raw(time.Raw()) // it was empty, and its nulls took nothing
+			} else { // an empty object is a leaf, which was set now
+				w.KeyOf(old).Raw(now)
 			}
 		case value.Exists():
 			w.KeyOf(old).Raw(now)
@@ -154,11 +156,8 @@ func mergeTimes(w *sdk.Writer, times, base, patch sdk.Value, now []byte) {
 	w.End()
 }
 
-// emptied says whether a patch takes the last member from an object.
-func emptied(base, patch sdk.Value) bool {
-	if !base.First().Ok() {
-		return false
-	}
+// leftEmpty says whether a patch leaves an object without members.
+func leftEmpty(base, patch sdk.Value) bool {
 	for old := base.First(); old.Ok(); old = old.Next() {
 		if patch.Get(old.Name()).Kind() != sdk.Null {
 			return false

@@ -103,14 +103,16 @@ func pendingJobs(r *call, thing string) []byte {
 // describeJob is the payload of jobs/<id>/get/accepted. An execution that has ended
 // is described by REST alone, as in AWS.
 func describeJob(r *call, thing, id string) ([]byte, *refusal) {
+	attempt, named, f := number(r, "executionNumber")
+	if f != nil {
+		return nil, f
+	}
 	x, ok := loadJobExecution(r, thing, id)
 	if !ok {
 		return nil, &refusal{code: "ResourceNotFound", message: "there is no job " + id + " for this thing"}
 	}
-	if number := r.JSON("executionNumber"); number.Exists() {
-		if n, ok := number.Int(); !ok || n != x.number {
-			return nil, &refusal{code: "ResourceNotFound", message: "this attempt of the job is not the present one"}
-		}
+	if named && attempt != x.number {
+		return nil, &refusal{code: "ResourceNotFound", message: "this attempt of the job is not the present one"}
 	}
 	if x.ended() {
 		return nil, &refusal{code: "TerminalStateReached", message: "the execution has ended as " + x.status}
@@ -221,6 +223,9 @@ func updateJob(r *call, thing, id string) ([]byte, *refusal) {
 	}
 	if checked && expected != x.version {
 		return nil, &refusal{"VersionMismatch", "the execution has version " + strconv.FormatInt(x.version, 10), &x}
+	}
+	if named && attempt > x.number {
+		return nil, &refusal{code: "ResourceNotFound", message: "the execution is only at attempt " + strconv.FormatInt(x.number, 10)}
 	}
 	if named && attempt != x.number { // a late word on an attempt that is over
 		return nil, &refusal{"InvalidStateTransition", "the execution is at attempt " + strconv.FormatInt(x.number, 10), &x}
