@@ -170,7 +170,7 @@ func (v *vectorRun) load(ctx context.Context, settings map[string]string) (*plug
 	if p := v.loaded[key.String()]; p != nil {
 		return p, nil
 	}
-	p, err := v.host.Load(ctx, v.manifest.Name, v.wasm, v.grant(), settings)
+	p, err := v.host.Load(ctx, v.manifest.Name, v.wasm, v.grant(settings), settings)
 	if err != nil {
 		return nil, fmt.Errorf("loading the plugin: %w", err)
 	}
@@ -178,9 +178,11 @@ func (v *vectorRun) load(ctx context.Context, settings map[string]string) (*plug
 	return p, nil
 }
 
-// grant is all that the plugin wants, and what --emit adds.
-func (v *vectorRun) grant() plugin.Grant {
+// grant is all that the plugin wants, and what --emit adds. An operator who sets a URL
+// grants its host, too.
+func (v *vectorRun) grant(settings map[string]string) plugin.Grant {
 	g := *v.manifest.Wants.Grant()
+	g.Hosts = slices.Concat(g.Hosts, v.manifest.Called(settings))
 	if v.emit != "" {
 		g.Emit = slices.Concat(g.Emit, strings.Split(v.emit, ","))
 	}

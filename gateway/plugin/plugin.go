@@ -223,7 +223,7 @@ func (p *Plugin) check(wasm []byte, settings map[string]string) error {
 	if lines := p.grant.missing(p.manifest.Wants.Grant()); len(lines) > 0 {
 		return p.wantsMore(lines)
 	}
-	return p.manifest.checkSettings(p.name, settings)
+	return p.manifest.checkSettings(p.name, settings, parseHosts(p.grant.Hosts))
 }
 
 func (p *Plugin) wantsMore(lines []string) error {

@@ -8,14 +8,17 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"tributary.io/gateway/outbound/place"
 )
 
 // Setting is one of a plugin's settings, as its manifest describes it, so that a
 // misspelt one is found when the plugin is loaded and not by each of its events.
 // Settings are texts; what they may be is said by Type and Values.
 type Setting struct {
-	// Type is "text" (also if empty), "boolean" ("true" or "false"), "integer" or
-	// "number".
+	// Type is "text" (also if empty), "boolean" ("true" or "false"), "integer",
+	// "number" or "url": where the plugin makes HTTP calls to, which its grant has to
+	// allow.
 	Type string `koanf:"type" json:"type,omitempty"`
 	// Values are the only possible ones; none: all of the type.
 	Values []string `koanf:"values" json:"values,omitempty"`
@@ -50,8 +53,8 @@ func (s *Setting) valid(name string) error {
 	if !validName(strings.ReplaceAll(name, "_", "-")) {
 		return errors.New("a setting's name is 1 to 64 of a-z, 0-9, _ and -")
 	}
-	if !slices.Contains([]string{"", "text", "boolean", "integer", "number"}, s.Type) {
-		return fmt.Errorf("type is %q; use text, boolean, integer or number", s.Type)
+	if !slices.Contains([]string{"", "text", "boolean", "integer", "number", "url"}, s.Type) {
+		return fmt.Errorf("type is %q; use text, boolean, integer, number or url", s.Type)
 	}
 	if len(s.Description) > maxSettingBytes || len(s.Values) > maxListed {
 		return fmt.Errorf("a description has at most %d bytes, and there are at most %d values", maxSettingBytes, maxListed)
@@ -93,6 +96,10 @@ func (s *Setting) check(value string) error {
 		if _, err = strconv.ParseFloat(value, 64); err != nil {
 			return fmt.Errorf("%q is no number", value)
 		}
+	case "url":
+		if _, _, err = place.CheckURL(value, nil); err != nil {
+			return err
+		}
 	}
 	if !utf8.ValidString(value) {
 		return errors.New("it is no UTF-8")
@@ -101,8 +108,9 @@ func (s *Setting) check(value string) error {
 }
 
 // checkSettings says what is wrong with the settings of a plugin that goes by a name
-// in gateway.toml, all of it, in the words of its manifest.
-func (m *Manifest) checkSettings(plugin string, given map[string]string) error {
+// in gateway.toml, all of it, in the words of its manifest. hosts are those that the
+// plugin may call: a URL beyond them would fail the event that needs it.
+func (m *Manifest) checkSettings(plugin string, given map[string]string, hosts []place.Host) error {
 	if m.Settings == nil {
 		return nil
 	}
@@ -119,6 +127,8 @@ func (m *Manifest) checkSettings(plugin string, given map[string]string) error {
 		default:
 			if err := s.check(given[name]); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", key, err))
+			} else if host := s.calls(given[name], hosts); host != "" {
+				errs = append(errs, fmt.Errorf("%s: the plugin may not call %s: add it to plugins.%s.grant.hosts", key, host, plugin))
 			}
 		}
 	}
@@ -128,6 +138,31 @@ func (m *Manifest) checkSettings(plugin string, given map[string]string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// calls returns the host of a URL that none of the hosts covers; empty: the setting is
+// no URL, or one of them does.
+func (s *Setting) calls(value string, hosts []place.Host) string {
+	if s.Type != "url" {
+		return ""
+	}
+	u, covered, err := place.CheckURL(value, hosts)
+	if err != nil || covered {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// Called returns the hosts of the URLs among settings, as a grant names them.
+func (m *Manifest) Called(settings map[string]string) []string {
+	var hosts []string
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		s := m.Settings[name]
+		if host := s.calls(settings[name], nil); host != "" && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
 
 // oneOf lists words for people.

@@ -52,12 +52,45 @@ func TestDescribedSettings(t *testing.T) {
 	}
 }
 
+// A plugin is not loaded with an address that it would call and may not.
+func TestSettingsThatAreCalled(t *testing.T) {
+	const settings = `{"sms":{"type":"url"},"hook":{"type":"url"},"link":{}}`
+	h := testHost(t, testConfig())
+	for _, tt := range []struct {
+		given map[string]string
+		want  string // empty: it is loaded
+	}{
+		{map[string]string{"sms": "https://sms.example/a?b=secret", "hook": "http://127.0.0.1:99/x", "link": "https://elsewhere.example"}, ""},
+		{map[string]string{"sms": "https://elsewhere.example/secret"},
+			"plugins.p.settings.sms: the plugin may not call https://elsewhere.example: add it to plugins.p.grant.hosts"},
+		{map[string]string{"sms": "http://sms.example/"}, "plugins.p.settings.sms: the plugin may not call http://sms.example: add it to plugins.p.grant.hosts"},
+		{map[string]string{"hook": "127.0.0.1:99"}, "plugins.p.settings.hook: its URL cannot be read"},
+		{map[string]string{"hook": ""}, "plugins.p.settings.hook: its URL does not begin with https:// or http://"},
+	} {
+		module, err := described(t, settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = h.Load(context.Background(), "p", module, Grant{Hosts: []string{"https://sms.example", "http://127.0.0.1:99"}}, tt.given)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.HasSuffix(err.Error(), tt.want) {
+			t.Errorf("%v: %v\nwant %s", tt.given, err, tt.want)
+		}
+	}
+	var m Manifest
+	if err := json.Unmarshal([]byte(settings), &m.Settings); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Called(map[string]string{"sms": "https://a.example/1", "hook": "https://a.example/2", "link": "https://b.example"}); len(got) != 1 || got[0] != "https://a.example" {
+		t.Errorf("%v", got)
+	}
+}
+
 // A manifest whose settings cannot be is refused, as what else is wrong with it.
 func TestImpossibleSettings(t *testing.T) {
 	for settings, want := range map[string]string{
 		`{"Dialect":{}}`:                          "settings.Dialect: a setting's name is",
 		`{"a b":{}}`:                              "settings.a b: a setting's name is",
-		`{"a":{"type":"duration"}}`:               `settings.a: type is "duration"; use text, boolean, integer or number`,
+		`{"a":{"type":"duration"}}`:               `settings.a: type is "duration"; use text, boolean, integer, number or url`,
 		`{"a":{"type":"integer","values":["x"]}}`: `settings.a: values: "x" is no whole number`,
 		`{"a":{"values":["x"],"default":"y"}}`:    `settings.a: default: "y" is none of its values; use x`,
 		`{"a":{"type":"boolean","default":"no"}}`: `settings.a: default: "no" is neither true nor false`,
