@@ -173,7 +173,10 @@ anonymous = true
 type loadReport struct {
 	AckRate     float64 `json:"ack_per_sec"`
 	ConsumeRate float64 `json:"consume_per_sec"`
-	Errors      int     `json:"errors"`
+	AckLatency  struct {
+		P99 time.Duration `json:"p99_ns"`
+	} `json:"ack_latency"`
+	Errors int `json:"errors"`
 }
 
 // load runs the load generator as a process of its own: 20 devices, 50 messages

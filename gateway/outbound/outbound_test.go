@@ -128,6 +128,10 @@ func (g *gateway) open() {
 }
 
 // Handle is the plugin: it wants what the test said, and shows answers.
+func (g *gateway) Try(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error) {
+	return g.Handle(ctx, shard, in, now, st)
+}
+
 func (g *gateway) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, _ plugin.StateReader) (event.Result, error) {
 	if in.Event.Type == event.TypeResponse {
 		g.answers <- *in

@@ -118,7 +118,7 @@ func (c *comparison) round(t testing.TB, limits bool, calls int) time.Duration {
 		var res event.Result
 		var err error
 		if limits {
-			res, err = c.limited.handleEvent(c.in, testTime, nil)
+			res, err = c.limited.handleEvent(c.in, testTime, nil, 1<<40)
 		} else {
 			res, err = c.plain.handleEvent(c.in, testTime)
 		}

@@ -11,9 +11,11 @@ const (
 	FaultOutput   = "output"   // its result is larger than allowed
 	FaultGarbage  = "garbage"  // its result is no HandleResponse
 	FaultFailed   = "failed"   // it returned 0: it could not make a result
+	FaultTrial    = "trial"    // Try took more steps than a trial has; Handle may still succeed
 )
 
-// Fault says that a plugin broke while it handled an event. The instance has
+// Fault says that a plugin broke while it handled an event, or, where its Kind is
+// FaultTrial, that it takes longer than a trial. The instance has
 // been restored; the same event may be tried once more or quarantined.
 type Fault struct {
 	Plugin string

@@ -375,3 +375,37 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("metrics: %v", values)
 	}
 }
+
+// A trial stops what needs more fuel than it has, which is no fault of the plugin; what
+// needs less gets the same answer as from Handle.
+func TestTry(t *testing.T) {
+	p := load(t, testHost(t, testConfig()), goGuest(t, "modes"), everything())
+	ctx := context.Background()
+	var f *Fault
+	for range 2 {
+		if _, err := p.Try(ctx, 0, inbound("spin"), testTime, nil); !errors.As(err, &f) || f.Kind != FaultTrial {
+			t.Fatal(err)
+		}
+	}
+	want, err := send(p, 0, "echo x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.Try(ctx, 0, inbound("echo x"), testTime, nil)
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Error(err, d)
+	}
+	if p.metrics.trials.Load() != 2 {
+		t.Errorf("%d trials ran out", p.metrics.trials.Load())
+	}
+	for i, kind := range faultKinds() {
+		if n := p.metrics.faults[i].Load(); n != 0 {
+			t.Errorf("%d faults of kind %s", n, kind)
+		}
+	}
+	small := everything()
+	small.Fuel = 3_000_000
+	if _, err := load(t, testHost(t, testConfig()), goGuest(t, "modes"), small).Try(ctx, 0, inbound("spin"), testTime, nil); !errors.As(err, &f) || f.Kind != FaultFuel {
+		t.Errorf("a plugin whose fuel is less than a trial: %v", err)
+	}
+}

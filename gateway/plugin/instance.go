@@ -49,6 +49,7 @@ type requestBuffer struct{ ptr, cap uint32 }
 
 // call is what belongs to the event in hand.
 type call struct {
+	fuel     int64 // that the event may use; 0: the start
 	limit    time.Duration
 	deadline time.Time // limit after the begin
 	wall     int64     // the guest's clock, Unix ns
@@ -233,14 +234,15 @@ func (in *instance) growBuffer(n int, budget uint64) error {
 
 // handleEvent runs the guest on one event and returns its result, which owns
 // its memory. On an error the instance must be restored before it is used again.
-func (in *instance) handleEvent(ev *event.Inbound, now time.Time, st StateReader) (event.Result, error) {
+func (in *instance) handleEvent(ev *event.Inbound, now time.Time, st StateReader, fuel int64) (event.Result, error) {
 	in.begin(ev.Event.ID, now, in.p.grant.Deadline, st)
+	in.call.fuel = fuel
 	in.call.device, in.call.secret = ev.Event.Device, ev.Event.Type == event.TypeConnect
 	n, err := in.writeRequest(ev, now)
 	if err != nil {
 		return event.Result{}, in.fault(err)
 	}
-	out, err := in.run(in.handle, uint64(n), uint64(in.p.grant.Fuel)-in.spent)
+	out, err := in.run(in.handle, uint64(n), uint64(max(fuel-int64(in.spent), 0)))
 	if err != nil {
 		return event.Result{}, in.fault(err)
 	}
@@ -258,7 +260,7 @@ func (in *instance) writeRequest(ev *event.Inbound, now time.Time) (int, error) 
 		return len(request), nil
 	}
 	if len(request) > len(view) {
-		if err := in.growBuffer(len(request), uint64(in.p.grant.Fuel)); err != nil {
+		if err := in.growBuffer(len(request), uint64(in.call.fuel)); err != nil {
 			return 0, err
 		}
 	}
@@ -348,6 +350,8 @@ func (in *instance) fault(err error) error {
 	switch {
 	case errors.Is(err, errDeadline):
 		return in.newFault(FaultDeadline, fmt.Sprintf("it took longer than %v", in.call.limit))
+	case in.stopped != nil && in.stopped.Get() == meter.StopFuel && in.call.fuel > 0 && in.call.fuel < in.p.grant.Fuel:
+		return in.newFault(FaultTrial, fmt.Sprintf("it took more than the %d units of fuel of a trial", in.call.fuel))
 	case in.stopped != nil && in.stopped.Get() == meter.StopFuel:
 		return in.newFault(FaultFuel, fmt.Sprintf("it took more than %d units of fuel", in.p.grant.Fuel))
 	case errors.Is(err, errGuestPointer):

@@ -20,6 +20,7 @@ type metrics struct {
 	restores   atomic.Uint64
 	violations atomic.Uint64
 	fuel       atomic.Uint64
+	trials     atomic.Uint64 // that ran out
 	logDropped atomic.Uint64
 }
 
@@ -34,6 +35,10 @@ func (m *metrics) observe(d time.Duration, fuel uint64, err error) {
 func (m *metrics) fault(err error) {
 	var f *Fault
 	if !errors.As(err, &f) {
+		return
+	}
+	if f.Kind == FaultTrial { // nothing is wrong with the plugin
+		m.trials.Add(1)
 		return
 	}
 	for i, kind := range faultKinds() {
@@ -69,6 +74,7 @@ func (p *Plugin) samples() []metric.Sample {
 		{Name: "tributary_plugin_call_seconds", Help: "Time that plugins took for an event.", Kind: metric.HistogramKind, Labels: labels, Hist: &m.calls},
 		{Name: "tributary_plugin_memory_bytes", Help: "Linear memory of the plugin's instances.", Kind: metric.GaugeKind, Labels: labels, Value: float64(memory)},
 		counter("tributary_plugin_restores_total", "Instances that were put back to their first state after a fault.", &m.restores),
+		counter("tributary_plugin_trials_total", "Events that took more than a trial, and were begun anew where others do not wait for them.", &m.trials),
 		counter("tributary_plugin_refusals_total", "Results that were refused because of an effect that is not granted.", &m.violations),
 		counter("tributary_plugin_fuel_total", "Units of fuel that plugins used.", &m.fuel),
 		counter("tributary_plugin_log_dropped_bytes_total", "Log text of plugins beyond wasm.log_bytes.", &m.logDropped),

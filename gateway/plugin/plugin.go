@@ -266,6 +266,21 @@ var errClosed = errors.New("the plugin host is closed")
 // state that it had before its first. Other errors come from st or from a
 // shortage of the gateway's own, and the event may be tried again.
 func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st StateReader) (event.Result, error) {
+	return p.run(ctx, shard, in, now, st, p.grant.Fuel)
+}
+
+// trialFuel is the fuel of a trial: thousands of times what a usual event takes, and a
+// few milliseconds of the processor.
+const trialFuel = 20_000_000
+
+// Try is Handle with at most trialFuel, so that whoever waits behind the event does not
+// wait long. It returns a *Fault of kind FaultTrial for an event that needs more, and has
+// then changed nothing: the event can be handed to Handle.
+func (p *Plugin) Try(ctx context.Context, shard int, in *event.Inbound, now time.Time, st StateReader) (event.Result, error) {
+	return p.run(ctx, shard, in, now, st, min(p.grant.Fuel, trialFuel))
+}
+
+func (p *Plugin) run(ctx context.Context, shard int, in *event.Inbound, now time.Time, st StateReader, fuel int64) (event.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return event.Result{}, err
 	}
@@ -276,7 +291,7 @@ func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now t
 		return event.Result{}, err
 	}
 	start := time.Now()
-	result, err := s.in.handleEvent(in, now, st)
+	result, err := s.in.handleEvent(in, now, st, fuel)
 	p.metrics.observe(time.Since(start), s.in.spent, err)
 	s.memory.Store(int64(s.in.lin.size))
 	if err != nil {

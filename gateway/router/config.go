@@ -49,9 +49,9 @@ func Default() Config {
 	return Config{Queue: 1024, Retries: 5, RetryDelay: 100 * time.Millisecond, RetryDelayMax: 5 * time.Second}
 }
 
-// Instances returns how many instances of each plugin are needed: one for each shard, and
-// one for those whose handlers run too long.
-func (c *Config) Instances() int { return c.Workers() + 1 }
+// Instances returns how many instances of each plugin are needed: one for each shard, one
+// for events whose handlers run too long, and one for judgements that do.
+func (c *Config) Instances() int { return c.Workers() + 2 }
 
 // Workers returns the number of shards in use.
 func (c *Config) Workers() int {

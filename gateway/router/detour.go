@@ -9,17 +9,20 @@ import (
 )
 
 const (
-	// penalty is how long the events of a device take the detour after one of them missed its
-	// deadline or burnt its fuel; it doubles with each further one, up to penaltyMax.
+	// penalty is how long the events of a device take the detour after one of them took more
+	// than a trial. It doubles with each one that missed its deadline or burnt its fuel, up to
+	// penaltyMax.
 	penalty    = 10 * time.Second
 	penaltyMax = 10 * time.Minute
 	// detoursMax bounds the devices that are remembered without an event of theirs under way.
 	detoursMax = 4096
-	// restAfter is from how long a handler's run on the detour is followed by a rest, of
-	// restTimes as long, so that endless plugins leave the processors to others.
-	restAfter = 10 * time.Millisecond
-	restTimes = 4
-	restMax   = 5 * time.Second
+	// restAfter is from how long a handler's run on the detour is followed by a rest, so that
+	// long handlers leave the processors to others. The rest is restTimes as long as the run, and
+	// faultTimes as long if the run missed its deadline or burnt its fuel.
+	restAfter  = 10 * time.Millisecond
+	restTimes  = 4
+	faultTimes = 100
+	restMax    = 5 * time.Second
 )
 
 // detours are the devices whose handlers run too long. Their events go to a worker of their
@@ -59,8 +62,17 @@ func (d *detours) takes(k deviceKey, now time.Time) bool {
 	return true
 }
 
-// fault begins or prolongs a detour; events says how many are on it in addition.
-func (d *detours) fault(k deviceKey, events int, now time.Time) {
+// long says in which way an event's handler ran too long.
+type long uint8
+
+const (
+	longNo    long = iota
+	longTrial      // more than a trial, which is no fault
+	longFault      // it missed its deadline or burnt its fuel
+)
+
+// begin begins or prolongs a detour; events says how many are on it in addition.
+func (d *detours) begin(k deviceKey, events int, why long, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	x := d.devices[k]
@@ -76,8 +88,12 @@ func (d *detours) fault(k deviceKey, events int, now time.Time) {
 		d.some.Add(1)
 	}
 	x.pending += events
-	x.until = now.Add(min(penalty<<min(x.faults, 10), penaltyMax))
-	x.faults++
+	if until := now.Add(min(penalty<<min(x.faults, 10), penaltyMax)); until.After(x.until) {
+		x.until = until
+	}
+	if why == longFault {
+		x.faults++
+	}
 }
 
 // done counts an event that is over.
@@ -139,12 +155,16 @@ func (s *shard) over(j *job) {
 }
 
 // rest is the pause after a run that began then.
-func (s *shard) rest(begin time.Time) {
+func (s *shard) rest(begin time.Time, why long) {
 	took := time.Since(begin)
 	if s.r.detour != s || took < restAfter {
 		return
 	}
-	timer := time.NewTimer(min(restTimes*took, restMax))
+	times := time.Duration(restTimes)
+	if why == longFault {
+		times = faultTimes
+	}
+	timer := time.NewTimer(min(times*took, restMax))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

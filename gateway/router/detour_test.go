@@ -78,7 +78,7 @@ func TestDetours(t *testing.T) {
 	if d.takes(k, now) {
 		t.Error("a device without a fault takes the detour")
 	}
-	d.fault(k, 1, now)
+	d.begin(k, 1, longFault, now)
 	if !d.takes(k, now.Add(penalty/2)) {
 		t.Error("it does not take the detour")
 	}
@@ -93,10 +93,56 @@ func TestDetours(t *testing.T) {
 	}
 	for i := range 3 * detoursMax {
 		k := deviceKey{"demo", string(rune('a' + i))}
-		d.fault(k, 1, now)
+		d.begin(k, 1, longFault, now)
 		d.done(k, now)
 	}
 	if n := len(d.devices); n > detoursMax || int64(n) != d.some.Load() {
 		t.Errorf("%d devices are remembered, %d counted", n, d.some.Load())
+	}
+}
+
+// An event that takes more than a trial is begun anew where nobody waits for it: its shard
+// handles others meanwhile, also the first time. It is no fault: one attempt is enough even
+// where none is tried again, nothing goes into quarantine, and the order of its device holds.
+func TestALongHandlerHoldsUpNobodyElse(t *testing.T) {
+	release, began := make(chan struct{}), make(chan struct{})
+	var mu sync.Mutex
+	var order []string
+	h := &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		if string(in.Event.Data) == "long" {
+			close(began)
+			<-release
+		}
+		mu.Lock()
+		order = append(order, in.Event.Device+" "+string(in.Event.Data))
+		mu.Unlock()
+		return event.Result{}, nil
+	}, long: func(in *event.Inbound) bool { return string(in.Event.Data) == "long" }}
+	f := start(t, Config{Queue: 64, Shards: 1, RetryDelay: time.Hour, RetryDelayMax: time.Hour}, h)
+	var all sync.WaitGroup
+	submit := func(device, payload string) {
+		all.Add(1)
+		f.Submit(publish(device, "t", payload), nil, func(o stage.Outcome) {
+			if o.Unavailable || o.Code.Refused() {
+				t.Errorf("%s %s: %+v", device, payload, o)
+			}
+			all.Done()
+		})
+	}
+	submit("d", "long")
+	<-began
+	submit("d", "short")
+	other := make(chan struct{})
+	f.Submit(publish("other", "t", "x"), nil, func(stage.Outcome) { close(other) })
+	<-other // in vain, if it waits behind it
+	close(release)
+	all.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(order, []string{"other x", "d long", "d short"}) {
+		t.Errorf("handled %q", order)
+	}
+	if n := f.metrics.retried.Load() + f.metrics.quarantined.Load(); n != 0 {
+		t.Errorf("%d retries and quarantined events", n)
 	}
 }

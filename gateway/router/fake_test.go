@@ -24,7 +24,8 @@ type handlerFunc struct {
 	name  string
 	fn    func(in *event.Inbound, get func(key string) []byte) (event.Result, error)
 	state func(in *event.Inbound, st plugin.StateReader) (event.Result, error)
-	bytes int64 // of state; 0: 20
+	long  func(in *event.Inbound) bool // whether it takes more than a trial; nil: never
+	bytes int64                        // of state; 0: 20
 	about bool
 }
 
@@ -33,6 +34,13 @@ func (h *handlerFunc) Digest() string { return "sha256:" + h.name }
 
 func (h *handlerFunc) Limits() plugin.Limits {
 	return plugin.Limits{StateBytes: cmp.Or(h.bytes, 20), Timers: 2, Judges: []string{"demo"}, About: h.about}
+}
+
+func (h *handlerFunc) Try(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error) {
+	if h.long != nil && h.long(in) {
+		return event.Result{}, &plugin.Fault{Plugin: h.name, Kind: plugin.FaultTrial}
+	}
+	return h.Handle(ctx, shard, in, now, st)
 }
 
 func (h *handlerFunc) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, st plugin.StateReader) (event.Result, error) {

@@ -117,7 +117,11 @@ func next(routes []boundRoute, in *event.Inbound) (Handler, []boundRoute) {
 // hop runs one handler and collects its effects; a Pass effect is returned.
 func (s *shard) hop(ctx context.Context, p *plan, j *job, current *event.Inbound) (*event.Pass, error) {
 	s.state = stateReader{store: s.r.store, batch: &s.batch, prefix: statePrefix(j.in.Event.Application, p.plugin.Name())}
-	res, err := p.plugin.Handle(ctx, s.n, current, j.in.Event.Time, &s.state)
+	handle := p.plugin.Try
+	if s.r.detour == s {
+		handle = p.plugin.Handle
+	}
+	res, err := handle(ctx, s.n, current, j.in.Event.Time, &s.state)
 	if err != nil {
 		return nil, err
 	}
@@ -219,10 +223,16 @@ func (s *shard) failed(j *job, p *plan, err error) (retryIn time.Duration) {
 		s.unavailable(j, err)
 		return 0
 	}
-	j.attempts++
 	var failure *event.Failure
 	var fault *plugin.Fault
-	j.endless = errors.As(err, &fault) && (fault.Kind == plugin.FaultDeadline || fault.Kind == plugin.FaultFuel)
+	if errors.As(err, &fault) && fault.Kind == plugin.FaultTrial { // no attempt: it begins anew on the detour, at once
+		j.long = longTrial
+		return time.Nanosecond
+	}
+	j.attempts++
+	if fault != nil && (fault.Kind == plugin.FaultDeadline || fault.Kind == plugin.FaultFuel) {
+		j.long = longFault
+	}
 	switch {
 	case errors.As(err, &failure) && !failure.Retryable:
 		return s.quarantine(j, p, err, codeOr(failure.Code, event.PayloadFormatInvalid))

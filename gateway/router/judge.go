@@ -14,8 +14,9 @@ import (
 // Judge has a plugin judge the credentials of a connect event, which is neither
 // changed nor kept. It returns the *event.Allow or *event.Deny that the plugin
 // answered with; an Allow stays within the plugin's grant and names its
-// application. The handler runs in the instance of the client's shard, one judgement per
-// shard at a time, so that strangers do not crowd out devices. It may read the
+// application. The handler is tried in the instance of the client's shard, one judgement per
+// shard at a time, so that strangers do not crowd out devices. One that takes longer than a
+// trial begins anew in an instance that is there for such judgements alone. It may read the
 // plugin's state of the event's application, or where that has none, of the only
 // one that the plugin judges for. It can do nothing else: a verdict is asked for
 // as often as somebody knocks, and leaves no trace.
@@ -38,25 +39,41 @@ func (r *Router) Judge(ctx context.Context, name string, in *event.Inbound) (ver
 	if apps := h.Limits().Judges; asked.Event.Application == "" && len(apps) == 1 && apps[0] != anyApplication {
 		asked.Event.Application = apps[0]
 	}
-	shard := r.shardOf(deviceKey{asked.Event.Application, asked.Transport.ClientID})
+	verdict, holds, err = r.judgeIn(ctx, h, h.Try, r.shardOf(deviceKey{asked.Event.Application, asked.Transport.ClientID}), &asked)
+	if fault := (*plugin.Fault)(nil); errors.As(err, &fault) && fault.Kind == plugin.FaultTrial {
+		return r.judgeIn(ctx, h, h.Handle, len(r.judging)-1, &asked)
+	}
+	return verdict, holds, err
+}
+
+// run is Handle or Try of a Handler.
+type run func(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error)
+
+// judgeIn has credentials judged where a place for judging is, whose instance is beside
+// that of the detour if it is the last.
+func (r *Router) judgeIn(ctx context.Context, h Handler, handle run, place int, in *event.Inbound) (event.Effect, func() bool, error) {
 	select {
-	case r.judging[shard] <- struct{}{}:
-		defer func() { <-r.judging[shard] }()
+	case r.judging[place] <- struct{}{}:
+		defer func() { <-r.judging[place] }()
 	case <-ctx.Done():
-		return nil, nil, fmt.Errorf("waiting for the plugin %s to judge credentials: %w", name, ctx.Err())
+		return nil, nil, fmt.Errorf("waiting for the plugin %s to judge credentials: %w", h.Name(), ctx.Err())
+	}
+	instance := place
+	if place == len(r.shards) { // the instance of that number is the detour's
+		instance++
 	}
 	for range maxReruns {
 		var read store.Batch
-		verdict, err := r.judge(ctx, h, shard, &asked, &read)
+		verdict, err := r.judge(ctx, h, handle, instance, in, &read)
 		if !errors.Is(err, store.ErrConflict) {
 			return verdict, func() bool { return r.unchanged(&read) == nil }, err
 		}
 		r.metrics.conflicts.Add(1)
 	}
-	return nil, nil, fmt.Errorf("the state that the plugin %s read to judge credentials kept changing", name)
+	return nil, nil, fmt.Errorf("the state that the plugin %s read to judge credentials kept changing", h.Name())
 }
 
-func (r *Router) judge(ctx context.Context, h Handler, shard int, in *event.Inbound, read *store.Batch) (event.Effect, error) {
+func (r *Router) judge(ctx context.Context, h Handler, handle run, instance int, in *event.Inbound, read *store.Batch) (event.Effect, error) {
 	var st plugin.StateReader
 	if in.Event.Application != "" {
 		st = &stateReader{store: r.store, batch: read, prefix: statePrefix(in.Event.Application, h.Name())}
@@ -65,7 +82,7 @@ func (r *Router) judge(ctx context.Context, h Handler, shard int, in *event.Inbo
 	if now.IsZero() {
 		now = time.Now()
 	}
-	res, err := h.Handle(ctx, shard, in, now, st)
+	res, err := handle(ctx, instance, in, now, st)
 	if err := r.unchanged(read); err != nil {
 		return nil, err
 	}

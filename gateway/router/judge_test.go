@@ -378,3 +378,29 @@ func TestAbout(t *testing.T) {
 		}
 	}
 }
+
+// A judgement that takes more than a trial leaves the instance of its shard to others.
+func TestALongJudgementHoldsUpNobodyElse(t *testing.T) {
+	release, began := make(chan struct{}), make(chan struct{})
+	allow := event.Result{Effects: []event.Effect{&event.Allow{Application: "demo", Device: "d"}}}
+	f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
+		if in.Transport.Username == "long" {
+			close(began)
+			<-release
+		}
+		return allow, nil
+	}, long: func(in *event.Inbound) bool { return in.Transport.Username == "long" }})
+	judged := make(chan error, 1)
+	go func() {
+		_, _, err := f.Judge(context.Background(), "p", connect("long", "x"))
+		judged <- err
+	}()
+	<-began
+	if _, _, err := f.Judge(context.Background(), "p", connect("short", "x")); err != nil { // in vain, if it waits behind it
+		t.Error(err)
+	}
+	close(release)
+	if err := <-judged; err != nil {
+		t.Error(err)
+	}
+}

@@ -39,6 +39,9 @@ import (
 // wait for each other; the result owns its memory.
 type Handler interface {
 	Handle(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error)
+	// Try is Handle with a small part of the fuel. It returns a *plugin.Fault of kind
+	// FaultTrial, and has done nothing, if that is not enough.
+	Try(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error)
 	Name() string
 	Digest() string
 	Limits() plugin.Limits
@@ -90,7 +93,7 @@ type Router struct {
 	shards   []*shard
 	detour   *shard // the worker of those whose handlers run too long
 	detours  detours
-	judging  []chan struct{} // by shard: who judges holds the place
+	judging  []chan struct{} // by instance of a shard, and last the one of long judgements: who judges holds the place
 	carriers carriers
 	quotas   quotas
 	told     unroutedCounts // of what no route takes
@@ -114,7 +117,7 @@ type boundRoute struct {
 // New returns a router over the plugins that its routes name. The configuration
 // must be valid.
 func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *slog.Logger) (*Router, error) {
-	r := &Router{judging: make([]chan struct{}, cfg.Workers()), cfg: cfg, routes: map[string][]boundRoute{}, handlers: handlers, store: st,
+	r := &Router{judging: make([]chan struct{}, cfg.Workers()+1), cfg: cfg, routes: map[string][]boundRoute{}, handlers: handlers, store: st,
 		registry: reg, log: log, seed: maphash.MakeSeed(),
 		closing: make(chan struct{})}
 	var bound []boundRoute
@@ -133,6 +136,8 @@ func New(cfg Config, handlers map[string]Handler, st Store, reg Registry, log *s
 	}
 	for i := range cfg.Workers() {
 		r.shards = append(r.shards, newShard(r, i))
+	}
+	for i := range r.judging {
 		r.judging[i] = make(chan struct{}, 1)
 	}
 	r.detour = newShard(r, cfg.Workers())
@@ -285,7 +290,7 @@ type job struct {
 	at       time.Time
 	attempts int
 
-	endless   bool      // its last attempt missed the deadline or burnt its fuel
+	long      long      // whether its last attempt ran too long
 	origin    *shard    // on the detour: whose it is; nil elsewhere
 	notBefore time.Time // when it is to be tried again
 }

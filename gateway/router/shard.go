@@ -101,7 +101,7 @@ func (s *shard) take(j *job) {
 	case delay == 0:
 		s.over(j)
 	case s.leaves(j, delay):
-		s.r.detours.fault(j.key, 1, time.Now())
+		s.r.detours.begin(j.key, 1, j.long, time.Now())
 		s.divert(j)
 	default:
 		s.park(j, delay)
@@ -111,18 +111,18 @@ func (s *shard) take(j *job) {
 // attempt handles a job. On the detour it rests afterwards.
 func (s *shard) attempt(j *job) (retryIn time.Duration) {
 	begin := time.Now()
-	j.endless = false
+	j.long = longNo
 	retryIn = s.handle(context.Background(), j)
-	if j.endless && s.r.detour == s {
-		s.r.detours.fault(j.key, 0, time.Now())
+	if j.long != longNo && s.r.detour == s {
+		s.r.detours.begin(j.key, 0, j.long, time.Now())
 	}
-	s.rest(begin)
+	s.rest(begin, j.long)
 	return retryIn
 }
 
 // leaves says whether a job that has to be tried again does so on the detour.
 func (s *shard) leaves(j *job, delay time.Duration) bool {
-	if !j.endless || s.r.detour == s {
+	if j.long == longNo || s.r.detour == s {
 		return false
 	}
 	j.notBefore = time.Now().Add(delay)
@@ -178,7 +178,7 @@ func (s *shard) retryDue(now time.Time) {
 
 // divertAll hands the events of a device that wait to the detour, in their order.
 func (s *shard) divertAll(p *parked) {
-	s.r.detours.fault(p.key, len(p.jobs), time.Now())
+	s.r.detours.begin(p.key, len(p.jobs), p.jobs[0].long, time.Now())
 	for _, j := range p.jobs {
 		s.waiting.add(p.key, -1)
 		s.divert(j)

@@ -90,6 +90,10 @@ func (g *gateway) reopen() { g.stop(); g.open() }
 
 // Handle is the plugin. The data of a publish says what to do with timers, one a
 // line: set <key> <milliseconds from now> <data>, cancel <key>, fail.
+func (g *gateway) Try(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error) {
+	return g.Handle(ctx, shard, in, now, st)
+}
+
 func (g *gateway) Handle(_ context.Context, _ int, in *event.Inbound, _ time.Time, _ plugin.StateReader) (res event.Result, err error) {
 	if in.Event.Type == event.TypeTimer {
 		g.mu.Lock()

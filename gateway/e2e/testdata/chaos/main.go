@@ -14,6 +14,7 @@ var (
 	buffer []byte
 	output []byte
 	hoard  [][]byte
+	hole   [4096]byte
 )
 
 func main() {}
@@ -30,6 +31,9 @@ func grow(n int32) unsafe.Pointer {
 //go:wasmimport tributary state_get
 func stateGet(key string, buf unsafe.Pointer, size int32) int64
 
+//go:wasmimport wasi_snapshot_preview1 random_get
+func randomGet(buf unsafe.Pointer, size int32) uint32
+
 //go:wasmexport tributary_handle
 func handle(n int32) int64 {
 	var in event.Inbound
@@ -42,6 +46,10 @@ func handle(n int32) int64 {
 	switch string(in.Event.Data) {
 	case "spin":
 		for {
+		}
+	case "random": // a loop whose time the gateway spends
+		for {
+			randomGet(unsafe.Pointer(&hole[0]), int32(len(hole)))
 		}
 	case "recurse":
 		recurse(1)
