@@ -21,6 +21,9 @@ type Config struct {
 	Fuel int64 `koanf:"fuel"`
 	// Deadline is how long one event may take where the grant does not say.
 	Deadline time.Duration `koanf:"deadline"`
+	// CompileDeadline is how long compiling a module may take. It is looked at between two
+	// functions, of which the meter refuses those that would take long.
+	CompileDeadline time.Duration `koanf:"compile_deadline"`
 	// StartDeadline is how long a plugin may take to initialise.
 	StartDeadline time.Duration `koanf:"start_deadline"`
 	// OutputBytes is the greatest encoded result of one event.
@@ -33,13 +36,14 @@ type Config struct {
 // Default returns the configuration that gateway.toml shows.
 func Default() Config {
 	return Config{
-		CacheDir:      "data/wasm",
-		MemoryBytes:   64 << 20,
-		Fuel:          1_000_000_000,
-		Deadline:      time.Second,
-		StartDeadline: 5 * time.Second,
-		OutputBytes:   4 << 20,
-		LogBytes:      4 << 10,
+		CacheDir:        "data/wasm",
+		MemoryBytes:     64 << 20,
+		Fuel:            1_000_000_000,
+		Deadline:        time.Second,
+		CompileDeadline: time.Minute,
+		StartDeadline:   5 * time.Second,
+		OutputBytes:     4 << 20,
+		LogBytes:        4 << 10,
 	}
 }
 
@@ -59,6 +63,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("wasm.fuel is %d: use 1 to %d", c.Fuel, int64(maxFuel))
 	case c.Deadline < time.Millisecond:
 		return fmt.Errorf("wasm.deadline is %v: use at least 1ms", c.Deadline)
+	case c.CompileDeadline < time.Millisecond:
+		return fmt.Errorf("wasm.compile_deadline is %v: use at least 1ms", c.CompileDeadline)
 	case c.StartDeadline < time.Millisecond:
 		return fmt.Errorf("wasm.start_deadline is %v: use at least 1ms", c.StartDeadline)
 	case c.OutputBytes < 1<<10 || c.OutputBytes > 1<<30:

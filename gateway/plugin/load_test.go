@@ -235,3 +235,22 @@ func TestConfigValidate(t *testing.T) {
 		}
 	}
 }
+
+// Compiling stops at its deadline, with an error that names the setting, and a module that
+// was stopped can be compiled with more time.
+func TestCompileDeadline(t *testing.T) {
+	cfg := testConfig()
+	cfg.CompileDeadline, cfg.CacheDir = time.Millisecond, ""
+	wasm := goGuest(t, "modes")
+	_, err := testHost(t, cfg).Load(context.Background(), "slow", wasm, everything(), nil)
+	if err == nil || !strings.Contains(err.Error(), "wasm.compile_deadline") {
+		t.Errorf("a module of a megabyte was compiled in a millisecond: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	cfg.CompileDeadline = time.Minute
+	if _, err := testHost(t, cfg).Load(ctx, "stopped", wasm, everything(), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("whoever stopped it hears %v", err)
+	}
+	load(t, testHost(t, cfg), wasm, everything())
+}

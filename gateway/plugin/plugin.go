@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 	"tributary.io/gateway/plugin/meter"
 	"tributary.io/sdk-plugin/event"
 )
@@ -186,7 +188,7 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 		return nil, err
 	}
 	p.module = module
-	if p.compiled, err = h.rt.CompileModule(ctx, module.Bytes); err != nil {
+	if p.compiled, err = h.compile(ctx, module.Bytes); err != nil {
 		return nil, fmt.Errorf("compiling: %w", err)
 	}
 	p.module.Bytes, p.module.Custom = nil, nil
@@ -202,6 +204,19 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 	}
 	h.plugins = append(h.plugins, p)
 	return p, nil
+}
+
+// compile has the runtime compile a module on all processors. It looks at the deadline
+// between two functions, which it does only if there are several workers.
+func (h *Host) compile(ctx context.Context, module []byte) (wazero.CompiledModule, error) {
+	late := fmt.Errorf("it took longer than %v (wasm.compile_deadline): have the compiler optimise for size, or allow more", h.cfg.CompileDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, h.cfg.CompileDeadline, late)
+	defer cancel()
+	compiled, err := h.rt.CompileModule(experimental.WithCompilationWorkers(ctx, max(2, runtime.GOMAXPROCS(0))), module)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return compiled, err
 }
 
 // check refuses a module that breaks the ABI, starts too large, wants more than it is
