@@ -27,26 +27,30 @@ const (
 // CheckModule says why no gateway would load a module, whatever it is granted: it breaks
 // the ABI, or is too large or too expensive to compile. It compiles and runs nothing.
 func CheckModule(wasm []byte) error {
-	info, err := readModule(wasm)
+	module, err := rewrite(wasm)
 	if err != nil {
-		return fmt.Errorf("reading the module: %w", err)
-	}
-	if err := checkABI(info); err != nil {
 		return err
 	}
-	_, err = meter.Rewrite(wasm, meter.Options{ReportCheckpoints: true})
-	return err
+	return checkABI(module.Interface)
 }
+
+// rewrite reads a module and makes it one that can be bounded.
+func rewrite(wasm []byte) (*meter.Module, error) {
+	return meter.Rewrite(wasm, meter.Options{ReportCheckpoints: true})
+}
+
+// maxComplaints bounds what is said of one module.
+const maxComplaints = 32
 
 // checkABI says whether a module keeps to ABI 1. It names everything that is
 // wrong, so that a plugin author need not build once per mistake.
-func checkABI(m *moduleInfo) error {
+func checkABI(m *meter.Interface) error {
 	var wrong []string
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 
-	if _, ok := m.exports[exportMarker]; !ok {
+	if _, ok := m.Exports[exportMarker]; !ok {
 		var other []string
-		for name := range m.exports {
+		for name := range m.Exports {
 			if strings.HasPrefix(name, abiPrefix) {
 				other = append(other, strings.TrimPrefix(name, abiPrefix))
 			}
@@ -60,26 +64,28 @@ func checkABI(m *moduleInfo) error {
 	for _, want := range []struct{ name, params, results string }{
 		{exportMarker, "", ""}, {exportBuffer, "i", "i"}, {exportHandle, "i", "I"}, {exportInit, "", ""},
 	} {
-		got, ok := m.exports[want.name]
+		got, ok := m.Exports[want.name]
 		sig := sigText(want.params, want.results)
 		switch {
 		case !ok && want.name != exportInit && want.name != exportMarker:
 			complain("the export %s %s is missing", want.name, sig)
-		case ok && (got.kind != kindFunc || got.sig != sig):
-			complain("the export %s is %s, it must be a function %s", want.name, describe(got.kind, got.sig), sig)
+		case ok && (got.Kind != meter.Function || m.Signature(got) != sig):
+			complain("the export %s is %s, it must be a function %s", want.name, m.Describe(got), sig)
 		}
 	}
-	if e, ok := m.exports[exportMemory]; !ok || e.kind != kindMemory || m.memories != 1 {
+	if e, ok := m.Exports[exportMemory]; !ok || e.Kind != meter.Memory || !m.Memory {
 		complain("it must have exactly one memory of its own, exported as %q", exportMemory)
 	}
 	allowed := allowedImports()
-	for _, im := range m.imports {
-		sig, ok := allowed[im.module+"."+im.name]
+	for _, im := range m.Imports {
+		sig, ok := allowed[im.Module+"."+im.Name]
 		switch {
-		case !ok || im.kind != kindFunc:
-			complain("it imports %s.%s (%s), which a plugin may not use", im.module, im.name, describe(im.kind, im.sig))
-		case im.sig != sig:
-			complain("it imports %s.%s as %s, it is %s", im.module, im.name, im.sig, sig)
+		case len(wrong) > maxComplaints:
+			return fmt.Errorf("it does not keep to plugin ABI 1: %s; and there is more", strings.Join(wrong, "; "))
+		case !ok || im.Kind != meter.Function:
+			complain("it imports %s.%s (%s), which a plugin may not use", im.Module, im.Name, m.Describe(im))
+		case m.Signature(im) != sig:
+			complain("it imports %s.%s as %s, it is %s", im.Module, im.Name, m.Signature(im), sig)
 		}
 	}
 	if len(wrong) > 0 {
@@ -100,16 +106,10 @@ func allowedImports() map[string]string {
 	return allowed
 }
 
-func describe(kind byte, sig string) string {
-	switch kind {
-	case kindFunc:
-		return "function " + sig
-	case kindTable:
-		return "table"
-	case kindMemory:
-		return "memory"
-	case kindGlobal:
-		return "global"
+// sigText writes a signature from one letter per value: i for i32, I for i64.
+func sigText(params, results string) string {
+	list := func(s string) string {
+		return "(" + strings.Join(strings.Split(strings.NewReplacer("I", "i64,", "i", "i32,").Replace(s), ",")[:len(s)], ", ") + ")"
 	}
-	return fmt.Sprintf("kind %d", kind)
+	return list(params) + " → " + list(results)
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 	"unicode/utf8"
+
+	"tributary.io/gateway/plugin/meter"
 )
 
 // manifestSection is the custom section that holds the manifest.
@@ -189,38 +191,23 @@ func validName(s string) bool {
 	return true
 }
 
-// ExtractManifest returns the manifest in a module; found is false when the
-// module has none. The rest of the module is not checked.
-func ExtractManifest(wasm []byte) (m Manifest, found bool, err error) {
-	var text []byte
-	err = eachSection(wasm, func(id byte, _, body []byte) error {
-		content, ok := manifestContent(id, body)
-		if !ok {
-			return nil
+// manifestOf returns the manifest among the custom sections of a module; the zero value
+// if there is none.
+func manifestOf(sections []meter.CustomSection) (m Manifest, err error) {
+	found := false
+	for _, s := range sections {
+		if s.Name != manifestSection {
+			continue
 		}
 		if found {
-			return errors.New("the module has two manifests")
+			return Manifest{}, errors.New("the module has two manifests")
 		}
-		text, found = content, true
-		return nil
-	})
-	if err != nil || !found {
-		return Manifest{}, false, err
+		found = true
+		if m, err = ParseManifest(s.Data); err != nil {
+			return Manifest{}, err
+		}
 	}
-	m, err = ParseManifest(text)
-	return m, true, err
-}
-
-// manifestContent returns the manifest if the section is one.
-func manifestContent(id byte, body []byte) ([]byte, bool) {
-	if id != secCustom {
-		return nil, false
-	}
-	r := &wasmReader{b: body}
-	if r.name() != manifestSection || r.err != nil {
-		return nil, false
-	}
-	return r.b, true
+	return m, nil
 }
 
 // EmbedManifest returns the module with the manifest in it, in place of one
@@ -236,26 +223,5 @@ func EmbedManifest(wasm []byte, m Manifest) ([]byte, error) {
 	if len(text) > maxManifest {
 		return nil, fmt.Errorf("plugin manifest: it has %d bytes, at most %d are possible", len(text), maxManifest)
 	}
-	out := append(make([]byte, 0, len(wasm)+len(text)+64), wasmHeader...)
-	err = eachSection(wasm, func(id byte, whole, body []byte) error {
-		if _, is := manifestContent(id, body); !is {
-			out = append(out, whole...)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	body := appendBytes(nil, []byte(manifestSection))
-	return appendBytes(append(out, secCustom), append(body, text...)), nil
-}
-
-// appendBytes appends a length and the bytes.
-func appendBytes(dst, b []byte) []byte {
-	for n := len(b); ; n >>= 7 {
-		if n < 0x80 {
-			return append(append(dst, byte(n)), b...)
-		}
-		dst = append(dst, byte(n)|0x80)
-	}
+	return meter.SetCustom(wasm, manifestSection, text)
 }

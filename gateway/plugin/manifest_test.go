@@ -77,8 +77,8 @@ func TestParseManifestRefuses(t *testing.T) {
 
 func TestEmbedManifest(t *testing.T) {
 	wasm := watGuest(t, "minimal")
-	if _, found, err := ExtractManifest(wasm); found || err != nil {
-		t.Fatalf("a module without a manifest: %v %v", found, err)
+	if got, err := embedded(wasm); got.Name != "" || err != nil {
+		t.Fatalf("a module without a manifest: %+v %v", got, err)
 	}
 	m, err := ParseManifest([]byte(fullManifest))
 	if err != nil {
@@ -89,9 +89,9 @@ func TestEmbedManifest(t *testing.T) {
 		if wasm, err = EmbedManifest(wasm, m); err != nil {
 			t.Fatal(err)
 		}
-		got, found, err := ExtractManifest(wasm)
-		if diff := cmp.Diff(m, got); diff != "" || !found || err != nil {
-			t.Fatalf("%v %v %s", found, err, diff)
+		got, err := embedded(wasm)
+		if diff := cmp.Diff(m, got); diff != "" || err != nil {
+			t.Fatalf("%v %s", err, diff)
 		}
 	}
 	if n := bytes.Count(wasm, []byte(manifestSection)); n != 1 {
@@ -101,12 +101,21 @@ func TestEmbedManifest(t *testing.T) {
 
 	start := len(watGuest(t, "minimal"))
 	twice := append(append([]byte{}, wasm...), wasm[start:]...)
-	if _, _, err := ExtractManifest(twice); err == nil || !strings.Contains(err.Error(), "two manifests") {
+	if _, err := embedded(twice); err == nil || !strings.Contains(err.Error(), "two manifests") {
 		t.Errorf("two manifests: %v", err)
 	}
 	if _, err := EmbedManifest(wasm, Manifest{}); err == nil {
 		t.Error("an invalid manifest was embedded")
 	}
+}
+
+// embedded returns the manifest in a module.
+func embedded(wasm []byte) (Manifest, error) {
+	module, err := rewrite(wasm)
+	if err != nil {
+		return Manifest{}, err
+	}
+	return manifestOf(module.Custom)
 }
 
 // TestFilterCovers compares the rule for filters with what they match.
@@ -176,18 +185,16 @@ func FuzzManifest(f *testing.F) {
 				t.Fatal(diff)
 			}
 		}
-		if info, err := readModule(b); err == nil {
-			_ = checkABI(info)
-		}
-		if _, _, err := ExtractManifest(b); err != nil {
+		_ = CheckModule(b)
+		if _, err := embedded(b); err != nil {
 			return
 		}
-		embedded, err := EmbedManifest(b, m)
+		with, err := EmbedManifest(b, m)
 		if err != nil {
 			t.Fatalf("a module that can be read cannot take a manifest: %v", err)
 		}
-		if got, found, err := ExtractManifest(embedded); err != nil || !found || !cmp.Equal(got, m) {
-			t.Fatalf("embedded and lost: %v %v", found, err)
+		if got, err := embedded(with); err != nil || !cmp.Equal(got, m) {
+			t.Fatalf("embedded and lost: %v", err)
 		}
 	})
 }

@@ -136,7 +136,7 @@ type Plugin struct {
 	grant    Grant
 	settings []byte
 	log      *slog.Logger
-	module   *meter.Module // without its Bytes
+	module   *meter.Module // without its Bytes, Custom and Interface
 	compiled wazero.CompiledModule
 	snapshot *snapshot // nil: the module has state that no snapshot can hold
 	slots    []slot
@@ -173,7 +173,11 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 		host: h, name: name, digest: "sha256:" + hex.EncodeToString(sum[:]), grant: grant.withDefaults(&h.cfg),
 		log: h.log.With("plugin", name), slots: make([]slot, h.shards),
 	}
-	if err := p.check(wasm, settings); err != nil {
+	module, err := rewrite(wasm)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.check(module, settings); err != nil {
 		return nil, err
 	}
 	if len(settings) > 0 {
@@ -183,15 +187,11 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 		}
 		p.settings = text
 	}
-	module, err := meter.Rewrite(wasm, meter.Options{ReportCheckpoints: true})
-	if err != nil {
-		return nil, err
-	}
 	p.module = module
 	if p.compiled, err = h.compile(ctx, module.Bytes); err != nil {
 		return nil, fmt.Errorf("compiling: %w", err)
 	}
-	p.module.Bytes, p.module.Custom = nil, nil
+	p.module.Bytes, p.module.Custom, p.module.Interface = nil, nil, nil
 	if err := p.startFirst(); err != nil {
 		_ = p.compiled.Close(ctx) // the module was never used
 		return nil, err
@@ -221,18 +221,14 @@ func (h *Host) compile(ctx context.Context, module []byte) (wazero.CompiledModul
 
 // check refuses a module that breaks the ABI, starts too large, wants more than it is
 // granted, or is given settings that it does not take.
-func (p *Plugin) check(wasm []byte, settings map[string]string) error {
-	info, err := readModule(wasm)
-	if err != nil {
-		return fmt.Errorf("reading the module: %w", err)
-	}
-	if err := checkABI(info); err != nil {
+func (p *Plugin) check(module *meter.Module, settings map[string]string) (err error) {
+	if err := checkABI(module.Interface); err != nil {
 		return err
 	}
-	if need := info.memoryMin * pageBytes; need > uint64(p.grant.MemoryBytes) {
+	if need := uint64(module.Interface.MinPages) * pageBytes; need > uint64(p.grant.MemoryBytes) {
 		return p.wantsMore([]string{fmt.Sprintf("memory_bytes = %d", need)})
 	}
-	if p.manifest, _, err = ExtractManifest(wasm); err != nil {
+	if p.manifest, err = manifestOf(module.Custom); err != nil {
 		return err
 	}
 	if lines := p.grant.missing(p.manifest.Wants.Grant()); len(lines) > 0 {

@@ -73,7 +73,7 @@ func TestRefusedModules(t *testing.T) {
 		module []byte
 		want   string
 	}{
-		"empty":                 {nil, "not a WebAssembly module"},
+		"empty":                 {nil, "no WebAssembly module"},
 		"component":             {[]byte("\x00asm\x0d\x00\x01\x00"), "component"},
 		"tag section":           {module(sec(secTag, 0)), "exceptions"},
 		"unknown section":       {module(sec(14)), "section 14"},

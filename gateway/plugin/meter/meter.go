@@ -111,6 +111,8 @@ type Module struct {
 	// snapshot, e.g. "table.set at function 3 offset 0x1c4". Empty for what the Go, C, Rust, TinyGo and
 	// AssemblyScript compilers emit by default.
 	Unrestorable []string
+	// Interface is what the module itself imports and exports.
+	Interface *Interface
 	// Custom are the custom sections in order.
 	Custom []CustomSection
 	// Cost is what compiling the module takes, in nanoseconds as charge estimates them.

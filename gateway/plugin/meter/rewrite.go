@@ -2,7 +2,6 @@ package meter
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -53,12 +52,16 @@ type rewriter struct {
 	importedGlobals uint32
 	mutable         []mutableGlobal
 	elements        uint32
-	exports         map[string]struct{}
+	imports         []Extern
+	exports         map[string]Extern
 	names           reader              // the first name section
 	reported        map[string]struct{} // what Unrestorable holds
 }
 
-type funcType struct{ params, results uint32 }
+type funcType struct {
+	params, results uint32
+	at              int // where the parameters begin in the module
+}
 
 func (t funcType) arity() uint32 { return t.params + t.results }
 
@@ -92,7 +95,7 @@ func Rewrite(module []byte, o Options) (*Module, error) {
 		out:      make([]byte, 0, len(module)+len(module)/8+1024),
 		mod:      &Module{interval: int64(o.Interval)},
 		maxPages: allPages,
-		exports:  map[string]struct{}{},
+		exports:  map[string]Extern{},
 		reported: map[string]struct{}{},
 	}
 	w.module()
@@ -100,31 +103,13 @@ func Rewrite(module []byte, o Options) (*Module, error) {
 		return nil, fmt.Errorf("meter: %w", w.err)
 	}
 	w.mod.Bytes = w.out
+	w.mod.Interface = &Interface{Imports: w.imports, Exports: w.exports, Memory: w.hasMemory, MinPages: w.minPages, types: w.types, data: w.data}
 	return w.mod, nil
 }
 
-var header = []byte("\x00asm\x01\x00\x00\x00")
-
 func (w *rewriter) module() {
-	if !bytes.HasPrefix(w.data, header) {
-		w.fail(errors.New("not a WebAssembly module of version 1 (a component has to be lowered to a core module)"))
-		return
-	}
-	w.pos = len(header)
-	w.out = append(w.out, header...)
 	next := 0 // position in sectionOrder of the first section not yet seen
-	for w.more() {
-		id := w.u8()
-		size := w.u32()
-		if w.err != nil {
-			return
-		}
-		if uint64(size) > uint64(w.end-w.pos) {
-			w.failf("section %d is longer than the module", id)
-			return
-		}
-		outer := w.end
-		w.end = w.pos + int(size)
+	w.eachSection(func(id byte, _ int) {
 		if id == secCustom {
 			w.custom()
 		} else {
@@ -133,8 +118,7 @@ func (w *rewriter) module() {
 		if w.err == nil && w.pos != w.end {
 			w.failf("section %d has %d bytes too many", id, w.end-w.pos)
 		}
-		w.end = outer
-	}
+	})
 	w.missing(next, len(sectionOrder))
 	if n := uint32(len(w.funcs)) - w.importedFuncs; w.err == nil && w.bodies != n {
 		w.failf("%d functions are declared but %d have code", n, w.bodies)
@@ -262,7 +246,7 @@ func (w *rewriter) typeSection() {
 		if form := w.u8(); form != 0x60 {
 			w.failf("type %d has form %#x, not a function: build for WebAssembly 2.0 (no GC types)", i, form)
 		}
-		var t funcType
+		t := funcType{at: w.pos}
 		for _, count := range []*uint32{&t.params, &t.results} {
 			*count = w.u32()
 			for j := uint32(0); j < *count && w.err == nil; j++ {
@@ -285,8 +269,10 @@ func (w *rewriter) importSection() {
 		from, name := w.name(), w.name()
 		switch kind := w.u8(); kind {
 		case 0:
-			w.funcs = append(w.funcs, w.index("type", uint32(len(w.types))))
+			t := w.index("type", uint32(len(w.types)))
+			w.funcs = append(w.funcs, t)
 			w.importedFuncs++
+			w.imports = append(w.imports, Extern{Module: from, Name: name, Kind: Function, typ: t})
 		case 3:
 			w.valueType()
 			if w.u8() != 0 {
@@ -294,6 +280,7 @@ func (w *rewriter) importSection() {
 			}
 			w.globals++
 			w.importedGlobals++
+			w.imports = append(w.imports, Extern{Module: from, Name: name, Kind: Global})
 		default:
 			w.failf("import %q %q of kind %d is not supported: a plugin owns its memory and tables", from, name, kind)
 		}

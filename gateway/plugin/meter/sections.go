@@ -82,12 +82,19 @@ func (w *rewriter) exportSection() {
 			w.failf("export %q is repeated", name)
 			return
 		}
-		w.exports[name] = struct{}{}
 		if reserved(name) {
 			w.failf("export %q is a name reserved for the fuel meter: rename it", name)
 			return
 		}
 		w.checkExport(name, kind, index)
+		if w.err != nil {
+			return
+		}
+		e := Extern{Name: name, Kind: Kind(kind)}
+		if e.Kind == Function {
+			e.typ = w.funcs[index]
+		}
+		w.exports[name] = e
 	}
 	if w.err == nil {
 		w.emitExports(n, w.data[start:w.end])
