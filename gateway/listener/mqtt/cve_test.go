@@ -156,8 +156,47 @@ func sharePassesBy(t *testing.T) {
 func ownTopics(t *testing.T) {
 	f := granted(t, func(g *access.Grant) { g.Subscribe = []string{"#"} })
 	c := f.v5("d1")
-	if ack := c.subscribe(1, "$SYS/#", "$MQTT/#", "$share/g/$SYS/#"); string(ack.Codes) != "\x87\x87\x87" {
+	// What other brokers tell about themselves is granted, and nothing ever comes of it.
+	if ack := c.subscribe(1, "$SYS/#", "$MQTT/#", "$share/g/$SYS/#"); string(ack.Codes) != "\x01\x87\x87" {
 		t.Errorf("% x", ack.Codes)
+	}
+	c.publish("$SYS/broker/uptime", "x") // by one who may publish anywhere
+	c.quiet()
+}
+
+// Clients that subscribe to $SYS/# by habit get what else they ask for, whoever they are
+// and whatever they speak, and no other filter begins to match these topics.
+func TestServerTopics(t *testing.T) {
+	refusing := func(_ *settings, f *fixture) {
+		f.router.unrouted = false
+		f.router.respond = func(in *event.Inbound) stage.Outcome {
+			return stage.Outcome{Code: event.NotAuthorized}
+		}
+	}
+	consumer := func(c *access.Credentials) (*access.Grant, error) {
+		return &access.Grant{Principal: "p", Read: []string{"demo"}}, nil
+	}
+	for name, c := range map[string]struct {
+		auth   fakeAuth
+		change func(*settings, *fixture)
+		want   string // for $SYS/#, $SYS/broker/+, t
+	}{
+		"messaging": {nil, nil, "\x00\x00\x00"}, "a plugin that refuses": {nil, refusing, "\x00\x00\x87"},
+		"a consumer":              {consumer, nil, "\x00\x00\x8f"},
+		"refused by the operator": {nil, func(cfg *settings, _ *fixture) { cfg.RefuseFilters = []string{"$SYS/#"} }, "\x80\x00\x00"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, c.auth, c.change)
+			five, three := f.v5("five"), f.v3("three")
+			if ack := five.subscribe(0, "$SYS/#", "$SYS/broker/+", "t"); string(ack.Codes) != c.want {
+				t.Errorf("MQTT 5: % x", ack.Codes)
+			}
+			for i, code := range three.subscribe(0, "$SYS/#", "$SYS/broker/+", "t").Codes {
+				if (code < 0x80) != (c.want[i] < 0x80) {
+					t.Errorf("MQTT 3.1.1: filter %d got %#x", i, code)
+				}
+			}
+		})
 	}
 }
 

@@ -23,6 +23,7 @@ type subscribing struct {
 	codes   []byte // granted QoS or refusal, per filter
 	allowed []bool // the client's own rights grant it
 	plugin  []bool // a plugin granted it
+	idle    []bool // granted, and nothing ever comes: see server topics
 	readers []*session.LogSubscription
 	left    atomic.Int32
 	number  uint64 // among the client's SUBSCRIBEs and UNSUBSCRIBEs
@@ -49,7 +50,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 		return &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "SUBSCRIBE: too many user properties"}
 	}
 	n := len(p.Filters)
-	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n),
+	x := &subscribing{conn: c, packet: p, codes: make([]byte, n), allowed: make([]bool, n), plugin: make([]bool, n), idle: make([]bool, n),
 		readers: make([]*session.LogSubscription, n)}
 	x.left.Store(1)
 	c.orders++
@@ -95,6 +96,10 @@ func (x *subscribing) judge(i int) {
 		x.refuse(i, event.TopicFilterInvalid, "the filter is too long or has too many levels")
 		return
 	}
+	if isServerFilter(f.Topic) && !c.MaySubscribe(f.Topic) {
+		x.codes[i], x.idle[i] = f.QoS, true
+		return
+	}
 	if isConsumer(g) {
 		if log, is := parseLogFilter(f.Topic); is {
 			x.join(i, log)
@@ -120,6 +125,12 @@ func (x *subscribing) judge(i int) {
 		x.done()
 	})
 }
+
+// isServerFilter says whether a filter matches topics below $SYS/ alone, where other
+// brokers tell about themselves. This one does not, and many clients subscribe there by
+// habit, beside filters that they need: some take one refusal for that of all. So the
+// subscription is granted to everybody, and is none.
+func isServerFilter(filter string) bool { return strings.HasPrefix(filter, "$SYS/") }
 
 // refuses says whether the filter is among those that nobody may subscribe to.
 func (l *Limits) refuses(filter string) bool {
@@ -174,7 +185,7 @@ func (x *subscribing) done() {
 	c := x.conn
 	list := make([]session.Wanted, 0, len(x.codes))
 	for i, code := range x.codes {
-		if code > 2 {
+		if code > 2 || x.idle[i] {
 			continue
 		}
 		f := &x.packet.Filters[i]

@@ -43,7 +43,7 @@ async function main() {
   const consumer = await connect('js-consumer');
   const granted = await consumer.subscribeAsync('$share/js/app/demo', { qos: 1 });
   const device = await connect('js-1');
-  await device.subscribeAsync('command/inbox/#', { qos: 1 });
+  await device.subscribeAsync(['command/inbox/#', '$SYS/#'], { qos: 1 }); // some dashboards ask for both
 
   const event = message(consumer, (_, payload) => payload.includes('"subject":"temperature"'));
   const accepted = await publish(device, 'temperature', '{"celsius":21.5}');
