@@ -21,7 +21,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tributary.io/gateway/access"
 	"tributary.io/gateway/admin"
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/config"
@@ -210,7 +209,7 @@ func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handle
 		return err
 	}
 	reg.Watch(g.identity.Changed) // before those who renew their grants
-	reg.Watch(g.reconsider)
+	reg.Watch(g.sessions.Reconsider)
 	return nil
 }
 
@@ -230,14 +229,6 @@ func (g *gateway) metrics() []func() []metric.Sample {
 	return append(slices.Clone(g.s.metrics), g.mqtt.Metrics, g.sessions.Metrics, g.router.Metrics, g.timers.Metrics, g.calls.Metrics, g.files.Metrics,
 		g.host.Metrics, g.store.Metrics, g.consumer.Metrics, g.identity.Metrics,
 		func() []metric.Sample { return transportMetrics(g.doors, g.webs) })
-}
-
-// reconsider has every listener renew the grants that a change touches.
-func (g *gateway) reconsider(change access.Change) {
-	g.sessions.Reconsider(change)
-	for _, w := range g.webs {
-		w.server.Reconsider(change)
-	}
 }
 
 // serve starts the parts that run until the stop. Contexts do not derive from
@@ -262,7 +253,7 @@ func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
 	start("timers", serve, func() error { return g.timers.Run(serve) })
 	start("files of plugins", serve, func() error { return g.files.Run(serve) })
 	start("HTTP calls of plugins", serve, func() error { return g.calls.Run(serve) })
-	start("revocation lists", serve, func() error { return g.identity.Run(serve, g.reconsider) })
+	start("revocation lists", serve, func() error { return g.identity.Run(serve, g.sessions.Reconsider) })
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })
 	for _, d := range g.doors {
 		start("listener "+d.rules.Name, serve, func() error { return g.mqtt.Serve(serve, d.ln, d.rules) })

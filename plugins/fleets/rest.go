@@ -23,9 +23,6 @@ func request(r *call) error {
 			return fail(r, 400, "the path is malformed")
 		}
 	}
-	if r.Transport.Method == "HEAD" { // the listener leaves the body out (RFC 9110 section 9.3.2)
-		r.Transport.Method = "GET"
-	}
 	if r.Event.Device != "" && parts[0] != "thing-datas" {
 		return fail(r, 403, "a device may use only what is below /api/v1/thing-datas")
 	}
@@ -93,7 +90,7 @@ func fail(r *call, status int, message string) error {
 
 // wrongMethod names the methods that there are.
 func wrongMethod(r *call, allowed string) error {
-	allowed = strings.Replace(allowed, "GET", "GET, HEAD", 1)
+	allowed = strings.Replace(allowed, "GET", "GET, HEAD", 1) // the listener makes the one of the other
 	var w sdk.Writer
 	w.Object().Key("code").Int(405).Key("message").String("the methods of this path are " + allowed).End()
 	r.Do(&event.Reply{Code: 405, Payload: w.Bytes(), Headers: []event.Property{{Name: "Allow", Value: allowed},

@@ -2,9 +2,6 @@ package http
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,7 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"tributary.io/gateway/access"
@@ -21,17 +17,12 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// authenticate judges the credentials of a request.
+// authenticate judges the credentials of a request, each time anew: what is slow to judge,
+// such as a password, the authenticator remembers.
 func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Time) (*access.Grant, error) {
 	c, err := s.credentials(r)
 	if err != nil {
 		return nil, err
-	}
-	key, reusable := s.known.key(c, r.Header.Get("Authorization"))
-	if reusable {
-		if g := s.known.get(key, now); g != nil {
-			return g, nil
-		}
 	}
 	from := admission.Network(c.Peer.Addr())
 	if c.HasPassword { // who presents nothing guesses nothing
@@ -47,9 +38,6 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Tim
 			s.logins.Failed(from, time.Now())
 		}
 		return nil, fmt.Errorf("judging the credentials of a request: %w", err)
-	}
-	if reusable && !strings.HasPrefix(g.Method, "plugin.") { // a plugin's verdict may rest on any header
-		s.known.put(key, g, now)
 	}
 	return g, nil
 }
@@ -139,88 +127,4 @@ func (s *Server) refuseCredentials(w http.ResponseWriter, r *http.Request, err e
 		return refuseAs(w, status, "credentials are missing or wrong", denied.Name)
 	}
 	return refuseAs(w, status, denied.Reason, denied.Name)
-}
-
-// known remembers for a while which credentials were accepted, since judging a
-// password is made to be slow. It keeps no credentials, only keyed digests.
-type known struct {
-	ttl time.Duration
-	mac []byte
-
-	mu    sync.Mutex
-	list  map[digest]accepted
-	epoch uint64 // counts what was forgotten, so that a judgement that was under way is not kept
-}
-
-type digest [sha256.Size]byte
-
-type accepted struct {
-	grant *access.Grant
-	until time.Time
-}
-
-// maxKnown bounds the table; a full one begins anew.
-const maxKnown = 10_000
-
-func newKnown(ttl time.Duration) *known {
-	k := &known{ttl: ttl, mac: make([]byte, sha256.Size), list: map[digest]accepted{}}
-	rand.Read(k.mac) // never fails
-	return k
-}
-
-// lookup is what a judgement is remembered under.
-type lookup struct {
-	digest
-	epoch uint64
-}
-
-// key returns the place of a request's credentials. Without an Authorization
-// header there is nothing slow to judge, and the peer counts.
-func (k *known) key(c *access.Credentials, authorization string) (_ lookup, ok bool) {
-	if k.ttl == 0 || authorization == "" || len(c.Certificates) > 0 {
-		return lookup{}, false
-	}
-	h := hmac.New(sha256.New, k.mac)
-	fmt.Fprintf(h, "%s\x00%v\x00%s", c.Peer.Addr(), c.Secure, authorization)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return lookup{digest(h.Sum(nil)), k.epoch}, true
-}
-
-func (k *known) get(at lookup, now time.Time) *access.Grant {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	a, ok := k.list[at.digest]
-	if !ok || !now.Before(a.until) {
-		return nil
-	}
-	return a.grant
-}
-
-func (k *known) put(at lookup, g *access.Grant, now time.Time) {
-	until := now.Add(k.ttl)
-	if !g.Expires.IsZero() && g.Expires.Before(until) {
-		until = g.Expires
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.epoch != at.epoch {
-		return
-	}
-	if len(k.list) >= maxKnown {
-		clear(k.list)
-	}
-	k.list[at.digest] = accepted{g, until}
-}
-
-// forget drops what a change touches.
-func (k *known) forget(c access.Change) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.epoch++
-	for d, a := range k.list {
-		if c.Touches(a.grant) {
-			delete(k.list, d)
-		}
-	}
 }

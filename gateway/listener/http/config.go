@@ -30,9 +30,6 @@ type Config struct {
 	UploadTimeout time.Duration `koanf:"upload_timeout"`
 	// IdleTimeout closes a connection on which no request comes.
 	IdleTimeout time.Duration `koanf:"idle_timeout"`
-	// CredentialsTTL is how long credentials that were accepted are accepted again
-	// without asking; a revocation is in force at once. 0: every request asks.
-	CredentialsTTL time.Duration `koanf:"credentials_ttl"`
 
 	// LoginFailures is how many logins of one peer address may fail before further
 	// ones are judged one by one and ever more slowly, LoginDelayMax apart at most;
@@ -56,7 +53,6 @@ func Default() Config {
 		BodyTimeout:    30 * time.Second,
 		UploadTimeout:  time.Hour,
 		IdleTimeout:    2 * time.Minute,
-		CredentialsTTL: 30 * time.Second,
 		LoginFailures:  20,
 		LoginDelayMax:  5 * time.Second,
 		MaxConnections: 10_000,
@@ -94,7 +90,6 @@ func (c *Config) Validate() error {
 	span("body_timeout", c.BodyTimeout, 100*time.Millisecond, time.Hour)
 	span("upload_timeout", c.UploadTimeout, 100*time.Millisecond, 24*time.Hour)
 	span("idle_timeout", c.IdleTimeout, time.Second, 24*time.Hour)
-	span("credentials_ttl", c.CredentialsTTL, 0, time.Hour)
 	span("login_delay_max", c.LoginDelayMax, 10*time.Millisecond, time.Hour)
 	const many = 1 << 30
 	within("login_failures", c.LoginFailures, 0, many)

@@ -319,41 +319,38 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// Accepted credentials are judged once, until a change touches them; refused ones
-// always.
-func TestKnownCredentials(t *testing.T) {
+// Credentials are judged with each request, so that a revocation is in force with the
+// next one.
+func TestCredentialsAreJudgedEachTime(t *testing.T) {
 	auth := users()
-	s, addr := start(t, auth, fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }), nil)
-	asked := func(authorization string, want int64) {
-		t.Helper()
-		before := auth.asked.Load()
+	_, addr := start(t, auth, fakeRouter(func(*event.Inbound) stage.Outcome { return stage.Outcome{} }), nil)
+	for n, authorization := range []string{"Bearer device-key", "Bearer device-key", "Basic eDp5", "Basic eDp5"} {
 		raw(t, addr, "GET / HTTP/1.1\r\nHost: h\r\nAuthorization: "+authorization+"\r\nConnection: close\r\n\r\n")
-		if got := auth.asked.Load() - before; got != want {
-			t.Errorf("%s: asked %d times, want %d", authorization, got, want)
+		if got := auth.asked.Load(); got != int64(n+1) {
+			t.Errorf("after request %d the authenticator was asked %d times", n+1, got)
 		}
 	}
-	asked("Bearer device-key", 1)
-	asked("Bearer device-key", 0)
-	asked("Basic eDp5", 1)
-	asked("Basic eDp5", 1)
-	s.Reconsider(access.Change{Application: "elsewhere"})
-	asked("Bearer device-key", 0)
-	s.Reconsider(access.Change{Application: "fleet", Device: "d1"})
-	asked("Bearer device-key", 1)
+}
 
-	// A judgement that was under way while a change came is not kept.
-	k := newKnown(time.Hour)
-	at, _ := k.key(&access.Credentials{}, "x")
-	k.forget(access.Change{})
-	k.put(at, &access.Grant{}, time.Now())
-	if len(k.list) != 0 {
-		t.Error("a judgement from before a change was kept")
+// A plugin hears GET where a client asks with HEAD (RFC 9110 section 9.3.2), and the client
+// gets the headers of that answer, without its body.
+func TestHead(t *testing.T) {
+	_, addr := start(t, users(), fakeRouter(func(in *event.Inbound) stage.Outcome {
+		return stage.Outcome{Reply: &event.Reply{Code: 200, Payload: []byte(in.Transport.Method + " has a body")}}
+	}), nil)
+	req, err := http.NewRequest("HEAD", "http://"+addr+"/x", nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	at, _ = k.key(&access.Credentials{}, "x")
-	now := time.Now()
-	k.put(at, &access.Grant{Expires: now.Add(time.Second)}, now)
-	if k.get(at, now) == nil || k.get(at, now.Add(time.Second)) != nil {
-		t.Error("the grant's expiry does not count")
+	req.Header.Set("Authorization", "Bearer device-key")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != 200 || resp.ContentLength != int64(len("GET has a body")) || len(body) != 0 || err != nil {
+		t.Errorf("%d, %d bytes announced, %q, %v", resp.StatusCode, resp.ContentLength, body, err)
 	}
 }
 

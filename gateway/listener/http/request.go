@@ -84,10 +84,19 @@ func (s *Server) inbound(r *http.Request, g *access.Grant, application string, n
 			Application: application, Device: g.Device, Sender: g.Device, DataContentType: r.Header.Get("Content-Type"),
 		},
 		Transport: event.Transport{
-			Protocol: "http", Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery,
+			Protocol: "http", Method: method(r), Path: r.URL.EscapedPath(), Query: r.URL.RawQuery,
 			Username: g.Principal, Peer: r.RemoteAddr, Properties: headers(r),
 		},
 	}
+}
+
+// method is what the plugin hears. A request with HEAD is one with GET whose body the
+// listener leaves out (RFC 9110 section 9.3.2).
+func method(r *http.Request) string {
+	if r.Method == http.MethodHead {
+		return http.MethodGet
+	}
+	return r.Method
 }
 
 // secrets are the headers that no plugin sees, since they prove who asks.

@@ -74,7 +74,6 @@ type Server struct {
 	files  Files
 	log    *slog.Logger
 	ids    *stage.IDs
-	known  *known
 	logins *admission.Backoff
 	http   *http.Server
 	slots  chan struct{} // one for each request that is handled
@@ -87,7 +86,7 @@ type Server struct {
 func New(name string, cfg Config, auth Authenticator, router Router, files Files, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, name: name, auth: auth, router: router, files: files, log: log, ids: stage.NewIDs(),
 		logins: admission.NewBackoff(admission.Limits{Failures: cfg.LoginFailures, DelayMax: cfg.LoginDelayMax}),
-		known:  newKnown(cfg.CredentialsTTL), slots: make(chan struct{}, cfg.MaxRequests)}
+		slots:  make(chan struct{}, cfg.MaxRequests)}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: cfg.HeaderTimeout,
@@ -135,10 +134,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	return nil
 }
-
-// Reconsider has the credentials of whom the change touches judged again with
-// their next request.
-func (s *Server) Reconsider(c access.Change) { s.known.forget(c) }
 
 // serve answers one request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
