@@ -80,7 +80,7 @@ func rules() map[string]rule {
 		"sdk-plugin/vector":   {ours: "sdk-plugin/codec sdk-plugin/event"},
 
 		// Each folder of these is a package of the same kind.
-		"plugins/*":  {ours: "sdk-plugin sdk-plugin/event"},
+		"plugins/*":  {ours: "sdk-plugin sdk-plugin/event", theirs: "golang.org/x/crypto/bcrypt"},
 		"examples/*": {ours: "sdk-plugin sdk-plugin/event", theirs: "github.com/eclipse/paho.golang"},
 	}
 }

@@ -1,0 +1,45 @@
+package sdk
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Unescape decodes the percent-encoding of a part of a path (RFC 3986 section 2.1). ok
+// is false where a % begins none.
+func Unescape(s string) (text string, ok bool) {
+	if !strings.Contains(s, "%") {
+		return s, true
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", false
+		}
+		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", false
+		}
+		b.WriteByte(byte(n))
+		i += 2
+	}
+	return b.String(), true
+}
+
+// FormValue returns the first value of a name in a form (application/x-www-form-urlencoded),
+// which the query of a URL is, too; empty where it has none. Names are compared as they
+// are written.
+func FormValue(form, name string) string {
+	for pair := range strings.SplitSeq(form, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if key == name {
+			value, _ = Unescape(strings.ReplaceAll(value, "+", " "))
+			return value
+		}
+	}
+	return ""
+}
