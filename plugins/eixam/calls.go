@@ -44,11 +44,14 @@ func (inc *incident) nextChannel(r *call) {
 	}
 }
 
-// orderCall orders a text message or a voice call to a contact.
+// orderCall orders a text message or a voice call to a contact, with the public link that
+// is its own.
 func (inc *incident) orderCall(r *call, channel string, c *contact) {
 	id := inc.id + "/" + channel + "/" + c.id
 	base := strings.TrimSuffix(setting(r, "public_url"), "/")
-	link := base + "/v1/public/sos/" + linkToken(r, inc.id, c.id)
+	token := derived(r, "link/"+inc.id+"/"+c.id)
+	r.Put(linkKey(token), []byte(inc.id+"/"+c.id), inc.kept(r))
+	link := base + "/v1/public/sos/" + token
 	who := "Somebody"
 	if u, ok := loadUser(r, inc.user); ok && u.name != "" {
 		who = u.name

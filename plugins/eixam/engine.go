@@ -64,19 +64,13 @@ func newIncident(r *call, m *reading, owner *user, speaker string) *incident {
 	return inc
 }
 
-// plannedContacts are the contacts of the user, each with the public link that is its own.
+// plannedContacts are the contacts of the user.
 func plannedContacts(r *call, inc *incident) (list []contact) {
 	for _, p := range loadContacts(r, inc.user) {
 		list = append(list, contact{id: p.id, name: p.name, phone: p.phone, priority: p.priority,
 			channels: []channel{{name: "sms", status: scheduled}, {name: "voice", status: scheduled}}})
-		r.Put(linkKey(linkToken(r, inc.id, p.id)), []byte(inc.id+"/"+p.id), inc.kept(r))
 	}
 	return list
-}
-
-// linkToken is the secret of the public link of a contact.
-func linkToken(r *call, incident, contact string) string {
-	return derived(r, "link/"+incident+"/"+contact)
 }
 
 // Timers of an incident.
