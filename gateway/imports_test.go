@@ -51,7 +51,7 @@ func rules() map[string]rule {
 		"gateway/bench":              {ours: "gateway/listener/mqtt/packet", theirs: "golang.org/x/sync"},
 		"gateway/e2e":                {},
 		"gateway/consumer":           {ours: words + " gateway/store"},
-		"gateway/listener/admission": {},
+		"gateway/listener/admission": {ours: "gateway/access gateway/stage sdk-plugin/event"},
 		"gateway/files":              {ours: words + " gateway/store"},
 		"gateway/listener/http":      {ours: words + " gateway/files gateway/listener/admission"},
 		"gateway/listener/mqtt": {ours: words +

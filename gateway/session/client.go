@@ -43,10 +43,11 @@ type Client struct {
 	entrance Entrance // nil: that listener is no more, and nobody renews the grant
 }
 
-// NewClient makes the client of a connection, or of one of its messages.
+// NewClient makes the client of a connection, or of one of its messages. A digest takes the
+// place of a user name that is a token, since plugins, the quarantine and the store see it.
 func (s *Sessions) NewClient(g *access.Grant, clientID, username, peer string, version byte, listener string, in Entrance) *Client {
-	who := &Client{sessions: s, space: s.space(g), Source: stage.Source(g.Application, g.Device),
-		ClientID: clientID, Username: username, Peer: peer, Version: version, listener: listener, entrance: in}
+	who := &Client{sessions: s, space: s.space(g), Source: stage.Source(g.Application, g.Device), ClientID: clientID,
+		Username: access.PublicName(username), Peer: peer, Version: version, listener: listener, entrance: in}
 	who.current.Store(g)
 	return who
 }

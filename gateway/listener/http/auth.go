@@ -32,7 +32,9 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, now time.Tim
 	}
 	g, err := s.auth.Connect(ctx, c)
 	if err != nil {
-		s.log.Info("login refused", "listener", s.name, "peer", c.Peer.Addr().String(), "username", stage.Plain(access.PublicName(c.Username), 128), "reason", err)
+		if !errors.Is(err, context.Canceled) { // nobody waits for the answer any more
+			s.refusals.Tell(c, err, time.Now())
+		}
 		if e := (*stage.Error)(nil); c.HasPassword && errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword ||
 			e.Code == event.NotAuthorized) {
 			s.logins.Failed(from, time.Now())
@@ -113,7 +115,6 @@ func (s *Server) refuseCredentials(w http.ResponseWriter, r *http.Request, err e
 		if r.Context().Err() != nil {
 			return statusGone
 		}
-		s.log.Warn("authentication failed to decide", "peer", r.RemoteAddr, "error", err)
 		w.Header().Set("Retry-After", "1")
 		return refuse(w, http.StatusServiceUnavailable, "the gateway cannot judge credentials at the moment; try again")
 	}

@@ -498,3 +498,21 @@ func TestFailedLoginsAreSlowed(t *testing.T) {
 		t.Errorf("statuses: %v", statuses)
 	}
 }
+
+// A token that a client sends as a user name stays out of the log, and a flood is few lines.
+func TestRefusedLoginsAreLogged(t *testing.T) {
+	const token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJzdWJqZWN0LTEifQ.c2lnbmF0dXJl"
+	var log bytes.Buffer
+	s := New("web", Default(), users(), fakeRouter(nil), nil, slog.New(slog.NewTextHandler(&log, nil)))
+	for range 3 {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.SetBasicAuth(token, "")
+		if _, err := s.authenticate(t.Context(), r, time.Now()); err == nil {
+			t.Fatal("a wrong token was accepted")
+		}
+	}
+	if n := strings.Count(log.String(), "login refused"); n != 1 || strings.Contains(log.String(), "c2lnbmF0dXJl") ||
+		!strings.Contains(log.String(), "token:") {
+		t.Errorf("three refusals are told in %d lines:\n%s", n, &log)
+	}
+}

@@ -79,6 +79,8 @@ type Server struct {
 	slots  chan struct{} // one for each request that is handled
 	stats  stats
 	silent silent
+
+	refusals *admission.Refusals
 }
 
 // New returns a listener that serves nothing yet. name is how credentials name
@@ -86,7 +88,7 @@ type Server struct {
 func New(name string, cfg Config, auth Authenticator, router Router, files Files, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, name: name, auth: auth, router: router, files: files, log: log, ids: stage.NewIDs(),
 		logins: admission.NewBackoff(admission.Limits{Failures: cfg.LoginFailures, DelayMax: cfg.LoginDelayMax}),
-		slots:  make(chan struct{}, cfg.MaxRequests)}
+		slots:  make(chan struct{}, cfg.MaxRequests), refusals: admission.NewRefusals(log)}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: cfg.HeaderTimeout,

@@ -219,9 +219,9 @@ func (c *conn) say(p *packet.Auth) error {
 
 // unauthenticated is how a connection ends whose client fails to authenticate again.
 func (c *conn) unauthenticated(err error) error {
+	c.server.logins.Tell(c.enhanced.credentials, err, time.Now())
 	_, reason, known := session.Refusal(err)
 	if !known {
-		c.server.log.Warn("authentication failed to decide", "client", c.ClientID, "error", err)
 		return &packet.Error{Code: packet.CodeServerBusy, Reason: reason}
 	}
 	return &packet.Error{Code: packet.CodeNotAuthorized, Reason: reason}

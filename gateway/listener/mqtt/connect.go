@@ -5,14 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
-	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -145,9 +143,6 @@ func (c *conn) unfit(p *packet.Connect, props *packet.Properties) *packet.Error 
 	return nil
 }
 
-// maxLoggedName bounds a user name in the log, in bytes.
-const maxLoggedName = 128
-
 // login has the client authenticated. answer is the last authentication data of an
 // enhanced authentication.
 func (c *conn) login(p *packet.Connect) (grant *access.Grant, answer []byte, err error) {
@@ -156,13 +151,9 @@ func (c *conn) login(p *packet.Connect) (grant *access.Grant, answer []byte, err
 	if fault := (*packet.Error)(nil); err == nil || errors.As(err, &fault) || errors.Is(err, errAbandoned) {
 		return grant, answer, err
 	}
-	code, reason, known := session.Refusal(err)
+	code, reason, _ := session.Refusal(err)
 	c.server.refusedLogin(c.listener.Name, code)
-	c.server.log.Info("login refused", "listener", c.listener.Name, "peer", c.nc.RemoteAddr().String(), "client", p.ClientID,
-		"username", stage.Plain(access.PublicName(p.Username), maxLoggedName), "code", fmt.Sprintf("%#x", byte(code)), "reason", err)
-	if !known {
-		c.server.log.Warn("authentication failed to decide", "client", p.ClientID, "error", err)
-	}
+	c.server.logins.Tell(c.credentials(p), err, time.Now())
 	return nil, nil, &packet.Error{Code: connackCode(code), Reason: reason, Version: p.Version}
 }
 
@@ -174,7 +165,7 @@ func (c *conn) attach(p *packet.Connect, props *packet.Properties, ack *packet.C
 		clientID = assignedID()
 		ack.Props.AssignedClientID = &clientID
 	}
-	from := c.server.newSender(grant, clientID, access.PublicName(p.Username), c.nc.RemoteAddr().String(), p.Version, c.listener)
+	from := c.server.newSender(grant, clientID, p.Username, c.nc.RemoteAddr().String(), p.Version, c.listener)
 	c.agree(p, props, ack.Props, grant)
 	var w *session.Will
 	if p.Will != nil {

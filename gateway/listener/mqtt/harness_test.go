@@ -200,7 +200,10 @@ type settings struct {
 
 // newServer makes a server with sessions of its own.
 func newServer(cfg Config, router session.Router, logs session.Logs, st session.Store) *Server {
-	log := slog.New(slog.DiscardHandler)
+	return newLoggedServer(cfg, router, logs, st, slog.New(slog.DiscardHandler))
+}
+
+func newLoggedServer(cfg Config, router session.Router, logs session.Logs, st session.Store, log *slog.Logger) *Server {
 	return New(cfg, session.New(cfg.Sessions, router, logs, st, log), router, log)
 }
 
@@ -221,10 +224,10 @@ func start(t testing.TB, auth fakeAuth, change func(*settings, *fixture)) *fixtu
 	if err := errors.Join(cfg.Config.Validate(), cfg.Limits.Validate()); err != nil {
 		t.Fatal(err)
 	}
-	f.server = newServer(cfg.Config, f.router, f.logs, f.store)
-	if f.log != nil {
-		f.server.log = f.log
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
 	}
+	f.server = newLoggedServer(cfg.Config, f.router, f.logs, f.store, f.log)
 	f.router.store = f.store
 	if f.auth == nil {
 		f.auth = auth

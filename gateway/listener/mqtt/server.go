@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/access"
+	"tributary.io/gateway/listener/admission"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/event"
@@ -57,6 +58,7 @@ type Server struct {
 	router   session.Router
 	routes   func(application string) bool
 	log      *slog.Logger
+	logins   *admission.Refusals
 	ids      *stage.IDs
 	count    counters
 
@@ -78,7 +80,7 @@ type Server struct {
 // New returns a server that holds no connection yet, and gives its clients these sessions.
 // It does no I/O.
 func New(cfg Config, sessions *session.Sessions, router session.Router, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, sessions: sessions, router: router, log: log, ids: stage.NewIDs(),
+	s := &Server{cfg: cfg, sessions: sessions, router: router, log: log, logins: admission.NewRefusals(log), ids: stage.NewIDs(),
 		conns: make(map[*conn]struct{}), refusals: make(map[refusal]uint64), listeners: make(map[net.Listener]struct{})}
 	s.rates = rateTable{start: time.Now(), entries: make(map[string]*buckets)}
 	s.strangers.max = int64(cfg.MaxBytesBeforeConnect)
