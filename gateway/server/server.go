@@ -298,6 +298,9 @@ func (s *Server) unready(st durable) (reasons []string) {
 	if err := st.Failure(); err != nil {
 		reasons = append(reasons, fmt.Sprintf("the store takes no writes until a restart: %v", err))
 	}
+	if err := st.Damaged(); err != nil {
+		reasons = append(reasons, fmt.Sprintf("files of the store are damaged: restore a backup: %v", err))
+	}
 	return reasons
 }
 

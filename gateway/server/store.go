@@ -16,6 +16,8 @@ type durable interface {
 	store.Store
 	// Failure returns why the store takes no writes any more, or nil.
 	Failure() error
+	// Damaged names what the store found damaged on disk, or returns nil.
+	Damaged() error
 	Metrics() []metric.Sample
 }
 

@@ -39,6 +39,8 @@ func (s *Store) Metrics() []metric.Sample {
 		count("slow_writes_total", "Writes to the disk that took very long.", st.slow.Load()),
 		count("background_errors_total", "Errors of flushes, compactions and housekeeping.", st.background.Load()),
 		count("corruptions_total", "Damaged blocks found.", st.corruption.Load()),
+		count("scrubbed_bytes_total", "Bytes that were read to find damaged blocks.", s.scrub.read.Load()),
+		count("scrub_rounds_total", "Times that all files were read to find damaged blocks.", s.scrub.rounds.Load()),
 		{Name: "tributary_store_sync_seconds", Help: "Time to make a group of commits durable.", Kind: metric.HistogramKind, Hist: &st.sync},
 	}
 	failed := 0.0

@@ -5,7 +5,8 @@
 // One goroutine, the committer, takes what Commit collected in the meantime and
 // writes it as one pebble batch with one fsync; another, the notifier, then runs
 // the done callbacks and the watchers while the next fsync is under way; a third
-// keeps house (expiry, retention, the witness).
+// keeps house (expiry, retention, the witness); a fourth reads the files again and again to
+// find damage.
 package pebble
 
 import (
@@ -36,6 +37,10 @@ type Config struct {
 	// Commit blocks beyond them.
 	MaxPendingBytes   int64 `koanf:"max_pending_bytes"`
 	MaxPendingCommits int   `koanf:"max_pending_commits"`
+	// ScrubRate is how many bytes a second the store reads to find damaged blocks; 0: none.
+	// ScrubEvery is how far apart the beginnings of two rounds over all files are at least.
+	ScrubRate  int64         `koanf:"scrub_rate"`
+	ScrubEvery time.Duration `koanf:"scrub_every"`
 }
 
 // Default returns the settings for a small machine.
@@ -46,6 +51,8 @@ func Default() Config {
 		MemTableBytes:     32 << 20,
 		MaxPendingBytes:   4 << 20,
 		MaxPendingCommits: 8192,
+		ScrubRate:         4 << 20,
+		ScrubEvery:        24 * time.Hour,
 	}
 }
 
@@ -62,6 +69,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_pending_bytes is %d: set %d to a quarter of memtable_bytes (%d)", c.MaxPendingBytes, 64<<10, c.MemTableBytes/4)
 	case c.MaxPendingCommits < 1:
 		return fmt.Errorf("max_pending_commits is %d: set at least 1", c.MaxPendingCommits)
+	case c.ScrubRate < 0 || c.ScrubRate > 1<<40:
+		return fmt.Errorf("scrub_rate is %d: set 0 to %d", c.ScrubRate, int64(1)<<40)
+	case c.ScrubRate > 0 && c.ScrubEvery < time.Second:
+		return fmt.Errorf("scrub_every is %v: set at least 1s", c.ScrubEvery)
 	}
 	return nil
 }
@@ -97,6 +108,7 @@ type Store struct {
 	dropped atomic.Uint64 // groups whose overlay entries are gone
 	durable atomic.Uint64 // the revision that is on disk
 	stats   stats
+	scrub   scrub
 
 	witnessed atomic.Uint64 // the revision in the witness file
 	witnessMu sync.Mutex    // held while it is written
@@ -154,7 +166,8 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 		return nil, fmt.Errorf("opening the store in %s: %w", cfg.Dir, err)
 	}
 	s.open = s.newGroup()
-	s.loops.Add(3)
+	s.loops.Add(4)
+	go s.scrubLoop()
 	go s.commitLoop()
 	go s.notifyLoop()
 	go s.tidyLoop()
