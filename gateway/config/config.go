@@ -139,11 +139,20 @@ func (l Log) Logger(w io.Writer) *slog.Logger {
 	if level.UnmarshalText([]byte(l.Level)) != nil {
 		level = slog.LevelInfo
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: plainError}
 	if l.Format == "json" {
 		return slog.New(newRepeats(slog.NewJSONHandler(w, options), time.Now))
 	}
 	return slog.New(newRepeats(slog.NewTextHandler(w, options), time.Now))
+}
+
+// plainError has an error say what it says. The text format would write those of some
+// libraries with their stacks.
+func plainError(_ []string, a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok {
+		a.Value = slog.StringValue(err.Error())
+	}
+	return a
 }
 
 func (l Log) validate() error {

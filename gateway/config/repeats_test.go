@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -30,5 +31,22 @@ func TestRepeats(t *testing.T) {
 	log.Error("it cannot be stored")
 	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "omitted=980") {
 		t.Errorf("after a second: %q", got)
+	}
+}
+
+// verbose is an error as some libraries make them: with its stack where a format asks for more.
+type verbose struct{}
+
+func (verbose) Error() string { return "short" }
+
+func (verbose) Format(s fmt.State, verb rune) { fmt.Fprint(s, "short with a stack") }
+
+func TestErrorsInTheLog(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		Log{Level: "info", Format: format}.Logger(&out).Error("it failed", "error", verbose{})
+		if got := out.String(); strings.Contains(got, "stack") || !strings.Contains(got, "short") {
+			t.Errorf("%s: %s", format, got)
+		}
 	}
 }
