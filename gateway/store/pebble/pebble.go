@@ -37,9 +37,9 @@ type Config struct {
 	// Commit blocks beyond them.
 	MaxPendingBytes   int64 `koanf:"max_pending_bytes"`
 	MaxPendingCommits int   `koanf:"max_pending_commits"`
-	// ScrubRate is how many bytes a second the store reads to find damaged blocks; 0: none.
+	// ScrubBytes is how many bytes a second the store reads to find damaged blocks; 0: none.
 	// ScrubEvery is how far apart the beginnings of two rounds over all files are at least.
-	ScrubRate  int64         `koanf:"scrub_rate"`
+	ScrubBytes int64         `koanf:"scrub_bytes"`
 	ScrubEvery time.Duration `koanf:"scrub_every"`
 }
 
@@ -51,7 +51,7 @@ func Default() Config {
 		MemTableBytes:     32 << 20,
 		MaxPendingBytes:   4 << 20,
 		MaxPendingCommits: 8192,
-		ScrubRate:         4 << 20,
+		ScrubBytes:        4 << 20,
 		ScrubEvery:        24 * time.Hour,
 	}
 }
@@ -69,9 +69,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_pending_bytes is %d: set %d to a quarter of memtable_bytes (%d)", c.MaxPendingBytes, 64<<10, c.MemTableBytes/4)
 	case c.MaxPendingCommits < 1:
 		return fmt.Errorf("max_pending_commits is %d: set at least 1", c.MaxPendingCommits)
-	case c.ScrubRate < 0 || c.ScrubRate > 1<<40:
-		return fmt.Errorf("scrub_rate is %d: set 0 to %d", c.ScrubRate, int64(1)<<40)
-	case c.ScrubRate > 0 && c.ScrubEvery < time.Second:
+	case c.ScrubBytes < 0 || c.ScrubBytes > 1<<40:
+		return fmt.Errorf("scrub_bytes is %d: set 0 to %d", c.ScrubBytes, int64(1)<<40)
+	case c.ScrubBytes > 0 && c.ScrubEvery < time.Second:
 		return fmt.Errorf("scrub_every is %v: set at least 1s", c.ScrubEvery)
 	}
 	return nil

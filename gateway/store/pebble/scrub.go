@@ -32,12 +32,12 @@ type scrub struct {
 // scrubLoop begins a round at the start, and then every ScrubEvery or later.
 func (s *Store) scrubLoop() {
 	defer s.loops.Done()
-	if s.cfg.ScrubRate == 0 {
+	if s.cfg.ScrubBytes == 0 {
 		return
 	}
 	for {
 		next := time.After(s.cfg.ScrubEvery)
-		if !s.scrubRound(s.cfg.ScrubRate) {
+		if !s.scrubRound(s.cfg.ScrubBytes) {
 			return
 		}
 		select {
