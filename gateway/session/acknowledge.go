@@ -16,9 +16,9 @@ const (
 	AnsweredUnknown                 // there is no such identifier
 )
 
-// Acknowledged takes the client's word that it is done with a message: PUBACK for one of
+// OnAck takes the client's word that it is done with a message: PUBACK for one of
 // QoS 1, PUBCOMP, or a PUBREC that refuses, for one of QoS 2. code is that of the packet.
-func (s *session) Acknowledged(c Link, kind packet.Type, id uint16, code byte, now time.Time) Answered {
+func (s *session) OnAck(c Link, kind packet.Type, id uint16, code byte, now time.Time) Answered {
 	a, done := s.landed(c, kind, id, code, now)
 	done.settle(code, s)
 	return a
@@ -43,15 +43,15 @@ func (s *session) landed(c Link, kind packet.Type, id uint16, code byte, now tim
 	if f.Log != nil {
 		done = Receipt{f.Log, f.Record.Offset}
 	}
-	s.land(f)
-	s.pump(now)
+	s.landLocked(f)
+	s.pumpLocked(now)
 	return answeredNever, done
 }
 
-// Received takes the client's word that it has a message of QoS 2 (PUBREC). The PUBREL
+// OnPubrec takes the client's word that it has a message of QoS 2 (PUBREC). The PUBREL
 // that answers it leaves when that is durable: after it the client may take the
 // identifier for a new message.
-func (s *session) Received(c Link, id uint16, durable func(error)) Answered {
+func (s *session) OnPubrec(c Link, id uint16, durable func(error)) Answered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != c {
@@ -71,17 +71,17 @@ func (s *session) Received(c Link, id uint16, durable func(error)) Answered {
 	j := s.server.journal
 	if !again { // in this order: a flight that lacks its entry and was not released has landed
 		j.put(queueKey('f', s.number, f.seq), appendFlight(nil, f))
-		j.forget(s.number, &f.Item, false)
+		j.deleteEntry(s.number, &f.Item, false)
 		f.body = 0
 	}
 	j.commit(durable)
 	return answeredLater
 }
 
-// Release takes a PUBREL: the identifier may be used anew. The PUBCOMP leaves when
+// OnPubrel takes a PUBREL: the identifier may be used anew. The PUBCOMP leaves when
 // that is durable, for after it a message with this identifier is a new one: now says that
 // it may leave at once, else answer is called. known is false if there was nothing to release.
-func (s *session) Release(c Link, id uint16, answer func(known bool, err error)) (known, now bool) {
+func (s *session) OnPubrel(c Link, id uint16, answer func(known bool, err error)) (known, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != c {
@@ -89,7 +89,7 @@ func (s *session) Release(c Link, id uint16, answer func(known bool, err error))
 	}
 	waiting, known := s.incoming[id]
 	known = known && waiting == nil // else said twice, maybe: the first may not be durable yet
-	keeps := s.keeps.Load()
+	keeps := s.stored.Load()
 	if known {
 		if keeps {
 			s.server.journal.delete(incomingKey(s.number, id))

@@ -22,9 +22,9 @@ const (
 	ArrivalStale                        // the connection has the session no more
 )
 
-// Arrive takes a packet identifier of the client for a message of QoS 2, of which it may
+// TakeQoS2ID takes a packet identifier of the client for a message of QoS 2, of which it may
 // hold most at once.
-func (s *session) Arrive(c Link, id uint16, most int) (*Arrival, arrivalState) {
+func (s *session) TakeQoS2ID(c Link, id uint16, most int) (*Arrival, arrivalState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != c { // the client has said it again on its new connection, and may be done with it
@@ -47,9 +47,9 @@ func (s *session) Arrive(c Link, id uint16, most int) (*Arrival, arrivalState) {
 	return a, ArrivalNew
 }
 
-// Repeated has a repetition of a message answered when the outcome is known. If it is
+// AnswerRepeated has a repetition of a message answered when the outcome is known. If it is
 // known by now, again is not kept, and the result says whether the message was accepted.
-func (s *session) Repeated(id uint16, again func(Verdict)) (kept, accepted bool) {
+func (s *session) AnswerRepeated(id uint16, again func(Verdict)) (kept, accepted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, known := s.incoming[id]
@@ -60,10 +60,10 @@ func (s *session) Repeated(id uint16, again func(Verdict)) (kept, accepted bool)
 	return false, known
 }
 
-// Conclude notes the verdict on a message of QoS 2: if it was accepted, its identifier
+// FinishQoS2 notes the verdict on a message of QoS 2: if it was accepted, its identifier
 // waits for the PUBREL; if it was refused, the identifier is free. Repetitions get the same
 // answer.
-func (s *session) Conclude(a *Arrival, v Verdict) {
+func (s *session) FinishQoS2(a *Arrival, v Verdict) {
 	s.mu.Lock()
 	if s.incoming[a.id] != a {
 		s.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *session) Conclude(a *Arrival, v Verdict) {
 		delete(s.incoming, a.id)
 	} else {
 		s.incoming[a.id] = nil
-		if s.keeps.Load() && !a.marked { // nothing was prepared for it
+		if s.stored.Load() && !a.marked { // nothing was prepared for it
 			s.server.journal.put(incomingKey(s.number, a.id), []byte{recordVersion})
 			s.server.journal.commit(nil)
 		}
@@ -86,11 +86,11 @@ func (s *session) Conclude(a *Arrival, v Verdict) {
 	}
 }
 
-// mark adds the identifier of a message to its commit, if the store has the session.
-func (s *session) mark(a *Arrival, b *store.Batch) {
+// addToCommit adds the identifier of a message to its commit, if the store has the session.
+func (s *session) addToCommit(a *Arrival, b *store.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.keeps.Load() && !s.ended {
+	if s.stored.Load() && !s.ended {
 		b.Puts = append(b.Puts, store.Put{Key: incomingKey(s.number, a.id), Value: []byte{recordVersion}})
 		a.marked = true
 	}

@@ -6,29 +6,29 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
-// over says which bound the queue of a session has reached. The caller holds the lock.
-func (s *session) over() sessionLimit {
+// overLocked says which bound the queue of a session has reached. The caller holds the lock.
+func (s *session) overLocked() sessionLimit {
 	cfg, o := &s.server.cfg, &s.outbox
 	switch {
 	case o.waiting+o.reserved >= cfg.QueueMessages, o.bytes+o.reservedBytes >= cfg.QueueBytes:
 		return limitQueue
-	case s.space.queued.Load() >= int64(cfg.QueueTotalBytes) && s.aboveShare():
+	case s.space.queued.Load() >= int64(cfg.QueueTotalBytes) && s.aboveShareLocked():
 		return limitQueueTotal
 	}
 	return limitNone
 }
 
-// aboveShare says whether the session holds as much as each could that holds anything, if
+// aboveShareLocked says whether the session holds as much as each could that holds anything, if
 // all held the same: who holds less is not short of room because of others. The sum of
 // all is thereby below twice its bound. The caller holds the lock.
-func (s *session) aboveShare() bool {
+func (s *session) aboveShareLocked() bool {
 	own := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
 	return own > 0 && int64(own) >= int64(s.server.cfg.QueueTotalBytes)/max(1, s.space.holders.Load())
 }
 
-// crowded says whether the queue is half full: then messages of QoS 0 leave the rest of it
+// crowdedLocked says whether the queue is half full: then messages of QoS 0 leave the rest of it
 // to the others. The caller holds the lock.
-func (s *session) crowded() bool {
+func (s *session) crowdedLocked() bool {
 	cfg, o := &s.server.cfg, &s.outbox
 	return 2*(o.waiting+o.reserved) >= cfg.QueueMessages || 2*(o.bytes+o.reservedBytes) >= cfg.QueueBytes
 }
@@ -37,8 +37,8 @@ func (s *session) crowded() bool {
 // that takes its messages as they come changes nothing that others share.
 const slack = 1024
 
-// account tells the space what the session has by now. The caller holds the lock.
-func (s *session) account() {
+// accountLocked tells the space what the session has by now. The caller holds the lock.
+func (s *session) accountLocked() {
 	n := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
 	if d := n - s.counted; d >= slack || d <= -slack || n == 0 && d != 0 {
 		if was := s.counted > 0; was != (n > 0) {
@@ -53,9 +53,9 @@ func (s *session) account() {
 	}
 }
 
-// tooSlow disconnects a client whose queue is full for too long. The caller holds
+// closeIfStuckLocked disconnects a client whose queue is full for too long. The caller holds
 // the lock.
-func (s *session) tooSlow(now time.Time) {
+func (s *session) closeIfStuckLocked(now time.Time) {
 	c := s.link
 	if c == nil {
 		return

@@ -49,7 +49,7 @@ func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 		return false
 	}
 	if forget {
-		s.forget(ses)
+		s.endSession(ses)
 	}
 	if c != nil {
 		c.Close(packet.CodeAdministrativeAction, "an operator ended the connection")
@@ -58,17 +58,17 @@ func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 	return true
 }
 
-// forget ends a session, whether or not its client is connected. It is called
+// endSession ends a session, whether or not its client is connected. It is called
 // without locks; the connection is the caller's to shut.
-func (s *Sessions) forget(ses *session) {
+func (s *Sessions) endSession(ses *session) {
 	var after []func()
 	s.mu.Lock()
 	ses.mu.Lock()
 	if !ses.ended {
 		if ses.link != nil {
-			after = append(after, ses.unplug())
+			after = append(after, ses.detachLinkLocked())
 		}
-		after = append(after, s.end(ses)...)
+		after = append(after, s.endLocked(ses)...)
 	}
 	ses.mu.Unlock()
 	s.mu.Unlock()

@@ -15,8 +15,8 @@ type delivery struct {
 	application string
 	client      string // whose event the plugin handled
 	publish     *event.Publish
-	booked      bookings
-	unkept      bool // the limits do not allow to retain it
+	reserved    reservations
+	unretained  bool // the limits do not allow to retain it
 }
 
 // Prepare implements the router's downlink: it finds out which stored sessions the
@@ -30,26 +30,26 @@ func (s *Sessions) Prepare(application, client string, p *event.Publish, b *stor
 	now := time.Now()
 	sp := s.spaceOf(application)
 	if p.Retain {
-		d.unkept = !sp.prepareRetained(pluginMessage(p, p.Topics[0], now), b, now)
+		d.unretained = !sp.prepareRetained(pluginMessage(p, p.Topics[0], now), b, now)
 	}
-	if sp.keepers.Load() == 0 {
+	if sp.storedSessions.Load() == 0 {
 		return d
 	}
 	if p.Device == "" {
 		for _, topic := range p.Topics {
 			m := pluginMessage(p, topic, now)
-			if d.booked.prepare(sp, m, b, now); sp.subscribed(m) {
+			if d.reserved.prepare(sp, m, b, now); sp.subscribed(m) {
 				break
 			}
 		}
 		return d
 	}
-	d.booked.server = s
+	d.reserved.server = s
 	d.candidates(now, func(ses *session, m *Message) (done bool) {
 		it, wanted := ses.reserveFor(m, now)
 		if it.seq != 0 {
-			d.booked.entries = append(d.booked.entries, claimed{session: ses, item: it})
-			d.booked.write(m, b)
+			d.reserved.entries = append(d.reserved.entries, reservation{session: ses, item: it})
+			d.reserved.write(m, b)
 		}
 		return wanted
 	})
@@ -73,29 +73,29 @@ func (d *delivery) Deliver() (best stage.Delivery, late bool) {
 	if len(d.publish.Topics) == 0 {
 		return stage.NoDevice, false
 	}
-	defer d.booked.finish()
+	defer d.reserved.finish()
 	if now := time.Now(); d.publish.Device == "" {
 		best = d.broadcast(now)
 	} else {
-		best = d.address(now)
+		best = d.deliverToDevice(now)
 	}
-	if d.booked.late {
+	if d.reserved.late {
 		d.server.journal.commit(nil)
 	}
-	return best, d.booked.late
+	return best, d.reserved.late
 }
 
-// address delivers the message to its device.
-func (d *delivery) address(now time.Time) (best stage.Delivery) {
+// deliverToDevice delivers the message to its device.
+func (d *delivery) deliverToDevice(now time.Time) (best stage.Delivery) {
 	s, p := d.server, d.publish
-	if p.Retain && !d.unkept {
+	if p.Retain && !d.unretained {
 		sp := s.spaceOf(d.application)
 		sp.mu.Lock()
-		sp.retain(pluginMessage(p, p.Topics[0], now), now)
+		sp.retainLocked(pluginMessage(p, p.Topics[0], now), now)
 		sp.mu.Unlock()
 	}
 	d.candidates(now, func(ses *session, m *Message) (done bool) {
-		got, wanted := ses.offer(m, &d.booked, now)
+		got, wanted := ses.offer(m, &d.reserved, now)
 		best = max(best, got)
 		return wanted && got != stage.NoDevice
 	})
@@ -118,7 +118,7 @@ func (s *session) answer(m *Message, now time.Time) stage.Delivery {
 	if s.link == nil || s.ended {
 		return stage.NoDevice
 	}
-	d, _ := s.accept(Item{Message: m, QoS: m.QoS}, now)
+	d, _ := s.deliverLocked(Item{Message: m, QoS: m.QoS}, now)
 	return d
 }
 
@@ -128,12 +128,12 @@ func (s *session) Reply(c Link, m *Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link == c {
-		s.accept(Item{Message: m, QoS: m.QoS}, time.Now())
+		s.deliverLocked(Item{Message: m, QoS: m.QoS}, time.Now())
 	}
 }
 
 // Withdraw implements stage.Prepared.
-func (d *delivery) Withdraw() { d.booked.withdraw() }
+func (d *delivery) Withdraw() { d.reserved.release() }
 
 // candidates calls fn for the sessions of the device that a message is for, those
 // that are connected first, and for each of its topics, until fn is done.
@@ -179,13 +179,13 @@ func (d *delivery) addressees() []*session {
 func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if it, wanted = s.matching(m); !wanted || s.ended {
+	if it, wanted = s.matchLocked(m); !wanted || s.ended {
 		return it, false
 	}
-	if s.full(now) {
+	if s.fullLocked(now) {
 		return it, false
 	}
-	if s.keeps.Load() && (it.QoS > 0 || s.away()) {
+	if s.stored.Load() && (it.QoS > 0 || s.awayLocked()) {
 		it.seq = s.server.journal.next()
 		s.outbox.reserved++
 		s.outbox.reservedBytes += m.size()
@@ -194,23 +194,23 @@ func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
 }
 
 // offer delivers a message to this session alone, if it subscribed to its topic.
-func (s *session) offer(m *Message, booked *bookings, now time.Time) (d stage.Delivery, wanted bool) {
+func (s *session) offer(m *Message, booked *reservations, now time.Time) (d stage.Delivery, wanted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it, wanted := s.matching(m)
+	it, wanted := s.matchLocked(m)
 	if !wanted {
 		return stage.NoDevice, false
 	}
-	booked.take(s, &it)
-	defer func() { booked.delivered(s, &it, d) }()
-	if s.away() && it.QoS == 0 && s.persistent() && !s.ended && (it.seq != 0 || !s.full(now)) {
+	booked.use(s, &it)
+	defer func() { booked.noteDelivered(s, &it, d) }()
+	if s.awayLocked() && it.QoS == 0 && s.persistentLocked() && !s.ended && (it.seq != 0 || !s.fullLocked(now)) {
 		if it.seq != 0 {
 			s.outbox.unreserve(m.size())
 		}
-		s.enqueue(it)
+		s.enqueueLocked(it)
 		return stage.Queued, true
 	}
-	d, _ = s.accept(it, now)
+	d, _ = s.deliverLocked(it, now)
 	return d, true
 }
 
@@ -218,8 +218,8 @@ func (d *delivery) broadcast(now time.Time) stage.Delivery {
 	sp := d.server.spaceOf(d.application)
 	for i, topic := range d.publish.Topics {
 		m := pluginMessage(d.publish, topic, now)
-		m.retain = d.publish.Retain && i == 0 && !d.unkept
-		if f := sp.publish(m, &d.booked, now); f.Matched {
+		m.retain = d.publish.Retain && i == 0 && !d.unretained
+		if f := sp.publish(m, &d.reserved, now); f.Matched {
 			return f.Best
 		}
 	}

@@ -65,12 +65,12 @@ func (j *journal) delete(k store.Key) { j.note(k, change{}) }
 func (j *journal) note(k store.Key, c change) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.set(k, c)
-	j.soon()
+	j.noteLocked(k, c)
+	j.commitSoonLocked()
 }
 
-// set is note for those who hold mu.
-func (j *journal) set(k store.Key, c change) {
+// noteLocked is note for those who hold mu.
+func (j *journal) noteLocked(k store.Key, c change) {
 	if old, ok := j.noted[k]; ok && old.first {
 		if c.value == nil {
 			delete(j.noted, k)
@@ -81,38 +81,38 @@ func (j *journal) set(k store.Key, c change) {
 	j.noted[k] = c
 }
 
-// soon has what is noted committed before long. The caller holds mu.
-func (j *journal) soon() {
+// commitSoonLocked has what is noted committed before long. The caller holds mu.
+func (j *journal) commitSoonLocked() {
 	switch {
 	case len(j.noted) >= j.most:
-		j.flush(nil)
+		j.commitLocked(nil)
 	case !j.armed:
 		j.armed = true
 		j.timer.Reset(laziness)
 	}
 }
 
-// forget notes that an entry, and what there is of a flight, is not needed any
+// deleteEntry notes that an entry, and what there is of a flight, is not needed any
 // more, and with the last entry that refers to it a shared body.
-func (j *journal) forget(number uint64, it *Item, flying bool) {
+func (j *journal) deleteEntry(number uint64, it *Item, flying bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.set(queueKey('e', number, it.seq), change{})
+	j.noteLocked(queueKey('e', number, it.seq), change{})
 	if flying {
-		j.set(queueKey('f', number, it.seq), change{})
+		j.noteLocked(queueKey('f', number, it.seq), change{})
 	}
-	j.unref(it.body)
-	j.soon()
+	j.unrefLocked(it.body)
+	j.commitSoonLocked()
 }
 
-// unref drops a reference to a shared body. The caller holds mu.
-func (j *journal) unref(body uint64) {
+// unrefLocked drops a reference to a shared body. The caller holds mu.
+func (j *journal) unrefLocked(body uint64) {
 	if body == 0 {
 		return
 	}
 	if j.bodies[body]--; j.bodies[body] <= 0 {
 		delete(j.bodies, body)
-		j.set(bodyKey(body), change{})
+		j.noteLocked(bodyKey(body), change{})
 	}
 }
 
@@ -123,8 +123,8 @@ func (j *journal) refer(body uint64, n int) {
 	j.bodies[body] += n
 }
 
-// withdraw forgets a shared body that never was committed.
-func (j *journal) withdraw(body uint64) {
+// dropBody forgets a shared body that never was committed.
+func (j *journal) dropBody(body uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.bodies, body)
@@ -135,11 +135,11 @@ func (j *journal) withdraw(body uint64) {
 func (j *journal) commit(done func(error)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.flush(done)
+	j.commitLocked(done)
 }
 
-// flush is commit for those who hold mu.
-func (j *journal) flush(done func(error)) {
+// commitLocked is commit for those who hold mu.
+func (j *journal) commitLocked(done func(error)) {
 	j.armed = false
 	j.timer.Stop()
 	b := &j.batch
@@ -172,14 +172,14 @@ func (j *journal) flush(done func(error)) {
 	b.Puts, b.Deletes = b.Puts[:0], b.Deletes[:0]
 }
 
-// erase notes the end of a stored session, with all that belongs to it. Messages
+// eraseLocked notes the end of a stored session, with all that belongs to it. Messages
 // that other members of a shared group are to have are read and delivered first, which
 // is left to what it returns, and so are those whose commit is under way; a crash
 // before that finds a session whose time is up.
 // The caller holds the session's lock.
-func (s *session) erase() (after []func()) {
+func (s *session) eraseLocked() (after []func()) {
 	j, o, number := s.server.journal, &s.outbox, s.number
-	s.space.keepers.Add(-1)
+	s.space.storedSessions.Add(-1)
 	orphans := o.orphans()
 	lacking := false
 	var queued []Item
@@ -201,7 +201,7 @@ func (s *session) erase() (after []func()) {
 	}
 	if o.reserved > 0 {
 		s.expiry = 0
-		s.record(time.Now())
+		s.recordLocked(time.Now())
 	} else { // first: what belongs to it means nothing without
 		j.delete(sessKey('s', number))
 	}
@@ -209,7 +209,7 @@ func (s *session) erase() (after []func()) {
 	for id := range s.incoming {
 		j.delete(incomingKey(number, id))
 	}
-	forget := func() { j.forgetAll(number, queued, flying) }
+	forget := func() { j.deleteEntries(number, queued, flying) }
 	if !adopt {
 		forget()
 		return nil
@@ -223,29 +223,29 @@ func (s *session) erase() (after []func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.outbox.reserved--
-		s.gone()
+		s.deleteIfEmptyLocked()
 	}}
 }
 
-// forgetAll deletes the messages of a session that is gone: those queued and those in
+// deleteEntries deletes the messages of a session that is gone: those queued and those in
 // flight.
-func (j *journal) forgetAll(number uint64, queued, flying []Item) {
+func (j *journal) deleteEntries(number uint64, queued, flying []Item) {
 	for i := range queued {
 		if queued[i].seq != 0 {
-			j.forget(number, &queued[i], false)
+			j.deleteEntry(number, &queued[i], false)
 		}
 	}
 	for i := range flying {
 		if flying[i].seq != 0 {
-			j.forget(number, &flying[i], true)
+			j.deleteEntry(number, &flying[i], true)
 		}
 	}
 	j.commit(nil)
 }
 
-// gone notes that an ended session is no more, once nothing of it is left that
+// deleteIfEmptyLocked notes that an ended session is no more, once nothing of it is left that
 // another member of a shared group may have to get. The caller holds the lock.
-func (s *session) gone() {
+func (s *session) deleteIfEmptyLocked() {
 	if s.ended && s.outbox.reserved == 0 {
 		s.server.journal.delete(sessKey('s', s.number))
 	}

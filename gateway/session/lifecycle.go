@@ -24,7 +24,7 @@ type Attachment struct {
 func (s *Sessions) Attach(x *Attachment) *packet.Error {
 	stored := make(chan error, 1)
 	x.denied = s.sessionOf(x.Client).denied(x.Client, x.Client.Granted())
-	greeted, resumed, after, fault := s.claim(x, stored)
+	greeted, resumed, after, fault := s.attach(x, stored)
 	for _, f := range after {
 		f()
 	}
@@ -60,25 +60,25 @@ func (s *Sessions) welcome(x *Attachment, resumed bool) error {
 		s.log.Error("a queued message is damaged or missing in the store, and lost", "client", ses.key.clientID, "number", ses.number, "entry",
 			seq)
 	}
-	adopt := ses.withdraw() // before anything is sent: its rights may be fewer than they were
-	ses.outbox.grounded()
-	ses.greet(resumed)
+	adopt := ses.dropUnwantedLocked() // before anything is sent: its rights may be fewer than they were
+	ses.outbox.resetFlights()
+	ses.greetLocked(resumed)
 	ses.mu.Unlock()
 	adopt()
 	return nil
 }
 
-// greet greets the client and sends what waits for it. The caller holds the lock.
-func (s *session) greet(resumed bool) {
+// greetLocked greets the client and sends what waits for it. The caller holds the lock.
+func (s *session) greetLocked(resumed bool) {
 	s.welcomed = true
 	s.link.Greet(resumed)
-	s.pump(time.Now())
+	s.pumpLocked(time.Now())
 }
 
-// claim does what attach does under locks, and returns what is to be done without.
+// attach does what attach does under locks, and returns what is to be done without.
 // A session that the store has, or gets now, is greeted when stored says that it
 // is durable; any other one at once.
-func (s *Sessions) claim(x *Attachment, stored chan<- error) (greeted, resumed bool, after []func(), fault *packet.Error) {
+func (s *Sessions) attach(x *Attachment, stored chan<- error) (greeted, resumed bool, after []func(), fault *packet.Error) {
 	from := x.Client
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,22 +96,22 @@ func (s *Sessions) claim(x *Attachment, stored chan<- error) (greeted, resumed b
 		s.reached(limitSessionsOfApplication)
 		return false, false, nil, &packet.Error{Code: packet.CodeQuotaExceeded, Reason: "the application has too many sessions"}
 	}
-	if ses != nil && (x.Clean || !ses.belongs(from) || !ses.lasts()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
+	if ses != nil && (x.Clean || !ses.belongs(from) || !ses.persistent()) { // [MQTT-3.1.2-4], [MQTT-3.1.2-6] of 3.1.1
 		ses.mu.Lock()
-		after = append(after, ses.takeOver(false)...)
-		after = append(after, s.end(ses)...)
+		after = append(after, ses.takeOverLocked(false)...)
+		after = append(after, s.endLocked(ses)...)
 		ses.mu.Unlock()
 		ses = nil
 	}
 	if ses == nil {
-		ses = s.newSession(key, from)
+		ses = s.newSessionLocked(key, from)
 	} else {
 		resumed = true
 	}
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	after = append(after, ses.takeOver(true)...)
-	after = append(after, ses.prune(from, x.denied)...)
+	after = append(after, ses.takeOverLocked(true)...)
+	after = append(after, ses.pruneLocked(from, x.denied)...)
 	from.Session = ses
 	if x.Will != nil {
 		x.Will.Client.Session = ses
@@ -121,48 +121,48 @@ func (s *Sessions) claim(x *Attachment, stored chan<- error) (greeted, resumed b
 	ses.visits++
 	ses.stuck = time.Time{}
 	ses.expiry = x.Expiry
-	ses.outbox.grounded()
+	ses.outbox.resetFlights()
 	ses.online.Store(true)
 	ses.device.connected(+1)
 	x.Link.Expire(from.Granted().Expires)
-	if s.journal == nil || !ses.keeps.Load() && !ses.persistent() {
-		ses.greet(resumed)
+	if s.journal == nil || !ses.stored.Load() && !ses.persistentLocked() {
+		ses.greetLocked(resumed)
 		return true, resumed, after, nil
 	}
-	ses.store()
+	ses.storeLocked()
 	s.journal.commit(func(err error) { stored <- err })
 	return false, resumed, after, nil
 }
 
-// newSession makes a session. The caller holds Sessions.mu.
-func (s *Sessions) newSession(key sessionKey, from *Client) *session {
+// newSessionLocked makes a session. The caller holds Sessions.mu.
+func (s *Sessions) newSessionLocked(key sessionKey, from *Client) *session {
 	s.numbers++
 	g := from.Granted()
 	ses := &session{server: s, key: key, principal: g.Principal, application: g.Application, number: s.numbers}
 	ses.space = s.space(g)
 	ses.space.sessions++
-	ses.device = s.devices.enter(g, ses)
+	ses.device = s.devices.add(g, ses)
 	s.sessions[key] = ses
 	return ses
 }
 
-// store notes a session that begins or goes on, and before its will: without the
+// storeLocked notes a session that begins or goes on, and before its will: without the
 // session that is one on its way. The store has a session from its beginning or never,
 // since one that ends with its connection is not gone on with: nothing belongs to it
 // yet when it gets there. The caller holds the lock.
-func (s *session) store() {
-	if !s.keeps.Swap(true) {
-		s.space.keepers.Add(1)
+func (s *session) storeLocked() {
+	if !s.stored.Swap(true) {
+		s.space.storedSessions.Add(1)
 	}
-	s.record(time.Time{})
+	s.recordLocked(time.Time{})
 	if s.will != nil {
 		s.will.store(s)
 	}
 }
 
-// record notes the session itself; left is when its connection ended, zero while
+// recordLocked notes the session itself; left is when its connection ended, zero while
 // it has one. The caller holds the lock.
-func (s *session) record(left time.Time) {
+func (s *session) recordLocked(left time.Time) {
 	r := sessionRecord{namespace: s.key.namespace, clientID: s.key.clientID, principal: s.principal,
 		application: s.application, expiry: s.expiry, left: left, from: s.from}
 	if s.device != nil {
@@ -171,9 +171,9 @@ func (s *session) record(left time.Time) {
 	s.server.journal.put(sessKey('s', s.number), r.append(nil))
 }
 
-// recordSubscriptions notes what the session is subscribed to. The caller holds
+// recordSubscriptionsLocked notes what the session is subscribed to. The caller holds
 // the lock.
-func (s *session) recordSubscriptions() {
+func (s *session) recordSubscriptionsLocked() {
 	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.logSubs, s.replays))
 }
 
@@ -189,10 +189,10 @@ func (s *session) belongs(from *Client) bool {
 	return s.device.application == from.Granted().Application && s.device.name == from.Granted().Device
 }
 
-// takeOver detaches the connection that the session has, and ends what waited for
+// takeOverLocked detaches the connection that the session has, and ends what waited for
 // a new one: the will is dropped where the session goes on and had time to,
 // sent otherwise. The caller holds the lock.
-func (s *session) takeOver(resumed bool) (after []func()) {
+func (s *session) takeOverLocked(resumed bool) (after []func()) {
 	if s.timer != nil {
 		s.timer.Stop()
 		s.timer = nil
@@ -202,7 +202,7 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 		s.willTimer = nil
 	}
 	if w := s.will; w != nil && (!resumed || w.Delay == 0) { // [MQTT-3.1.3-9]
-		after = append(after, w.send)
+		after = append(after, w.publish)
 	} else {
 		w.Drop()
 	}
@@ -210,16 +210,16 @@ func (s *session) takeOver(resumed bool) (after []func()) {
 	if c := s.link; c != nil {
 		s.server.count.takeovers.Add(1)
 		s.server.log.Info("session taken over", "client", s.key.clientID)
-		after = append(after, s.unplug())
+		after = append(after, s.detachLinkLocked())
 		after = append(after, func() { c.Close(packet.CodeSessionTakenOver, "another connection took the session over") }) // [MQTT-3.1.4-3]
 	}
 	return after
 }
 
-// unplug takes the connection away from the session. The caller holds the lock.
-func (s *session) unplug() (after func()) {
+// detachLinkLocked takes the connection away from the session. The caller holds the lock.
+func (s *session) detachLinkLocked() (after func()) {
 	s.link, s.welcomed = nil, false
-	s.relieve()
+	s.relieveLocked()
 	s.since = time.Now()
 	s.online.Store(false)
 	s.device.connected(-1)
@@ -227,7 +227,7 @@ func (s *session) unplug() (after func()) {
 	for _, r := range s.logSubs {
 		if !r.left {
 			r.left = true
-			s.outbox.forget(r)
+			s.outbox.dropRecords(r)
 			gone = append(gone, r)
 		}
 	}
@@ -247,24 +247,24 @@ func (ses *session) Detach(c Link, failed bool) (after func()) {
 	if ses.link != c {
 		return func() {}
 	}
-	list := []func(){ses.unplug()}
+	list := []func(){ses.detachLinkLocked()}
 	w := ses.will
 	ses.will = nil
 	switch {
 	case w == nil || !failed || s.stopping: // [MQTT-3.14.4-3]
 		w.Drop()
 	case w.Delay == 0 || ses.expiry == 0:
-		list = append(list, w.send)
+		list = append(list, w.publish)
 	default:
-		ses.postpone(w, min(w.Delay, ses.expiry))
+		ses.postponeWillLocked(w, min(w.Delay, ses.expiry))
 	}
 	if ses.expiry == 0 {
-		list = append(list, s.end(ses)...)
+		list = append(list, s.endLocked(ses)...)
 	} else {
-		ses.leave(ses.expiry)
-		if ses.keeps.Load() {
+		ses.startExpiryLocked(ses.expiry)
+		if ses.stored.Load() {
 			s.count.dropped[dropOffline].Add(uint64(ses.outbox.shelve()))
-			ses.record(time.Now())
+			ses.recordLocked(time.Now())
 			s.journal.commit(nil)
 		}
 	}
@@ -276,20 +276,20 @@ func (ses *session) Detach(c Link, failed bool) (after func()) {
 	}
 }
 
-// leave has the session end after some time without a connection. The caller holds
+// startExpiryLocked has the session end after some time without a connection. The caller holds
 // the lock.
-func (s *session) leave(after time.Duration) {
+func (s *session) startExpiryLocked(after time.Duration) {
 	if after != Forever {
 		visit := s.visits
 		s.timer = time.AfterFunc(after, func() { s.server.expire(s, visit) })
 	}
 }
 
-// postpone has a will sent after its delay. The caller holds the lock.
-func (s *session) postpone(w *Will, delay time.Duration) {
+// postponeWillLocked has a will sent after its delay. The caller holds the lock.
+func (s *session) postponeWillLocked(w *Will, delay time.Duration) {
 	s.will = w
 	s.willTimer = time.AfterFunc(delay, func() { s.sendWill(w) })
-	if s.keeps.Load() {
+	if s.stored.Load() {
 		w.due = time.Now().Add(delay)
 		w.store(s)
 	}
@@ -304,7 +304,7 @@ func (s *session) sendWill(w *Will) {
 	}
 	s.mu.Unlock()
 	if due {
-		w.send()
+		w.publish()
 	}
 }
 
@@ -314,7 +314,7 @@ func (s *Sessions) expire(ses *session, visit int) {
 	ses.mu.Lock()
 	var after []func()
 	if ses.link == nil && !ses.ended && ses.visits == visit {
-		after = s.end(ses)
+		after = s.endLocked(ses)
 	}
 	ses.mu.Unlock()
 	s.mu.Unlock()
@@ -323,9 +323,9 @@ func (s *Sessions) expire(ses *session, visit int) {
 	}
 }
 
-// end removes a session with all that is its own: subscriptions, queue, will
+// endLocked removes a session with all that is its own: subscriptions, queue, will
 // [MQTT-3.1.2-23]. Both locks are held.
-func (s *Sessions) end(ses *session) (after []func()) {
+func (s *Sessions) endLocked(ses *session) (after []func()) {
 	ses.ended = true
 	if s.sessions[ses.key] == ses { // a restored one may have a successor
 		delete(s.sessions, ses.key)
@@ -338,20 +338,20 @@ func (s *Sessions) end(ses *session) (after []func()) {
 	}
 	if w := ses.will; w != nil {
 		ses.will = nil
-		after = append(after, w.send)
+		after = append(after, w.publish)
 	}
 	for _, sub := range ses.subs {
 		ses.space.unsubscribe(sub)
 	}
-	s.devices.leave(ses)
-	if ses.keeps.Swap(false) {
-		after = append(after, ses.erase()...)
+	s.devices.remove(ses)
+	if ses.stored.Swap(false) {
+		after = append(after, ses.eraseLocked()...)
 	} else if orphans := ses.outbox.orphans(); len(orphans) > 0 {
 		after = append(after, func() { ses.space.adopt(orphans) })
 	}
 	ses.space.sessions--
 	ses.outbox, ses.subs, ses.logSubs, ses.replays, ses.incoming = outbox{reserved: ses.outbox.reserved}, nil, nil, nil, nil
-	ses.account()
+	ses.accountLocked()
 	return after
 }
 

@@ -79,14 +79,14 @@ func (r *LogSubscription) join() error {
 	return nil
 }
 
-// start lets records through. The caller holds the session's lock.
-func (r *LogSubscription) start() {
+// startLocked lets records through. The caller holds the session's lock.
+func (r *LogSubscription) startLocked() {
 	r.started = true
 	for _, record := range r.early {
-		r.push(record)
+		r.pushLocked(record)
 	}
 	r.early = nil
-	r.session.pump(time.Now())
+	r.session.pumpLocked(time.Now())
 }
 
 // deliver takes a record from the log.
@@ -99,21 +99,21 @@ func (r *LogSubscription) deliver(record stage.Record) {
 	case !r.started:
 		r.early = append(r.early, record)
 	default:
-		r.push(record)
-		s.pump(time.Now())
+		r.pushLocked(record)
+		s.pumpLocked(time.Now())
 	}
 }
 
-func (r *LogSubscription) push(record stage.Record) {
+func (r *LogSubscription) pushLocked(record stage.Record) {
 	r.session.outbox.push(Item{Log: r, Record: record, QoS: r.QoS, IDs: r.IDs})
 }
 
-// remove takes a reader out of the session, and its records with it. The caller
+// removeLogLocked takes a reader out of the session, and its records with it. The caller
 // holds the lock, and calls leaveAll after unlocking.
-func (s *session) remove(r *LogSubscription) *LogSubscription {
+func (s *session) removeLogLocked(r *LogSubscription) *LogSubscription {
 	delete(s.logSubs, r.Filter)
 	r.left = true
-	s.outbox.forget(r)
+	s.outbox.dropRecords(r)
 	return r
 }
 
@@ -150,7 +150,7 @@ func (r *LogSubscription) Rejoin() error {
 	}
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
-	r.start()
+	r.startLocked()
 	return nil
 }
 
@@ -160,14 +160,14 @@ func (r *LogSubscription) Rejoin() error {
 func (s *session) SubscribeLog(c Link, r *LogSubscription) error {
 	r.session, r.link = s, c
 	s.mu.Lock()
-	if r.Log.Group == "" && (s.persistent() || r.Log.Start.Kind == stage.StartResume) {
+	if r.Log.Group == "" && (s.persistentLocked() || r.Log.Start.Kind == stage.StartResume) {
 		r.Log.Group = "c." + s.key.namespace + "/" + s.key.clientID
 	}
 	old := s.logSubs[r.Filter]
 	full := old == nil && len(s.subs)+len(s.logSubs) >= s.terms.Subscriptions
 	var gone []*LogSubscription
 	if old != nil {
-		gone = append(gone, s.remove(old))
+		gone = append(gone, s.removeLogLocked(old))
 	}
 	s.mu.Unlock()
 	leaveAll(gone)

@@ -111,8 +111,8 @@ func (o *outbox) pop() Item {
 	return it
 }
 
-// keep drops the items of the queue that want says no to, and returns them.
-func (o *outbox) keep(want func(*Item) bool) (dropped []Item) {
+// filter drops the items of the queue that want says no to, and returns them.
+func (o *outbox) filter(want func(*Item) bool) (dropped []Item) {
 	old := o.queue[o.head:]
 	o.queue, o.head, o.waiting, o.bytes, o.expiry = nil, 0, 0, 0, expiry{}
 	for i := range o.shelf {
@@ -143,7 +143,7 @@ func (o *outbox) purge(now time.Time) (dropped []Item) {
 		}
 		return expired
 	})
-	return append(late, o.keep(func(it *Item) bool { return it.Message == nil || !it.Message.expired(now) })...)
+	return append(late, o.filter(func(it *Item) bool { return it.Message == nil || !it.Message.expired(now) })...)
 }
 
 // count adds a slot of the shelf to what waits.
@@ -155,8 +155,8 @@ func (o *outbox) count(x *slot) {
 	}
 }
 
-// put puts a message on the shelf.
-func (o *outbox) put(x slot) {
+// putOnShelf puts a message on the shelf.
+func (o *outbox) putOnShelf(x slot) {
 	o.shelf = append(o.shelf, x)
 	o.count(&x)
 }
@@ -318,9 +318,9 @@ func (o *outbox) lighten(f *flight) {
 	f.size = 0
 }
 
-// grounded prepares for a new connection: whatever is in flight has to be sent
+// resetFlights prepares for a new connection: whatever is in flight has to be sent
 // again, in the order of the first time [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-func (o *outbox) grounded() {
+func (o *outbox) resetFlights() {
 	o.out = 0
 	o.again = o.again[:0]
 	for id, f := range o.flights {
@@ -334,11 +334,11 @@ func (o *outbox) grounded() {
 	slices.SortFunc(o.again, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })
 }
 
-// forget drops the records of a reader that left: others get them. The packet
+// dropRecords drops the records of a reader that left: others get them. The packet
 // identifiers of those in flight stay taken until the client acknowledges them or
 // the connection ends.
-func (o *outbox) forget(r *LogSubscription) {
-	o.keep(func(it *Item) bool { return it.Log != r })
+func (o *outbox) dropRecords(r *LogSubscription) {
+	o.filter(func(it *Item) bool { return it.Log != r })
 	for _, f := range o.flights {
 		if f.Log == r {
 			f.Item, f.void = Item{QoS: f.QoS}, true

@@ -16,9 +16,9 @@ const bodyShared = 512
 // the message is delivered, which uses up the entries of those who are still to
 // have it; the others are taken back. A session that subscribed meanwhile gets
 // the message, and an entry of its own. The zero value decides nothing.
-type bookings struct {
+type reservations struct {
 	server  *Sessions
-	entries []claimed
+	entries []reservation
 	next    int // where the next one is to be expected
 
 	lost int // receivers whose queues had no room
@@ -29,7 +29,7 @@ type bookings struct {
 }
 
 // claimed is one receiver. Its item has a number where the store has an entry.
-type claimed struct {
+type reservation struct {
 	session *session
 	group   *group // that it was picked for; nil: it subscribed itself
 	item    Item
@@ -38,26 +38,26 @@ type claimed struct {
 
 // prepare decides about a message, and adds its entries to the batch. It is
 // called without locks.
-func (d *bookings) prepare(sp *space, m *Message, b *store.Batch, now time.Time) {
-	*d = bookings{server: sp.server}
-	if sp.keepers.Load() == 0 {
+func (d *reservations) prepare(sp *space, m *Message, b *store.Batch, now time.Time) {
+	*d = reservations{server: sp.server}
+	if sp.storedSessions.Load() == 0 {
 		return
 	}
 	h := sp.lend()
 	defer sp.giveBack(h)
 	sp.mu.RLock()
-	sp.match(m.Topic, m.QoS, h, nil)
+	sp.matchLocked(m.Topic, m.QoS, h, nil)
 	sp.mu.RUnlock()
-	h.each(m, func(s *session, it Item) { d.claim(s, nil, it, now) })
+	h.each(m, func(s *session, it Item) { d.reserve(s, nil, it, now) })
 	for _, p := range h.picked {
-		d.claim(p.sub.session, p.group, p.sub.item(m), now)
+		d.reserve(p.sub.session, p.group, p.sub.item(m), now)
 	}
 	d.write(m, b)
 }
 
-// claim adds a receiver, with a place in its queue if the store has the session.
-func (d *bookings) claim(s *session, g *group, it Item, now time.Time) {
-	x := claimed{session: s, group: g, item: it}
+// reserve adds a receiver, with a place in its queue if the store has the session.
+func (d *reservations) reserve(s *session, g *group, it Item, now time.Time) {
+	x := reservation{session: s, group: g, item: it}
 	if it.QoS > 0 && s.reserve(it.Message.size(), now) {
 		x.item.seq = d.server.journal.next()
 	} else if g == nil {
@@ -70,13 +70,13 @@ func (d *bookings) claim(s *session, g *group, it Item, now time.Time) {
 func (s *session) reserve(size int, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.keeps.Load() || s.ended || s.full(now) {
+	if !s.stored.Load() || s.ended || s.fullLocked(now) {
 		return false
 	}
 	s.outbox.reserved++
 	s.outbox.reservedBytes += size
-	s.account()
-	s.press(now)
+	s.accountLocked()
+	s.pressLocked(now)
 	return true
 }
 
@@ -87,7 +87,7 @@ func (o *outbox) unreserve(size int) {
 }
 
 // write adds the entries to the batch, and, where several refer to it, the body.
-func (d *bookings) write(m *Message, b *store.Batch) {
+func (d *reservations) write(m *Message, b *store.Batch) {
 	n := 0
 	for i := range d.entries {
 		if d.entries[i].item.seq != 0 {
@@ -111,7 +111,7 @@ func (d *bookings) write(m *Message, b *store.Batch) {
 }
 
 // picked is the member of a shared group that was chosen before the commit.
-func (d *bookings) picked(g *group) *subscription {
+func (d *reservations) picked(g *group) *subscription {
 	if d == nil {
 		return nil
 	}
@@ -123,8 +123,8 @@ func (d *bookings) picked(g *group) *subscription {
 	return nil
 }
 
-// take gives an item its place in the store, if the session has one for it.
-func (d *bookings) take(s *session, it *Item) {
+// use gives an item its place in the store, if the session has one for it.
+func (d *reservations) use(s *session, it *Item) {
 	if d == nil {
 		return
 	}
@@ -140,30 +140,30 @@ func (d *bookings) take(s *session, it *Item) {
 	}
 }
 
-// loses counts a receiver that had no room.
-func (d *bookings) loses(lost bool) {
+// countLost counts a receiver that had no room.
+func (d *reservations) countLost(lost bool) {
 	if lost && d != nil {
 		d.lost++
 	}
 }
 
-// loss is how many receivers had no room.
-func (d *bookings) loss() int {
+// lostCount is how many receivers had no room.
+func (d *reservations) lostCount() int {
 	if d == nil {
 		return 0
 	}
 	return d.lost
 }
 
-// delivered notes that a session took an item, which it may have had to keep.
-func (d *bookings) delivered(s *session, it *Item, got stage.Delivery) {
-	if it.seq == 0 && got != stage.NoDevice && (it.QoS > 0 || got == stage.Queued) && d != nil && s.keeps.Load() {
+// noteDelivered notes that a session took an item, which it may have had to keep.
+func (d *reservations) noteDelivered(s *session, it *Item, got stage.Delivery) {
+	if it.seq == 0 && got != stage.NoDevice && (it.QoS > 0 || got == stage.Queued) && d != nil && s.stored.Load() {
 		d.late = true
 	}
 }
 
 // finish takes back the entries that nobody used after all.
-func (d *bookings) finish() {
+func (d *reservations) finish() {
 	for i := range d.entries {
 		x := &d.entries[i]
 		if x.used || x.item.seq == 0 {
@@ -171,14 +171,14 @@ func (d *bookings) finish() {
 		}
 		x.session.mu.Lock()
 		x.session.outbox.unreserve(x.item.Message.size())
-		x.session.discard(&x.item)
+		x.session.discardLocked(&x.item)
 		x.session.mu.Unlock()
 	}
 	d.entries = nil
 }
 
-// withdraw forgets what was prepared: its commit did not come about.
-func (d *bookings) withdraw() {
+// release forgets what was prepared: its commit did not come about.
+func (d *reservations) release() {
 	for i := range d.entries {
 		x := &d.entries[i]
 		if x.item.seq == 0 {
@@ -188,14 +188,14 @@ func (d *bookings) withdraw() {
 		x.session.outbox.unreserve(x.item.Message.size())
 		x.session.mu.Unlock()
 		if x.item.body != 0 {
-			d.server.journal.withdraw(x.item.body)
+			d.server.journal.dropBody(x.item.body)
 		}
 	}
 	d.entries = nil
 }
 
-// keep gets a message into the store that was not prepared. The caller holds mu.
-func (s *session) keep(it *Item) {
+// storeEntryLocked gets a message into the store that was not prepared. The caller holds mu.
+func (s *session) storeEntryLocked(it *Item) {
 	j := s.server.journal
 	it.seq = j.next()
 	j.create(queueKey('e', s.number, it.seq), appendEntry(nil, it))

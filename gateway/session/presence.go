@@ -31,8 +31,8 @@ type device struct {
 	announcing bool       // a goroutine is telling
 }
 
-// enter adds a session to its device; nil for a client that is none.
-func (x *index) enter(g *access.Grant, s *session) *device {
+// add adds a session to its device; nil for a client that is none.
+func (x *index) add(g *access.Grant, s *session) *device {
 	if g.Device == "" {
 		return nil
 	}
@@ -50,8 +50,8 @@ func (x *index) enter(g *access.Grant, s *session) *device {
 	return d
 }
 
-// leave removes a session that ended, and a device without any.
-func (x *index) leave(s *session) {
+// remove removes a session that ended, and a device without any.
+func (x *index) remove(s *session) {
 	d := s.device
 	if d == nil {
 		return
@@ -61,12 +61,12 @@ func (x *index) leave(s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sessions = slices.DeleteFunc(slices.Clone(d.sessions), func(other *session) bool { return other == s })
-	x.forget(d)
+	x.dropIfIdleLocked(d)
 }
 
-// forget drops a device that has no session and about which all is told. Both
+// dropIfIdleLocked drops a device that has no session and about which all is told. Both
 // locks are held.
-func (x *index) forget(d *device) {
+func (x *index) dropIfIdleLocked(d *device) {
 	if len(d.sessions) == 0 && !d.told && !d.announcing {
 		delete(x.devices, deviceKey{d.application, d.name})
 	}
@@ -120,7 +120,7 @@ func (s *Sessions) announce(d *device) {
 		d.mu.Lock()
 	}
 	d.announcing = false
-	s.devices.forget(d)
+	s.devices.dropIfIdleLocked(d)
 }
 
 // Announce tells the router, if need be, that the session's device is online.

@@ -13,44 +13,44 @@ type pressure struct {
 	vain  bool          // they waited in vain; they do not again before the queue is half empty
 }
 
-// pressed says whether the queue is full to some quarters. The caller holds the lock.
-func (s *session) pressed(quarters int) bool {
+// pressedLocked says whether the queue is full to some quarters. The caller holds the lock.
+func (s *session) pressedLocked(quarters int) bool {
 	cfg, o := &s.server.cfg, &s.outbox
 	return 4*(o.waiting+o.reserved) >= quarters*cfg.QueueMessages || 4*(o.bytes+o.reservedBytes) >= quarters*cfg.QueueBytes
 }
 
-// press has publishers wait if the queue is nearly full. The caller holds the lock.
-func (s *session) press(now time.Time) {
+// pressLocked has publishers wait if the queue is nearly full. The caller holds the lock.
+func (s *session) pressLocked(now time.Time) {
 	p := &s.pressure
-	if p.room == nil && !p.vain && s.link != nil && s.server.cfg.QueueWaitMax > 0 && s.pressed(3) {
+	if p.room == nil && !p.vain && s.link != nil && s.server.cfg.QueueWaitMax > 0 && s.pressedLocked(3) {
 		p.room, p.since = make(chan struct{}), now
 		s.space.pressed.Add(1)
 	}
 }
 
-// relieve lets publishers go on if there is room, or nobody to make it. The caller holds
+// relieveLocked lets publishers go on if there is room, or nobody to make it. The caller holds
 // the lock.
-func (s *session) relieve() {
+func (s *session) relieveLocked() {
 	p := &s.pressure
-	if p.room != nil && (s.link == nil || !s.pressed(3)) {
-		s.letGo()
+	if p.room != nil && (s.link == nil || !s.pressedLocked(3)) {
+		s.letPublishersGoLocked()
 	}
-	p.vain = p.vain && s.pressed(2)
+	p.vain = p.vain && s.pressedLocked(2)
 }
 
-func (s *session) letGo() {
+func (s *session) letPublishersGoLocked() {
 	close(s.pressure.room)
 	s.pressure.room = nil
 	s.space.pressed.Add(-1)
 }
 
-// giveUp lets publishers go on who waited too long.
-func (s *session) giveUp(room <-chan struct{}) {
+// giveUpWaiting lets publishers go on who waited too long.
+func (s *session) giveUpWaiting(room <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := &s.pressure; p.room == room {
 		p.vain = true
-		s.letGo()
+		s.letPublishersGoLocked()
 	}
 }
 
@@ -110,7 +110,7 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 		select {
 		case <-p.room:
 		case <-timeout.C:
-			s.giveUp(p.room)
+			s.giveUpWaiting(p.room)
 		case <-who.sessions.ctx.Done():
 		}
 		timeout.Stop()

@@ -17,10 +17,10 @@ type Publication struct {
 	Will    *Will    // the will that it is
 
 	// What was prepared for its commit, and became of it.
-	booked bookings
-	alone  bool  // it has a commit of its own
-	unkept bool  // the limits do not allow to retain it
-	hits   *hits // its receivers, if they were found when it became durable
+	reserved   reservations
+	alone      bool  // it has a commit of its own
+	unretained bool  // the limits do not allow to retain it
+	hits       *hits // its receivers, if they were found when it became durable
 }
 
 // Prepare implements Companion: what a message means to sessions is committed with
@@ -28,13 +28,13 @@ type Publication struct {
 func (x *Publication) Prepare(b *store.Batch) {
 	now := time.Now()
 	if x.Message != nil {
-		x.booked.prepare(x.Client.space, x.Message, b, now)
+		x.reserved.prepare(x.Client.space, x.Message, b, now)
 		if x.Message.retain {
-			x.unkept = !x.Client.space.prepareRetained(x.Message, b, now)
+			x.unretained = !x.Client.space.prepareRetained(x.Message, b, now)
 		}
 	}
 	if x.Arrival != nil {
-		x.Client.Session.mark(x.Arrival, b)
+		x.Client.Session.addToCommit(x.Arrival, b)
 	}
 	if x.Will != nil && x.Will.seq != 0 {
 		b.Deletes = append(b.Deletes, x.Will.key())
@@ -43,8 +43,8 @@ func (x *Publication) Prepare(b *store.Batch) {
 
 // Withdraw implements Companion.
 func (x *Publication) Withdraw() {
-	x.booked.withdraw()
-	x.unkept = false
+	x.reserved.release()
+	x.unretained = false
 	if x.Arrival != nil {
 		x.Arrival.marked = false
 	}
@@ -60,10 +60,10 @@ func (x *Publication) Committed() {
 	sp := x.Client.space
 	x.hits = sp.lend()
 	keep := x.Message
-	if x.unkept {
+	if x.unretained {
 		keep = nil
 	}
-	sp.collect(x.Message.Topic, x.Message.QoS, keep, x.hits, &x.booked, time.Now())
+	sp.collect(x.Message.Topic, x.Message.QoS, keep, x.hits, &x.reserved, time.Now())
 }
 
 // Durable says whether anything of it can have to be committed.
@@ -102,12 +102,12 @@ func (x *Publication) publish(now time.Time) (f Fanout) {
 	if h := x.hits; h != nil {
 		x.hits = nil
 		defer sp.giveBack(h)
-		f = Fanout{Matched: !h.none(), Best: sp.send(x.Message, h, &x.booked, now)}
-		f.Lost = x.booked.lost
+		f = Fanout{Matched: !h.none(), Best: sp.fanOut(x.Message, h, &x.reserved, now)}
+		f.Lost = x.reserved.lost
 	} else {
-		f = sp.publish(x.Message, &x.booked, now)
+		f = sp.publish(x.Message, &x.reserved, now)
 	}
-	f.Unretained = x.unkept
+	f.Unretained = x.unretained
 	return f
 }
 
@@ -115,7 +115,7 @@ func (x *Publication) publish(now time.Time) (f Fanout) {
 // accepted, and the verdict says what became of it.
 func (x *Publication) Finish(v *Verdict) {
 	if x.Message != nil && !v.Code.Refused() {
-		v.sent(x.publish(time.Now()))
+		v.noteFanout(x.publish(time.Now()))
 	}
 	x.Message = nil
 	if x.Will != nil && v.Code.Refused() && !v.Undecided {
@@ -128,13 +128,13 @@ func (x *Publication) Finish(v *Verdict) {
 }
 
 // Open says whether anything is to be done about it once its outcome is known.
-func (x *Publication) Open() bool { return x.Message != nil || x.Arrival != nil || x.booked.late }
+func (x *Publication) Open() bool { return x.Message != nil || x.Arrival != nil || x.reserved.late }
 
 // Late says, once, that a session got the message in the store only after its commit:
 // nobody is told of the message before that is durable.
 func (x *Publication) Late() bool {
-	late := x.booked.late
-	x.booked.late = false
+	late := x.reserved.late
+	x.reserved.late = false
 	return late
 }
 
@@ -147,8 +147,8 @@ func (x *Publication) WhenStored(done func(error)) { x.Client.sessions.journal.c
 func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
 	s := who.Session
 	if s.server.journal == nil ||
-		!p.Retain && !(p.QoS == 2 && s.keeps.Load()) && s.behind.Load() == 0 && !who.space.stores(p.Topic, p.QoS) {
-		return who.direct(p, now)
+		!p.Retain && !(p.QoS == 2 && s.stored.Load()) && s.behind.Load() == 0 && !who.space.stores(p.Topic, p.QoS) {
+		return who.publishNow(p, now)
 	}
 	if !p.Retain {
 		v.Code = event.NoMatchingSubscribers
@@ -156,15 +156,15 @@ func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v
 	return &Publication{Client: who, Message: NewMessage(p, now, who)}, v
 }
 
-// direct sends a message straight to the subscribers. One that a stored session got at this
+// publishNow sends a message straight to the subscribers. One that a stored session got at this
 // very moment is returned: it is late.
-func (who *Client) direct(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
+func (who *Client) publishNow(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
 	f, late := who.space.publishPacket(p, who, now)
 	if !p.Retain {
 		v.Code = event.NoMatchingSubscribers
 	}
-	if v.sent(f); late && !v.Code.Refused() {
-		x = &Publication{Client: who, booked: bookings{late: true}}
+	if v.noteFanout(f); late && !v.Code.Refused() {
+		x = &Publication{Client: who, reserved: reservations{late: true}}
 	}
 	return x, v
 }

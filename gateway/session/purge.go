@@ -39,7 +39,7 @@ func (s *Sessions) purge(ses *session) {
 	ses.will.Drop()
 	ses.will = nil
 	ses.mu.Unlock()
-	s.forget(ses)
+	s.endSession(ses)
 	if c != nil {
 		c.Close(packet.CodeNotAuthorized, "the application was deleted")
 	}

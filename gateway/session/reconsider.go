@@ -185,7 +185,7 @@ func (s *session) revoke(from *Client, old *access.Grant, err error) bool {
 	s.mu.Unlock()
 	s.server.count.revoked.Add(1)
 	if e := (*stage.Error)(nil); errors.As(err, &e) && e.Gone {
-		s.server.forget(s)
+		s.server.endSession(s)
 	}
 	if c != nil {
 		c.Close(packet.CodeNotAuthorized, reason)
@@ -205,7 +205,7 @@ func (s *session) regrant(from *Client, old, g *access.Grant, ask bool) bool {
 		s.mu.Unlock()
 		return false
 	}
-	after := s.prune(from, denied)
+	after := s.pruneLocked(from, denied)
 	if c := s.link; c != nil {
 		c.Expire(g.Expires)
 	}
@@ -257,10 +257,10 @@ func (s *session) denied(from *Client, g *access.Grant) map[string]bool {
 	return denied
 }
 
-// prune drops the subscriptions that the sender's present grant does not allow, or
+// pruneLocked drops the subscriptions that the sender's present grant does not allow, or
 // that are denied, and with them what waits only because of them. The caller
 // holds the lock, and calls what is returned after unlocking.
-func (s *session) prune(from *Client, denied map[string]bool) (after []func()) {
+func (s *session) pruneLocked(from *Client, denied map[string]bool) (after []func()) {
 	g := from.Granted()
 	var left []*LogSubscription
 	before, subscribed := len(s.subs), len(s.subs)+len(s.logSubs)
@@ -272,28 +272,28 @@ func (s *session) prune(from *Client, denied map[string]bool) (after []func()) {
 	}
 	for _, r := range s.logSubs {
 		if !g.MayRead(r.Log.Application) {
-			left = append(left, s.remove(r))
+			left = append(left, s.removeLogLocked(r))
 		}
 	}
 	if len(left) > 0 {
 		after = append(after, func() { leaveAll(left) })
 	}
 	if len(s.subs) < before {
-		after = append(after, s.withdraw())
+		after = append(after, s.dropUnwantedLocked())
 	}
-	if s.keeps.Load() && len(s.subs)+len(s.logSubs) < subscribed {
-		s.recordSubscriptions()
+	if s.stored.Load() && len(s.subs)+len(s.logSubs) < subscribed {
+		s.recordSubscriptionsLocked()
 		s.server.journal.commit(nil)
 	}
 	return after
 }
 
-// withdraw drops the messages, waiting or in flight, that no subscription of the
+// dropUnwantedLocked drops the messages, waiting or in flight, that no subscription of the
 // session wants any more and that it has no right to either: what was on its way
 // when the client unsubscribed is still delivered [MQTT-3.10.4-3]. Those that only the store has are looked at when the
 // client returns. What had come by a shared one goes to another member. The caller
 // holds the lock, and calls what is returned after unlocking.
-func (s *session) withdraw() (after func()) {
+func (s *session) dropUnwantedLocked() (after func()) {
 	topics := map[string]bool{} // wanted or not
 	wanted := func(it *Item) bool {
 		if it.Message == nil {
@@ -309,10 +309,10 @@ func (s *session) withdraw() (after func()) {
 		}
 		return yes
 	}
-	dropped := s.outbox.keep(wanted)
+	dropped := s.outbox.filter(wanted)
 	orphans := slices.DeleteFunc(slices.Clone(dropped), func(it Item) bool { return it.shared == nil || it.QoS == 0 })
 	for i := range dropped {
-		s.discard(&dropped[i])
+		s.discardLocked(&dropped[i])
 	}
 	for _, f := range s.outbox.flights {
 		if wanted(&f.Item) {
@@ -324,13 +324,13 @@ func (s *session) withdraw() (after func()) {
 		}
 		if f.sent && !f.held { // its identifier stays taken until the client acknowledges it
 			if f.seq != 0 {
-				s.server.journal.forget(s.number, &f.Item, true)
+				s.server.journal.deleteEntry(s.number, &f.Item, true)
 			}
 			f.Item, f.void = Item{QoS: f.QoS}, true
 			continue
 		}
 		f.held = false
-		s.land(f)
+		s.landLocked(f)
 	}
 	s.server.count.dropped[dropRevoked].Add(uint64(len(dropped)))
 	for i := range orphans {

@@ -20,10 +20,10 @@ type replay struct {
 	ready  bool // the SUBACK went
 }
 
-// replayOf starts the replay of retained messages for a subscription. Messages that a
+// startReplayLocked starts the replay of retained messages for a subscription. Messages that a
 // session is still to get are bounded: those of a filter beyond that are dropped and counted.
 // The caller holds the session's lock.
-func (s *session) replayOf(filter string, sub *subscription, retained []*Message) *replay {
+func (s *session) startReplayLocked(filter string, sub *subscription, retained []*Message) *replay {
 	if len(retained) == 0 {
 		return nil
 	}
@@ -48,8 +48,8 @@ func (s *session) replayOf(filter string, sub *subscription, retained []*Message
 	return r
 }
 
-// next is the item that a replay sends next; false if it is over.
-func (s *session) next(r *replay, now time.Time) (it Item, more bool) {
+// nextOfReplayLocked is the item that a replay sends next; false if it is over.
+func (s *session) nextOfReplayLocked(r *replay, now time.Time) (it Item, more bool) {
 	if s.subs[r.filter] != r.sub {
 		r.list = nil
 	}
@@ -62,21 +62,21 @@ func (s *session) next(r *replay, now time.Time) (it Item, more bool) {
 	return it, false
 }
 
-// replayed ends a replay that is at the head of the queue. The caller holds the lock.
-func (s *session) replayed(r *replay) {
+// endReplayLocked ends a replay that is at the head of the queue. The caller holds the lock.
+func (s *session) endReplayLocked(r *replay) {
 	s.outbox.pop()
 	if s.replays[r.filter] != r {
 		return
 	}
 	delete(s.replays, r.filter)
-	if s.keeps.Load() {
-		s.recordSubscriptions()
+	if s.stored.Load() {
+		s.recordSubscriptionsLocked()
 	}
 }
 
-// resumeReplays has the replays that a start found unfinished begin anew: with what is retained
+// resumeReplaysLocked has the replays that a start found unfinished begin anew: with what is retained
 // now, behind what waited for the session. The caller holds the lock.
-func (s *session) resumeReplays(now time.Time) {
+func (s *session) resumeReplaysLocked(now time.Time) {
 	unfinished := slices.Collect(maps.Keys(s.replays))
 	s.replays = nil
 	for _, filter := range unfinished {
@@ -84,7 +84,7 @@ func (s *session) resumeReplays(now time.Time) {
 		if sub == nil {
 			continue
 		}
-		if r := s.replayOf(filter, sub, s.space.retainedFor(sub, now)); r != nil {
+		if r := s.startReplayLocked(filter, sub, s.space.retainedFor(sub, now)); r != nil {
 			r.ready = true
 		}
 	}

@@ -98,13 +98,13 @@ func (r *restoring) session(name string, value []byte) error {
 	ses := &session{server: s, key: sessionKey{rec.namespace, rec.clientID}, principal: rec.principal,
 		application: rec.application, number: number, expiry: rec.expiry}
 	ses.space = s.space(g)
-	ses.space.keepers.Add(1)
+	ses.space.storedSessions.Add(1)
 	ses.space.sessions++
-	ses.keeps.Store(true)
+	ses.stored.Store(true)
 	if other := s.sessions[ses.key]; other != nil && other.expiry > 0 { // it cannot be; the newer one counts
 		s.log.Error("two sessions of one client are stored", "client", rec.clientID)
 	}
-	ses.device = s.devices.enter(g, ses)
+	ses.device = s.devices.add(g, ses)
 	s.sessions[ses.key] = ses
 	r.sessions[number] = ses
 	r.left[number] = rec.left
@@ -194,7 +194,7 @@ func (r *restoring) will(name string, value []byte) error {
 		ses = &session{server: s, number: number, ended: true, space: s.space(&from.grant)}
 	}
 	w.Client = r.client(&from, ses)
-	w.Spoken = true
+	w.PerMessage = true
 	w.Client.renew()
 	r.wills[number] = append(r.wills[number], w)
 	return nil
@@ -265,7 +265,7 @@ func (r *restoring) entry(name string, value []byte) error {
 		f.bound = true
 		return nil
 	}
-	ses.outbox.put(slot{seq: seq, body: e.body, expires: int64(since(e.expires)), size: int32(e.size), qos: e.QoS, shared: e.shared != nil})
+	ses.outbox.putOnShelf(slot{seq: seq, body: e.body, expires: int64(since(e.expires)), size: int32(e.size), qos: e.QoS, shared: e.shared != nil})
 	return nil
 }
 
@@ -284,19 +284,19 @@ func (r *restoring) finish() (after []func()) {
 			}
 			ses.outbox.restore(f)
 		}
-		after = append(after, r.resume(ses)...)
+		after = append(after, r.resumeLocked(ses)...)
 		ses.mu.Unlock()
 	}
 	for number, list := range r.wills {
 		if r.sessions[number] == nil {
 			for _, w := range list {
-				after = append(after, w.send)
+				after = append(after, w.publish)
 			}
 		}
 	}
 	if s.count.damaged.Load() == 0 { // else their session may only be unreadable
 		for i := range r.orphans {
-			s.journal.forget(r.orphans[i].number, &r.orphans[i].it, true)
+			s.journal.deleteEntry(r.orphans[i].number, &r.orphans[i].it, true)
 		}
 		for _, k := range r.strays {
 			s.journal.delete(k)
@@ -315,23 +315,23 @@ func (o *outbox) restore(f *flight) {
 	o.flights[f.id] = f
 }
 
-// resume starts the times of a session. Both locks are held.
-func (r *restoring) resume(ses *session) (after []func()) {
+// resumeLocked starts the times of a session. Both locks are held.
+func (r *restoring) resumeLocked(ses *session) (after []func()) {
 	s := r.server
 	left := r.left[ses.number]
-	ses.account()
+	ses.accountLocked()
 	lived := left.IsZero() // connected when the gateway died
 	if lived {
 		left = r.now
-		ses.record(left)
+		ses.recordLocked(left)
 	}
-	ses.resumeReplays(r.now)
+	ses.resumeReplaysLocked(r.now)
 	list := r.wills[ses.number]
 	slices.SortFunc(list, func(a, b *Will) int { return cmp.Compare(a.seq, b.seq) })
 	for i, w := range list {
 		switch {
 		case i < len(list)-1: // of an earlier connection, and on its way
-			after = append(after, w.send)
+			after = append(after, w.publish)
 			continue
 		case w.due.IsZero():
 			w.due = r.now.Add(min(w.Delay, ses.expiry))
@@ -343,15 +343,15 @@ func (r *restoring) resume(ses *session) (after []func()) {
 			ses.will = w
 			ses.willTimer = time.AfterFunc(delay, func() { ses.sendWill(w) })
 		} else {
-			after = append(after, w.send)
+			after = append(after, w.publish)
 		}
 	}
 	switch over := ses.expiry - r.now.Sub(left); {
 	case ses.expiry == Forever:
 	case over > 0:
-		ses.leave(over)
+		ses.startExpiryLocked(over)
 	default:
-		after = append(after, s.end(ses)...)
+		after = append(after, s.endLocked(ses)...)
 	}
 	return after
 }

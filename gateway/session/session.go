@@ -27,7 +27,7 @@ type session struct {
 	device      *device // nil unless the session is a device's
 	number      uint64  // unique, in order of creation
 	online      atomic.Bool
-	keeps       atomic.Bool  // the store has the session, and its messages of QoS 1 and 2; changes under mu
+	stored      atomic.Bool  // the store has the session, and its messages of QoS 1 and 2; changes under mu
 	behind      atomic.Int32 // messages of the client that no route takes and that await their commit
 
 	mu       sync.Mutex
@@ -55,14 +55,14 @@ type session struct {
 	incoming map[uint16]*Arrival
 }
 
-// persistent says whether the session outlives its connection. The caller holds mu.
-func (s *session) persistent() bool { return s.expiry > 0 }
+// persistentLocked says whether the session outlives its connection. The caller holds mu.
+func (s *session) persistentLocked() bool { return s.expiry > 0 }
 
-// lasts is persistent for those who do not hold mu.
-func (s *session) lasts() bool {
+// persistent is persistent for those who do not hold mu.
+func (s *session) persistent() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.persistent()
+	return s.persistentLocked()
 }
 
 // deliver hands an item to the session and says what became of it, and whether it was lost
@@ -71,11 +71,11 @@ func (s *session) lasts() bool {
 func (s *session) deliver(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.accept(it, now)
+	return s.deliverLocked(it, now)
 }
 
-// accept is deliver for those who hold mu.
-func (s *session) accept(it Item, now time.Time) (d stage.Delivery, lost bool) {
+// deliverLocked is deliver for those who hold mu.
+func (s *session) deliverLocked(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	c := s.link
 	admitted := it.seq != 0 // its commit was prepared, and with it its place
 	if admitted {
@@ -83,92 +83,92 @@ func (s *session) accept(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	}
 	idle := c != nil && s.welcomed && s.outbox.empty() // else what waits goes out before [MQTT-4.6.0-6]
 	switch {
-	case s.ended || c == nil && (it.QoS == 0 || !s.persistent()):
-		s.discard(&it)
+	case s.ended || c == nil && (it.QoS == 0 || !s.persistentLocked()):
+		s.discardLocked(&it)
 		s.server.count.dropped[dropOffline].Add(1)
 		return stage.NoDevice, false
 	case it.QoS == 0 && idle:
-		s.discard(&it)
+		s.discardLocked(&it)
 		if !c.PutNow(&it, now) {
 			s.server.count.dropped[dropSlow].Add(1)
 			return stage.NoDevice, false
 		}
 		return stage.Delivered, false
-	case it.QoS == 0 && !s.away() && s.crowded():
-		s.discard(&it)
+	case it.QoS == 0 && !s.awayLocked() && s.crowdedLocked():
+		s.discardLocked(&it)
 		s.server.count.dropped[dropSlow].Add(1)
 		return stage.NoDevice, false
-	case !admitted && s.full(now):
+	case !admitted && s.fullLocked(now):
 		s.server.count.dropped[dropQueue].Add(1)
 		return stage.NoDevice, it.QoS > 0
 	}
 	it.prompt = idle
-	s.enqueue(it)
+	s.enqueueLocked(it)
 	if c == nil {
 		return stage.Queued, false
 	}
-	s.pump(now)
-	s.press(now)
+	s.pumpLocked(now)
+	s.pressLocked(now)
 	if idle && !s.outbox.empty() {
 		s.outbox.peek().prompt = false // it had its chance
 	}
 	return stage.Delivered, false
 }
 
-// away says whether nobody has been told yet that the session is there, so that what comes
+// awayLocked says whether nobody has been told yet that the session is there, so that what comes
 // for the client is queued. The caller holds mu.
-func (s *session) away() bool { return s.link == nil || !s.welcomed }
+func (s *session) awayLocked() bool { return s.link == nil || !s.welcomed }
 
-// enqueue appends to the queue: in memory for a client that is connected, on the
+// enqueueLocked appends to the queue: in memory for a client that is connected, on the
 // shelf for one that is not. A message of a stored session that the store does
 // not have yet gets there. The caller holds mu.
-func (s *session) enqueue(it Item) {
-	defer s.account()
-	if !s.keeps.Load() || it.Message == nil || it.QoS == 0 && it.seq == 0 && !s.away() {
+func (s *session) enqueueLocked(it Item) {
+	defer s.accountLocked()
+	if !s.stored.Load() || it.Message == nil || it.QoS == 0 && it.seq == 0 && !s.awayLocked() {
 		s.outbox.push(it)
 		return
 	}
 	if it.seq == 0 {
-		s.keep(&it)
+		s.storeEntryLocked(&it)
 		s.server.journal.commit(nil)
 	}
 	if s.link == nil {
-		s.outbox.put(it.slot())
+		s.outbox.putOnShelf(it.slot())
 	} else {
 		s.outbox.push(it)
 	}
 }
 
-// full says whether the queue takes no more messages: the newest is dropped, so
+// fullLocked says whether the queue takes no more messages: the newest is dropped, so
 // that what a client was promised first still comes in order.
-func (s *session) full(now time.Time) bool {
-	if s.over() == limitNone {
+func (s *session) fullLocked(now time.Time) bool {
+	if s.overLocked() == limitNone {
 		s.stuck = time.Time{}
 		return false
 	}
 	for _, it := range s.outbox.purge(now) {
 		s.server.count.dropped[dropExpired].Add(1)
-		s.discard(&it)
+		s.discardLocked(&it)
 	}
-	over := s.over()
+	over := s.overLocked()
 	if over == limitNone {
 		return false
 	}
 	s.server.reached(over)
-	s.tooSlow(now)
+	s.closeIfStuckLocked(now)
 	return true
 }
 
-// pump moves items from the outbox to the connection as far as its window and its
+// pumpLocked moves items from the outbox to the connection as far as its window and its
 // write buffer allow. The caller holds mu.
-func (s *session) pump(now time.Time) {
+func (s *session) pumpLocked(now time.Time) {
 	if s.link != nil && s.welcomed && !s.outbox.empty() {
-		if held := s.fill(s.link, now); len(held) > 0 {
-			s.launch(s.link, held)
+		if held := s.fillLocked(s.link, now); len(held) > 0 {
+			s.sendWhenStoredLocked(s.link, held)
 		}
 	}
-	s.account()
-	s.relieve()
+	s.accountLocked()
+	s.relieveLocked()
 }
 
 // Ready is called by a connection whose output takes messages again.
@@ -176,13 +176,13 @@ func (s *session) Ready(c Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link == c {
-		s.pump(time.Now())
+		s.pumpLocked(time.Now())
 	}
 }
 
-// fill does what pump does, but for the flights that it returns: those have to be
+// fillLocked does what pump does, but for the flights that it returns: those have to be
 // durable first.
-func (s *session) fill(c Link, now time.Time) (held []*flight) {
+func (s *session) fillLocked(c Link, now time.Time) (held []*flight) {
 	o := &s.outbox
 	c.Lock()
 	defer c.Unlock()
@@ -199,10 +199,10 @@ func (s *session) fill(c Link, now time.Time) (held []*flight) {
 			o.again = o.again[1:]
 			f.sent = true
 			o.out++
-			s.resend(c, f, now)
+			s.resendLocked(c, f, now)
 			continue
 		}
-		f, more := s.sendNext(c, now)
+		f, more := s.sendNextLocked(c, now)
 		if f != nil {
 			held = append(held, f)
 		}
@@ -213,9 +213,9 @@ func (s *session) fill(c Link, now time.Time) (held []*flight) {
 	return held
 }
 
-// sendNext sends what is at the head of the queue, unless it has to wait: then it is false.
+// sendNextLocked sends what is at the head of the queue, unless it has to wait: then it is false.
 // The caller holds both locks.
-func (s *session) sendNext(c Link, now time.Time) (held *flight, more bool) {
+func (s *session) sendNextLocked(c Link, now time.Time) (held *flight, more bool) {
 	o := &s.outbox
 	it := o.peek()
 	r := it.replay
@@ -223,9 +223,9 @@ func (s *session) sendNext(c Link, now time.Time) (held *flight, more bool) {
 		if !r.ready {
 			return nil, false
 		}
-		one, more := s.next(r, now)
+		one, more := s.nextOfReplayLocked(r, now)
 		if !more {
-			s.replayed(r)
+			s.endReplayLocked(r)
 			return nil, true
 		}
 		it = &one
@@ -236,27 +236,27 @@ func (s *session) sendNext(c Link, now time.Time) (held *flight, more bool) {
 	switch {
 	case r != nil:
 		r.list = r.list[1:]
-		if it.QoS > 0 && s.keeps.Load() {
-			s.keep(it)
+		if it.QoS > 0 && s.stored.Load() {
+			s.storeEntryLocked(it)
 		}
-		return s.send(c, *it, now), true
+		return s.sendItemLocked(c, *it, now), true
 	case it.Message != nil && !it.prompt && it.Message.expired(now):
 		s.server.count.dropped[dropExpired].Add(1)
 		late := o.pop()
-		s.discard(&late)
+		s.discardLocked(&late)
 		return nil, true
 	}
-	return s.send(c, o.pop(), now), true
+	return s.sendItemLocked(c, o.pop(), now), true
 }
 
-// send puts one item out for the first time, or returns it as a flight that must
+// sendItemLocked puts one item out for the first time, or returns it as a flight that must
 // not leave before it is durable. The caller holds both locks.
-func (s *session) send(c Link, it Item, now time.Time) (held *flight) {
+func (s *session) sendItemLocked(c Link, it Item, now time.Time) (held *flight) {
 	if it.QoS == 0 { // a record, a retained message, or one for a device that was away
 		if !c.Put(&it, 0, false, now) && it.Log != nil {
 			go it.Log.Ack(it.Record.Offset)
 		}
-		s.discard(&it)
+		s.discardLocked(&it)
 		return nil
 	}
 	f := s.outbox.takeOff(it)
@@ -268,7 +268,7 @@ func (s *session) send(c Link, it Item, now time.Time) (held *flight) {
 		}
 	}
 	if !c.Put(&f.Item, f.id, false, now) {
-		s.land(f)
+		s.landLocked(f)
 		if it.Log != nil {
 			go it.Log.Ack(it.Record.Offset)
 		}
@@ -276,8 +276,8 @@ func (s *session) send(c Link, it Item, now time.Time) (held *flight) {
 	return nil
 }
 
-// launch sends flights when they are durable. The caller holds mu.
-func (s *session) launch(c Link, held []*flight) {
+// sendWhenStoredLocked sends flights when they are durable. The caller holds mu.
+func (s *session) sendWhenStoredLocked(c Link, held []*flight) {
 	numbers := make([]uint64, len(held))
 	for i, f := range held {
 		numbers[i] = f.number
@@ -300,18 +300,18 @@ func (s *session) launch(c Link, held []*flight) {
 			}
 			f.held, f.tried = false, true
 			if !c.Put(&f.Item, f.id, false, now) {
-				s.land(f)
+				s.landLocked(f)
 			}
 		}
 		c.Wake()
 		c.Unlock()
-		s.pump(now) // places in the window may be free again
+		s.pumpLocked(now) // places in the window may be free again
 	})
 }
 
-// resend sends a flight of an earlier connection again [MQTT-4.4.0-1]. The
+// resendLocked sends a flight of an earlier connection again [MQTT-4.4.0-1]. The
 // caller holds both locks.
-func (s *session) resend(c Link, f *flight, now time.Time) {
+func (s *session) resendLocked(c Link, f *flight, now time.Time) {
 	if f.released {
 		c.PutRelease(f.id)
 		return
@@ -319,24 +319,24 @@ func (s *session) resend(c Link, f *flight, now time.Time) {
 	dup := f.tried
 	f.tried = true
 	if !c.Put(&f.Item, f.id, dup, now) {
-		s.land(f)
+		s.landLocked(f)
 	}
 }
 
-// land ends a flight. The caller holds mu.
-func (s *session) land(f *flight) {
+// landLocked ends a flight. The caller holds mu.
+func (s *session) landLocked(f *flight) {
 	if f.seq != 0 {
-		s.server.journal.forget(s.number, &f.Item, true)
+		s.server.journal.deleteEntry(s.number, &f.Item, true)
 	}
 	s.outbox.land(f)
 }
 
-// discard takes a message out of the store that is not to be sent. The caller
+// discardLocked takes a message out of the store that is not to be sent. The caller
 // holds mu.
-func (s *session) discard(it *Item) {
+func (s *session) discardLocked(it *Item) {
 	if it.seq != 0 {
-		s.server.journal.forget(s.number, it, false)
+		s.server.journal.deleteEntry(s.number, it, false)
 		it.seq, it.body = 0, 0
-		s.gone()
+		s.deleteIfEmptyLocked()
 	}
 }

@@ -13,9 +13,9 @@ import (
 
 // space is the topic space of one application.
 type space struct {
-	server  *Sessions
-	name    string
-	keepers atomic.Int64 // stored sessions; without any, no message has to be prepared
+	server         *Sessions
+	name           string
+	storedSessions atomic.Int64 // stored sessions; without any, no message has to be prepared
 
 	sessions int          // Sessions.mu guards it
 	queued   atomic.Int64 // bytes that wait or fly in its sessions, nearly
@@ -55,7 +55,7 @@ func (sp *space) giveBack(h *hits) {
 // it asks for that and the limits allow. booked is what was prepared for it. It
 // returns the best that happened to it and whether anybody had subscribed. It is
 // called without locks.
-func (sp *space) publish(m *Message, booked *bookings, now time.Time) (f Fanout) {
+func (sp *space) publish(m *Message, booked *reservations, now time.Time) (f Fanout) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var keep *Message
@@ -63,8 +63,8 @@ func (sp *space) publish(m *Message, booked *bookings, now time.Time) (f Fanout)
 		keep = m
 	}
 	sp.collect(m.Topic, m.QoS, keep, h, booked, now)
-	f = Fanout{Matched: !h.none(), Best: sp.send(m, h, booked, now)}
-	f.Lost = booked.loss()
+	f = Fanout{Matched: !h.none(), Best: sp.fanOut(m, h, booked, now)}
+	f.Lost = booked.lostCount()
 	return f
 }
 
@@ -78,7 +78,7 @@ func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (
 	if p.Retain {
 		m = NewMessage(p, now, from)
 	}
-	var none bookings
+	var none reservations
 	f.Unretained = !sp.collect(p.Topic, p.QoS, m, h, &none, now)
 	if h.none() {
 		return f, false
@@ -87,30 +87,30 @@ func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (
 		m = NewMessage(p, now, from)
 	}
 	f.Matched = true
-	f.Best = sp.send(m, h, &none, now)
+	f.Best = sp.fanOut(m, h, &none, now)
 	f.Lost = none.lost
 	return f, none.late
 }
 
 // collect finds the receivers and, in the same step, retains a message if there
 // is one to keep, so that a subscriber of this very moment gets it once.
-func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked *bookings, now time.Time) (kept bool) {
+func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked *reservations, now time.Time) (kept bool) {
 	kept = true
 	if keep != nil {
 		sp.mu.Lock()
 		defer sp.mu.Unlock()
-		kept = sp.retain(keep, now)
+		kept = sp.retainLocked(keep, now)
 	} else {
 		sp.mu.RLock()
 		defer sp.mu.RUnlock()
 	}
-	sp.match(topic, qos, h, booked)
+	sp.matchLocked(topic, qos, h, booked)
 	return kept
 }
 
-// match finds the receivers: of shared groups those that are booked, or else the
+// matchLocked finds the receivers: of shared groups those that are booked, or else the
 // next in turn. The caller holds mu.
-func (sp *space) match(topic string, qos byte, h *hits, booked *bookings) {
+func (sp *space) matchLocked(topic string, qos byte, h *hits, booked *reservations) {
 	if sp.trie.count == 0 {
 		return
 	}
@@ -128,7 +128,7 @@ func (sp *space) match(topic string, qos byte, h *hits, booked *bookings) {
 
 // stores says whether a stored session waits for the message.
 func (sp *space) stores(topic string, qos byte) bool {
-	if qos == 0 || sp.keepers.Load() == 0 {
+	if qos == 0 || sp.storedSessions.Load() == 0 {
 		return false
 	}
 	h := sp.lend()
@@ -136,7 +136,7 @@ func (sp *space) stores(topic string, qos byte) bool {
 	sp.mu.RLock()
 	sp.trie.match(topic, &h.matches)
 	sp.mu.RUnlock()
-	stored := func(sub *subscription) bool { return sub.qos > 0 && sub.session.keeps.Load() }
+	stored := func(sub *subscription) bool { return sub.qos > 0 && sub.session.stored.Load() }
 	return slices.ContainsFunc(h.subs, stored) ||
 		slices.ContainsFunc(h.shared, func(g *group) bool { return slices.ContainsFunc(g.members, stored) })
 }
@@ -167,9 +167,9 @@ func (sp *space) retainable(m *Message, now time.Time) bool {
 	return true
 }
 
-// retain stores a retained message, if need be in the place of expired ones. The
+// retainLocked stores a retained message, if need be in the place of expired ones. The
 // caller holds mu.
-func (sp *space) retain(m *Message, now time.Time) bool {
+func (sp *space) retainLocked(m *Message, now time.Time) bool {
 	cfg := &sp.server.cfg
 	if sp.retained.set(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
 		return true
@@ -186,13 +186,13 @@ func (sp *space) retain(m *Message, now time.Time) bool {
 	return false
 }
 
-// send delivers a message to its receivers, and settles what was booked.
-func (sp *space) send(m *Message, h *hits, booked *bookings, now time.Time) (best stage.Delivery) {
+// fanOut delivers a message to its receivers, and settles what was booked.
+func (sp *space) fanOut(m *Message, h *hits, booked *reservations, now time.Time) (best stage.Delivery) {
 	h.each(m, func(s *session, it Item) {
-		booked.take(s, &it)
+		booked.use(s, &it)
 		d, lost := s.deliver(it, now)
-		booked.loses(lost)
-		booked.delivered(s, &it, d)
+		booked.countLost(lost)
+		booked.noteDelivered(s, &it, d)
 		best = max(best, d)
 	})
 	for _, p := range h.picked {
@@ -213,7 +213,7 @@ func (sub *subscription) item(m *Message) Item {
 
 // handOut delivers a message to one member of a shared subscription; where that
 // one has ended since it was picked, or is full, to one of the next in turn.
-func (sp *space) handOut(m *Message, sub *subscription, booked *bookings, now time.Time) (d stage.Delivery) {
+func (sp *space) handOut(m *Message, sub *subscription, booked *reservations, now time.Time) (d stage.Delivery) {
 	for range 4 {
 		if d = sub.session.takeShared(sub.item(m), booked, now); d != stage.NoDevice {
 			return d
@@ -227,16 +227,16 @@ func (sp *space) handOut(m *Message, sub *subscription, booked *bookings, now ti
 
 // takeShared delivers an item that another member may get instead: then what was booked
 // for this one is taken back after that.
-func (s *session) takeShared(it Item, booked *bookings, now time.Time) (d stage.Delivery) {
+func (s *session) takeShared(it Item, booked *reservations, now time.Time) (d stage.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.link == nil && (it.QoS == 0 || !s.persistent()) {
+	if s.ended || s.link == nil && (it.QoS == 0 || !s.persistentLocked()) {
 		return stage.NoDevice
 	}
-	booked.take(s, &it)
-	d, lost := s.accept(it, now)
-	booked.loses(lost)
-	booked.delivered(s, &it, d)
+	booked.use(s, &it)
+	d, lost := s.deliverLocked(it, now)
+	booked.countLost(lost)
+	booked.noteDelivered(s, &it, d)
 	return d
 }
 
@@ -252,7 +252,7 @@ func (h *hits) each(m *Message, fn func(s *session, it Item)) {
 		it := Item{Message: m}
 		wanted := false
 		for ; i < len(h.subs) && h.subs[i].session == sub.session; i++ {
-			if s := h.subs[i]; !s.noLocal || !s.session.said(m) { // [MQTT-3.8.3-3]
+			if s := h.subs[i]; !s.noLocal || !s.session.sentBy(m) { // [MQTT-3.8.3-3]
 				wanted = true
 				it.merge(s)
 			}
@@ -265,9 +265,9 @@ func (h *hits) each(m *Message, fn func(s *session, it Item)) {
 	}
 }
 
-// said says whether a message is of the session's own client: of the one with its
+// sentBy says whether a message is of the session's own client: of the one with its
 // identifier, who may have had another session when it sent the message.
-func (s *session) said(m *Message) bool {
+func (s *session) sentBy(m *Message) bool {
 	return m.from != nil && m.from.Session != nil && m.from.Session.key == s.key
 }
 
@@ -320,10 +320,10 @@ func (sp *space) another(gone *subscription, qos byte) *subscription {
 	return nil
 }
 
-// matching merges the subscriptions of a session that match a topic, shared ones
+// matchLocked merges the subscriptions of a session that match a topic, shared ones
 // included: what a message addressed to this session alone is to look like. The
 // caller holds the session's lock.
-func (s *session) matching(m *Message) (it Item, ok bool) {
+func (s *session) matchLocked(m *Message) (it Item, ok bool) {
 	it.Message = m
 	for _, sub := range s.subs {
 		if packet.Match(sub.filter, m.Topic) {

@@ -48,7 +48,7 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 	for i := range list {
 		w := &list[i]
 		if w.Log == nil && by.Decide(w.Filter) {
-			r, ok := s.enforce(w, by)
+			r, ok := s.subscribeLocked(w, by)
 			granted = granted || ok
 			if r != nil {
 				replays = append(replays, r)
@@ -57,11 +57,11 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 		}
 		granted = true
 	}
-	if !s.keeps.Load() || !granted {
-		s.subscribed(c, list, replays, by)
+	if !s.stored.Load() || !granted {
+		s.answerSubscribeLocked(c, list, replays, by)
 		return
 	}
-	s.recordSubscriptions()
+	s.recordSubscriptionsLocked()
 	s.server.journal.commit(func(err error) {
 		if err != nil {
 			c.Close(packet.CodeServerBusy, "the session cannot be stored")
@@ -72,13 +72,13 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 			begin(replays)
 			return
 		}
-		s.subscribed(c, list, replays, by)
+		s.answerSubscribeLocked(c, list, replays, by)
 	})
 }
 
-// subscribed has the subscriber answered, then sends retained messages and records. The
+// answerSubscribeLocked has the subscriber answered, then sends retained messages and records. The
 // caller holds the lock.
-func (s *session) subscribed(c Link, list []Wanted, replays []*replay, by subscriber) {
+func (s *session) answerSubscribeLocked(c Link, list []Wanted, replays []*replay, by subscriber) {
 	if s.link == c {
 		by.Answer()
 		defer func() { // together with what follows at once
@@ -88,11 +88,11 @@ func (s *session) subscribed(c Link, list []Wanted, replays []*replay, by subscr
 		}()
 	}
 	if begin(replays); len(replays) > 0 && !s.ended {
-		s.pump(time.Now())
+		s.pumpLocked(time.Now())
 	}
 	for i := range list {
 		if r := list[i].Log; r != nil && !r.left {
-			r.start()
+			r.startLocked()
 		}
 	}
 }
@@ -104,9 +104,9 @@ func begin(replays []*replay) {
 	}
 }
 
-// enforce puts one granted filter into force, and returns the replay of the retained
+// subscribeLocked puts one granted filter into force, and returns the replay of the retained
 // messages that it is to get, if there are any. The caller holds the lock.
-func (s *session) enforce(w *Wanted, by subscriber) (r *replay, ok bool) {
+func (s *session) subscribeLocked(w *Wanted, by subscriber) (r *replay, ok bool) {
 	if !w.ByPlugin && !s.from.MaySubscribe(w.Filter) { // a right that went while a plugin was asked
 		by.Refuse(w.Index, event.NotAuthorized, "no right to subscribe to this filter")
 		return nil, false
@@ -130,7 +130,7 @@ func (s *session) enforce(w *Wanted, by subscriber) (r *replay, ok bool) {
 		s.subs = make(map[string]*subscription)
 	}
 	s.subs[w.Filter] = sub
-	return s.replayOf(w.Filter, sub, s.space.subscribe(sub, w.Handling, time.Now())), true
+	return s.startReplayLocked(w.Filter, sub, s.space.subscribe(sub, w.Handling, time.Now())), true
 }
 
 // Unsubscribe puts filters out of force. existed is called for each, under the lock, with
@@ -154,16 +154,16 @@ func (s *session) Unsubscribe(c Link, filters []string, existed func(i int, filt
 			did = true
 		}
 		if r := s.logSubs[filter]; r != nil {
-			gone = append(gone, s.remove(r))
+			gone = append(gone, s.removeLogLocked(r))
 			did = true
 		}
 		existed(i, filter, did)
 		changed = changed || did
 	}
-	if !s.keeps.Load() || !changed {
+	if !s.stored.Load() || !changed {
 		return true, true
 	}
-	s.recordSubscriptions()
+	s.recordSubscriptionsLocked()
 	s.server.journal.commit(durable)
 	return true, false
 }

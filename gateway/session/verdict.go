@@ -25,9 +25,9 @@ type Fanout struct {
 	Unretained bool           // the limits did not allow to retain it
 }
 
-// sent notes what became of a message in the verdict on it. A message that nobody got, and
+// noteFanout notes what became of a message in the verdict on it. A message that nobody got, and
 // that nobody will, for want of room is refused.
-func (v *Verdict) sent(f Fanout) {
+func (v *Verdict) noteFanout(f Fanout) {
 	if f.Matched && v.Code == event.NoMatchingSubscribers {
 		v.Code = event.Success
 		if f.Lost > 0 && f.Best == stage.NoDevice {

@@ -9,10 +9,10 @@ import (
 
 // Will is a will message with the sender in whose name it goes.
 type Will struct {
-	Publish packet.Publish
-	Delay   time.Duration
-	Client  *Client
-	Spoken  bool // from is in whose name its credentials are
+	Publish    packet.Publish
+	Delay      time.Duration
+	Client     *Client
+	PerMessage bool // from is in whose name its credentials are
 
 	// Where the store has it: the number of its session and its own; 0: nowhere.
 	number, seq uint64
@@ -36,10 +36,10 @@ func (w *Will) Drop() {
 	}
 }
 
-// send publishes the will as its client would have. It is called without locks
+// publish publishes the will as its client would have. It is called without locks
 // and may block on the router. A server that stops sends none: those that are
 // stored go out after the restart.
-func (w *Will) send() {
+func (w *Will) publish() {
 	s := w.Client.sessions
 	if s.ctx.Err() != nil {
 		return

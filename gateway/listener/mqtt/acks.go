@@ -32,10 +32,10 @@ type pending struct {
 	verdict session.Verdict
 }
 
-// enter gives p a place in the ack queue. MQTT 5 clients that exceed the Receive
+// enqueueAck gives p a place in the ack queue. MQTT 5 clients that exceed the Receive
 // Maximum are cut off; for others, and for QoS 0, the reader waits. It is called
 // by the reader.
-func (c *conn) enter(p *pending) error {
+func (c *conn) enqueueAck(p *pending) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	limit := c.listener.Limits.ReceiveMaximum
@@ -45,7 +45,7 @@ func (c *conn) enter(p *pending) error {
 		}
 	} else {
 		for c.waiting >= limit && !c.closing {
-			c.kick()
+			c.kickLocked()
 			c.change.Wait()
 		}
 	}
@@ -62,37 +62,37 @@ func (c *conn) enter(p *pending) error {
 	return nil
 }
 
-// answer acknowledges a PUBLISH whose verdict is known at once.
-func (c *conn) answer(qos byte, id uint16, v session.Verdict) error {
+// acknowledgeNow acknowledges a PUBLISH whose verdict is known at once.
+func (c *conn) acknowledgeNow(qos byte, id uint16, v session.Verdict) error {
 	if qos == 0 {
 		return nil
 	}
 	c.mu.Lock()
 	if c.first == nil && c.owed < c.listener.Limits.ReceiveMaximum {
 		c.owed++
-		c.acknowledge(qos, id, &v)
+		c.acknowledgeLocked(qos, id, &v)
 		c.mu.Unlock()
 		return nil
 	}
 	c.mu.Unlock()
 	p := &pending{Publication: session.Publication{Client: c.Client}, conn: c, qos: qos, id: id}
-	if err := c.enter(p); err != nil {
+	if err := c.enqueueAck(p); err != nil {
 		return err
 	}
-	p.settle(v)
+	p.decide(v)
 	return nil
 }
 
-// settle fills in the verdict, and emits what is due in the ack queue. It is
+// decide fills in the verdict, and emits what is due in the ack queue. It is
 // called without locks, from any goroutine.
-func (p *pending) settle(v session.Verdict) {
+func (p *pending) decide(v session.Verdict) {
 	c := p.conn
 	if v.Undecided {
 		v.Code = event.UnspecifiedError
 	}
 	if c == nil {
 		p.verdict = v
-		p.conclude()
+		p.deliver()
 		return
 	}
 	if v.Undecided {
@@ -109,7 +109,7 @@ func (p *pending) settle(v session.Verdict) {
 		p := c.first
 		if p.Open() {
 			c.mu.Unlock()
-			over := p.conclude()
+			over := p.deliver()
 			c.mu.Lock()
 			if !over {
 				continue // it may be settled again by now
@@ -119,7 +119,7 @@ func (p *pending) settle(v session.Verdict) {
 			c.last = nil
 		}
 		c.waiting--
-		c.acknowledge(p.qos, p.id, &p.verdict)
+		c.acknowledgeLocked(p.qos, p.id, &p.verdict)
 		if p.ask != nil {
 			c.mu.Unlock()
 			p.respond()
@@ -127,67 +127,67 @@ func (p *pending) settle(v session.Verdict) {
 		}
 	}
 	c.draining = false
-	c.kick()
+	c.kickLocked()
 	c.change.Broadcast()
 	c.mu.Unlock()
 }
 
-// conclude does what comes of a verdict before the acknowledgement: subscribers
+// deliver does what comes of a verdict before the acknowledgement: subscribers
 // get the message, and a QoS 2 identifier waits for its PUBREL or is free again. It
 // is not over where one of them has it in the store only since: the message stays
 // the first of the queue and is settled once more when that is durable.
-func (p *pending) conclude() (over bool) {
+func (p *pending) deliver() (over bool) {
 	v := &p.verdict
 	p.Finish(v)
 	if p.conn == nil {
 		return true
 	}
 	if p.Late() && p.qos > 0 {
-		p.await()
+		p.awaitJournal()
 		return false
 	}
 	if p.Arrival != nil {
-		p.Client.Session.Conclude(p.Arrival, p.verdict)
+		p.Client.Session.FinishQoS2(p.Arrival, p.verdict)
 	}
 	return true
 }
 
-// await settles a message once more when all that was noted is durable.
-func (p *pending) await() {
+// awaitJournal settles a message once more when all that was noted is durable.
+func (p *pending) awaitJournal() {
 	v := p.verdict
 	p.conn.mu.Lock()
 	p.settled = false
 	p.conn.mu.Unlock()
 	p.WhenStored(func(err error) {
 		v.Undecided = v.Undecided || err != nil
-		p.settle(v)
+		p.decide(v)
 	})
 }
 
-// along is what is to be committed with the message: itself, or nothing where
+// companion is what is to be committed with the message: itself, or nothing where
 // there cannot be anything.
-func (p *pending) along() stage.Companion {
+func (p *pending) companion() stage.Companion {
 	if !p.Durable() {
 		return nil
 	}
 	return p
 }
 
-// settleAlone settles a message that no route takes, after a commit of its own if
+// decideUnrouted settles a message that no route takes, after a commit of its own if
 // it needs one.
-func (p *pending) settleAlone(v session.Verdict) {
+func (p *pending) decideUnrouted(v session.Verdict) {
 	if !p.Durable() || v.Code.Refused() {
-		p.settle(v)
+		p.decide(v)
 		return
 	}
 	p.CommitAlone(func(err error) {
 		v.Undecided = v.Undecided || err != nil
-		p.settle(v)
+		p.decide(v)
 	})
 }
 
-// acknowledge appends the PUBACK or PUBREC of a message. The caller holds mu.
-func (c *conn) acknowledge(qos byte, id uint16, v *session.Verdict) {
+// acknowledgeLocked appends the PUBACK or PUBREC of a message. The caller holds mu.
+func (c *conn) acknowledgeLocked(qos byte, id uint16, v *session.Verdict) {
 	if qos == 0 {
 		return
 	}
@@ -207,7 +207,7 @@ func (c *conn) acknowledge(qos byte, id uint16, v *session.Verdict) {
 	if c.closing {
 		return
 	}
-	out := c.output()
+	out := c.outputLocked()
 	out.b = a.Append(out.b, c.version)
 }
 
@@ -233,31 +233,31 @@ func reasonString(reason string) *string {
 // maxReason bounds reasons, in bytes. They are for people.
 const maxReason = 4096
 
-// released answers a PUBREL, which ends an exchange of QoS 2: one that the server
+// sendPubcomp answers a PUBREL, which ends an exchange of QoS 2: one that the server
 // knows of, or else a client could go beyond the Receive Maximum by PUBRELs of nothing.
-func (c *conn) released(answer *packet.Ack) {
+func (c *conn) sendPubcomp(answer *packet.Ack) {
 	c.mu.Lock()
 	if answer.Code == packet.CodeSuccess {
 		c.owed = max(0, c.owed-1)
 	}
-	c.appendPacket(answer)
+	c.appendPacketLocked(answer)
 	c.mu.Unlock()
 }
 
-// answerLater sends an answer whose cause has become durable. It is called
+// sendStored sends an answer whose cause has become durable. It is called
 // without locks.
-func (c *conn) answerLater(p packet.Packet, err error) {
+func (c *conn) sendStored(p packet.Packet, err error) {
 	if err != nil {
 		c.shut(packet.CodeServerBusy, "the session cannot be stored")
 		return
 	}
 	if a, ok := p.(*packet.Ack); ok && a.Type == packet.PUBCOMP {
-		c.released(a)
+		c.sendPubcomp(a)
 	} else {
 		c.send(p)
 	}
 	c.mu.Lock()
-	c.kick()
+	c.kickLocked()
 	c.mu.Unlock()
 }
 

@@ -27,7 +27,7 @@ const originsMax = 1 << 16
 // credentials, and answers with the reason: 0x89 where the gateway is full, so that
 // the client tries again, 0x97 where its address has its share, and 0x9F
 // where it connects too often.
-type door struct {
+type gate struct {
 	server *Server
 	limits *Limits
 
@@ -50,28 +50,28 @@ type origin struct {
 // visit is a connection's way through its door. The door's lock guards it until
 // arrive has returned; then it is the reader's.
 type visit struct {
-	door       *door
+	gate       *gate
 	origin     *origin
 	connecting bool
 	turned     *packet.Error // why it is to be turned away, once its CONNECT is there
 }
 
-func newDoor(s *Server, l *Limits) *door {
-	return &door{server: s, limits: l, backoff: admission.NewBackoff(l.logins()), origins: make(map[netip.Prefix]*origin)}
+func newGate(s *Server, l *Limits) *gate {
+	return &gate{server: s, limits: l, backoff: admission.NewBackoff(l.logins()), origins: make(map[netip.Prefix]*origin)}
 }
 
 // reject notes that a connection is not let in.
-func (d *door) reject(l limit) {
+func (d *gate) reject(l limit) {
 	d.server.count.rejected.Add(1)
 	d.server.limited(l)
 }
 
 // enter counts a connection that was accepted. It is false for one that is to be
 // closed at once. crowded says that the gateway has too many.
-func (d *door) enter(v *visit, crowded bool) bool {
+func (d *gate) enter(v *visit, crowded bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v.door = d
+	v.gate = d
 	if d.connecting >= d.limits.MaxConnecting {
 		d.reject(limitConnecting)
 		return false
@@ -81,19 +81,19 @@ func (d *door) enter(v *visit, crowded bool) bool {
 	d.open++
 	switch {
 	case crowded:
-		v.turn(limitConnectionsTotal, packet.CodeServerBusy, "the gateway has no room for more connections; try again later")
+		v.turnAwayLocked(limitConnectionsTotal, packet.CodeServerBusy, "the gateway has no room for more connections; try again later")
 	case d.open > d.limits.MaxConnections:
-		v.turn(limitConnections, packet.CodeServerBusy, "the listener has no room for more connections; try again later")
+		v.turnAwayLocked(limitConnections, packet.CodeServerBusy, "the listener has no room for more connections; try again later")
 	}
 	return true
 }
 
-// turn notes why a connection is to be turned away; it is no longer counted with
+// turnAwayLocked notes why a connection is to be turned away; it is no longer counted with
 // those that are let in.
-func (v *visit) turn(l limit, code byte, reason string) {
+func (v *visit) turnAwayLocked(l limit, code byte, reason string) {
 	if v.turned == nil {
-		v.door.open--
-		v.door.reject(l)
+		v.gate.open--
+		v.gate.reject(l)
 		v.turned = &packet.Error{Code: code, Reason: reason}
 	}
 }
@@ -106,21 +106,21 @@ var (
 // arrive counts a connection to its address. An error says that it is to be closed
 // at once.
 func (v *visit) arrive(addr net.Addr, now time.Time) error {
-	d := v.door
+	d := v.gate
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	o := d.origin(addr, now)
+	o := d.originLocked(addr, now)
 	if most := d.limits.MaxConnectingPerAddress; most > 0 && o.connecting >= most {
 		d.reject(limitConnectingPerAddress)
 		return errCrowd
 	}
 	if most := d.limits.MaxConnectionsPerAddress; most > 0 && o.open >= most {
-		v.turn(limitConnectionsPerAddress, packet.CodeQuotaExceeded, "the address has as many connections as it may have")
+		v.turnAwayLocked(limitConnectionsPerAddress, packet.CodeQuotaExceeded, "the address has as many connections as it may have")
 	}
 	if rate := d.limits.ConnectRatePerAddress; rate > 0 {
-		paid := later(o.paid, now).Add(time.Second / time.Duration(rate))
+		paid := laterOf(o.paid, now).Add(time.Second / time.Duration(rate))
 		if paid.Sub(now) > rateWindow {
-			v.turn(limitConnectRate, packet.CodeConnectionRateExceeded, "too many connections a second from this address")
+			v.turnAwayLocked(limitConnectRate, packet.CodeConnectionRateExceeded, "too many connections a second from this address")
 		} else {
 			o.paid = paid
 		}
@@ -135,16 +135,16 @@ func (v *visit) arrive(addr net.Addr, now time.Time) error {
 
 // through notes that a connection has its CONNACK.
 func (v *visit) through() {
-	d := v.door
+	d := v.gate
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v.pass()
+	v.passLocked()
 }
 
-func (v *visit) pass() {
+func (v *visit) passLocked() {
 	if v.connecting {
 		v.connecting = false
-		v.door.connecting--
+		v.gate.connecting--
 		if v.origin != nil {
 			v.origin.connecting--
 		}
@@ -153,10 +153,10 @@ func (v *visit) pass() {
 
 // leave forgets a connection.
 func (v *visit) leave() {
-	d := v.door
+	d := v.gate
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v.pass()
+	v.passLocked()
 	if v.turned == nil {
 		d.open--
 	}
@@ -164,18 +164,18 @@ func (v *visit) leave() {
 		if v.turned == nil {
 			o.open--
 		}
-		d.forget(o, time.Now())
+		d.dropIfIdleLocked(o, time.Now())
 	}
 }
 
-// origin finds or begins the entry of an address. The caller holds mu.
-func (d *door) origin(addr net.Addr, now time.Time) *origin {
+// originLocked finds or begins the entry of an address. The caller holds mu.
+func (d *gate) originLocked(addr net.Addr, now time.Time) *origin {
 	key := admission.NetworkOf(addr)
 	o := d.origins[key]
 	if o == nil {
 		n := 0
 		for _, other := range d.origins { // some at random: in the long run, all
-			if d.forget(other, now); n == 4 {
+			if d.dropIfIdleLocked(other, now); n == 4 {
 				break
 			}
 			n++
@@ -186,9 +186,9 @@ func (d *door) origin(addr net.Addr, now time.Time) *origin {
 	return o
 }
 
-// forget drops an origin that has no connection and nothing to be remembered for,
+// dropIfIdleLocked drops an origin that has no connection and nothing to be remembered for,
 // or, where too many are remembered, any that has no connection. The caller holds mu.
-func (d *door) forget(o *origin, now time.Time) {
+func (d *gate) dropIfIdleLocked(o *origin, now time.Time) {
 	if o.open > 0 || o.connecting > 0 {
 		return
 	}
@@ -205,23 +205,23 @@ func (l *Limits) logins() admission.Limits {
 // login says how long to wait before the credentials of a CONNECT are judged, or why they
 // are not.
 func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
-	wait, ok := v.door.backoff.Wait(v.origin.key, now)
+	wait, ok := v.gate.backoff.Wait(v.origin.key, now)
 	if !ok {
-		v.door.server.limited(limitLogins)
+		v.gate.server.limited(limitLogins)
 		return 0, &packet.Error{Code: packet.CodeConnectionRateExceeded, Reason: "too many failed logins from this address; try again later"}
 	}
 	return wait, nil
 }
 
-// judged counts a login that failed, if err says that the credentials did not do.
-func (v *visit) judged(err error, now time.Time) {
+// loginEnded counts a login that failed, if err says that the credentials did not do.
+func (v *visit) loginEnded(err error, now time.Time) {
 	e := (*stage.Error)(nil)
 	if errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword || e.Code == event.NotAuthorized) {
-		v.door.backoff.Failed(v.origin.key, now)
+		v.gate.backoff.Failed(v.origin.key, now)
 	}
 }
 
-func later(a, b time.Time) time.Time {
+func laterOf(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}

@@ -227,9 +227,9 @@ func (c *conn) unauthenticated(err error) error {
 	return &packet.Error{Code: packet.CodeNotAuthorized, Reason: reason}
 }
 
-// expireAt sets when the connection ends unless its grant is renewed; zero is
+// expireAtLocked sets when the connection ends unless its grant is renewed; zero is
 // never. The caller holds mu.
-func (c *conn) expireAt(t time.Time) {
+func (c *conn) expireAtLocked(t time.Time) {
 	if c.expiring != nil {
 		c.expiring.Stop()
 		c.expiring = nil
@@ -248,7 +248,7 @@ func (c *conn) expire() {
 	if time.Now().Before(end) { // the clock was set back, or the grant renewed just now
 		c.mu.Lock()
 		if !c.closing {
-			c.expireAt(end)
+			c.expireAtLocked(end)
 		}
 		c.mu.Unlock()
 		return

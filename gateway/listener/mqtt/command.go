@@ -58,7 +58,7 @@ func (to *target) rights(g *access.Grant, retain bool) (v session.Verdict) {
 // command makes the event of a command; it is to be routed, or, where that is
 // false, settled with the verdict.
 func (from *sender) command(p *packet.Publish, to *target, v session.Verdict, now time.Time) (*pending, session.Verdict, bool) {
-	x := from.pend(p, now)
+	x := from.newPending(p, now)
 	x.ask = &request{topic: x.in.Transport.ResponseTopic, correlation: x.in.Transport.Correlation}
 	e := &x.in.Event
 	e.Type, e.Subject = event.TypeCommand, to.command

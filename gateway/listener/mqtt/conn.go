@@ -20,8 +20,8 @@ type sender struct {
 	via    *Listener
 	// Where each message carries credentials of its own: spoken says that this is
 	// in whose name one goes, and previous who that was for the one before.
-	spoken   bool
-	previous *sender
+	perMessage bool
+	previous   *sender
 }
 
 // conn is one network connection. Its reader goroutine runs handshake, then
@@ -174,16 +174,16 @@ func (c *conn) handle(first byte, body []byte) error {
 }
 
 // onPuback takes a PUBACK, section 3.4, or a PUBCOMP, section 3.7.
-func (c *conn) onPuback(p *packet.Ack) { c.Session.Acknowledged(c, p.Type, p.ID, p.Code, c.now) }
+func (c *conn) onPuback(p *packet.Ack) { c.Session.OnAck(c, p.Type, p.ID, p.Code, c.now) }
 
 // onPubrec takes a PUBREC, section 3.5.
 func (c *conn) onPubrec(p *packet.Ack) {
 	answer := &packet.Ack{Type: packet.PUBREL, ID: p.ID}
 	var a session.Answered
 	if p.Code >= packet.CodeUnspecified {
-		a = c.Session.Acknowledged(c, p.Type, p.ID, p.Code, c.now)
+		a = c.Session.OnAck(c, p.Type, p.ID, p.Code, c.now)
 	} else {
-		a = c.Session.Received(c, p.ID, func(err error) { c.answerLater(answer, err) })
+		a = c.Session.OnPubrec(c, p.ID, func(err error) { c.sendStored(answer, err) })
 	}
 	switch a {
 	case session.AnsweredUnknown:
@@ -197,9 +197,9 @@ func (c *conn) onPubrec(p *packet.Ack) {
 // onPubrel takes a PUBREL, section 3.6.
 func (c *conn) onPubrel(p *packet.Ack) {
 	id := p.ID
-	known, now := c.Session.Release(c, id, func(known bool, err error) { c.answerLater(pubcomp(id, known), err) })
+	known, now := c.Session.OnPubrel(c, id, func(known bool, err error) { c.sendStored(pubcomp(id, known), err) })
 	if now {
-		c.released(pubcomp(id, known))
+		c.sendPubcomp(pubcomp(id, known))
 	}
 }
 
@@ -245,10 +245,10 @@ func (c *conn) shut(code byte, reason string) {
 		if len(p.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.14.2-3]
 			p.Props = nil
 		}
-		c.appendPacket(&p)
+		c.appendPacketLocked(&p)
 	}
 	c.why = reason
-	c.end()
+	c.closeLocked()
 	c.mu.Unlock()
 }
 
@@ -268,12 +268,12 @@ func (c *conn) ended(err error) string {
 	return err.Error()
 }
 
-// end lets nothing more be appended, and wakes both goroutines so that they
+// closeLocked lets nothing more be appended, and wakes both goroutines so that they
 // finish soon. The caller holds mu.
-func (c *conn) end() {
+func (c *conn) closeLocked() {
 	c.closing = true
 	c.change.Broadcast()
-	c.kick()
+	c.kickLocked()
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 	c.nc.SetWriteDeadline(time.Now().Add(c.listener.Limits.Linger))
 }
@@ -283,9 +283,9 @@ func (c *conn) end() {
 // destroys what the client has not read yet.
 func (c *conn) finish() {
 	c.mu.Lock()
-	c.expireAt(time.Time{})
+	c.expireAtLocked(time.Time{})
 	if !c.closing {
-		c.end()
+		c.closeLocked()
 	}
 	for c.flushing {
 		c.change.Wait()
@@ -331,7 +331,7 @@ func (c *conn) halt() {
 func (c *conn) drain() {
 	c.mu.Lock()
 	for c.waiting > 0 && !c.closing {
-		c.kick()
+		c.kickLocked()
 		c.change.Wait()
 	}
 	c.mu.Unlock()

@@ -15,7 +15,7 @@ func (c *conn) Unlock() { c.mu.Unlock() }
 
 // Room implements Link.
 func (c *conn) Room() bool {
-	if c.hasRoom() {
+	if c.hasRoomLocked() {
 		return true
 	}
 	c.starved = true
@@ -24,7 +24,7 @@ func (c *conn) Room() bool {
 
 // Put implements Link.
 func (c *conn) Put(it *session.Item, id uint16, dup bool, now time.Time) bool {
-	if !c.appendItem(it, id, dup, now) {
+	if !c.appendItemLocked(it, id, dup, now) {
 		return false
 	}
 	if it.QoS == 0 && it.Log != nil {
@@ -34,10 +34,10 @@ func (c *conn) Put(it *session.Item, id uint16, dup bool, now time.Time) bool {
 }
 
 // PutRelease implements Link.
-func (c *conn) PutRelease(id uint16) { c.appendPacket(&packet.Ack{Type: packet.PUBREL, ID: id}) }
+func (c *conn) PutRelease(id uint16) { c.appendPacketLocked(&packet.Ack{Type: packet.PUBREL, ID: id}) }
 
 // Wake implements Link.
-func (c *conn) Wake() { c.kick() }
+func (c *conn) Wake() { c.kickLocked() }
 
 // Greet implements Link: CONNACK is the first packet [MQTT-3.2.0-1].
 func (c *conn) Greet(resumed bool) {
@@ -45,9 +45,9 @@ func (c *conn) Greet(resumed bool) {
 	defer c.mu.Unlock()
 	c.attached = true
 	c.connack.SessionPresent = resumed // [MQTT-3.2.2-3]
-	c.appendPacket(c.connack)
+	c.appendPacketLocked(c.connack)
 	c.connack = nil
-	c.kick()
+	c.kickLocked()
 }
 
 // PutNow implements Link.
@@ -58,7 +58,7 @@ func (c *conn) Expire(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closing {
-		c.expireAt(at)
+		c.expireAtLocked(at)
 	}
 }
 

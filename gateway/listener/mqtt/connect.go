@@ -25,7 +25,7 @@ func (c *conn) handshake() {
 	if err == nil {
 		err = c.connect()
 	}
-	c.server.strangers.give(&c.input)
+	c.server.strangers.giveBack(&c.input)
 	if err != nil {
 		c.input.big, c.input.buf = nil, nil // who lingers keeps no memory
 		c.server.count.refusedConnects.Add(1)
@@ -147,7 +147,7 @@ func (c *conn) unfit(p *packet.Connect, props *packet.Properties) *packet.Error 
 // enhanced authentication.
 func (c *conn) login(p *packet.Connect) (grant *access.Grant, answer []byte, err error) {
 	grant, answer, err = c.authenticate(p)
-	c.visit.judged(err, time.Now())
+	c.visit.loginEnded(err, time.Now())
 	if fault := (*packet.Error)(nil); err == nil || errors.As(err, &fault) || errors.Is(err, errAbandoned) {
 		return grant, answer, err
 	}
@@ -279,7 +279,7 @@ func (c *conn) refuse(e *packet.Error) {
 	}
 	c.mu.Lock()
 	c.version = e.Version
-	c.appendPacket(p)
+	c.appendPacketLocked(p)
 	c.mu.Unlock()
 }
 

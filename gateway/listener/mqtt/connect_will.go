@@ -37,7 +37,7 @@ func allowedWill(w *session.Will, from *sender) (code byte, reason string) {
 		var speaker *sender
 		if speaker, v = from.speaker(g, p); speaker != nil {
 			from, g = speaker, speaker.Granted()
-			w.Client, w.Spoken = speaker.Client, true
+			w.Client, w.PerMessage = speaker.Client, true
 		}
 	}
 	if !v.Code.Refused() {

@@ -51,9 +51,9 @@ func parseLogFilter(filter string) (f logFilter, is bool) {
 	return f, true
 }
 
-// pure refuses what a client without a device may not subscribe to: all but logs
+// checkUserFilter refuses what a client without a device may not subscribe to: all but logs
 // and the filters that its grant names.
-func (x *subscribing) pure(f *packet.Filter) (event.Code, string) {
+func (x *subscribing) checkUserFilter(f *packet.Filter) (event.Code, string) {
 	if x.conn.MaySubscribe(f.Topic) {
 		return event.Success, ""
 	}

@@ -19,8 +19,8 @@ type contests struct {
 	byFilter map[string]*contest
 }
 
-// await begins the contests about the filters of a SUBSCRIBE that is not done at once.
-func (x *subscribing) await() {
+// beginContests begins the contests about the filters of a SUBSCRIBE that is not done at once.
+func (x *subscribing) beginContests() {
 	c := &x.conn.contests
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,8 +40,8 @@ func (x *subscribing) await() {
 	x.awaited = true
 }
 
-// finish ends what await began.
-func (x *subscribing) finish() {
+// endContests ends what await began.
+func (x *subscribing) endContests() {
 	if !x.awaited {
 		return
 	}

@@ -41,8 +41,8 @@ func (e entrance) Patience() time.Duration { return e.via.Limits.ConnectTimeout 
 
 // PublishWill implements Entrance.
 func (e entrance) PublishWill(w *session.Will) {
-	from := &sender{Client: w.Client, server: e.server, via: e.via, spoken: w.Spoken}
-	x, v, route := from.judge(&w.Publish, time.Now())
+	from := &sender{Client: w.Client, server: e.server, via: e.via, perMessage: w.PerMessage}
+	x, v, route := from.decidePublish(&w.Publish, time.Now())
 	if v.Code.Refused() {
 		e.server.refused(w.Client.ClientID, w.Publish.Topic, &v)
 	}
@@ -52,8 +52,8 @@ func (e entrance) PublishWill(w *session.Will) {
 	}
 	x.Will = w
 	if route {
-		e.server.router.Submit(&x.in, x.along(), x.outcome)
+		e.server.router.Submit(&x.in, x.companion(), x.outcome)
 	} else {
-		x.settleAlone(v)
+		x.decideUnrouted(v)
 	}
 }

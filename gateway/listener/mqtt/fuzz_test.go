@@ -47,7 +47,7 @@ func FuzzConnection(f *testing.F) {
 			respond: func(*event.Inbound) stage.Outcome { return stage.Outcome{Code: event.NoMatchingSubscribers} }}
 		s := newServer(Default(), router, &fakeLogs{joined: make(chan *member, len(input))}, nil)
 		ours, theirs := net.Pipe()
-		s.accept(l, newDoor(s, &l.Limits), theirs)
+		s.accept(l, newGate(s, &l.Limits), theirs)
 		go func() {
 			ours.Write(input)
 			ours.Write((&packet.Disconnect{}).Append(nil, packet.V5)) // lets a healthy connection end

@@ -24,8 +24,8 @@ func (from *sender) inbound(typ, subject string, now time.Time) event.Inbound {
 	}
 }
 
-// pend makes the event of a PUBLISH. It copies what lies in the frame.
-func (from *sender) pend(p *packet.Publish, now time.Time) *pending {
+// newPending makes the event of a PUBLISH. It copies what lies in the frame.
+func (from *sender) newPending(p *packet.Publish, now time.Time) *pending {
 	x := &pending{server: from.server, Publication: session.Publication{Client: from.Client}, id: p.ID, qos: p.QoS,
 		in: from.inbound(event.TypePublish, p.Topic, now)}
 	x.in.Event.Data = bytes.Clone(p.Payload)

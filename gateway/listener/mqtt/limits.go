@@ -97,8 +97,8 @@ type budget struct {
 	used atomic.Int64
 }
 
-// take lends n bytes in place of what a connection has borrowed, or changes nothing.
-func (b *budget) take(in *input, n int) bool {
+// lend lends n bytes in place of what a connection has borrowed, or changes nothing.
+func (b *budget) lend(in *input, n int) bool {
 	more := int64(n - in.borrowed)
 	if b.used.Add(more) > b.max {
 		b.used.Add(-more)
@@ -108,8 +108,8 @@ func (b *budget) take(in *input, n int) bool {
 	return true
 }
 
-// give takes back what a connection borrowed.
-func (b *budget) give(in *input) {
+// giveBack takes back what a connection borrowed.
+func (b *budget) giveBack(in *input) {
 	b.used.Add(-int64(in.borrowed))
 	in.borrowed = 0
 }
@@ -125,7 +125,7 @@ func (c *conn) roomForStranger() error {
 		return nil
 	}
 	size := 4 * len(in.buf)
-	if !c.server.strangers.take(in, size) {
+	if !c.server.strangers.lend(in, size) {
 		c.server.count.rejected.Add(1)
 		c.server.limited(limitBytesBeforeConnect)
 		return errBytes

@@ -32,7 +32,7 @@ func (c *conn) onPublish(first byte, body []byte) error {
 		return err
 	}
 	if err = c.dispatch(p, a); err != nil {
-		c.Session.Conclude(a, session.Verdict{Undecided: true})
+		c.Session.FinishQoS2(a, session.Verdict{Undecided: true})
 	}
 	return err
 }
@@ -53,18 +53,18 @@ func (c *conn) dispatch(p *packet.Publish, a *session.Arrival) error {
 	}
 	if x == nil {
 		if a != nil {
-			c.Session.Conclude(a, v)
+			c.Session.FinishQoS2(a, v)
 		}
-		return c.answer(p.QoS, p.ID, v)
+		return c.acknowledgeNow(p.QoS, p.ID, v)
 	}
 	x.conn, x.Arrival = c, a
-	if err := c.enter(x); err != nil {
+	if err := c.enqueueAck(x); err != nil {
 		return err
 	}
 	if route {
-		c.server.router.Submit(&x.in, x.along(), x.outcome)
+		c.server.router.Submit(&x.in, x.companion(), x.outcome)
 	} else {
-		x.settleAlone(v)
+		x.decideUnrouted(v)
 	}
 	return nil
 }
@@ -84,8 +84,8 @@ func (c *conn) admit(p *packet.Publish) (x *pending, v session.Verdict, route bo
 	if v, err = c.withinRate(g, p); v.Code.Refused() || err != nil {
 		return nil, v, false, err
 	}
-	who.AwaitRoom(p.Topic, p.QoS, c.wake) // acknowledgements do not wait
-	x, v, route = who.judge(p, c.now)
+	who.AwaitRoom(p.Topic, p.QoS, c.kick) // acknowledgements do not wait
+	x, v, route = who.decidePublish(p, c.now)
 	return x, v, route, nil
 }
 
@@ -117,51 +117,51 @@ func (c *conn) resolveAlias(p *packet.Publish) error {
 // on again [MQTT-4.3.3-10]; if its outcome is still awaited (since an earlier connection),
 // once that is known.
 func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
-	a, state := c.Session.Arrive(c, id, c.listener.Limits.MaxUnreleased)
+	a, state := c.Session.TakeQoS2ID(c, id, c.listener.Limits.MaxUnreleased)
 	switch state {
 	case session.ArrivalNew:
 		return a, nil
 	case session.ArrivalStale:
 		return nil, errClosing
 	case session.ArrivalAccepted:
-		return nil, c.answer(2, id, session.Verdict{})
+		return nil, c.acknowledgeNow(2, id, session.Verdict{})
 	case session.ArrivalFull:
 		c.server.limited(limitUnreleased)
 		v := session.Verdict{Code: event.QuotaExceeded, Reason: "too many messages of QoS 2 without PUBREL"}
 		if c.version != packet.V5 { // its PUBREC could not tell
 			return nil, &packet.Error{Code: byte(v.Code), Reason: v.Reason}
 		}
-		return nil, c.answer(2, id, v)
+		return nil, c.acknowledgeNow(2, id, v)
 	}
 	twin := &pending{Publication: session.Publication{Client: c.Client}, conn: c, id: id, qos: 2}
-	if err := c.enter(twin); err != nil {
+	if err := c.enqueueAck(twin); err != nil {
 		return nil, err
 	}
-	switch kept, accepted := c.Session.Repeated(id, twin.settle); {
+	switch kept, accepted := c.Session.AnswerRepeated(id, twin.decide); {
 	case kept:
 	case accepted:
-		twin.settle(session.Verdict{})
+		twin.decide(session.Verdict{})
 	default:
-		twin.settle(session.Verdict{Code: event.UnspecifiedError, Reason: "the message was refused"})
+		twin.decide(session.Verdict{Code: event.UnspecifiedError, Reason: "the message was refused"})
 	}
 	return nil, nil
 }
 
-// judge decides what becomes of a message: a verdict at once (x is nil, or a
+// decidePublish decides what becomes of a message: a verdict at once (x is nil, or a
 // command's that is to be settled with it), or a pending one for the router. It
 // is the same for a PUBLISH and for a will. Topic aliases are resolved.
-func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v session.Verdict, route bool) {
+func (from *sender) decidePublish(p *packet.Publish, now time.Time) (x *pending, v session.Verdict, route bool) {
 	s := from.server
 	if v := s.improper(&from.via.Limits, p); v.Code.Refused() {
 		return nil, v, false
 	}
 	g := from.Granted()
-	if g.PerMessage && !from.spoken {
+	if g.PerMessage && !from.perMessage {
 		speaker, v := from.speaker(g, p)
 		if v.Code.Refused() {
 			return nil, v, false
 		}
-		return speaker.judge(p, now)
+		return speaker.decidePublish(p, now)
 	}
 	to, isCommand := parseCommand(g, p.Topic)
 	v = from.mayPublish(g, p, to)
@@ -179,7 +179,7 @@ func (from *sender) judge(p *packet.Publish, now time.Time) (x *pending, v sessi
 		}
 		return &pending{Publication: *alone, id: p.ID, qos: p.QoS}, v, false
 	}
-	x = from.pend(p, now)
+	x = from.newPending(p, now)
 	readCloudEvent(&x.in)
 	if g.Messaging {
 		x.Message = session.NewMessage(p, now, from.Client)
@@ -204,7 +204,7 @@ func (x *pending) outcome(o stage.Outcome) {
 	if v.Code.Refused() {
 		x.server.refused(x.Client.ClientID, x.in.Transport.Topic, &v)
 	}
-	x.settle(v)
+	x.decide(v)
 }
 
 // refused counts and logs a refused message: the only trace where the sender

@@ -73,12 +73,12 @@ func (t *rateTable) release(b *buckets) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b.users--
-	t.expire(b)
+	t.dropIfPaidLocked(b)
 }
 
-// expire removes an entry that nobody needs, now or when it is paid. The caller
+// dropIfPaidLocked removes an entry that nobody needs, now or when it is paid. The caller
 // holds mu.
-func (t *rateTable) expire(b *buckets) {
+func (t *rateTable) dropIfPaidLocked(b *buckets) {
 	if b.users > 0 || b.expiring {
 		return
 	}
@@ -93,7 +93,7 @@ func (t *rateTable) expire(b *buckets) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		b.expiring = false
-		t.expire(b)
+		t.dropIfPaidLocked(b)
 	})
 }
 
@@ -154,10 +154,10 @@ func (m *meter) close(t *rateTable) {
 	*m = meter{}
 }
 
-// take accounts for a message, unless somebody owes more than patience already;
+// charge accounts for a message, unless somebody owes more than patience already;
 // over then says who, and nothing is accounted for. wait is how long no more
 // should be read.
-func (m *meter) take(now int64, size int, patience time.Duration) (wait time.Duration, over *metered) {
+func (m *meter) charge(now int64, size int, patience time.Duration) (wait time.Duration, over *metered) {
 	for i := range m.parts {
 		p := &m.parts[i]
 		if owed := p.debt(now); owed > patience {
@@ -204,7 +204,7 @@ func (c *conn) withinRate(g *access.Grant, p *packet.Publish) (v session.Verdict
 func (c *conn) slowed(p *packet.Publish) (v session.Verdict, err error) {
 	t, patience := &c.server.rates, c.listener.Limits.RateWaitMax
 	for {
-		wait, over := c.meter.take(t.now(), len(p.Topic)+len(p.Payload), patience)
+		wait, over := c.meter.charge(t.now(), len(p.Topic)+len(p.Payload), patience)
 		if over == nil {
 			if wait > 0 {
 				c.server.limited(limitRateWait)
@@ -240,7 +240,7 @@ func (c *conn) pause(d time.Duration) {
 	defer wake.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kick() // acknowledgements do not wait
+	c.kickLocked() // acknowledgements do not wait
 	for !c.closing && !c.halted && time.Now().Before(until) {
 		c.change.Wait()
 	}

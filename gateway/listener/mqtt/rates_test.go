@@ -30,23 +30,23 @@ func TestRatesAreShared(t *testing.T) {
 	two.use(table, rated("d", own, all), l)
 	other.use(table, rated("e", own, all), l)
 	for i := range 20 { // what the window allows at once
-		if wait, over := one.take(0, 10, time.Hour); wait > 0 || over != nil {
+		if wait, over := one.charge(0, 10, time.Hour); wait > 0 || over != nil {
 			t.Fatalf("message %d waits %v", i, wait)
 		}
 	}
-	if wait, _ := two.take(0, 10, time.Hour); wait != 100*time.Millisecond {
+	if wait, _ := two.charge(0, 10, time.Hour); wait != 100*time.Millisecond {
 		t.Errorf("the other connection waits %v", wait)
 	}
-	if wait, _ := other.take(0, 10, time.Hour); wait != 0 {
+	if wait, _ := other.charge(0, 10, time.Hour); wait != 0 {
 		t.Errorf("the other device waits %v", wait)
 	}
-	if wait, _ := other.take(0, 2000, time.Hour); wait != 220*time.Millisecond {
+	if wait, _ := other.charge(0, 2000, time.Hour); wait != 220*time.Millisecond {
 		t.Errorf("the application's bytes let it wait %v", wait)
 	}
-	if _, over := one.take(0, 1, 50*time.Millisecond); over == nil || over.limit != limitApplicationRate {
+	if _, over := one.charge(0, 1, 50*time.Millisecond); over == nil || over.limit != limitApplicationRate {
 		t.Errorf("nobody owes too much: %+v", over)
 	}
-	if wait, _ := one.take(int64(3*time.Second), 1, time.Hour); wait != 0 {
+	if wait, _ := one.charge(int64(3*time.Second), 1, time.Hour); wait != 0 {
 		t.Errorf("after a pause it waits %v", wait)
 	}
 }
@@ -57,7 +57,7 @@ func TestRatesAreRemembered(t *testing.T) {
 	var m meter
 	g := rated("d", access.Rates{Messages: 1000}, access.Rates{Messages: 1e9})
 	m.use(table, g, l)
-	m.take(table.now(), 1, time.Hour)
+	m.charge(table.now(), 1, time.Hour)
 	m.parts[0].messages.charge(table.now(), int64(50*time.Millisecond))
 	m.close(table)
 	m.use(table, g, l)
@@ -101,7 +101,7 @@ func TestRatesConcurrently(t *testing.T) {
 			var m meter
 			for n := range 200 {
 				m.use(table, rated(fmt.Sprint("d", n%3), access.Rates{Messages: 1e6}, access.Rates{Messages: 1e6}), l)
-				m.take(table.now(), i, time.Second)
+				m.charge(table.now(), i, time.Second)
 			}
 			m.close(table)
 		})
@@ -119,7 +119,7 @@ func TestDoorForgets(t *testing.T) {
 	l := DefaultLimits()
 	l.ConnectRatePerAddress, l.LoginDelayMax = 1, time.Minute
 	s := newServer(Default(), &fakeRouter{}, &fakeLogs{}, nil)
-	d := newDoor(s, &l)
+	d := newGate(s, &l)
 	now := time.Now()
 	come := func(addr net.Addr) {
 		var v visit
@@ -127,7 +127,7 @@ func TestDoorForgets(t *testing.T) {
 		if err := v.arrive(addr, now); err != nil {
 			t.Fatal(err)
 		}
-		v.judged(&stage.Error{Code: event.BadUserNameOrPassword}, now)
+		v.loginEnded(&stage.Error{Code: event.BadUserNameOrPassword}, now)
 		v.leave()
 	}
 	for i := range originsMax + 1000 {
@@ -137,7 +137,7 @@ func TestDoorForgets(t *testing.T) {
 		t.Errorf("%d addresses are remembered", n)
 	}
 	for _, o := range d.origins {
-		d.forget(o, now.Add(2*time.Minute))
+		d.dropIfIdleLocked(o, now.Add(2*time.Minute))
 	}
 	if n := len(d.origins); n != 0 || d.open != 0 || d.connecting != 0 {
 		t.Errorf("%d addresses are remembered when nothing is to be remembered, %d connections, %d before CONNECT", n, d.open, d.connecting)

@@ -129,7 +129,7 @@ func (c *conn) fill() error {
 // does not read its own gets no more of its packets read.
 func (c *conn) rest() error {
 	c.mu.Lock()
-	c.flushSoon()
+	c.flushSoonLocked()
 	for c.out != nil && len(c.out.b) > 2*c.listener.Limits.WriteBufferBytes && !c.closing {
 		c.change.Wait()
 	}

@@ -33,7 +33,7 @@ func (from *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v 
 	}
 	if who = from.previous; who == nil || who.Granted() != speaks {
 		who = from.server.newSender(speaks, from.ClientID, from.Username, from.Peer, from.Version, from.via)
-		who.Session, who.spoken = from.Session, true
+		who.Session, who.perMessage = from.Session, true
 		from.previous = who
 	}
 	return who, v

@@ -101,7 +101,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, l *Listener) error 
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	var pause time.Duration
-	d := newDoor(s, &l.Limits)
+	d := newGate(s, &l.Limits)
 	for {
 		nc, err := ln.Accept()
 		switch {
@@ -144,7 +144,7 @@ func (s *Server) listen(ln net.Listener, add bool) bool {
 }
 
 // accept starts a connection, unless there are too many.
-func (s *Server) accept(l *Listener, d *door, nc net.Conn) {
+func (s *Server) accept(l *Listener, d *gate, nc net.Conn) {
 	c := newConn(s, l, nc)
 	s.mu.Lock()
 	in := !s.stopping && d.enter(&c.visit, len(s.conns) >= s.cfg.MaxConnectionsTotal)

@@ -69,17 +69,17 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 		}
 	}
 	for i := range p.Filters {
-		x.judge(i)
+		x.checkFilter(i)
 	}
 	if x.left.Load() > 1 { // a plugin is asked; nothing is decided before this goroutine is done, too
-		x.await()
+		x.beginContests()
 	}
 	x.done()
 	return nil
 }
 
-// judge finds the code of one filter, or has a plugin find it.
-func (x *subscribing) judge(i int) {
+// checkFilter finds the code of one filter, or has a plugin find it.
+func (x *subscribing) checkFilter(i int) {
 	c, f := x.conn, &x.packet.Filters[i]
 	g := c.Granted()
 	if c.listener.Limits.refuses(f.Topic) {
@@ -107,7 +107,7 @@ func (x *subscribing) judge(i int) {
 		}
 	}
 	if g.Device == "" {
-		if code, reason := x.pure(f); code.Refused() {
+		if code, reason := x.checkUserFilter(f); code.Refused() {
 			x.refuse(i, code, reason)
 			return
 		}
@@ -202,7 +202,7 @@ func (x *subscribing) Decide(filter string) bool { return x.conn.contests.decide
 func (x *subscribing) Refuse(i int, code event.Code, reason string) { x.refuse(i, code, reason) }
 
 // Over implements subscriber.
-func (x *subscribing) Over() { x.finish() }
+func (x *subscribing) Over() { x.endContests() }
 
 // Answer implements subscriber: it sends the SUBACK.
 func (x *subscribing) Answer() {
@@ -231,7 +231,7 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 			answer.Codes[i] = packet.CodeSuccess
 		}
 	}
-	current, now := c.Session.Unsubscribe(c, p.Topics, existed, func(err error) { c.answerLater(answer, err) })
+	current, now := c.Session.Unsubscribe(c, p.Topics, existed, func(err error) { c.sendStored(answer, err) })
 	if !current {
 		return errClosing
 	}

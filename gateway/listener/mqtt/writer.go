@@ -11,17 +11,17 @@ import (
 // it: what the reader answers to one read leaves in one write.
 func (c *conn) send(p packet.Packet) {
 	c.mu.Lock()
-	c.appendPacket(p)
+	c.appendPacketLocked(p)
 	c.mu.Unlock()
 }
 
-// appendPacket is send for those who hold mu. A packet that the client does not take
+// appendPacketLocked is send for those who hold mu. A packet that the client does not take
 // ends the connection: it waits for it in vain.
-func (c *conn) appendPacket(p packet.Packet) {
+func (c *conn) appendPacketLocked(p packet.Packet) {
 	if c.closing {
 		return
 	}
-	out := c.output()
+	out := c.outputLocked()
 	start := len(out.b)
 	if out.b = p.Append(out.b, c.version); len(out.b)-start <= c.maxPacket {
 		return
@@ -31,42 +31,42 @@ func (c *conn) appendPacket(p packet.Packet) {
 		d := packet.Disconnect{Code: packet.CodePacketTooLarge} // smaller than any CONNACK that went
 		out.b = d.Append(out.b, c.version)
 	}
-	c.end()
+	c.closeLocked()
 }
 
-// output is the buffer that packets are appended to. The caller holds mu.
-func (c *conn) output() *buffer {
+// outputLocked is the buffer that packets are appended to. The caller holds mu.
+func (c *conn) outputLocked() *buffer {
 	if c.out == nil {
 		c.out = c.server.buffers.get()
 	}
 	return c.out
 }
 
-// hasRoom says whether the write buffer takes more messages. The caller holds mu.
-func (c *conn) hasRoom() bool {
+// hasRoomLocked says whether the write buffer takes more messages. The caller holds mu.
+func (c *conn) hasRoomLocked() bool {
 	return c.out == nil || len(c.out.b) < c.listener.Limits.WriteBufferBytes
 }
 
-// kick starts the flusher if there is something to write and none runs. The
+// kickLocked starts the flusher if there is something to write and none runs. The
 // caller holds mu.
-func (c *conn) kick() {
+func (c *conn) kickLocked() {
 	if !c.flushing && c.out != nil {
 		c.flushing = true
 		go c.flush()
 	}
 }
 
-// wake is kick for those who do not hold mu.
-func (c *conn) wake() {
+// kick is kick for those who do not hold mu.
+func (c *conn) kick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kick()
+	c.kickLocked()
 }
 
-// flushSoon has pending output leave before the reader waits for input: at once
+// flushSoonLocked has pending output leave before the reader waits for input: at once
 // if the socket takes it, else by the flusher. The caller holds mu, so that it
 // does not mix with what others append; try does not block.
-func (c *conn) flushSoon() {
+func (c *conn) flushSoonLocked() {
 	if !c.flushing && c.out != nil && len(c.unwritten) == 0 && !c.starved {
 		n := c.direct.try(c.out.b)
 		c.server.count.sentBytes.Add(uint64(n))
@@ -77,7 +77,7 @@ func (c *conn) flushSoon() {
 		}
 		c.out.b = c.out.b[:copy(c.out.b, c.out.b[n:])]
 	}
-	c.kick()
+	c.kickLocked()
 }
 
 // flush is the flusher: it writes until nothing is left to write.
@@ -155,18 +155,18 @@ func (c *conn) broken() {
 func (c *conn) sendNow(it *session.Item, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing || !c.attached || !c.hasRoom() {
+	if c.closing || !c.attached || !c.hasRoomLocked() {
 		return false
 	}
-	sent := c.appendItem(it, 0, false, now)
-	c.kick()
+	sent := c.appendItemLocked(it, 0, false, now)
+	c.kickLocked()
 	return sent
 }
 
-// appendItem appends the PUBLISH of an item. It is false, and nothing happened,
+// appendItemLocked appends the PUBLISH of an item. It is false, and nothing happened,
 // where the client does not take a packet of that size [MQTT-3.1.2-24] or the
 // record is unreadable. The caller holds mu.
-func (c *conn) appendItem(it *session.Item, id uint16, dup bool, now time.Time) bool {
+func (c *conn) appendItemLocked(it *session.Item, id uint16, dup bool, now time.Time) bool {
 	if c.closing {
 		return true // it counts as lost on the way: a flight is sent again
 	}
@@ -192,14 +192,14 @@ func (c *conn) appendItem(it *session.Item, id uint16, dup bool, now time.Time) 
 				c.expires = m.Remaining(now)
 				x.MessageExpiry = &c.expires
 			}
-			named = c.alias(&p, x)
+			named = c.aliasLocked(&p, x)
 			p.Props = x
 		}
 	}
-	out := c.output()
+	out := c.outputLocked()
 	start := len(out.b)
 	out.b = p.Append(out.b, c.version)
-	if len(out.b)-start > c.maxPacket && c.unalias(&p, m.Topic, named) {
+	if len(out.b)-start > c.maxPacket && c.unaliasLocked(&p, m.Topic, named) {
 		out.b, named = p.Append(out.b[:start], c.version), false
 	}
 	if size := len(out.b) - start; size == 0 || size > c.maxPacket {
@@ -214,9 +214,9 @@ func (c *conn) appendItem(it *session.Item, id uint16, dup bool, now time.Time) 
 	return true
 }
 
-// alias puts a topic alias into a PUBLISH, section 3.3.2.3.4: the first topics of
+// aliasLocked puts a topic alias into a PUBLISH, section 3.3.2.3.4: the first topics of
 // a connection get one. It says whether this one is new to the client.
-func (c *conn) alias(p *packet.Publish, x *packet.Properties) (introduced bool) {
+func (c *conn) aliasLocked(p *packet.Publish, x *packet.Properties) (introduced bool) {
 	if c.aliasMax == 0 {
 		return false
 	}
@@ -238,10 +238,10 @@ func (c *conn) alias(p *packet.Publish, x *packet.Properties) (introduced bool) 
 	return !known
 }
 
-// unalias takes the topic alias out of a PUBLISH again, which may fit without it: a
+// unaliasLocked takes the topic alias out of a PUBLISH again, which may fit without it: a
 // new one takes three bytes more, a known one spares only the topic. It is false where
 // there is none.
-func (c *conn) unalias(p *packet.Publish, topic string, introduced bool) bool {
+func (c *conn) unaliasLocked(p *packet.Publish, topic string, introduced bool) bool {
 	if p.Props == nil || p.Props.TopicAlias == nil {
 		return false
 	}
