@@ -152,7 +152,7 @@ func (v *visit) passLocked() {
 }
 
 // leave forgets a connection.
-func (v *visit) leave() {
+func (v *visit) leave(now time.Time) {
 	d := v.gate
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,7 +164,7 @@ func (v *visit) leave() {
 		if v.turned == nil {
 			o.open--
 		}
-		d.dropIfIdleLocked(o, time.Now())
+		d.dropIfIdleLocked(o, now)
 	}
 }
 

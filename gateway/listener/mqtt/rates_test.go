@@ -114,8 +114,8 @@ func TestRatesConcurrently(t *testing.T) {
 	})
 }
 
-// What a door remembers of strangers is bounded, and goes when it means nothing.
-func TestDoorForgets(t *testing.T) {
+// What a gate remembers of strangers is bounded, and goes when it means nothing.
+func TestGateForgets(t *testing.T) {
 	l := DefaultLimits()
 	l.ConnectRatePerAddress, l.LoginDelayMax = 1, time.Minute
 	s := newServer(Default(), &fakeRouter{}, &fakeLogs{}, nil)
@@ -128,7 +128,7 @@ func TestDoorForgets(t *testing.T) {
 			t.Fatal(err)
 		}
 		v.loginEnded(&stage.Error{Code: event.BadUserNameOrPassword}, now)
-		v.leave()
+		v.leave(now)
 	}
 	for i := range originsMax + 1000 {
 		come(&net.TCPAddr{IP: net.IPv4(10, byte(i>>16), byte(i>>8), byte(i)), Port: 1})

@@ -176,7 +176,7 @@ func (s *Server) refusedLogin(listener string, code event.Code) {
 // release forgets a connection that is over.
 func (s *Server) release(c *conn) {
 	c.meter.close(&s.rates)
-	c.visit.leave()
+	c.visit.leave(time.Now())
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
