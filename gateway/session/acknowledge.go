@@ -62,7 +62,10 @@ func (s *session) OnPubrec(c Link, id uint16, durable func(error)) Answered {
 		return AnsweredUnknown
 	}
 	again := f.released
-	f.released, f.held = true, false
+	f.released = true
+	if f.state == flightHeld {
+		f.state = flightSent
+	}
 	s.outbox.lighten(f)
 	f.Message, f.IDs, f.shared = nil, nil, nil // the client has it
 	if f.seq == 0 {

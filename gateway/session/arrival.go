@@ -90,7 +90,7 @@ func (s *session) FinishQoS2(a *Arrival, v Verdict) {
 func (s *session) addToCommit(a *Arrival, b *store.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stored.Load() && !s.ended {
+	if s.stored.Load() && s.state != sessionEnded {
 		b.Puts = append(b.Puts, store.Put{Key: incomingKey(s.number, a.id), Value: []byte{recordVersion}})
 		a.marked = true
 	}

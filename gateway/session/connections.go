@@ -61,10 +61,10 @@ func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 // endSession ends a session, whether or not its client is connected. It is called
 // without locks; the connection is the caller's to shut.
 func (s *Sessions) endSession(ses *session) {
-	var after []func()
+	var after afterUnlock
 	s.mu.Lock()
 	ses.mu.Lock()
-	if !ses.ended {
+	if ses.state != sessionEnded {
 		if ses.link != nil {
 			after = append(after, ses.detachLinkLocked())
 		}
@@ -72,9 +72,7 @@ func (s *Sessions) endSession(ses *session) {
 	}
 	ses.mu.Unlock()
 	s.mu.Unlock()
-	for _, f := range after {
-		f()
-	}
+	after.run()
 	s.announce(ses.device)
 }
 
@@ -89,7 +87,7 @@ func (s *Sessions) sessionOf(from *Client) *session {
 func (s *session) describe() (x resource.Connection, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
+	if s.state == sessionEnded {
 		return x, false
 	}
 	x = resource.Connection{Namespace: s.key.namespace, ClientID: s.key.clientID, Principal: s.principal,

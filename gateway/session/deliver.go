@@ -115,7 +115,7 @@ func (d *delivery) deliverToDevice(now time.Time) (best stage.Delivery) {
 func (s *session) answer(m *Message, now time.Time) stage.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.link == nil || s.ended {
+	if s.link == nil {
 		return stage.NoDevice
 	}
 	d, _ := s.deliverLocked(Item{Message: m, QoS: m.QoS}, now)
@@ -179,7 +179,7 @@ func (d *delivery) addressees() []*session {
 func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if it, wanted = s.matchLocked(m); !wanted || s.ended {
+	if it, wanted = s.matchLocked(m); !wanted || s.state == sessionEnded {
 		return it, false
 	}
 	if s.fullLocked(now) {
@@ -203,7 +203,7 @@ func (s *session) offer(m *Message, booked *reservations, now time.Time) (d stag
 	}
 	booked.use(s, &it)
 	defer func() { booked.noteDelivered(s, &it, d) }()
-	if s.awayLocked() && it.QoS == 0 && s.persistentLocked() && !s.ended && (it.seq != 0 || !s.fullLocked(now)) {
+	if s.awayLocked() && it.QoS == 0 && s.persistentLocked() && s.state != sessionEnded && (it.seq != 0 || !s.fullLocked(now)) {
 		if it.seq != 0 {
 			s.outbox.unreserve(m.size())
 		}

@@ -177,7 +177,7 @@ func (j *journal) commitLocked(done func(error)) {
 // is left to what it returns, and so are those whose commit is under way; a crash
 // before that finds a session whose time is up.
 // The caller holds the session's lock.
-func (s *session) eraseLocked() (after []func()) {
+func (s *session) eraseLocked() (after afterUnlock) {
 	j, o, number := s.server.journal, &s.outbox, s.number
 	s.space.storedSessions.Add(-1)
 	orphans := o.orphans()
@@ -214,7 +214,7 @@ func (s *session) eraseLocked() (after []func()) {
 		forget()
 		return nil
 	}
-	return []func(){func() {
+	return afterUnlock{func() {
 		if lacking {
 			orphans = s.server.storedOrphans(s, orphans, sent)
 		}
@@ -246,7 +246,7 @@ func (j *journal) deleteEntries(number uint64, queued, flying []Item) {
 // deleteIfEmptyLocked notes that an ended session is no more, once nothing of it is left that
 // another member of a shared group may have to get. The caller holds the lock.
 func (s *session) deleteIfEmptyLocked() {
-	if s.ended && s.outbox.reserved == 0 {
+	if s.state == sessionEnded && s.outbox.reserved == 0 {
 		s.server.journal.delete(sessKey('s', s.number))
 	}
 }

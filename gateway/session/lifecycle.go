@@ -25,9 +25,7 @@ func (s *Sessions) Attach(x *Attachment) *packet.Error {
 	stored := make(chan error, 1)
 	x.denied = s.sessionOf(x.Client).denied(x.Client, x.Client.Granted())
 	greeted, resumed, after, fault := s.attach(x, stored)
-	for _, f := range after {
-		f()
-	}
+	after.run()
 	if fault != nil || greeted {
 		return fault
 	}
@@ -70,7 +68,7 @@ func (s *Sessions) welcome(x *Attachment, resumed bool) error {
 
 // greetLocked greets the client and sends what waits for it. The caller holds the lock.
 func (s *session) greetLocked(resumed bool) {
-	s.welcomed = true
+	s.state = sessionAttached
 	s.link.Greet(resumed)
 	s.pumpLocked(time.Now())
 }
@@ -78,7 +76,7 @@ func (s *session) greetLocked(resumed bool) {
 // attach does what attach does under locks, and returns what is to be done without.
 // A session that the store has, or gets now, is greeted when stored says that it
 // is durable; any other one at once.
-func (s *Sessions) attach(x *Attachment, stored chan<- error) (greeted, resumed bool, after []func(), fault *packet.Error) {
+func (s *Sessions) attach(x *Attachment, stored chan<- error) (greeted, resumed bool, after afterUnlock, fault *packet.Error) {
 	from := x.Client
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +114,7 @@ func (s *Sessions) attach(x *Attachment, stored chan<- error) (greeted, resumed 
 	if x.Will != nil {
 		x.Will.Client.Session = ses
 	}
-	ses.link, ses.terms, ses.from, ses.will, ses.welcomed = x.Link, x.Terms, from, x.Will, false
+	ses.link, ses.terms, ses.from, ses.will, ses.state = x.Link, x.Terms, from, x.Will, sessionAttaching
 	ses.since = time.Now()
 	ses.visits++
 	ses.stuck = time.Time{}
@@ -192,7 +190,7 @@ func (s *session) belongs(from *Client) bool {
 // takeOverLocked detaches the connection that the session has, and ends what waited for
 // a new one: the will is dropped where the session goes on and had time to,
 // sent otherwise. The caller holds the lock.
-func (s *session) takeOverLocked(resumed bool) (after []func()) {
+func (s *session) takeOverLocked(resumed bool) (after afterUnlock) {
 	if s.timer != nil {
 		s.timer.Stop()
 		s.timer = nil
@@ -218,15 +216,15 @@ func (s *session) takeOverLocked(resumed bool) (after []func()) {
 
 // detachLinkLocked takes the connection away from the session. The caller holds the lock.
 func (s *session) detachLinkLocked() (after func()) {
-	s.link, s.welcomed = nil, false
+	s.link, s.state = nil, sessionAway
 	s.relieveLocked()
 	s.since = time.Now()
 	s.online.Store(false)
 	s.device.connected(-1)
 	var gone []*LogSubscription
 	for _, r := range s.logSubs {
-		if !r.left {
-			r.left = true
+		if r.state != logLeft {
+			r.state = logLeft
 			s.outbox.dropRecords(r)
 			gone = append(gone, r)
 		}
@@ -247,7 +245,7 @@ func (ses *session) Detach(c Link, failed bool) (after func()) {
 	if ses.link != c {
 		return func() {}
 	}
-	list := []func(){ses.detachLinkLocked()}
+	list := afterUnlock{ses.detachLinkLocked()}
 	w := ses.will
 	ses.will = nil
 	switch {
@@ -269,9 +267,7 @@ func (ses *session) Detach(c Link, failed bool) (after func()) {
 		}
 	}
 	return func() {
-		for _, f := range list {
-			f()
-		}
+		list.run()
 		s.announce(ses.device)
 	}
 }
@@ -312,21 +308,19 @@ func (s *session) sendWill(w *Will) {
 func (s *Sessions) expire(ses *session, visit int) {
 	s.mu.Lock()
 	ses.mu.Lock()
-	var after []func()
-	if ses.link == nil && !ses.ended && ses.visits == visit {
+	var after afterUnlock
+	if ses.state == sessionAway && ses.visits == visit {
 		after = s.endLocked(ses)
 	}
 	ses.mu.Unlock()
 	s.mu.Unlock()
-	for _, f := range after {
-		f()
-	}
+	after.run()
 }
 
 // endLocked removes a session with all that is its own: subscriptions, queue, will
 // [MQTT-3.1.2-23]. Both locks are held.
-func (s *Sessions) endLocked(ses *session) (after []func()) {
-	ses.ended = true
+func (s *Sessions) endLocked(ses *session) (after afterUnlock) {
+	ses.state = sessionEnded
 	if s.sessions[ses.key] == ses { // a restored one may have a successor
 		delete(s.sessions, ses.key)
 	}

@@ -9,6 +9,15 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
+// logState is how far a subscription to a log is.
+type logState uint8
+
+const (
+	logJoining logState = iota // records wait for the SUBACK
+	logReading                 // records go to the client
+	logLeft                    // it is no member of its group any more
+)
+
 // LogSubscription is a subscription of a connection to the log of an application. When
 // the connection ends, it leaves; a persistent session gets a new one like it on
 // its next connection.
@@ -24,8 +33,7 @@ type LogSubscription struct {
 
 	// Under the session's lock.
 	member  stage.Membership
-	started bool // the SUBACK went, so records may
-	left    bool
+	state   logState
 	early   []stage.Record // came before it
 	scratch []byte         // to render into
 }
@@ -63,14 +71,14 @@ func (r *LogSubscription) join() error {
 	s := r.session
 	s.mu.Lock()
 	r.member = member
-	current := s.link == r.link && !s.ended
+	current := s.link == r.link
 	if current {
 		if s.logSubs == nil {
 			s.logSubs = make(map[string]*LogSubscription)
 		}
 		s.logSubs[r.Filter] = r
 	} else {
-		r.left = true
+		r.state = logLeft
 	}
 	s.mu.Unlock()
 	if !current {
@@ -81,7 +89,10 @@ func (r *LogSubscription) join() error {
 
 // startLocked lets records through. The caller holds the session's lock.
 func (r *LogSubscription) startLocked() {
-	r.started = true
+	if r.state == logLeft {
+		return
+	}
+	r.state = logReading
 	for _, record := range r.early {
 		r.pushLocked(record)
 	}
@@ -95,8 +106,8 @@ func (r *LogSubscription) deliver(record stage.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case r.left:
-	case !r.started:
+	case r.state == logLeft:
+	case r.state == logJoining:
 		r.early = append(r.early, record)
 	default:
 		r.pushLocked(record)
@@ -112,7 +123,7 @@ func (r *LogSubscription) pushLocked(record stage.Record) {
 // holds the lock, and calls leaveAll after unlocking.
 func (s *session) removeLogLocked(r *LogSubscription) *LogSubscription {
 	delete(s.logSubs, r.Filter)
-	r.left = true
+	r.state = logLeft
 	s.outbox.dropRecords(r)
 	return r
 }
@@ -133,7 +144,7 @@ func (s *session) LostLogs(c Link, binary bool) (again []*LogSubscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, old := range s.logSubs {
-		if old.left && s.link == c {
+		if old.state == logLeft && s.link == c {
 			r := &LogSubscription{session: s, link: c, Filter: old.Filter, Topic: old.Topic, Log: old.Log,
 				Binary: old.Binary && binary, QoS: old.QoS, IDs: old.IDs}
 			r.Log.Start = stage.Start{}

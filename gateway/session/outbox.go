@@ -25,18 +25,26 @@ type Item struct {
 	seq, body uint64
 }
 
+// flightState is how far a flight is on the present connection.
+type flightState uint8
+
+const (
+	flightAgain flightState = iota // it is to be sent again
+	flightHeld                     // it goes out when its packet identifier is durable
+	flightSent
+)
+
 // flight is an item of QoS 1 or 2 that has a packet identifier.
 type flight struct {
 	Item
 	id       uint16
 	number   uint64 // order of sending
-	sent     bool   // on the present connection
-	released bool   // QoS 2: PUBREC has come, PUBREL went
-	tried    bool   // it was sent before, on whatever connection
-	bound    bool   // restored: its entry was found
-	held     bool   // it goes out when its identifier is durable
-	void     bool   // nothing is left to send again
-	size     int    // bytes that it counts as flying
+	state    flightState
+	released bool // QoS 2: PUBREC has come, PUBREL went
+	tried    bool // it was sent before, on whatever connection
+	bound    bool // restored: its entry was found
+	void     bool // nothing is left to send again
+	size     int  // bytes that it counts as flying
 }
 
 // outbox is what a session has to send: a queue of items that were not sent yet,
@@ -277,7 +285,7 @@ func (o *outbox) takeOff(it Item) *flight {
 	}
 	o.free = nil
 	o.number++
-	*f = flight{Item: it, id: o.lastID, number: o.number, sent: true, tried: true}
+	*f = flight{Item: it, id: o.lastID, number: o.number, state: flightSent, tried: true}
 	if it.Message != nil {
 		f.size = it.Message.size()
 		o.flying += f.size
@@ -303,8 +311,8 @@ func (o *outbox) sentQoS2() map[uint64]bool {
 func (o *outbox) land(f *flight) {
 	delete(o.flights, f.id)
 	o.lighten(f)
-	f.held = false
-	if f.sent {
+	if f.state != flightAgain {
+		f.state = flightSent
 		o.out--
 		o.free = f
 		return
@@ -328,7 +336,7 @@ func (o *outbox) resetFlights() {
 			delete(o.flights, id)
 			continue
 		}
-		f.sent, f.held = false, false
+		f.state = flightAgain
 		o.again = append(o.again, f)
 	}
 	slices.SortFunc(o.again, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })

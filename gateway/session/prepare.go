@@ -70,7 +70,7 @@ func (d *reservations) reserve(s *session, g *group, it Item, now time.Time) {
 func (s *session) reserve(size int, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stored.Load() || s.ended || s.fullLocked(now) {
+	if !s.stored.Load() || s.state == sessionEnded || s.fullLocked(now) {
 		return false
 	}
 	s.outbox.reserved++

@@ -210,9 +210,7 @@ func (s *session) regrant(from *Client, old, g *access.Grant, ask bool) bool {
 		c.Expire(g.Expires)
 	}
 	s.mu.Unlock()
-	for _, f := range after {
-		f()
-	}
+	after.run()
 	return true
 }
 
@@ -260,7 +258,7 @@ func (s *session) denied(from *Client, g *access.Grant) map[string]bool {
 // pruneLocked drops the subscriptions that the sender's present grant does not allow, or
 // that are denied, and with them what waits only because of them. The caller
 // holds the lock, and calls what is returned after unlocking.
-func (s *session) pruneLocked(from *Client, denied map[string]bool) (after []func()) {
+func (s *session) pruneLocked(from *Client, denied map[string]bool) (after afterUnlock) {
 	g := from.Granted()
 	var left []*LogSubscription
 	before, subscribed := len(s.subs), len(s.subs)+len(s.logSubs)
@@ -322,14 +320,13 @@ func (s *session) dropUnwantedLocked() (after func()) {
 		if f.orphan() {
 			orphans = append(orphans, f.Item)
 		}
-		if f.sent && !f.held { // its identifier stays taken until the client acknowledges it
+		if f.state == flightSent { // its identifier stays taken until the client acknowledges it
 			if f.seq != 0 {
 				s.server.journal.deleteEntry(s.number, &f.Item, true)
 			}
 			f.Item, f.void = Item{QoS: f.QoS}, true
 			continue
 		}
-		f.held = false
 		s.landLocked(f)
 	}
 	s.server.count.dropped[dropRevoked].Add(uint64(len(dropped)))

@@ -58,10 +58,7 @@ func (s *Sessions) Restore(entrance func(listener string) Entrance) error {
 		}
 	}
 	s.journal.last.Store(r.last)
-	after := r.finish()
-	for _, f := range after {
-		f()
-	}
+	r.finish().run()
 	for _, ses := range s.allSessions() {
 		ses.Reconsider(&access.Change{}, false)
 	}
@@ -141,7 +138,7 @@ func (r *restoring) subscriptions(name string, value []byte) error {
 		}
 		ses.space.subscribe(sub, 2, r.now)
 	}, func(rd *LogSubscription) {
-		rd.session, rd.left = ses, true
+		rd.session, rd.state = ses, logLeft
 		if ses.logSubs == nil {
 			ses.logSubs = map[string]*LogSubscription{}
 		}
@@ -191,7 +188,7 @@ func (r *restoring) will(name string, value []byte) error {
 	s := r.server
 	ses := r.sessions[number]
 	if ses == nil { // it ended, and its will was on its way
-		ses = &session{server: s, number: number, ended: true, space: s.space(&from.grant)}
+		ses = &session{server: s, number: number, state: sessionEnded, space: s.space(&from.grant)}
 	}
 	w.Client = r.client(&from, ses)
 	w.PerMessage = true
@@ -271,7 +268,7 @@ func (r *restoring) entry(name string, value []byte) error {
 
 // finish puts everything in its place, and returns what is to be done without
 // locks.
-func (r *restoring) finish() (after []func()) {
+func (r *restoring) finish() (after afterUnlock) {
 	s := r.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -316,7 +313,7 @@ func (o *outbox) restore(f *flight) {
 }
 
 // resumeLocked starts the times of a session. Both locks are held.
-func (r *restoring) resumeLocked(ses *session) (after []func()) {
+func (r *restoring) resumeLocked(ses *session) (after afterUnlock) {
 	s := r.server
 	left := r.left[ses.number]
 	ses.accountLocked()

@@ -13,6 +13,16 @@ import (
 // Forever is the session expiry of a session that never ends by itself.
 const Forever = time.Duration(math.MaxInt64)
 
+// sessionState is how far a session is. Its link is set while it is attaching or attached.
+type sessionState uint8
+
+const (
+	sessionAway      sessionState = iota // nobody is connected
+	sessionAttaching                     // a connection has the session, and awaits the store before its CONNACK
+	sessionAttached                      // CONNACK went, so that messages may go to the client
+	sessionEnded                         // nothing is left of the session but what others still refer to
+)
+
 type sessionKey struct{ namespace, clientID string }
 
 // session is what the server keeps for a client id of a namespace, over its
@@ -30,13 +40,12 @@ type session struct {
 	stored      atomic.Bool  // the store has the session, and its messages of QoS 1 and 2; changes under mu
 	behind      atomic.Int32 // messages of the client that no route takes and that await their commit
 
-	mu       sync.Mutex
-	link     Link      // the connection; nil while nobody is connected
-	terms    Terms     // of link
-	from     *Client   // of link, or of the one before; nil: unknown
-	since    time.Time // of the connection, or of its end
-	welcomed bool      // link has its CONNACK, so that messages may go to it
-	ended    bool
+	mu    sync.Mutex
+	link  Link      // the connection; nil unless the session is attaching or attached
+	terms Terms     // of link
+	from  *Client   // of link, or of the one before; nil: unknown
+	since time.Time // of the connection, or of its end
+	state sessionState
 
 	expiry    time.Duration
 	visits    int       // connections that it has had
@@ -81,9 +90,9 @@ func (s *session) deliverLocked(it Item, now time.Time) (d stage.Delivery, lost 
 	if admitted {
 		s.outbox.unreserve(it.Message.size())
 	}
-	idle := c != nil && s.welcomed && s.outbox.empty() // else what waits goes out before [MQTT-4.6.0-6]
+	idle := s.state == sessionAttached && s.outbox.empty() // else what waits goes out before [MQTT-4.6.0-6]
 	switch {
-	case s.ended || c == nil && (it.QoS == 0 || !s.persistentLocked()):
+	case s.state == sessionEnded || c == nil && (it.QoS == 0 || !s.persistentLocked()):
 		s.discardLocked(&it)
 		s.server.count.dropped[dropOffline].Add(1)
 		return stage.NoDevice, false
@@ -117,7 +126,7 @@ func (s *session) deliverLocked(it Item, now time.Time) (d stage.Delivery, lost 
 
 // awayLocked says whether nobody has been told yet that the session is there, so that what comes
 // for the client is queued. The caller holds mu.
-func (s *session) awayLocked() bool { return s.link == nil || !s.welcomed }
+func (s *session) awayLocked() bool { return s.state != sessionAttached }
 
 // enqueueLocked appends to the queue: in memory for a client that is connected, on the
 // shelf for one that is not. A message of a stored session that the store does
@@ -162,7 +171,7 @@ func (s *session) fullLocked(now time.Time) bool {
 // pumpLocked moves items from the outbox to the connection as far as its window and its
 // write buffer allow. The caller holds mu.
 func (s *session) pumpLocked(now time.Time) {
-	if s.link != nil && s.welcomed && !s.outbox.empty() {
+	if s.state == sessionAttached && !s.outbox.empty() {
 		if held := s.fillLocked(s.link, now); len(held) > 0 {
 			s.sendWhenStoredLocked(s.link, held)
 		}
@@ -197,7 +206,7 @@ func (s *session) fillLocked(c Link, now time.Time) (held []*flight) {
 			}
 			f := o.again[0]
 			o.again = o.again[1:]
-			f.sent = true
+			f.state = flightSent
 			o.out++
 			s.resendLocked(c, f, now)
 			continue
@@ -263,7 +272,7 @@ func (s *session) sendItemLocked(c Link, it Item, now time.Time) (held *flight) 
 	if it.seq != 0 {
 		s.server.journal.create(queueKey('f', s.number, f.seq), appendFlight(nil, f))
 		if f.QoS == 2 { // else a crash would send it again under another identifier
-			f.held, f.tried = true, false
+			f.state, f.tried = flightHeld, false
 			return f
 		}
 	}
@@ -295,10 +304,10 @@ func (s *session) sendWhenStoredLocked(c Link, held []*flight) {
 		now := time.Now()
 		c.Lock()
 		for i, f := range held {
-			if f.number != numbers[i] || !f.held {
+			if f.number != numbers[i] || f.state != flightHeld {
 				continue
 			}
-			f.held, f.tried = false, true
+			f.state, f.tried = flightSent, true
 			if !c.Put(&f.Item, f.id, false, now) {
 				s.landLocked(f)
 			}

@@ -230,7 +230,7 @@ func (sp *space) handOut(m *Message, sub *subscription, booked *reservations, no
 func (s *session) takeShared(it Item, booked *reservations, now time.Time) (d stage.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.link == nil && (it.QoS == 0 || !s.persistentLocked()) {
+	if s.state == sessionEnded || s.link == nil && (it.QoS == 0 || !s.persistentLocked()) {
 		return stage.NoDevice
 	}
 	booked.use(s, &it)

@@ -40,7 +40,7 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer by.Over()
-	if s.link != c || s.ended {
+	if s.link != c {
 		return // the client never saw a SUBACK; its subscriptions to logs left with the connection
 	}
 	var replays []*replay
@@ -87,11 +87,11 @@ func (s *session) answerSubscribeLocked(c Link, list []Wanted, replays []*replay
 			c.Unlock()
 		}()
 	}
-	if begin(replays); len(replays) > 0 && !s.ended {
+	if begin(replays); len(replays) > 0 && s.state != sessionEnded {
 		s.pumpLocked(time.Now())
 	}
 	for i := range list {
-		if r := list[i].Log; r != nil && !r.left {
+		if r := list[i].Log; r != nil && r.state != logLeft {
 			r.startLocked()
 		}
 	}

@@ -16,6 +16,15 @@ type acks struct {
 	draining    bool // a goroutine emits the settled ones
 }
 
+// pendingState is how far a message in the ack queue is.
+type pendingState uint8
+
+const (
+	pendingRouted  pendingState = iota // the router, or the message's own commit, has not answered
+	pendingDecided                     // the verdict is known
+	pendingStored                      // the verdict is known, and waits for the journal to store what it promises
+)
+
 // pending is one PUBLISH, or a will, whose outcome is awaited.
 type pending struct {
 	session.Publication
@@ -27,9 +36,8 @@ type pending struct {
 	qos    byte
 	ask    *request // of a command; nil otherwise
 
-	// The outcome, once settled.
-	settled bool
-	verdict session.Verdict
+	state   pendingState
+	verdict session.Verdict // once decided
 }
 
 // enqueueAck gives p a place in the ack queue. MQTT 5 clients that exceed the Receive
@@ -44,7 +52,7 @@ func (c *conn) enqueueAck(p *pending) error {
 			return &packet.Error{Code: packet.CodeReceiveMaximumExceeded, Reason: "more unacknowledged messages than the Receive Maximum of CONNACK"}
 		}
 	} else {
-		for c.waiting >= limit && !c.closing {
+		for c.waiting >= limit && c.phase != connClosing {
 			c.kickLocked()
 			c.change.Wait()
 		}
@@ -99,13 +107,13 @@ func (p *pending) decide(v session.Verdict) {
 		c.shut(packet.CodeServerBusy, "the message could not be stored; send it again")
 	}
 	c.mu.Lock()
-	p.verdict, p.settled = v, true
+	p.verdict, p.state = v, pendingDecided
 	if c.draining {
 		c.mu.Unlock()
 		return
 	}
 	c.draining = true
-	for c.first != nil && c.first.settled {
+	for c.first != nil && c.first.state == pendingDecided {
 		p := c.first
 		if p.Open() {
 			c.mu.Unlock()
@@ -156,7 +164,7 @@ func (p *pending) deliver() (over bool) {
 func (p *pending) awaitJournal() {
 	v := p.verdict
 	p.conn.mu.Lock()
-	p.settled = false
+	p.state = pendingStored
 	p.conn.mu.Unlock()
 	p.WhenStored(func(err error) {
 		v.Undecided = v.Undecided || err != nil
@@ -204,7 +212,7 @@ func (c *conn) acknowledgeLocked(qos byte, id uint16, v *session.Verdict) {
 			a.Props = nil
 		}
 	}
-	if c.closing {
+	if c.phase == connClosing {
 		return
 	}
 	out := c.outputLocked()

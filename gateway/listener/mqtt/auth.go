@@ -247,7 +247,7 @@ func (c *conn) expire() {
 	}
 	if time.Now().Before(end) { // the clock was set back, or the grant renewed just now
 		c.mu.Lock()
-		if !c.closing {
+		if c.phase != connClosing {
 			c.expireAtLocked(end)
 		}
 		c.mu.Unlock()

@@ -24,6 +24,15 @@ type sender struct {
 	previous   *sender
 }
 
+// connPhase is what a connection is still good for.
+type connPhase uint8
+
+const (
+	connOpen    connPhase = iota
+	connHalted            // the server stops: nothing more is read
+	connClosing           // the last packet was appended: nothing more is read or appended
+)
+
 // conn is one network connection. Its reader goroutine runs handshake, then
 // serve; everything that is not under mu belongs to that goroutine or does not
 // change after the handshake.
@@ -55,12 +64,11 @@ type conn struct {
 	contests contests
 
 	mu         sync.Mutex
-	change     sync.Cond         // broadcast when something below that a goroutine waits for changes
-	out        *buffer           // what is to be written; nil: nothing
-	attached   bool              // CONNACK went
-	halted     bool              // the server stops: read no more
-	flushing   bool              // the flusher runs
-	closing    bool              // the last packet was appended
+	change     sync.Cond // broadcast when something below that a goroutine waits for changes
+	out        *buffer   // what is to be written; nil: nothing
+	attached   bool      // CONNACK went
+	flushing   bool      // the flusher runs
+	phase      connPhase
 	why        string            // the server ended it, for those who look at the log
 	starved    bool              // the session's pump stopped for want of room
 	props      packet.Properties // of the PUBLISH being appended, with its numbers
@@ -149,20 +157,13 @@ func (c *conn) handle(first byte, body []byte) error {
 	}
 	switch p := p.(type) {
 	case *packet.Ack:
-		switch t {
-		case packet.PUBREC:
-			c.onPubrec(p)
-		case packet.PUBREL:
-			c.onPubrel(p)
-		default:
-			c.onPuback(p)
-		}
+		c.onAck(p)
 	case *packet.Subscribe:
 		return c.onSubscribe(p)
 	case *packet.Unsubscribe:
 		return c.onUnsubscribe(p)
 	case *packet.Pingreq:
-		c.send(&packet.Pingresp{})
+		c.onPingreq()
 	case *packet.Disconnect:
 		return c.onDisconnect(p)
 	case *packet.Auth:
@@ -173,8 +174,28 @@ func (c *conn) handle(first byte, body []byte) error {
 	return nil
 }
 
-// onPuback takes a PUBACK, section 3.4, or a PUBCOMP, section 3.7.
+// onAck takes a packet that has the form of an acknowledgement.
+func (c *conn) onAck(p *packet.Ack) {
+	switch p.Type {
+	case packet.PUBACK:
+		c.onPuback(p)
+	case packet.PUBREC:
+		c.onPubrec(p)
+	case packet.PUBREL:
+		c.onPubrel(p)
+	case packet.PUBCOMP:
+		c.onPubcomp(p)
+	}
+}
+
+// onPuback takes a PUBACK, section 3.4: the client is done with a message of QoS 1.
 func (c *conn) onPuback(p *packet.Ack) { c.Session.OnAck(c, p.Type, p.ID, p.Code, c.now) }
+
+// onPubcomp takes a PUBCOMP, section 3.7: the client is done with a message of QoS 2.
+func (c *conn) onPubcomp(p *packet.Ack) { c.Session.OnAck(c, p.Type, p.ID, p.Code, c.now) }
+
+// onPingreq answers a PINGREQ, section 3.12.
+func (c *conn) onPingreq() { c.send(&packet.Pingresp{}) }
 
 // onPubrec takes a PUBREC, section 3.5.
 func (c *conn) onPubrec(p *packet.Ack) {
@@ -233,7 +254,7 @@ func (c *conn) onDisconnect(p *packet.Disconnect) error {
 // client is told. Any goroutine may call it; the first wins.
 func (c *conn) shut(code byte, reason string) {
 	c.mu.Lock()
-	if c.closing {
+	if c.phase == connClosing {
 		c.mu.Unlock()
 		return
 	}
@@ -271,7 +292,7 @@ func (c *conn) ended(err error) string {
 // closeLocked lets nothing more be appended, and wakes both goroutines so that they
 // finish soon. The caller holds mu.
 func (c *conn) closeLocked() {
-	c.closing = true
+	c.phase = connClosing
 	c.change.Broadcast()
 	c.kickLocked()
 	c.nc.SetReadDeadline(time.Unix(1, 0))
@@ -284,7 +305,7 @@ func (c *conn) closeLocked() {
 func (c *conn) finish() {
 	c.mu.Lock()
 	c.expireAtLocked(time.Time{})
-	if !c.closing {
+	if c.phase != connClosing {
 		c.closeLocked()
 	}
 	for c.flushing {
@@ -308,10 +329,10 @@ func (c *conn) finish() {
 func (c *conn) over() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.closing:
+	switch c.phase {
+	case connClosing:
 		return errClosing
-	case c.halted:
+	case connHalted:
 		return errHalted
 	}
 	return nil
@@ -321,7 +342,9 @@ func (c *conn) over() error {
 func (c *conn) halt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.halted = true
+	if c.phase == connOpen {
+		c.phase = connHalted
+	}
 	c.change.Broadcast()
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
@@ -330,7 +353,7 @@ func (c *conn) halt() {
 // goodbye.
 func (c *conn) drain() {
 	c.mu.Lock()
-	for c.waiting > 0 && !c.closing {
+	for c.waiting > 0 && c.phase != connClosing {
 		c.kickLocked()
 		c.change.Wait()
 	}

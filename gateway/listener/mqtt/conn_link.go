@@ -57,7 +57,7 @@ func (c *conn) PutNow(it *session.Item, now time.Time) bool { return c.sendNow(i
 func (c *conn) Expire(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closing {
+	if c.phase != connClosing {
 		c.expireAtLocked(at)
 	}
 }

@@ -241,7 +241,7 @@ func (c *conn) pause(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kickLocked() // acknowledgements do not wait
-	for !c.closing && !c.halted && time.Now().Before(until) {
+	for c.phase == connOpen && time.Now().Before(until) {
 		c.change.Wait()
 	}
 }

@@ -130,7 +130,7 @@ func (c *conn) fill() error {
 func (c *conn) rest() error {
 	c.mu.Lock()
 	c.flushSoonLocked()
-	for c.out != nil && len(c.out.b) > 2*c.listener.Limits.WriteBufferBytes && !c.closing {
+	for c.out != nil && len(c.out.b) > 2*c.listener.Limits.WriteBufferBytes && c.phase != connClosing {
 		c.change.Wait()
 	}
 	c.mu.Unlock()

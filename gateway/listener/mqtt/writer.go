@@ -18,7 +18,7 @@ func (c *conn) send(p packet.Packet) {
 // appendPacketLocked is send for those who hold mu. A packet that the client does not take
 // ends the connection: it waits for it in vain.
 func (c *conn) appendPacketLocked(p packet.Packet) {
-	if c.closing {
+	if c.phase == connClosing {
 		return
 	}
 	out := c.outputLocked()
@@ -124,7 +124,7 @@ func (c *conn) write(b []byte) error {
 			part = b[:min(len(b), chunk)]
 		}
 		c.mu.Lock()
-		if !c.closing {
+		if c.phase != connClosing {
 			c.nc.SetWriteDeadline(time.Now().Add(c.listener.Limits.WriteTimeout))
 		}
 		c.mu.Unlock()
@@ -142,7 +142,7 @@ func (c *conn) write(b []byte) error {
 func (c *conn) broken() {
 	c.nc.Close() // wakes the reader
 	c.mu.Lock()
-	c.closing, c.flushing = true, false
+	c.phase, c.flushing = connClosing, false
 	if c.out != nil {
 		c.server.buffers.put(c.out)
 		c.out = nil
@@ -155,7 +155,7 @@ func (c *conn) broken() {
 func (c *conn) sendNow(it *session.Item, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing || !c.attached || !c.hasRoomLocked() {
+	if c.phase == connClosing || !c.attached || !c.hasRoomLocked() {
 		return false
 	}
 	sent := c.appendItemLocked(it, 0, false, now)
@@ -167,7 +167,7 @@ func (c *conn) sendNow(it *session.Item, now time.Time) bool {
 // where the client does not take a packet of that size [MQTT-3.1.2-24] or the
 // record is unreadable. The caller holds mu.
 func (c *conn) appendItemLocked(it *session.Item, id uint16, dup bool, now time.Time) bool {
-	if c.closing {
+	if c.phase == connClosing {
 		return true // it counts as lost on the way: a flight is sent again
 	}
 	m := it.Message

@@ -53,7 +53,9 @@ func TestWriteTimeout(t *testing.T) {
 			if test.plain {
 				c.direct = &direct{}
 			}
-			c.closing = test.closing
+			if test.closing {
+				c.phase = connClosing
+			}
 			err := c.write(make([]byte, 100_000))
 			if (err != nil) != test.fails || socket.got.Len() != test.want {
 				t.Errorf("%d bytes written, %v; want %d", socket.got.Len(), err, test.want)
