@@ -53,12 +53,7 @@ func (c *Consumer) flush() error {
 	if len(b.Puts) == 0 {
 		return nil
 	}
-	result := make(chan error, 1)
-	err := c.store.Commit(&b, func(err error) { result <- err })
-	if err == nil {
-		err = <-result
-	}
-	if err != nil {
+	if err := store.CommitWait(c.store, &b); err != nil {
 		for _, g := range flushed {
 			g.mu.Lock()
 			g.dirty = true

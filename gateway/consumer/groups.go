@@ -94,12 +94,7 @@ func (c *Consumer) DeleteGroup(application string, quarantine bool, name string)
 		c.forget(g)
 	}
 	// Nobody can join while c.mu is held, so whoever comes next finds no position.
-	done := make(chan error, 1)
-	err = c.store.Commit(&store.Batch{Deletes: []store.Key{cursorKey(key)}}, func(err error) { done <- err })
-	if err == nil {
-		err = <-done
-	}
-	if err != nil {
+	if err := store.CommitWait(c.store, &store.Batch{Deletes: []store.Key{cursorKey(key)}}); err != nil {
 		return fmt.Errorf("deleting the position of group %q: %w", name, err)
 	}
 	return nil

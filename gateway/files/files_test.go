@@ -89,7 +89,7 @@ func (f *fixture) handle(effects ...event.Effect) error {
 	if err != nil {
 		return err
 	}
-	if err := f.wait(&b); err != nil {
+	if err := store.CommitWait(f.st, &b); err != nil {
 		return err
 	}
 	kept()

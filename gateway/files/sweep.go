@@ -67,7 +67,7 @@ func (a *Area) sweep() error {
 	}
 	// What the scan saw may not be durable yet. A file may go only if its record
 	// cannot come back.
-	if err := a.wait(&store.Batch{}); err != nil {
+	if err := store.CommitWait(a.store, &store.Batch{}); err != nil {
 		return fmt.Errorf("waiting for dropped records to be durable: %w", err)
 	}
 	for _, f := range found {
@@ -131,26 +131,9 @@ func secondNUL(name string) int {
 
 // Purge drops all files of an application that was deleted.
 func (a *Area) Purge(application string) error {
-	var b store.Batch
-	err := a.store.ScanRange(store.Prefix(store.File, application+"\x00"), func(name string, _ []byte, _ store.Revision) bool {
-		b.Deletes = append(b.Deletes, key(name))
-		return true
-	})
-	if err == nil {
-		err = a.wait(&b)
-	}
-	if err != nil {
+	if err := store.DeleteRange(a.store, store.Prefix(store.File, application+"\x00"), nil, nil); err != nil {
 		return fmt.Errorf("dropping the files of application %s: %w", application, err)
 	}
 	a.sweepSoon()
 	return nil
-}
-
-// wait commits and returns when the batch is durable.
-func (a *Area) wait(b *store.Batch) error {
-	done := make(chan error, 1)
-	if err := a.store.Commit(b, func(err error) { done <- err }); err != nil {
-		return err
-	}
-	return <-done
 }

@@ -34,7 +34,7 @@ import (
 type Store interface {
 	Commit(b *store.Batch, done func(error)) error
 	Get(k store.Key) ([]byte, store.Revision, error)
-	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
+	ScanRange(r store.Range, fn func(name string, value []byte, rev store.Revision) bool) error
 }
 
 // Router takes the answers.
@@ -52,7 +52,7 @@ type Calls struct {
 
 	mu      sync.Mutex
 	hosts   map[string]*host
-	pending map[string]int // by application and plugin
+	pending stage.Counts
 	active  int
 	busy    map[string]int // of those, by application
 	wake    chan struct{}
@@ -63,7 +63,7 @@ type Calls struct {
 // others stay where they are.
 func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.Logger) (*Calls, error) {
 	c := &Calls{cfg: cfg, store: st, router: router, log: log, policies: map[string]*policy{},
-		hosts: map[string]*host{}, busy: map[string]int{}, pending: map[string]int{}, wake: make(chan struct{}, 1)}
+		hosts: map[string]*host{}, busy: map[string]int{}, pending: stage.Counts{}, wake: make(chan struct{}, 1)}
 	for plugin, r := range rules {
 		p, err := newPolicy(&cfg, r)
 		if err != nil {
@@ -74,7 +74,7 @@ func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.
 	var unread []error
 	var found []*call
 	absent := map[string]int{}
-	err := st.Scan(store.Call, "", func(name string, value []byte, _ store.Revision) bool {
+	err := st.ScanRange(store.Prefix(store.Call, ""), func(name string, value []byte, _ store.Revision) bool {
 		e, effect, err := parse(value)
 		if err != nil {
 			unread = append(unread, fmt.Errorf("the call %q: %w", name, err))
@@ -83,7 +83,7 @@ func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.
 		if next := c.remember(name, &e, effect); next != nil {
 			found = append(found, next)
 		} else {
-			_, plugin := ownerOf(name)
+			_, plugin := stage.Owner(name)
 			absent[plugin]++
 		}
 		return true
@@ -122,18 +122,12 @@ func (x *call) application() string {
 // remember counts a call and returns what there is to do; nil: nothing, for the
 // plugin is not there.
 func (c *Calls) remember(name string, e *event.Event, effect *event.Call) *call {
-	owner, plugin := ownerOf(name)
-	c.pending[owner]++
+	owner, plugin := stage.Owner(name)
+	c.pending.Add(owner, 1)
 	if c.policies[plugin] == nil {
 		return nil
 	}
 	return &call{name: name, host: hostOf(effect.URL), plugin: plugin, created: e.Time, next: e.Time}
-}
-
-func ownerOf(name string) (owner, plugin string) {
-	application, rest, _ := strings.Cut(name, "\x00")
-	plugin, _, _ = strings.Cut(rest, "\x00")
-	return application + "\x00" + plugin, plugin
 }
 
 // hostOf names what shares a limit: scheme, host and port.
@@ -173,7 +167,7 @@ func (c *Calls) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (k
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.pending[owner] += len(fresh)
+		c.pending.Add(owner, len(fresh))
 		for _, x := range fresh {
 			c.enqueue(x)
 		}
@@ -206,47 +200,19 @@ func parse(value []byte) (event.Event, *event.Call, error) {
 	return event.Event{}, nil, errRecord
 }
 
-// purgeChunk is how many calls one commit removes.
-const purgeChunk = 500
-
 // Purge removes the calls of an application that was deleted. The answer to one
 // under way is then dropped.
 func (c *Calls) Purge(application string) error {
-	for {
-		b := &store.Batch{}
-		gone := map[string]int{}
-		err := c.store.Scan(store.Call, application+"\x00", func(name string, _ []byte, rev store.Revision) bool {
-			key := store.Key{Kind: store.Call, Name: name}
-			b.Expect = append(b.Expect, store.Expect{Key: key, Revision: rev})
-			b.Deletes = append(b.Deletes, key)
-			owner, _ := ownerOf(name)
-			gone[owner]++
-			return len(b.Deletes) < purgeChunk
-		})
-		if err == nil && len(b.Deletes) > 0 {
-			err = c.store.Commit(b, nil)
-		}
-		switch {
-		case errors.Is(err, store.ErrConflict): // one was answered: look again
-			continue
-		case err != nil:
-			return fmt.Errorf("removing the HTTP calls of application %s: %w", application, err)
-		case len(b.Deletes) == 0:
-			return nil
-		}
+	gone := func(name string) {
+		owner, _ := stage.Owner(name)
 		c.mu.Lock()
-		for owner, n := range gone {
-			c.subtract(owner, n)
-		}
-		c.mu.Unlock()
+		defer c.mu.Unlock()
+		c.pending.Add(owner, -1)
 	}
-}
-
-// subtract takes calls from an owner's count. Under the lock.
-func (c *Calls) subtract(owner string, n int) {
-	if c.pending[owner] -= n; c.pending[owner] == 0 {
-		delete(c.pending, owner)
+	if err := store.DeleteRange(c.store, store.Prefix(store.Call, application+"\x00"), nil, gone); err != nil {
+		return fmt.Errorf("removing the HTTP calls of application %s: %w", application, err)
 	}
+	return nil
 }
 
 // stats counts what was done.

@@ -485,7 +485,7 @@ func TestPurge(t *testing.T) {
 	cfg.Attempts, cfg.Backoff, cfg.BackoffMax = 1000, time.Millisecond, time.Millisecond
 	g := start(t, cfg, local(s))
 	var calls []event.Effect
-	for i := range purgeChunk + 10 {
+	for i := range 500 + 10 {
 		calls = append(calls, &event.Call{ID: fmt.Sprint(i), Method: "GET", URL: s.URL})
 	}
 	g.do(calls...)

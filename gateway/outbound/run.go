@@ -207,10 +207,10 @@ func (c *Calls) settle(x *call, o stage.Outcome) {
 	if o.Unavailable || o.Overtaken {
 		return
 	}
-	owner, _ := ownerOf(x.name)
+	owner, _ := stage.Owner(x.name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.subtract(owner, 1)
+	c.pending.Add(owner, -1)
 }
 
 // backoff is the wait after the given number of attempts.

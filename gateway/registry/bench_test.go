@@ -45,7 +45,7 @@ func fleet(b *testing.B) *pebble.Store {
 			})
 			i++
 		}
-		if err := r.commit(&batch); err != nil {
+		if err := store.CommitWait(r.store, &batch); err != nil {
 			b.Fatal(err)
 		}
 	}

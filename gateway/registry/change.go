@@ -45,7 +45,7 @@ func (r *Registry) write(key, had string, value []byte, others ...store.Batch) (
 	for _, o := range others {
 		b.Puts, b.Deletes = append(b.Puts, o.Puts...), append(b.Deletes, o.Deletes...)
 	}
-	if err := r.commit(&b); err != nil {
+	if err := store.CommitWait(r.store, &b); err != nil {
 		return "", fmt.Errorf("writing %s: %w", key, err)
 	}
 	_, rev, err := r.store.Get(k)
@@ -53,15 +53,6 @@ func (r *Registry) write(key, had string, value []byte, others ...store.Batch) (
 		return "", fmt.Errorf("reading %s: %w", key, err)
 	}
 	return revision(rev), nil
-}
-
-// commit waits until a batch is durable.
-func (r *Registry) commit(b *store.Batch) error {
-	done := make(chan error, 1)
-	if err := r.store.Commit(b, func(err error) { done <- err }); err != nil {
-		return err
-	}
-	return <-done
 }
 
 func (f faults) err() error {

@@ -163,7 +163,7 @@ func (r *Registry) keepDecoy() error {
 	var err error
 	if r.decoy, _, err = r.store.Get(key); err == nil && r.decoy == nil {
 		r.decoy = []byte(random(secretChars))
-		err = r.commit(&store.Batch{Puts: []store.Put{{Key: key, Value: r.decoy}}})
+		err = store.CommitWait(r.store, &store.Batch{Puts: []store.Put{{Key: key, Value: r.decoy}}})
 	}
 	if err != nil {
 		return fmt.Errorf("keeping a secret of the registry: %w", err)

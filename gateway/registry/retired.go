@@ -32,7 +32,7 @@ func (r *Registry) DeleteApplication(name string, purge bool, pre resource.Preco
 			for _, device := range chunk {
 				b.Deletes = append(b.Deletes, store.Key{Kind: store.Meta, Name: deviceKey + name + "/" + device})
 			}
-			if err := r.commit(&b); err != nil {
+			if err := store.CommitWait(r.store, &b); err != nil {
 				return &access.Change{}, fmt.Errorf("deleting the devices of application %s: %w", name, err)
 			}
 			for _, device := range chunk {
@@ -87,7 +87,7 @@ func (r *Registry) Purging() []string { return slices.Sorted(maps.Keys(r.view.Lo
 // Purged says that no stage keeps anything of a deleted application any more.
 func (r *Registry) Purged(name string) error {
 	return r.change(func() (*access.Change, error) {
-		if err := r.commit(&store.Batch{Deletes: []store.Key{{Kind: store.Meta, Name: purgingKey + name}}}); err != nil {
+		if err := store.CommitWait(r.store, &store.Batch{Deletes: []store.Key{{Kind: store.Meta, Name: purgingKey + name}}}); err != nil {
 			return nil, fmt.Errorf("noting that application %s is purged: %w", name, err)
 		}
 		r.revise(func(v *view) { delete(v.purging, name) })

@@ -73,7 +73,7 @@ func (p purger) purge(name string) {
 		store.Prefix(store.Cursor, string(store.Events(name))+"\x00"),
 		store.Prefix(store.Cursor, string(store.Quarantine(name))+"\x00"),
 	} {
-		errs = append(errs, p.deleteRange(r))
+		errs = append(errs, store.DeleteRange(p.store, r, nil, nil))
 	}
 	for _, l := range p.later {
 		errs = append(errs, l.Purge(name))
@@ -85,28 +85,6 @@ func (p purger) purge(name string) {
 	if err != nil {
 		p.log.Error("not everything of a deleted application could be purged; the next start of the gateway tries again", "application", name,
 			"error", err)
-	}
-}
-
-// purgeChunk is how many keys one commit deletes.
-const purgeChunk = 1000
-
-func (p purger) deleteRange(r store.Range) error {
-	for {
-		var b store.Batch
-		if err := p.store.ScanRange(r, func(name string, _ []byte, _ store.Revision) bool {
-			b.Deletes = append(b.Deletes, store.Key{Kind: r.Kind, Name: name})
-			return len(b.Deletes) < purgeChunk
-		}); err != nil || len(b.Deletes) == 0 {
-			return err
-		}
-		done := make(chan error, 1)
-		if err := p.store.Commit(&b, func(err error) { done <- err }); err != nil {
-			return err
-		}
-		if err := <-done; err != nil {
-			return err
-		}
 	}
 }
 

@@ -132,7 +132,7 @@ func (t *Timers) load() error {
 			return false
 		}
 		if len(name) > dueHeader {
-			if _, plugin := ownerOf(name[dueHeader:]); t.known(plugin) {
+			if _, plugin := stage.Owner(name[dueHeader:]); t.known(plugin) {
 				found = append(found, name)
 			}
 		}
@@ -234,7 +234,7 @@ func (t *Timers) fire(due string, from *lane) error {
 		return nil
 	}
 	f := &firing{due: due, at: time.Unix(0, int64(binary.BigEndian.Uint64(value))), in: &event.Inbound{}}
-	f.owner, f.plugin = ownerOf(name)
+	f.owner, f.plugin = stage.Owner(name)
 	if err := codec.ParseEvent(value[8:], &f.in.Event); err != nil {
 		t.log.Error("a timer in the store cannot be read", "plugin", f.plugin, "error", err)
 		t.dropped.Add(1)
@@ -299,7 +299,7 @@ func (t *Timers) settle(f *firing, o stage.Outcome) {
 	t.release(f.due)
 	f.lane.inHand--
 	if !o.Unavailable && !o.Overtaken {
-		t.countLocked(f.owner, -1)
+		t.pending.Add(f.owner, -1)
 		t.fired.Add(1)
 	}
 	t.wakeUp()

@@ -63,7 +63,7 @@ type Timers struct {
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	pending map[string]int // by owner
+	pending stage.Counts
 	next    earliest
 	held    map[string]place // of due keys that are in memory
 	horizon string           // due keys from it on are on disk only; "": none are
@@ -89,7 +89,7 @@ type lane struct {
 // New counts the timers that are in the store. known says whether a plugin is
 // there: the timers of others stay where they are.
 func New(st Store, router Router, known func(plugin string) bool, log *slog.Logger) (*Timers, error) {
-	t := &Timers{store: st, router: router, known: known, log: log, pending: map[string]int{}, held: map[string]place{},
+	t := &Timers{store: st, router: router, known: known, log: log, pending: stage.Counts{}, held: map[string]place{},
 		wake: make(chan struct{}, 1)}
 	for range router.Lanes() {
 		t.lanes = append(t.lanes, &lane{in: make(chan *firing, maxInHand)})
@@ -97,8 +97,8 @@ func New(st Store, router Router, known func(plugin string) bool, log *slog.Logg
 	t.horizon = dueSpace // nothing is loaded yet
 	unknown := map[string]int{}
 	err := st.ScanRange(store.Prefix(store.Timer, nameSpace), func(name string, _ []byte, _ store.Revision) bool {
-		owner, plugin := ownerOf(name[1:])
-		t.pending[owner]++
+		owner, plugin := stage.Owner(name[1:])
+		t.pending.Add(owner, 1)
 		if !known(plugin) {
 			unknown[plugin]++
 		}
@@ -127,13 +127,6 @@ func nameKey(name string) store.Key { return store.Key{Kind: store.Timer, Name: 
 func dueKey(at int64, name string) store.Key {
 	b := binary.BigEndian.AppendUint64([]byte(dueSpace), uint64(at))
 	return store.Key{Kind: store.Timer, Name: string(append(b, name...))}
-}
-
-// ownerOf returns the part of a name that counts towards one limit, and the plugin.
-func ownerOf(name string) (owner, plugin string) {
-	application, rest, _ := strings.Cut(name, "\x00")
-	plugin, _, _ = strings.Cut(rest, "\x00")
-	return application + "\x00" + plugin, plugin
 }
 
 // Keep implements the router's Keeper: it adds to the batch what sets and cancels
@@ -223,52 +216,22 @@ func (t *Timers) current(b *store.Batch, name string) ([]byte, error) {
 func (t *Timers) count(owner string, by int) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.countLocked(owner, by)
+	return t.pending.Add(owner, by)
 }
-
-func (t *Timers) countLocked(owner string, by int) int {
-	n := t.pending[owner] + by
-	if by != 0 {
-		if t.pending[owner] = n; n == 0 {
-			delete(t.pending, owner)
-		}
-	}
-	return n
-}
-
-// purgeChunk is how many timers one commit removes.
-const purgeChunk = 500
 
 // Purge removes the timers of an application that was deleted.
 func (t *Timers) Purge(application string) error {
-	r := store.Prefix(store.Timer, nameSpace+application+"\x00")
-	for {
-		b := &store.Batch{}
-		gone := map[string]int{}
-		err := t.store.ScanRange(r, func(key string, value []byte, rev store.Revision) bool {
-			name := key[len(nameSpace):]
-			b.Expect = append(b.Expect, store.Expect{Key: nameKey(name), Revision: rev})
-			b.Deletes = append(b.Deletes, nameKey(name))
-			if len(value) >= 8 {
-				b.Deletes = append(b.Deletes, dueKey(int64(binary.BigEndian.Uint64(value)), name))
-			}
-			owner, _ := ownerOf(name)
-			gone[owner]--
-			return len(b.Expect) < purgeChunk
-		})
-		if err == nil && len(b.Deletes) > 0 {
-			err = t.store.Commit(b, nil)
-		}
-		switch {
-		case errors.Is(err, store.ErrConflict): // one fired or was set: look again
-			continue
-		case err != nil:
-			return fmt.Errorf("removing the timers of application %s: %w", application, err)
-		case len(b.Deletes) == 0:
-			return nil
-		}
-		for owner, n := range gone {
-			t.count(owner, n)
+	with := func(b *store.Batch, key string, value []byte) {
+		if len(value) >= 8 {
+			b.Deletes = append(b.Deletes, dueKey(int64(binary.BigEndian.Uint64(value)), key[len(nameSpace):]))
 		}
 	}
+	gone := func(key string) {
+		owner, _ := stage.Owner(key[len(nameSpace):])
+		t.count(owner, -1)
+	}
+	if err := store.DeleteRange(t.store, store.Prefix(store.Timer, nameSpace+application+"\x00"), with, gone); err != nil {
+		return fmt.Errorf("removing the timers of application %s: %w", application, err)
+	}
+	return nil
 }

@@ -379,7 +379,7 @@ func (g *gateway) seed(n int) {
 func TestPurge(t *testing.T) {
 	g := start(t)
 	var b strings.Builder
-	for i := range purgeChunk + 10 {
+	for i := range 500 + 10 {
 		fmt.Fprintf(&b, "set k%d 3600000 x\n", i)
 	}
 	g.do("d", b.String())
@@ -392,7 +392,7 @@ func TestPurge(t *testing.T) {
 	if err := g.store.Commit(other, func(error) { kept() }); err != nil {
 		t.Fatal(err)
 	}
-	g.left(purgeChunk + 11)
+	g.left(500 + 11)
 	if err := g.timers.Purge("demo"); err != nil {
 		t.Fatal(err)
 	}
