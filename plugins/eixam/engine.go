@@ -145,7 +145,7 @@ func (inc *incident) close(r *call, status, by string) {
 // to be notified any more.
 func (inc *incident) skip(r *call, people bool) {
 	r.CancelTimer(stepTimer(inc.id))
-	if !people || !inc.begun() {
+	if !people { // who has a link to acknowledge by got it after the grace
 		r.CancelTimer(graceTimer(inc.id))
 	}
 	for i := range inc.items {
@@ -157,7 +157,7 @@ func (inc *incident) skip(r *call, people bool) {
 				}
 			}
 		}
-		if people && inc.begun() {
+		if people {
 			continue
 		}
 		for j := range it.deliveries {
@@ -169,18 +169,6 @@ func (inc *incident) skip(r *call, people bool) {
 			r.CancelTimer(retryTimer(inc.id, it.kind))
 		}
 	}
-}
-
-// begun says whether the grace is over.
-func (inc *incident) begun() bool {
-	for i := range inc.items {
-		for _, d := range inc.items[i].deliveries {
-			if d.asked || d.attempt > 1 {
-				return true
-			}
-		}
-	}
-	return inc.step > 0
 }
 
 // set changes the state of a part of an item, if it may follow.

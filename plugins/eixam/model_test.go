@@ -166,13 +166,12 @@ func (m *model) fire(timer string, now time.Time) {
 // stop skips what nobody began.
 func (m *model) stop(people bool) {
 	delete(m.due, "step")
-	begun := m.asked["slack/1"]
 	for part, status := range m.parts {
-		if status == scheduled && !m.asked[part] && (!people || !begun || !strings.HasPrefix(part, "slack")) {
+		if status == scheduled && !m.asked[part] && (!people || !strings.HasPrefix(part, "slack")) {
 			m.parts[part] = skipped
 		}
 	}
-	if !people || !begun {
+	if !people {
 		clear(m.due)
 	}
 }
@@ -369,19 +368,20 @@ func answerOrder(t *rapid.T, w *world, m *model, over []*model, change func(bool
 		t.Skip("no order yet")
 	}
 	id := rapid.SampledFrom(slices.Sorted(maps.Keys(w.made))).Draw(t, "order")
-	word := rapid.SampledFrom([]string{"sent", "delivered", "failed"}).Draw(t, "word")
+	word := rapid.SampledFrom([]string{"queued", "sent", "delivered", "failed"}).Draw(t, "word")
 	e := event.Event{Type: event.TypeResponse, Device: modelUser, Subject: id, Data: []byte(`{"status":"` + word + `"}`)}
 	e.SetExtension("status", "200")
 	w.do(event.Inbound{Event: e})
 	incident, part, _ := strings.Cut(id, "/")
+	heard := map[string]string{"queued": scheduled, "sent": sent, "delivered": delivered, "failed": failed}[word]
 	if incident == m.id {
-		change(false, func() { m.hear(part, word, w.now) })
+		change(false, func() { m.hear(part, heard, w.now) })
 		return
 	}
 	for _, old := range over {
 		if old.id == incident {
 			before := maps.Clone(old.parts)
-			old.hear(part, word, w.now)
+			old.hear(part, heard, w.now)
 			old.compare(w, nil, before, false)
 		}
 	}
