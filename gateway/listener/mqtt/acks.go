@@ -7,30 +7,30 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// acks is the ack queue of a connection: its inbound messages in order of
-// arrival, from the first that has no outcome yet. The connection's lock guards it.
+// acks is the ack queue of a connection: its inbound messages in the order of their arrival, from
+// the first one without a verdict on. The connection's mu guards it.
 type acks struct {
 	first, last *pending
 	waiting     int
-	owed        int  // messages of QoS 1 and 2 whose last acknowledgement is due
-	draining    bool // a goroutine emits the settled ones
+	owed        int  // messages of QoS 1 and 2 that count against the Receive Maximum
+	draining    bool // a goroutine is sending the decided ones
 }
 
 // pendingState is how far a message in the ack queue is.
 type pendingState uint8
 
 const (
-	pendingRouted  pendingState = iota // the router, or the message's own commit, has not answered
+	pendingRouted  pendingState = iota // the router, or the message's own commit, has not answered yet
 	pendingDecided                     // the verdict is known
-	pendingStored                      // the verdict is known, and waits for the journal to store what it promises
+	pendingStored                      // the verdict is known, but has to wait for the journal
 )
 
-// pending is one PUBLISH, or a will, whose outcome is awaited.
+// pending is a PUBLISH or a will that awaits its verdict.
 type pending struct {
 	session.Publication
-	server *Server       // that made an event of it
-	in     event.Inbound // what the router got
-	conn   *conn         // nil for a will: nobody is told
+	server *Server       // the server that made the event
+	in     event.Inbound // what the router gets
+	conn   *conn         // nil for a will: nobody is told the verdict
 	next   *pending      // in the ack queue
 	id     uint16
 	qos    byte
@@ -40,9 +40,9 @@ type pending struct {
 	verdict session.Verdict // once decided
 }
 
-// enqueueAck gives p a place in the ack queue. MQTT 5 clients that exceed the Receive
-// Maximum are cut off; for others, and for QoS 0, the reader waits. It is called
-// by the reader.
+// enqueueAck gives p a place in the ack queue. An MQTT 5 client that exceeds the Receive Maximum is
+// disconnected; for MQTT 3.1.1 clients, and for QoS 0, the reader waits until there is room. Only
+// the reader calls it.
 func (c *conn) enqueueAck(p *pending) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +70,7 @@ func (c *conn) enqueueAck(p *pending) error {
 	return nil
 }
 
-// acknowledgeNow acknowledges a PUBLISH whose verdict is known at once.
+// acknowledgeNow acknowledges a PUBLISH that already has its verdict.
 func (c *conn) acknowledgeNow(qos byte, id uint16, v session.Verdict) error {
 	if qos == 0 {
 		return nil
@@ -91,8 +91,8 @@ func (c *conn) acknowledgeNow(qos byte, id uint16, v session.Verdict) error {
 	return nil
 }
 
-// decide fills in the verdict, and emits what is due in the ack queue. It is
-// called without locks, from any goroutine.
+// decide sets the verdict, and sends all acknowledgements at the head of the ack queue that have
+// one. The caller holds no lock; any goroutine may call decide.
 func (p *pending) decide(v session.Verdict) {
 	c := p.conn
 	if v.Undecided {
@@ -120,7 +120,7 @@ func (p *pending) decide(v session.Verdict) {
 			over := p.deliver()
 			c.mu.Lock()
 			if !over {
-				continue // it may be settled again by now
+				continue // awaitJournal may have decided it again by now
 			}
 		}
 		if c.first = p.next; c.first == nil {
@@ -140,10 +140,10 @@ func (p *pending) decide(v session.Verdict) {
 	c.mu.Unlock()
 }
 
-// deliver does what comes of a verdict before the acknowledgement: subscribers
-// get the message, and a QoS 2 identifier waits for its PUBREL or is free again. It
-// is not over where one of them has it in the store only since: the message stays
-// the first of the queue and is settled once more when that is durable.
+// deliver does what has to happen before the acknowledgement: it sends an accepted message to the
+// subscribers, and finishes the QoS 2 identifier, which then waits for its PUBREL or is free again.
+// It returns false if a receiver's entry is not durable yet. The message then stays at the head of
+// the queue until the journal has stored the entry, and is decided once more.
 func (p *pending) deliver() (over bool) {
 	v := &p.verdict
 	p.Finish(v)
@@ -160,7 +160,8 @@ func (p *pending) deliver() (over bool) {
 	return true
 }
 
-// awaitJournal settles a message once more when all that was noted is durable.
+// awaitJournal decides the message once more when everything that was noted in the journal is
+// durable.
 func (p *pending) awaitJournal() {
 	v := p.verdict
 	p.conn.mu.Lock()
@@ -172,8 +173,8 @@ func (p *pending) awaitJournal() {
 	})
 }
 
-// companion is what is to be committed with the message: itself, or nothing where
-// there cannot be anything.
+// companion returns what has to be committed together with the event: the message itself, or nil if
+// it changes nothing in the store.
 func (p *pending) companion() stage.Companion {
 	if !p.Durable() {
 		return nil
@@ -181,8 +182,8 @@ func (p *pending) companion() stage.Companion {
 	return p
 }
 
-// decideUnrouted settles a message that no route takes, after a commit of its own if
-// it needs one.
+// decideUnrouted decides a message that no route takes. If the message changes the store, its own
+// commit comes first.
 func (p *pending) decideUnrouted(v session.Verdict) {
 	if !p.Durable() || v.Code.Refused() {
 		p.decide(v)
@@ -194,7 +195,7 @@ func (p *pending) decideUnrouted(v session.Verdict) {
 	})
 }
 
-// acknowledgeLocked appends the PUBACK or PUBREC of a message. The caller holds mu.
+// acknowledgeLocked appends the PUBACK or PUBREC of a message.
 func (c *conn) acknowledgeLocked(qos byte, id uint16, v *session.Verdict) {
 	if qos == 0 {
 		return
@@ -219,7 +220,8 @@ func (c *conn) acknowledgeLocked(qos byte, id uint16, v *session.Verdict) {
 	out.b = a.Append(out.b, c.version)
 }
 
-// ackProperties are the reason string and the status of an acknowledgement.
+// ackProperties returns the properties of an acknowledgement: its reason string, and the status of a
+// command.
 func ackProperties(v *session.Verdict) *packet.Properties {
 	x := new(packet.Properties)
 	if v.Reason != "" {
@@ -231,18 +233,18 @@ func ackProperties(v *session.Verdict) *packet.Properties {
 	return x
 }
 
-// reasonString is a reason as a packet tells it. Whoever made it, and of what, it breaks
-// no client: see stage.Plain.
+// reasonString returns a reason that any client can read, whatever text it was made from: see
+// stage.Plain.
 func reasonString(reason string) *string {
 	reason = stage.Plain(reason, maxReason)
 	return &reason
 }
 
-// maxReason bounds reasons, in bytes. They are for people.
+// maxReason is how long a reason may be, in bytes. Reasons are for people.
 const maxReason = 4096
 
-// sendPubcomp answers a PUBREL, which ends an exchange of QoS 2: one that the server
-// knows of, or else a client could go beyond the Receive Maximum by PUBRELs of nothing.
+// sendPubcomp answers a PUBREL. Only a known identifier makes room in the Receive Maximum, otherwise
+// a client could exceed it with PUBRELs of unknown ones.
 func (c *conn) sendPubcomp(answer *packet.Ack) {
 	c.mu.Lock()
 	if answer.Code == packet.CodeSuccess {
@@ -252,8 +254,8 @@ func (c *conn) sendPubcomp(answer *packet.Ack) {
 	c.mu.Unlock()
 }
 
-// sendStored sends an answer whose cause has become durable. It is called
-// without locks.
+// sendStored sends an answer that had to wait for the store. If err says that storing failed, the
+// connection ends. The caller holds no lock.
 func (c *conn) sendStored(p packet.Packet, err error) {
 	if err != nil {
 		c.shut(packet.CodeServerBusy, "the session cannot be stored")
@@ -269,8 +271,7 @@ func (c *conn) sendStored(p packet.Packet, err error) {
 	c.mu.Unlock()
 }
 
-// ackCode is the code as PUBACK and PUBREC may carry it, sections 3.4.2.1 and
-// 3.5.2.1.
+// ackCode returns the code that a PUBACK or PUBREC may carry, sections 3.4.2.1 and 3.5.2.1.
 func ackCode(code event.Code) byte {
 	switch code {
 	case event.Success, event.NoMatchingSubscribers, event.UnspecifiedError, event.ImplementationSpecificError,

@@ -13,20 +13,19 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// originsMax bounds the addresses that a door remembers without a connection of
-// theirs. Beyond it any of them is forgotten.
+// originsMax is how many addresses without a connection a gate remembers. Beyond it, any of them may
+// be forgotten.
 const originsMax = 1 << 16
 
-// door counts who comes through one listener. A connection passes it in four
-// steps: enter when it is accepted, arrive when its address is known, through when
-// it has its CONNACK, leave when it ends.
+// gate counts the connections of one listener. A connection passes it in four steps: enter when it
+// is accepted, arrive when its address is known, through when it has its CONNACK, leave when it
+// ends.
 //
-// Before CONNECT a server may not say anything, and what it spends on reading one
-// is what strangers can make it spend. So the bounds on what has not come through
-// CONNECT close without a word; every other one lets the CONNECT in, judges no
-// credentials, and answers with the reason: 0x89 where the gateway is full, so that
-// the client tries again, 0x97 where its address has its share, and 0x9F
-// where it connects too often.
+// A server may not send anything before CONNECT, and reading a CONNECT is all the work that a
+// stranger can cause. The limits on connections without CONNECT therefore close without an answer.
+// All other limits let the CONNECT in, judge no credentials, and answer with the reason: 0x89 if the
+// gateway is full, so that the client tries again later; 0x97 if the address has its share; 0x9F if
+// it connects too often.
 type gate struct {
 	server *Server
 	limits *Limits
@@ -34,40 +33,40 @@ type gate struct {
 	backoff *admission.Backoff
 
 	mu         sync.Mutex
-	open       int // connections but those that are to be turned away
-	connecting int // of all, those without CONNACK
+	open       int // connections, without those that will be turned away
+	connecting int // connections without CONNACK, with those that will be turned away
 	origins    map[netip.Prefix]*origin
 }
 
-// origin is what a door knows of one address; of an IPv6 one, of its /64, which
-// is what one subscriber gets.
+// origin is what a gate knows of one address. All addresses of an IPv6 /64 count as one, because one
+// subscriber gets a /64.
 type origin struct {
 	key              netip.Prefix
 	open, connecting int
-	paid             time.Time // when what was used of the connection rate is paid
+	paid             time.Time // when the connection rate that was used up is paid for
 }
 
-// visit is a connection's way through its door. The door's lock guards it until
-// arrive has returned; then it is the reader's.
+// visit is a connection's way through its gate. The gate's mu guards it until arrive has returned;
+// then it belongs to the reader.
 type visit struct {
 	gate       *gate
 	origin     *origin
 	connecting bool
-	turned     *packet.Error // why it is to be turned away, once its CONNECT is there
+	turned     *packet.Error // why it is turned away as soon as its CONNECT has come
 }
 
 func newGate(s *Server, l *Limits) *gate {
 	return &gate{server: s, limits: l, backoff: admission.NewBackoff(l.logins()), origins: make(map[netip.Prefix]*origin)}
 }
 
-// reject notes that a connection is not let in.
+// reject counts a connection that is turned away.
 func (d *gate) reject(l limit) {
 	d.server.count.rejected.Add(1)
 	d.server.limited(l)
 }
 
-// enter counts a connection that was accepted. It is false for one that is to be
-// closed at once. crowded says that the gateway has too many.
+// enter counts a connection that was accepted. It returns false if the connection is to be closed at
+// once. crowded says that the gateway has too many connections.
 func (d *gate) enter(v *visit, crowded bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,8 +87,7 @@ func (d *gate) enter(v *visit, crowded bool) bool {
 	return true
 }
 
-// turnAwayLocked notes why a connection is to be turned away; it is no longer counted with
-// those that are let in.
+// turnAwayLocked notes why a connection is to be turned away. It then no longer counts as open.
 func (v *visit) turnAwayLocked(l limit, code byte, reason string) {
 	if v.turned == nil {
 		v.gate.open--
@@ -103,8 +101,8 @@ var (
 	errBytes = errors.New("too many bytes of CONNECT packets at once")
 )
 
-// arrive counts a connection to its address. An error says that it is to be closed
-// at once.
+// arrive counts a connection of an address. An error says that the connection is to be closed at
+// once.
 func (v *visit) arrive(addr net.Addr, now time.Time) error {
 	d := v.gate
 	d.mu.Lock()
@@ -133,7 +131,7 @@ func (v *visit) arrive(addr net.Addr, now time.Time) error {
 	return nil
 }
 
-// through notes that a connection has its CONNACK.
+// through notes that a connection got its CONNACK.
 func (v *visit) through() {
 	d := v.gate
 	d.mu.Lock()
@@ -151,7 +149,7 @@ func (v *visit) passLocked() {
 	}
 }
 
-// leave forgets a connection.
+// leave stops counting a connection.
 func (v *visit) leave(now time.Time) {
 	d := v.gate
 	d.mu.Lock()
@@ -168,13 +166,13 @@ func (v *visit) leave(now time.Time) {
 	}
 }
 
-// originLocked finds or begins the entry of an address. The caller holds mu.
+// originLocked returns the entry of an address, a new one if there is none.
 func (d *gate) originLocked(addr net.Addr, now time.Time) *origin {
 	key := admission.NetworkOf(addr)
 	o := d.origins[key]
 	if o == nil {
 		n := 0
-		for _, other := range d.origins { // some at random: in the long run, all
+		for _, other := range d.origins { // a few at random: over time, all of them
 			if d.dropIfIdleLocked(other, now); n == 4 {
 				break
 			}
@@ -186,8 +184,8 @@ func (d *gate) originLocked(addr net.Addr, now time.Time) *origin {
 	return o
 }
 
-// dropIfIdleLocked drops an origin that has no connection and nothing to be remembered for,
-// or, where too many are remembered, any that has no connection. The caller holds mu.
+// dropIfIdleLocked forgets an origin without connections that owes nothing of its rate. If the gate
+// remembers too many, it also forgets one that does.
 func (d *gate) dropIfIdleLocked(o *origin, now time.Time) {
 	if o.open > 0 || o.connecting > 0 {
 		return
@@ -197,13 +195,13 @@ func (d *gate) dropIfIdleLocked(o *origin, now time.Time) {
 	}
 }
 
-// logins are the limits on logins that fail.
+// logins returns the limits on failed logins.
 func (l *Limits) logins() admission.Limits {
 	return admission.Limits{Failures: l.LoginFailures, DelayMax: l.LoginDelayMax}
 }
 
-// login says how long to wait before the credentials of a CONNECT are judged, or why they
-// are not.
+// login returns how long the credentials of a CONNECT have to wait before they are judged, or why
+// they are not judged.
 func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
 	wait, ok := v.gate.backoff.Wait(v.origin.key, now)
 	if !ok {
@@ -213,7 +211,7 @@ func (v *visit) login(now time.Time) (wait time.Duration, fault *packet.Error) {
 	return wait, nil
 }
 
-// loginEnded counts a login that failed, if err says that the credentials did not do.
+// loginEnded counts a failed login if err says that the credentials were refused.
 func (v *visit) loginEnded(err error, now time.Time) {
 	e := (*stage.Error)(nil)
 	if errors.As(err, &e) && (e.Code == event.BadUserNameOrPassword || e.Code == event.NotAuthorized) {

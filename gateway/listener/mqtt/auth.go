@@ -16,28 +16,26 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// maxSteps bounds the packets that a client may need to authenticate once. SCRAM
-// needs two, Kerberos three.
+// maxSteps is how many packets one authentication may take. SCRAM needs two, Kerberos three.
 const maxSteps = 8
 
-// errAbandoned ends a connection whose client does not go on with an exchange.
+// errAbandoned ends a connection if the client breaks off an authentication.
 var errAbandoned = errors.New("the client ended the authentication before it was over")
 
-// enhanced is the enhanced authentication of a connection, section 4.12. It
-// belongs to the connection's reader.
+// enhanced is the enhanced authentication of a connection, section 4.12. It belongs to the reader.
 type enhanced struct {
 	method      string
-	credentials *access.Credentials // those of CONNECT, but for the password
+	credentials *access.Credentials // those of CONNECT, without the password
 
-	// Of the exchange that is under way, if one is.
+	// The exchange that is under way; nil if none is.
 	exchange access.Exchange
 	cancel   context.CancelFunc
 	steps    int
-	bytes    int    // that the client may still send
-	changes  uint64 // Sessions.changes when it began
+	bytes    int    // how many the client may still send
+	changes  uint64 // Sessions.Changes when the exchange began
 }
 
-// stop ends an exchange, done or not.
+// stop ends the exchange, whether it is finished or not.
 func (e *enhanced) stop() {
 	if e != nil && e.exchange != nil {
 		e.cancel()
@@ -45,7 +43,7 @@ func (e *enhanced) stop() {
 	}
 }
 
-// begin starts an exchange. The connection ends where it is not over in time.
+// begin starts an exchange. The connection ends if the exchange takes too long.
 func (c *conn) begin() error {
 	e := c.enhanced
 	ctx, cancel := context.WithTimeout(c.server.ctx, c.listener.Limits.ConnectTimeout)
@@ -65,7 +63,7 @@ func (c *conn) begin() error {
 	return nil
 }
 
-// step takes what the client said. g is nil while more is needed.
+// step passes the client's data to the exchange. g is nil as long as more data is needed.
 func (e *enhanced) step(data []byte) (answer []byte, g *access.Grant, err error) {
 	if e.steps, e.bytes = e.steps-1, e.bytes-len(data); e.steps < 0 || e.bytes < 0 {
 		return nil, nil, &stage.Error{Code: event.NotAuthorized, Reason: "the authentication takes too many packets or bytes"}
@@ -73,15 +71,16 @@ func (e *enhanced) step(data []byte) (answer []byte, g *access.Grant, err error)
 	return e.exchange.Next(bytes.Clone(data))
 }
 
-// packet makes the AUTH, or the properties of the CONNACK, for an answer
-// [MQTT-4.12.0-2], [MQTT-4.12.0-5].
+// packet returns the AUTH for an answer; a CONNACK takes its properties [MQTT-4.12.0-2],
+// [MQTT-4.12.0-5].
 func (e *enhanced) packet(code byte, answer []byte) *packet.Auth {
 	method := e.method
 	return &packet.Auth{Code: code, Props: &packet.Properties{AuthMethod: &method, AuthData: answer}}
 }
 
-// credentials are those of a CONNECT. An assigned client identifier names a session
-// and nobody else: who comes back with it is who came without one.
+// credentials returns the credentials of a CONNECT. A client identifier that the gateway assigned
+// names a session but proves nothing, so it is left out: a client that returns with it is
+// authenticated as if it had sent none.
 func (c *conn) credentials(p *packet.Connect) *access.Credentials {
 	x := &access.Credentials{
 		Listener: c.listener.Name, Protocol: "mqtt", ClientID: p.ClientID,
@@ -90,7 +89,7 @@ func (c *conn) credentials(p *packet.Connect) *access.Credentials {
 	if assigned(p.ClientID) {
 		x.ClientID = ""
 	}
-	x.Peer, _ = netip.ParseAddrPort(c.nc.RemoteAddr().String()) // zero where it is no IP connection
+	x.Peer, _ = netip.ParseAddrPort(c.nc.RemoteAddr().String()) // zero if it is no IP connection
 	if t, ok := c.nc.(interface{ Secure() bool }); ok {
 		x.Secure = t.Secure()
 	}
@@ -103,8 +102,8 @@ func (c *conn) credentials(p *packet.Connect) *access.Credentials {
 	return x
 }
 
-// authenticate asks who the client of a CONNECT is, without locks and within the
-// time for it. answer is the authentication data that CONNACK owes.
+// authenticate finds out who the client of a CONNECT is. It takes at most ConnectTimeout; the caller
+// holds no lock. answer is the authentication data for the CONNACK.
 func (c *conn) authenticate(p *packet.Connect) (g *access.Grant, answer []byte, err error) {
 	credentials := c.credentials(p)
 	if p.Props != nil && p.Props.AuthMethod != nil {
@@ -117,8 +116,8 @@ func (c *conn) authenticate(p *packet.Connect) (g *access.Grant, answer []byte, 
 	return g, nil, err
 }
 
-// converse does an exchange before CONNACK. The client may send nothing but AUTH
-// and DISCONNECT [MQTT-3.1.2-30].
+// converse runs an exchange before CONNACK. The client may send only AUTH and DISCONNECT
+// [MQTT-3.1.2-30].
 func (c *conn) converse(data []byte) (g *access.Grant, answer []byte, err error) {
 	c.input.active = time.Now()
 	if err := c.begin(); err != nil {
@@ -144,7 +143,7 @@ func (c *conn) converse(data []byte) (g *access.Grant, answer []byte, err error)
 	}
 }
 
-// reply reads the client's next AUTH of an exchange before CONNACK.
+// reply reads the next AUTH of the client before CONNACK.
 func (c *conn) reply() ([]byte, error) {
 	first, body, err := c.next(c.listener.Limits.MaxPacketBytesBeforeConnect)
 	if err != nil {
@@ -170,9 +169,8 @@ func protocolError(reason string) *packet.Error {
 	return &packet.Error{Code: packet.CodeProtocolError, Reason: reason}
 }
 
-// onAuth takes an AUTH of a connection that is established: the client
-// authenticates again, section 4.12.1. Other packets may come in between; the old
-// grant holds until the new one is there.
+// onAuth takes an AUTH after CONNACK: the client authenticates again, section 4.12.1. Other packets
+// may come in between; the old grant holds until there is a new one.
 func (c *conn) onAuth(p *packet.Auth) error {
 	e := c.enhanced
 	switch {
@@ -208,7 +206,8 @@ func (c *conn) onAuth(p *packet.Auth) error {
 	return nil
 }
 
-// say sends an AUTH, which cannot be left out where the client does not take it.
+// say sends an AUTH. The exchange cannot do without it, so the connection ends if the packet is too
+// large for the client.
 func (c *conn) say(p *packet.Auth) error {
 	if len(p.Append(nil, c.version)) > c.maxPacket { // [MQTT-3.1.2-24]
 		return &packet.Error{Code: packet.CodeImplementationSpecific, Reason: "the authentication needs packets above the maximum packet size"}
@@ -217,7 +216,8 @@ func (c *conn) say(p *packet.Auth) error {
 	return nil
 }
 
-// unauthenticated is how a connection ends whose client fails to authenticate again.
+// unauthenticated returns the error that ends a connection if its client fails to authenticate
+// again.
 func (c *conn) unauthenticated(err error) error {
 	c.server.logins.Tell(c.enhanced.credentials, err, time.Now())
 	_, reason, known := session.Refusal(err)
@@ -227,8 +227,8 @@ func (c *conn) unauthenticated(err error) error {
 	return &packet.Error{Code: packet.CodeNotAuthorized, Reason: reason}
 }
 
-// expireAtLocked sets when the connection ends unless its grant is renewed; zero is
-// never. The caller holds mu.
+// expireAtLocked sets when the connection ends unless its grant is renewed before. The zero time is
+// never.
 func (c *conn) expireAtLocked(t time.Time) {
 	if c.expiring != nil {
 		c.expiring.Stop()
@@ -239,7 +239,7 @@ func (c *conn) expireAtLocked(t time.Time) {
 	}
 }
 
-// expire ends the connection, if its grant has expired by the wall clock.
+// expire ends the connection if its grant has expired by the wall clock.
 func (c *conn) expire() {
 	end := c.Granted().Expires
 	if end.IsZero() {

@@ -8,14 +8,14 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// readCloudEvent looks whether the message that the inbound event was made of is
-// itself a CloudEvent (see the package comment), and if so gives the inbound
-// event its content. What it claims of application, device and sender is dropped. A
-// message that only claims to be one is left as it came, and noted as such.
+// readCloudEvent finds out whether the message in an inbound event is itself a CloudEvent (see the
+// package comment), and if so gives the inbound event its content. Application, device and sender
+// stay those of the connection, whatever the CloudEvent claims. A message that claims to be a
+// CloudEvent and is not valid stays as it came, with the error in in.Sent.
 func readCloudEvent(in *event.Inbound) {
 	e := &in.Event
 	if len(in.Transport.Properties) < 4 && !structured(e.DataContentType) {
-		return // it lacks the required attributes
+		return // the four required attributes cannot all be there
 	}
 	var given event.Event
 	is, err := codec.FromAttributes(in.Transport.Properties, e.DataContentType, e.Data, &given)
@@ -32,7 +32,7 @@ func readCloudEvent(in *event.Inbound) {
 	e.Extensions = given.Extensions
 }
 
-// checkCloudEvent says whether a message that claims to be a CloudEvent is none.
+// checkCloudEvent returns why a message that claims to be a CloudEvent is not one.
 func checkCloudEvent(p *packet.Publish) error {
 	if p.Props == nil {
 		return nil

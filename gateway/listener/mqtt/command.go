@@ -12,20 +12,20 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// request is what a command's publisher is owed beside its PUBACK: an answer on
-// the response topic, if it named one.
+// request is a command's response topic and what will be answered on it, in addition to the PUBACK.
+// Without a response topic nothing is answered.
 type request struct {
 	topic       string
 	correlation []byte
 	status      string
 }
 
-// target is what a command's topic names.
+// target is the device and the command that a command's topic names.
 type target struct{ application, device, command string }
 
-// parseCommand takes command/<application>/<device>/<command> apart. It is a
-// command for a client that has any right to an application's log or devices,
-// and a topic like any other for the rest. An ill-formed one has no device.
+// parseCommand splits command/<application>/<device>/<command>. The topic is a command only for a
+// client that may read or command any application; for other clients it is a topic like any other.
+// The target of an ill-formed command has no device.
 func parseCommand(g *access.Grant, topic string) (to *target, is bool) {
 	if len(g.Read)+len(g.Write) == 0 {
 		return nil, false
@@ -55,8 +55,8 @@ func (to *target) rights(g *access.Grant, retain bool) (v session.Verdict) {
 	return v
 }
 
-// command makes the event of a command; it is to be routed, or, where that is
-// false, settled with the verdict.
+// command makes the event of a command. If route is false, the verdict decides the event instead of
+// the router.
 func (from *sender) command(p *packet.Publish, to *target, v session.Verdict, now time.Time) (*pending, session.Verdict, bool) {
 	x := from.newPending(p, now)
 	x.ask = &request{topic: x.in.Transport.ResponseTopic, correlation: x.in.Transport.Correlation}
@@ -71,7 +71,7 @@ func (from *sender) command(p *packet.Publish, to *target, v session.Verdict, no
 	return x, v, false
 }
 
-// report turns what became of a command into the verdict for its publisher.
+// report turns what happened to a command into the verdict for its publisher.
 func (r *request) report(v *session.Verdict, d stage.Delivery) {
 	switch {
 	case v.Code.Refused():
@@ -96,13 +96,13 @@ func (r *request) report(v *session.Verdict, d stage.Delivery) {
 	r.status = v.Status
 }
 
-// respond sends the outcome of a command to the connection that asked, on the
-// response topic, which it need not have subscribed to.
+// respond publishes the outcome of a command on the response topic to the connection that sent it,
+// which need not have subscribed to the topic.
 func (p *pending) respond() {
 	if p.ask.topic == "" || p.conn == nil || p.verdict.Undecided {
 		return
 	}
-	payload, _ := json.Marshal(struct { // two strings cannot fail
+	payload, _ := json.Marshal(struct { // two strings can always be encoded
 		Status string `json:"status"`
 		Reason string `json:"reason,omitempty"`
 	}{p.ask.status, p.verdict.Reason})

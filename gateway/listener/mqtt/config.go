@@ -9,33 +9,33 @@ import (
 	"tributary.io/gateway/session"
 )
 
-// Config is what holds for all listeners together, because sessions and retained
-// messages do not belong to one. Sizes are bytes.
+// Config is what all listeners share, because sessions and retained messages do not belong to one
+// listener. Sizes are in bytes.
 type Config struct {
 	Sessions session.Config `koanf:",squash"`
 
 	MaxConnectionsTotal   int `koanf:"max_connections_total"`    // open connections of all listeners
-	MaxBytesBeforeConnect int `koanf:"max_bytes_before_connect"` // buffers for CONNECT packets, of all that are being read
+	MaxBytesBeforeConnect int `koanf:"max_bytes_before_connect"` // buffers of all CONNECT packets that are being read
 }
 
-// Limits bounds what the clients of a listener may do. Sizes are bytes. A zero limit means what
-// its comment says, never "unlimited" by accident.
+// Limits bounds what the clients of a listener may do. Sizes are in bytes. The comment of each limit
+// says what zero means; it never means "unlimited" by accident.
 type Limits struct {
-	// ConnectTimeout bounds the time from accepting a connection to its CONNECT,
-	// and once more the time that authentication may take.
+	// ConnectTimeout bounds the time from accepting a connection to its CONNECT, and then again the
+	// time that authentication takes.
 	ConnectTimeout time.Duration `koanf:"connect_timeout"`
-	// KeepAliveMin and KeepAliveMax bound the keep-alive: MQTT 5 clients that ask for
-	// less, more, or for none, are given the nearer one. MQTT 3.1.1 has no words
-	// for that, so its clients keep theirs. 0: no bound.
+	// KeepAliveMin and KeepAliveMax bound the keep-alive: an MQTT 5 client that asks for less, more
+	// or none gets the nearer bound. MQTT 3.1.1 cannot tell a client so, and its clients keep
+	// theirs. 0: no bound.
 	KeepAliveMin time.Duration `koanf:"keep_alive_min"`
 	KeepAliveMax time.Duration `koanf:"keep_alive_max"`
-	// WriteTimeout closes a connection whose socket takes no bytes for so long.
+	// WriteTimeout closes a connection whose client takes no bytes for this long.
 	WriteTimeout time.Duration `koanf:"write_timeout"`
-	// Linger is how long the server waits, after its last packet, for the client
-	// to close, so that the packet is not destroyed by a reset.
+	// Linger is how long the server waits for the client to close after the last packet, because a
+	// reset would destroy that packet.
 	Linger time.Duration `koanf:"linger"`
-	// SlowConsumerTimeout disconnects a client whose queue has been full for so
-	// long. 0: never; messages are dropped as long as it is.
+	// SlowConsumerTimeout disconnects a client whose queue has been full for this long. 0: never;
+	// messages are dropped while the queue is full.
 	SlowConsumerTimeout time.Duration `koanf:"slow_consumer_timeout"`
 
 	MaxConnections           int `koanf:"max_connections"`             // open connections, authenticated or not
@@ -44,14 +44,14 @@ type Limits struct {
 	MaxConnectingPerAddress  int `koanf:"max_connecting_per_address"`  // of one peer address; 0: no bound
 	ConnectRatePerAddress    int `koanf:"connect_rate_per_address"`    // connections per second from one peer address; 0: no bound
 
-	// LoginFailures is how many logins of one peer address may fail before further
-	// ones are judged one by one and ever more slowly, LoginDelayMax apart at most;
-	// one failure is forgotten in that time. 0: any number.
+	// LoginFailures is how many logins of one address may fail before its further logins are judged
+	// one by one, ever more slowly. LoginDelayMax is the longest time between two of them, and the
+	// time after which one failure is forgotten. 0: any number.
 	LoginFailures int           `koanf:"login_failures"`
 	LoginDelayMax time.Duration `koanf:"login_delay_max"`
 
-	// MessageRate and ByteRate bound what each device or user publishes per second,
-	// over all its connections, where its grant does not. 0: no bound.
+	// MessageRate and ByteRate bound what each device or user publishes per second over all its
+	// connections, unless its grant has rates of its own. 0: no bound.
 	MessageRate int `koanf:"message_rate"`
 	ByteRate    int `koanf:"byte_rate"`
 	// RateWaitMax is how long a message may wait for its rate before it is refused.
@@ -73,10 +73,9 @@ type Limits struct {
 	// unsent bytes per connection; above it QoS 0 is dropped, QoS 1 and 2 wait in the queue
 	WriteBufferBytes int `koanf:"write_buffer_bytes"`
 
-	// RefuseFilters are topic filters that nobody may subscribe to here, such as
-	// "#": exactly these, alone or in a shared subscription. They are refused with
-	// 0x80, which tells a client nothing. What they match is still got through
-	// other filters, so it is no right.
+	// RefuseFilters are topic filters that nobody may subscribe to on this listener, such as "#":
+	// exactly these, alone or in a shared subscription. They are refused with 0x80, which tells a
+	// client nothing. This is no access control: other filters still match the same topics.
 	RefuseFilters []string `koanf:"refuse_filters"`
 }
 
@@ -133,7 +132,7 @@ const (
 	many    = 1 << 30
 )
 
-// Validate names every setting that cannot work.
+// Validate returns an error that names every setting which cannot work.
 func (c *Config) Validate() error {
 	var b bounds
 	b.within("max_connections_total", c.MaxConnectionsTotal, 1, many)
@@ -141,7 +140,7 @@ func (c *Config) Validate() error {
 	return errors.Join(append(b, c.Sessions.Validate())...)
 }
 
-// Validate names every limit that cannot work.
+// Validate returns an error that names every limit which cannot work.
 func (l *Limits) Validate() error {
 	var b bounds
 	b.span("connect_timeout", l.ConnectTimeout, 100*time.Millisecond, time.Hour)
@@ -192,7 +191,7 @@ func (l *Limits) Validate() error {
 	return errors.Join(b...)
 }
 
-// bounds collects the settings that are out of theirs.
+// bounds collects the errors about settings that are out of bounds.
 type bounds []error
 
 func (b *bounds) within(key string, v, low, high int) {

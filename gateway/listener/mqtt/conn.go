@@ -12,19 +12,18 @@ import (
 	"tributary.io/gateway/session"
 )
 
-// sender is a client as the listener that let it in knows it, possibly no longer
-// connected.
+// sender is a client with the listener that let it in. The client may no longer be connected.
 type sender struct {
 	*session.Client
 	server *Server
 	via    *Listener
-	// Where each message carries credentials of its own: spoken says that this is
-	// in whose name one goes, and previous who that was for the one before.
+	// If each message carries credentials of its own: perMessage says that this is the sender of one
+	// message, and previous is the sender of the one before it.
 	perMessage bool
 	previous   *sender
 }
 
-// connPhase is what a connection is still good for.
+// connPhase says what may still be done with a connection.
 type connPhase uint8
 
 const (
@@ -33,63 +32,62 @@ const (
 	connClosing           // the last packet was appended: nothing more is read or appended
 )
 
-// conn is one network connection. Its reader goroutine runs handshake, then
-// serve; everything that is not under mu belongs to that goroutine or does not
-// change after the handshake.
+// conn is one network connection. Its reader goroutine runs handshake, then serve. Fields that mu
+// does not guard belong to the reader, or do not change after the handshake.
 type conn struct {
 	server   *Server
 	listener *Listener
 	nc       net.Conn
 	direct   *direct // nil if nc is not plain TCP
-	version  byte    // of the protocol; 0 before CONNECT
+	version  byte    // protocol version; 0 before CONNECT
 	*sender          // nil before CONNECT was accepted
 
-	keepAlive time.Duration   // 1.5 times what was agreed on; 0: none
-	window    int             // QoS 1 and 2 messages that the client takes at once
+	keepAlive time.Duration   // 1.5 times the keep-alive that was agreed on; 0: none
+	window    int             // messages of QoS 1 and 2 that the client takes at once
 	maxPacket int             // largest packet that the client takes
 	aliasMax  uint16          // topic aliases that the client takes
-	quiet     bool            // it wants no reason strings and user properties on acks
-	expiry0   bool            // it asked for no session expiry in CONNECT
+	quiet     bool            // the client wants no reason strings and user properties in acknowledgements
+	expiry0   bool            // CONNECT asked for no session expiry
 	enhanced  *enhanced       // nil unless CONNECT named an authentication method
-	connack   *packet.Connack // until it went
+	connack   *packet.Connack // nil once it was sent
 
 	visit   visit
 	input   input
 	meter   meter
-	now     time.Time // of the last read
+	now     time.Time // time of the last read
 	in      packet.Publish
 	aliases []string // inbound topic aliases
-	orders  uint64   // SUBSCRIBEs and UNSUBSCRIBEs so far
+	orders  uint64   // how many SUBSCRIBEs and UNSUBSCRIBEs came so far
 
 	contests contests
 
 	mu         sync.Mutex
-	change     sync.Cond // broadcast when something below that a goroutine waits for changes
-	out        *buffer   // what is to be written; nil: nothing
-	attached   bool      // CONNACK went
+	change     sync.Cond // broadcast when a field below changes that a goroutine waits for
+	out        *buffer   // bytes to be written; nil: none
+	attached   bool      // CONNACK was sent
 	flushing   bool      // the flusher runs
 	phase      connPhase
-	why        string            // the server ended it, for those who look at the log
-	starved    bool              // the session's pump stopped for want of room
-	props      packet.Properties // of the PUBLISH being appended, with its numbers
+	why        string            // why the server ended it, for the log
+	starved    bool              // the session has more to send once there is room
+	props      packet.Properties // of the PUBLISH that is being appended
 	expires    uint32
 	topicAlias uint16
-	unwritten  []session.Receipt // records of QoS 0 in out
+	unwritten  []session.Receipt // records of QoS 0 that stand in out
 	aliasesOut map[string]uint16
 	expiring   *time.Timer // when the grant expires; nil if it does not
 
-	acks // inbound messages that await their acknowledgement
+	acks // inbound messages that are not acknowledged yet
 }
 
-// The ways a connection ends.
+// The ways in which a connection ends.
 var (
 	errDisconnected = errors.New("the client sent DISCONNECT")
 	errWill         = errors.New("the client sent DISCONNECT and wants its will published")
 	errClosing      = errors.New("the server closes the connection")
 	errHalted       = errors.New("the gateway is stopping")
-	// errSecond ends a connection without DISCONNECT [MQTT-3.1.0-2]. Section 4.13.1 asks
-	// for no packet where a CONNECT is wrong, and a client that sent a second one may have
-	// two readers by then, who would take an answer apart between them.
+	// errSecond ends a connection without DISCONNECT [MQTT-3.1.0-2]. Section 4.13.1 requires no
+	// packet after a wrong CONNECT. A client that sent two may also run two readers by now, which
+	// would each get a part of an answer.
 	errSecond = &packet.Error{Code: packet.CodeProtocolError, Reason: "a second CONNECT"}
 	errIdle   = &packet.Error{Code: packet.CodeKeepAliveTimeout, Reason: "nothing came for one and a half keep-alives"}
 )
@@ -121,7 +119,7 @@ func (c *conn) serve() {
 	c.server.log.Info("client disconnected", "client", c.ClientID, "peer", c.Peer, "reason", c.ended(err))
 	after := c.Session.Detach(c, !errors.Is(err, errDisconnected))
 	if errors.Is(err, errDisconnected) || errors.Is(err, io.EOF) {
-		c.nc.Close() // whoever sees the end of the connection finds it detached
+		c.nc.Close() // a client that sees the end of the connection finds its session detached
 	}
 	after()
 	c.finish()
@@ -139,7 +137,7 @@ func (c *conn) readLoop() error {
 	}
 }
 
-// handle acts on one packet.
+// handle passes one packet to its handler.
 func (c *conn) handle(first byte, body []byte) error {
 	t := packet.Type(first >> 4)
 	switch t {
@@ -174,7 +172,7 @@ func (c *conn) handle(first byte, body []byte) error {
 	return nil
 }
 
-// onAck takes a packet that has the form of an acknowledgement.
+// onAck passes an acknowledgement to its handler.
 func (c *conn) onAck(p *packet.Ack) {
 	switch p.Type {
 	case packet.PUBACK:
@@ -224,7 +222,8 @@ func (c *conn) onPubrel(p *packet.Ack) {
 	}
 }
 
-// pubcomp answers a PUBREL of an identifier that was known or not.
+// pubcomp returns the answer to a PUBREL. known says whether there was a message with the
+// identifier.
 func pubcomp(id uint16, known bool) *packet.Ack {
 	p := &packet.Ack{Type: packet.PUBCOMP, ID: id}
 	if !known {
@@ -233,7 +232,7 @@ func pubcomp(id uint16, known bool) *packet.Ack {
 	return p
 }
 
-// onDisconnect ends the connection at the client's wish, section 3.14.
+// onDisconnect takes a DISCONNECT, section 3.14. The error that it returns ends the connection.
 func (c *conn) onDisconnect(p *packet.Disconnect) error {
 	if p.Props != nil && p.Props.SessionExpiry != nil {
 		wanted := *p.Props.SessionExpiry
@@ -250,8 +249,8 @@ func (c *conn) onDisconnect(p *packet.Disconnect) error {
 	return errDisconnected
 }
 
-// shut ends the connection from the server's side with a reason that an MQTT 5
-// client is told. Any goroutine may call it; the first wins.
+// shut ends the connection from the server's side. An MQTT 5 client is told the reason. Any
+// goroutine may call shut; the first reason counts.
 func (c *conn) shut(code byte, reason string) {
 	c.mu.Lock()
 	if c.phase == connClosing {
@@ -273,7 +272,7 @@ func (c *conn) shut(code byte, reason string) {
 	c.mu.Unlock()
 }
 
-// ended is why a connection is over, for those who look at the log.
+// ended returns why a connection is over, for the log.
 func (c *conn) ended(err error) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -289,8 +288,7 @@ func (c *conn) ended(err error) string {
 	return err.Error()
 }
 
-// closeLocked lets nothing more be appended, and wakes both goroutines so that they
-// finish soon. The caller holds mu.
+// closeLocked ends the output, and wakes the reader and the flusher so that they stop soon.
 func (c *conn) closeLocked() {
 	c.phase = connClosing
 	c.change.Broadcast()
@@ -299,9 +297,8 @@ func (c *conn) closeLocked() {
 	c.nc.SetWriteDeadline(time.Now().Add(c.listener.Limits.Linger))
 }
 
-// finish lets the last bytes leave, then waits a moment for the client to close,
-// since closing with unread input would have the kernel send a reset that
-// destroys what the client has not read yet.
+// finish sends the last bytes, then waits a moment for the client to close: if the gateway closed
+// with input unread, the kernel would send a reset, which destroys what the client has not read yet.
 func (c *conn) finish() {
 	c.mu.Lock()
 	c.expireAtLocked(time.Time{})
@@ -314,7 +311,7 @@ func (c *conn) finish() {
 	c.mu.Unlock()
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		c.nc.SetReadDeadline(time.Now().Add(c.listener.Limits.Linger))
-		buf := c.input.small[:] // for strangers may be many
+		buf := c.input.small[:] // a small one, because strangers may hold many connections
 		for left := 1 << 20; left > 0; {
 			n, err := c.nc.Read(buf)
 			if left -= n; err != nil {
@@ -325,7 +322,7 @@ func (c *conn) finish() {
 	c.nc.Close()
 }
 
-// over says whether, and why, no more is to be read.
+// over returns why nothing more is to be read, or nil.
 func (c *conn) over() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -338,7 +335,7 @@ func (c *conn) over() error {
 	return nil
 }
 
-// halt has the reader stop, for the server stops.
+// halt makes the reader stop, because the server stops.
 func (c *conn) halt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -349,8 +346,7 @@ func (c *conn) halt() {
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
-// drain waits for the outcomes of what was read before the halt, then says
-// goodbye.
+// drain waits for the verdicts on everything that was read before the halt, then sends DISCONNECT.
 func (c *conn) drain() {
 	c.mu.Lock()
 	for c.waiting > 0 && c.phase != connClosing {

@@ -39,7 +39,7 @@ func (c *conn) PutRelease(id uint16) { c.appendPacketLocked(&packet.Ack{Type: pa
 // Wake implements Link.
 func (c *conn) Wake() { c.kickLocked() }
 
-// Greet implements Link: CONNACK is the first packet [MQTT-3.2.0-1].
+// Greet implements Link. CONNACK is the first packet that the client gets [MQTT-3.2.0-1].
 func (c *conn) Greet(resumed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,7 +65,7 @@ func (c *conn) Expire(at time.Time) {
 // Close implements Link.
 func (c *conn) Close(code byte, reason string) { c.shut(code, reason) }
 
-// terms are those of a client of this connection.
+// terms returns the limits of this connection that its session has to keep to.
 func (c *conn) terms() session.Terms {
 	l := &c.listener.Limits
 	return session.Terms{Window: c.window, Subscriptions: l.MaxSubscriptions, SlowTimeout: l.SlowConsumerTimeout}

@@ -14,11 +14,11 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// errSilent ends a connection that sends no CONNECT.
+// errSilent ends a connection on which no CONNECT comes in time.
 var errSilent = errors.New("no CONNECT within the time for it")
 
-// handshake reads the CONNECT, has the client authenticated, attaches it to its
-// session and starts serve. It is the first thing that runs for a connection.
+// handshake reads the CONNECT, authenticates the client, attaches it to its session and starts
+// serve. It is the first function that runs for a connection.
 func (c *conn) handshake() {
 	c.input.active = time.Now()
 	err := c.visit.arrive(c.nc.RemoteAddr(), c.input.active)
@@ -27,14 +27,14 @@ func (c *conn) handshake() {
 	}
 	c.server.strangers.giveBack(&c.input)
 	if err != nil {
-		c.input.big, c.input.buf = nil, nil // who lingers keeps no memory
+		c.input.big, c.input.buf = nil, nil // a connection that lingers keeps no memory
 		c.server.count.refusedConnects.Add(1)
 		c.server.log.Debug("mqtt connection refused", "peer", c.nc.RemoteAddr(), "error", err)
 		if fault := (*packet.Error)(nil); errors.As(err, &fault) {
 			c.refuse(fault)
 			c.finish()
 		} else {
-			c.broken() // the client got no answer that could be lost
+			c.broken() // no answer was sent that could be lost
 		}
 		c.server.release(c)
 		return
@@ -43,12 +43,12 @@ func (c *conn) handshake() {
 	c.server.count.connects.Add(1)
 	c.server.log.Info("client connected", "listener", c.listener.Name, "peer", c.Peer, "client", c.ClientID, "principal",
 		c.Granted().Principal)
-	// A goroutine of its own begins with a small stack: authentication may have
+	// serve gets a goroutine of its own, which begins with a small stack: authentication may have
 	// grown this one.
 	go c.serve()
 }
 
-// connect does the work of handshake. A *packet.Error says how to refuse.
+// connect does the work of handshake. If it returns a *packet.Error, that says how to refuse.
 func (c *conn) connect() error {
 	p, err := c.readConnect()
 	if err != nil {
@@ -59,7 +59,7 @@ func (c *conn) connect() error {
 	if props == nil {
 		props = new(packet.Properties)
 	}
-	if props.MaximumPacketSize != nil { // it holds for a refusal already
+	if props.MaximumPacketSize != nil { // a refusal has to keep to it already
 		c.maxPacket = int(min(*props.MaximumPacketSize, packet.MaxSize+5))
 	}
 	if fault := c.unfit(p, props); fault != nil {
@@ -112,7 +112,7 @@ func (c *conn) readConnect() (*packet.Connect, error) {
 		return nil, err
 	}
 	p := decoded.(*packet.Connect)
-	if p.Props != nil && p.Props.AuthMethod != nil { // more packets are read before it is used
+	if p.Props != nil && p.Props.AuthMethod != nil { // the next packets overwrite the buffer before it is used
 		if decoded, err = packet.Decode(0, first, bytes.Clone(body)); err != nil {
 			return nil, err
 		}
@@ -121,7 +121,7 @@ func (c *conn) readConnect() (*packet.Connect, error) {
 	return p, nil
 }
 
-// unfit says why a CONNECT is refused before anybody is asked, if it is.
+// unfit returns why a CONNECT is refused before its credentials are judged, or nil.
 func (c *conn) unfit(p *packet.Connect, props *packet.Properties) *packet.Error {
 	limits := &c.listener.Limits
 	refuse := func(code byte, reason string) *packet.Error {
@@ -143,8 +143,8 @@ func (c *conn) unfit(p *packet.Connect, props *packet.Properties) *packet.Error 
 	return nil
 }
 
-// login has the client authenticated. answer is the last authentication data of an
-// enhanced authentication.
+// login authenticates the client. answer is the last authentication data of an enhanced
+// authentication.
 func (c *conn) login(p *packet.Connect) (grant *access.Grant, answer []byte, err error) {
 	grant, answer, err = c.authenticate(p)
 	c.visit.loginEnded(err, time.Now())
@@ -157,8 +157,7 @@ func (c *conn) login(p *packet.Connect) (grant *access.Grant, answer []byte, err
 	return nil, nil, &packet.Error{Code: connackCode(code), Reason: reason, Version: p.Version}
 }
 
-// attach completes the CONNACK for a client that is known by now, and gives the client
-// its session.
+// attach completes the CONNACK of an authenticated client, and attaches the client to its session.
 func (c *conn) attach(p *packet.Connect, props *packet.Properties, ack *packet.Connack, grant *access.Grant) error {
 	clientID := p.ClientID
 	if clientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16]
@@ -189,8 +188,8 @@ func (c *conn) attach(p *packet.Connect, props *packet.Properties, ack *packet.C
 	return nil
 }
 
-// plainly makes an error of the bytes before a CONNECT one that is not answered:
-// the peer may not even speak MQTT.
+// plainly turns an error in the bytes before a CONNECT into one that gets no answer: the peer may
+// not speak MQTT at all.
 func plainly(err error) error {
 	if e := (*packet.Error)(nil); errors.As(err, &e) {
 		return errors.New(e.Reason)
@@ -198,7 +197,7 @@ func plainly(err error) error {
 	return err
 }
 
-// agree settles the limits of both sides, sections 3.1.2.11 and 3.2.2.3.
+// agree sets the limits that both sides keep to, sections 3.1.2.11 and 3.2.2.3.
 func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *access.Grant) {
 	cfg := &c.listener.Limits
 	c.window = cfg.MaxInFlight
@@ -239,7 +238,7 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *acces
 	out.SharedSubAvailable, out.SubscriptionIDAvail = yes(true), yes(true)
 }
 
-// wantedExpiry is the session expiry of a CONNECT in seconds as MQTT 5 counts it.
+// wantedExpiry returns the session expiry of a CONNECT, in seconds as MQTT 5 counts it.
 func wantedExpiry(p *packet.Connect, g *access.Grant) uint32 {
 	switch {
 	case g.Once:
@@ -252,7 +251,7 @@ func wantedExpiry(p *packet.Connect, g *access.Grant) uint32 {
 	return *p.Props.SessionExpiry
 }
 
-// never is the session expiry interval that means so, section 3.1.2.11.2.
+// never is the session expiry interval of a session that does not expire, section 3.1.2.11.2.
 const never = 0xFFFFFFFF
 
 func wire(seconds uint32) time.Duration {
@@ -262,13 +261,14 @@ func wire(seconds uint32) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// refuse answers a CONNECT with a CONNACK that refuses it.
+// refuse sends a CONNACK that refuses a CONNECT.
 func (c *conn) refuse(e *packet.Error) {
 	if e.Version == 0 {
 		return
 	}
 	p := &packet.Connack{Code: e.Code}
-	if e.Version == packet.V5 && !packet.CodeAllowed(packet.CONNACK, e.Code) { // [MQTT-3.2.2-8]: of a packet amid the authentication
+	// The code may be that of another packet during the authentication [MQTT-3.2.2-8].
+	if e.Version == packet.V5 && !packet.CodeAllowed(packet.CONNACK, e.Code) {
 		p.Code = packet.CodeProtocolError
 	}
 	if e.Reason != "" {
@@ -283,7 +283,7 @@ func (c *conn) refuse(e *packet.Error) {
 	c.mu.Unlock()
 }
 
-// connackCode is the code as CONNACK may carry it, section 3.2.2.2.
+// connackCode returns the code that a CONNACK may carry, section 3.2.2.2.
 func connackCode(code event.Code) byte {
 	switch code {
 	case event.UnspecifiedError, event.ImplementationSpecificError, event.BadUserNameOrPassword, event.NotAuthorized,
@@ -298,17 +298,17 @@ func connackCode(code event.Code) byte {
 	return packet.CodeUnspecified
 }
 
-// assignedPrefix begins the client identifiers that the gateway assigns.
+// assignedPrefix is how client identifiers begin that the gateway assigns.
 const assignedPrefix = "auto-"
 
-// assignedID is a client identifier that nobody else has.
+// assignedID returns a client identifier that no other client has.
 func assignedID() string {
 	var b [12]byte
 	rand.Read(b[:]) // never fails
 	return assignedPrefix + hex.EncodeToString(b[:])
 }
 
-// assigned says whether a client identifier looks like one of assignedID.
+// assigned says whether a client identifier has the form of one from assignedID.
 func assigned(clientID string) bool {
 	digits, ok := strings.CutPrefix(clientID, assignedPrefix)
 	b, err := hex.DecodeString(digits)

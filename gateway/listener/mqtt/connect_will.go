@@ -8,7 +8,7 @@ import (
 	"tributary.io/gateway/session"
 )
 
-// newWill copies the will of a CONNECT out of its frame.
+// newWill copies the will of a CONNECT out of the read buffer.
 func newWill(w *packet.Will, from *sender) *session.Will {
 	x := &session.Will{Client: from.Client, Publish: packet.Publish{Topic: w.Topic, Payload: bytes.Clone(w.Payload), QoS: w.QoS,
 		Retain: w.Retain}}
@@ -25,10 +25,10 @@ func newWill(w *packet.Will, from *sender) *session.Will {
 	return x
 }
 
-// allowedWill says with which code a CONNECT is refused for the sake of its will,
-// which must be a message that the client could publish; 0 is none.
+// allowedWill returns the code that refuses a CONNECT because of its will, or 0. The will must be a
+// message that the client may publish.
 //
-// A will with credentials of its own goes in the name that they stand for.
+// If the will carries credentials of its own, it is published in their name.
 func allowedWill(w *session.Will, from *sender) (code byte, reason string) {
 	p := &w.Publish
 	v := from.server.improper(&from.via.Limits, p)

@@ -13,21 +13,20 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// isConsumer says whether app/… and command/… mean logs and devices to a client,
-// and not topics of a device.
+// isConsumer says whether app/… and command/… are logs and commands for a client, and not its
+// device's own topics.
 func isConsumer(g *access.Grant) bool { return g.Device == "" || len(g.Read)+len(g.Write) > 0 }
 
 // logFilter is a topic filter that names a log.
 type logFilter struct {
 	group, application, topic string
 	shared, quarantine        bool
-	bad                       event.Code // it is of the kind, but refused
+	bad                       event.Code // why the filter is refused, although it names a log
 	reason                    string
 }
 
-// parseLogFilter recognises app/<application>, also spelt a/ and application/, and
-// quarantine/<application>, with $share/<group>/ (or the older $shared/<group>/)
-// before it.
+// parseLogFilter recognises app/<application>, also written a/ and application/, and
+// quarantine/<application>, optionally after $share/<group>/ (or the older $shared/<group>/).
 func parseLogFilter(filter string) (f logFilter, is bool) {
 	f.topic = filter
 	for _, prefix := range []string{"$share/", "$shared/"} {
@@ -51,8 +50,8 @@ func parseLogFilter(filter string) (f logFilter, is bool) {
 	return f, true
 }
 
-// checkUserFilter refuses what a client without a device may not subscribe to: all but logs
-// and the filters that its grant names.
+// checkUserFilter refuses filters that a client without a device may not subscribe to: all except
+// logs and the filters of its grant.
 func (x *subscribing) checkUserFilter(f *packet.Filter) (event.Code, string) {
 	if x.conn.MaySubscribe(f.Topic) {
 		return event.Success, ""
@@ -66,13 +65,13 @@ func (x *subscribing) checkUserFilter(f *packet.Filter) (event.Code, string) {
 	return event.TopicFilterInvalid, "the filter is app/<application> or $share/<group>/app/<application>"
 }
 
-// logOptions are the user properties of a SUBSCRIBE to a log.
+// logOptions are what the user properties of a SUBSCRIBE say about a log.
 type logOptions struct {
 	binary bool
 	start  stage.Start
 }
 
-// readOptions reads content-mode and stream-offset; others are not ours.
+// readOptions reads content-mode and stream-offset. It ignores other properties.
 func readOptions(p *packet.Properties) (o logOptions, err error) {
 	if p == nil {
 		return o, nil
@@ -113,7 +112,7 @@ func parseStart(s string) (stage.Start, error) {
 	return stage.Start{}, fmt.Errorf("stream-offset is %q; it must be first, last, next, resume, an offset, or an RFC 3339 time", s)
 }
 
-// join subscribes to a log. It runs on the connection's reader.
+// join subscribes to a log. Only the reader calls it.
 func (x *subscribing) join(i int, f logFilter) {
 	c := x.conn
 	switch {
@@ -142,8 +141,8 @@ func (x *subscribing) join(i int, f logFilter) {
 	x.codes[i], x.readers[i] = r.QoS, r
 }
 
-// logWindow is how many records may be out at once: those of QoS 0 need no
-// acknowledgement of the client.
+// logWindow returns how many records may be unacknowledged at once. Records of QoS 0 need no
+// acknowledgement from the client, so its Receive Maximum does not count.
 func (c *conn) logWindow(qos byte) int {
 	if qos == 0 {
 		return c.listener.Limits.MaxInFlight
@@ -151,8 +150,8 @@ func (c *conn) logWindow(qos byte) int {
 	return c.window
 }
 
-// rejoin gives the subscriptions to logs of a resumed session their places back, which it
-// lost with its last connection. It runs on the connection's reader.
+// rejoin subscribes a resumed session to its logs again, which it left when its last connection
+// ended. Only the reader calls it.
 func (c *conn) rejoin() {
 	for _, r := range c.Session.LostLogs(c, c.version == packet.V5) {
 		r.Log.Window = c.logWindow(r.QoS)

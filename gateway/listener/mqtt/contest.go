@@ -2,24 +2,23 @@ package mqtt
 
 import "sync"
 
-// contest is about a filter that a SUBSCRIBE asks for of which a plugin still judges
-// one or another: packets that the client sent later may be done with before, and what
-// the later packet said counts [MQTT-3.8.4-3], [MQTT-3.10.4-2]. The lock of
-// contests guards it.
+// contest is about one filter while plugins still judge it for a SUBSCRIBE. A packet that the client
+// sent later may be done first; then the later packet counts [MQTT-3.8.4-3], [MQTT-3.10.4-2]. The mu
+// of contests guards it.
 type contest struct {
-	waiting int    // requests for the filter that are being judged
-	asked   uint64 // number of the last one
-	decided uint64 // number of the last packet that put the filter into force, or out of it
+	waiting int    // SUBSCRIBEs for the filter that are being judged
+	asked   uint64 // number of the last of them
+	decided uint64 // number of the last packet that took effect
 }
 
-// contests are those of a connection, by filter. Their lock may be taken under that of the
-// session, and holds nothing else.
+// contests holds the contests of a connection, by filter. Its mu may be locked while the session's
+// is held; nothing else is locked under it.
 type contests struct {
 	mu       sync.Mutex
 	byFilter map[string]*contest
 }
 
-// beginContests begins the contests about the filters of a SUBSCRIBE that is not done at once.
+// beginContests begins a contest for each filter of a SUBSCRIBE that plugins still judge.
 func (x *subscribing) beginContests() {
 	c := &x.conn.contests
 	c.mu.Lock()
@@ -40,7 +39,7 @@ func (x *subscribing) beginContests() {
 	x.awaited = true
 }
 
-// endContests ends what await began.
+// endContests ends what beginContests began.
 func (x *subscribing) endContests() {
 	if !x.awaited {
 		return
@@ -57,9 +56,9 @@ func (x *subscribing) endContests() {
 	}
 }
 
-// decide says whether the packet with a number may decide about a filter still, and
-// that it does. The caller holds the session's lock, so that the packets put filters into
-// force in the order in which they decide.
+// decide says whether the packet with a number still decides about a filter, and notes that it does.
+// The session calls it under its own lock, so that packets take effect in the order in which they
+// decide.
 func (c *contests) decide(topic string, number uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,8 +73,8 @@ func (c *contests) decide(topic string, number uint64) bool {
 	return true
 }
 
-// overtakes is decide for an UNSUBSCRIBE: it says whether there is a SUBSCRIBE that
-// comes to nothing by it. The caller holds the session's lock.
+// overtakes decides for an UNSUBSCRIBE. It returns true if a SUBSCRIBE for the filter is still
+// judged, which now has no effect. The session calls it under its own lock.
 func (c *contests) overtakes(topic string, number uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

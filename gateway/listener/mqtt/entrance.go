@@ -8,15 +8,15 @@ import (
 	"tributary.io/gateway/session"
 )
 
-// entrance is a listener as sessions know it.
+// entrance is a listener as its clients' sessions know it.
 type entrance struct {
 	server *Server
 	via    *Listener
 }
 
-// Restore reads from the store what an earlier run left, see Sessions.Restore. Clients keep
-// the rights that their listener, one of these, grants them now. It is to be called once,
-// after the router runs and before Serve.
+// Restore reads what an earlier run left in the store, see Sessions.Restore. Clients get the rights
+// that their listener, one of these, grants them now. Call it once, after the router runs and before
+// Serve.
 func (s *Server) Restore(listeners ...*Listener) error {
 	return s.sessions.Restore(func(name string) session.Entrance {
 		for _, l := range listeners {

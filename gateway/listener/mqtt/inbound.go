@@ -9,7 +9,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// inbound begins an event of this sender.
+// inbound begins an event from this sender.
 func (from *sender) inbound(typ, subject string, now time.Time) event.Inbound {
 	g := from.Granted()
 	return event.Inbound{
@@ -24,7 +24,7 @@ func (from *sender) inbound(typ, subject string, now time.Time) event.Inbound {
 	}
 }
 
-// newPending makes the event of a PUBLISH. It copies what lies in the frame.
+// newPending makes the event of a PUBLISH. It copies what the read buffer holds.
 func (from *sender) newPending(p *packet.Publish, now time.Time) *pending {
 	x := &pending{server: from.server, Publication: session.Publication{Client: from.Client}, id: p.ID, qos: p.QoS,
 		in: from.inbound(event.TypePublish, p.Topic, now)}

@@ -11,10 +11,10 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// limit names a limit that somebody came up against.
+// limit is a limit that clients can reach, for the metric that counts how often they do.
 type limit int
 
-// The limits, by the name of their key in limitNames.
+// limitNames has the names of these limits.
 const (
 	limitConnectionsTotal limit = iota
 	limitConnections
@@ -66,10 +66,10 @@ var limitNames = [limitCount]string{
 	limitKeepAlive:             "keep_alive",
 }
 
-// limited counts that somebody came up against a limit.
+// limited counts that a client reached a limit.
 func (s *Server) limited(l limit) { s.count.limited[l].Add(1) }
 
-// limitMetrics are the counters of limited.
+// limitMetrics returns what limited counted.
 func (s *Server) limitMetrics() (list []metric.Sample) {
 	for i, name := range limitNames {
 		list = append(list, metric.Sample{Name: "tributary_mqtt_limited_total", Kind: metric.CounterKind,
@@ -79,7 +79,7 @@ func (s *Server) limitMetrics() (list []metric.Sample) {
 	return list
 }
 
-// keepAlive is the keep-alive in seconds that a client gets who asks for one.
+// keepAlive returns the keep-alive, in seconds, for a client that asks for one.
 func (l *Limits) keepAlive(asked uint16) uint16 {
 	least, most := uint16(l.KeepAliveMin/time.Second), uint16(l.KeepAliveMax/time.Second)
 	switch {
@@ -91,13 +91,14 @@ func (l *Limits) keepAlive(asked uint16) uint16 {
 	return asked
 }
 
-// budget bounds the bytes that are lent to clients who are not known yet.
+// budget bounds the bytes that are lent to clients before they are authenticated.
 type budget struct {
 	max  int64
 	used atomic.Int64
 }
 
-// lend lends n bytes in place of what a connection has borrowed, or changes nothing.
+// lend raises to n what a connection has borrowed. It returns false, and lends nothing, if the
+// budget does not allow that.
 func (b *budget) lend(in *input, n int) bool {
 	more := int64(n - in.borrowed)
 	if b.used.Add(more) > b.max {
@@ -114,8 +115,8 @@ func (b *budget) giveBack(in *input) {
 	in.borrowed = 0
 }
 
-// roomForStranger makes room for more of a CONNECT as its bytes come, fourfold
-// each time, within the budget for all of them.
+// roomForStranger makes room for more bytes of a CONNECT as they come, four times as much each time,
+// within the budget of all connections.
 func (c *conn) roomForStranger() error {
 	in := &c.input
 	if in.buf == nil {
@@ -136,8 +137,7 @@ func (c *conn) roomForStranger() error {
 	return nil
 }
 
-// overstepped counts the limits that a client breaks with one packet and that end
-// its connection.
+// overstepped counts a limit that a client broke with one packet, which ends its connection.
 func (s *Server) overstepped(code byte) {
 	switch code {
 	case packet.CodePacketTooLarge:
@@ -147,7 +147,7 @@ func (s *Server) overstepped(code byte) {
 	}
 }
 
-// improper checks the limits on a message that a decoder does not know.
+// improper checks the limits on a message that the decoder does not know.
 func (s *Server) improper(l *Limits, p *packet.Publish) (v session.Verdict) {
 	switch {
 	case len(p.Topic) > l.MaxTopicBytes:

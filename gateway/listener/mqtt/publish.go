@@ -9,7 +9,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// onPublish takes a PUBLISH of the client, section 3.3.4.
+// onPublish takes a PUBLISH, section 3.3.4.
 func (c *conn) onPublish(first byte, body []byte) error {
 	p := &c.in
 	if err := packet.DecodePublish(c.version, first, body, p); err != nil {
@@ -37,8 +37,8 @@ func (c *conn) onPublish(first byte, body []byte) error {
 	return err
 }
 
-// dispatch has a message judged and answers or routes it. a is the arrival of one of
-// QoS 2.
+// dispatch has a message checked, and then acknowledges it or passes it to the router. a is nil
+// unless the message is of QoS 2.
 func (c *conn) dispatch(p *packet.Publish, a *session.Arrival) error {
 	x, v, route, err := c.admit(p)
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *conn) dispatch(p *packet.Publish, a *session.Arrival) error {
 	return nil
 }
 
-// admit has a message judged that is within the rates of whoever speaks.
+// admit holds a message to the rates of its sender, then decides what becomes of it.
 func (c *conn) admit(p *packet.Publish) (x *pending, v session.Verdict, route bool, err error) {
 	who, g := c.sender, c.Granted()
 	if g.PerMessage {
@@ -84,12 +84,12 @@ func (c *conn) admit(p *packet.Publish) (x *pending, v session.Verdict, route bo
 	if v, err = c.withinRate(g, p); v.Code.Refused() || err != nil {
 		return nil, v, false, err
 	}
-	who.AwaitRoom(p.Topic, p.QoS, c.kick) // acknowledgements do not wait
+	who.AwaitRoom(p.Topic, p.QoS, c.kick) // acknowledgements leave before the wait
 	x, v, route = who.decidePublish(p, c.now)
 	return x, v, route, nil
 }
 
-// resolveAlias replaces a topic alias by the topic, section 3.3.2.3.4.
+// resolveAlias replaces a topic alias with its topic, section 3.3.2.3.4.
 func (c *conn) resolveAlias(p *packet.Publish) error {
 	if p.Props.TopicAlias == nil {
 		return nil
@@ -112,10 +112,9 @@ func (c *conn) resolveAlias(p *packet.Publish) error {
 	return nil
 }
 
-// takeQoS2ID takes a packet identifier for a message of QoS 2. It returns nil for a
-// message that came before and was not released: that is answered again, and not acted
-// on again [MQTT-4.3.3-10]; if its outcome is still awaited (since an earlier connection),
-// once that is known.
+// takeQoS2ID takes a packet identifier for a message of QoS 2. It returns nil for a repeated
+// message, which is answered again but has no other effect [MQTT-4.3.3-10]. If the first one awaits
+// its verdict, maybe since an earlier connection, the repeated one is answered together with it.
 func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
 	a, state := c.Session.TakeQoS2ID(c, id, c.listener.Limits.MaxUnreleased)
 	switch state {
@@ -128,7 +127,7 @@ func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
 	case session.ArrivalFull:
 		c.server.limited(limitUnreleased)
 		v := session.Verdict{Code: event.QuotaExceeded, Reason: "too many messages of QoS 2 without PUBREL"}
-		if c.version != packet.V5 { // its PUBREC could not tell
+		if c.version != packet.V5 { // its PUBREC has no reason code
 			return nil, &packet.Error{Code: byte(v.Code), Reason: v.Reason}
 		}
 		return nil, c.acknowledgeNow(2, id, v)
@@ -147,9 +146,9 @@ func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
 	return nil, nil
 }
 
-// decidePublish decides what becomes of a message: a verdict at once (x is nil, or a
-// command's that is to be settled with it), or a pending one for the router. It
-// is the same for a PUBLISH and for a will. Topic aliases are resolved.
+// decidePublish decides what becomes of a message. x is nil if the verdict is final. If route is
+// true, x goes to the router; otherwise the verdict decides x. PUBLISH and wills share this
+// function. Topic aliases are resolved already.
 func (from *sender) decidePublish(p *packet.Publish, now time.Time) (x *pending, v session.Verdict, route bool) {
 	s := from.server
 	if v := s.improper(&from.via.Limits, p); v.Code.Refused() {
@@ -187,7 +186,7 @@ func (from *sender) decidePublish(p *packet.Publish, now time.Time) (x *pending,
 	return x, v, true
 }
 
-// outcome is what the router calls back.
+// outcome takes the outcome from the router.
 func (x *pending) outcome(o stage.Outcome) {
 	v := session.Verdict{Code: o.Code, Reason: o.Reason, Undecided: o.Unavailable}
 	if r := o.Reply; r != nil {
@@ -207,8 +206,8 @@ func (x *pending) outcome(o stage.Outcome) {
 	x.decide(v)
 }
 
-// refused counts and logs a refused message: the only trace where the sender
-// cannot be told.
+// refused counts and logs a refused message. An MQTT 3.1.1 client cannot be told, so this is the
+// only trace.
 func (s *Server) refused(clientID, topic string, v *session.Verdict) {
 	s.count.refusedPublishes.Add(1)
 	s.log.Debug("message refused", "client", clientID, "topic", topic, "code", byte(v.Code), "reason", v.Reason)

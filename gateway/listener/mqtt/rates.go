@@ -11,21 +11,21 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// rateWindow is what somebody may publish at once after a pause, as time at the
-// full rate: rates hold on average over it.
+// rateWindow is the time over which rates hold on average: after a pause, a client may publish at
+// once as much as the rate allows in this time.
 const rateWindow = 2 * time.Second
 
-// bucket is what somebody has used of one rate, shared by all its connections: the
-// time (in nanoseconds of the table's clock) at which all of it is paid. It is a
-// leaky bucket in one word, so that a message costs one atomic change and no lock.
+// bucket is the use of one rate by all connections that share it: the time, in nanoseconds of the
+// table's clock, at which all use is paid for. A leaky bucket in one word costs a message one atomic
+// change and no lock.
 type bucket struct{ paid atomic.Int64 }
 
-// debt is how long nothing more may be used.
+// debt returns for how long nothing more may be used.
 func (b *bucket) debt(now int64) time.Duration {
 	return time.Duration(b.paid.Load()-now) - rateWindow
 }
 
-// charge uses cost nanoseconds of the rate.
+// charge uses up cost nanoseconds of the rate.
 func (b *bucket) charge(now, cost int64) {
 	for {
 		old := b.paid.Load()
@@ -35,19 +35,19 @@ func (b *bucket) charge(now, cost int64) {
 	}
 }
 
-// buckets are those of one device, user or application.
+// buckets are the two buckets of one device, user or application.
 type buckets struct {
 	key             string
-	users           int  // meters that hold it; guarded by the table, as is expiring
-	expiring        bool // a timer runs that looks again
+	users           int  // how many meters hold it; the table's mu guards it and expiring
+	expiring        bool // a timer will remove the entry
 	messages, bytes bucket
 }
 
-// rateTable has the buckets of whoever has a rate and is connected, or owes
-// something from before, so that a new connection is no way out. Only who is
-// authenticated gets into it.
+// rateTable has the buckets of everybody with a rate who is connected, or who still owes something
+// from an earlier connection: reconnecting pays no debt. Only authenticated clients get into the
+// table.
 type rateTable struct {
-	start   time.Time // its clock's zero
+	start   time.Time // when its clock began
 	mu      sync.Mutex
 	entries map[string]*buckets
 }
@@ -76,15 +76,14 @@ func (t *rateTable) release(b *buckets) {
 	t.dropIfPaidLocked(b)
 }
 
-// dropIfPaidLocked removes an entry that nobody needs, now or when it is paid. The caller
-// holds mu.
+// dropIfPaidLocked removes an entry that no meter holds: now, or as soon as it is paid for.
 func (t *rateTable) dropIfPaidLocked(b *buckets) {
 	if b.users > 0 || b.expiring {
 		return
 	}
 	now := t.now()
 	owed := max(b.messages.paid.Load(), b.bytes.paid.Load()) - now
-	if owed <= 0 { // a new one would be the same
+	if owed <= 0 { // a new entry would be the same
 		delete(t.entries, b.key)
 		return
 	}
@@ -97,22 +96,21 @@ func (t *rateTable) dropIfPaidLocked(b *buckets) {
 	})
 }
 
-// meter is a connection's way to the buckets of those in whose name it publishes.
-// It belongs to the connection's reader.
+// meter holds the buckets that a connection's messages are charged to. It belongs to the reader.
 type meter struct {
-	grant *access.Grant // that it is for
+	grant *access.Grant // the grant that parts are for
 	parts []metered     // empty: nothing is bounded
 }
 
-// metered is one of them with the price of a message and a byte in nanoseconds,
-// 0 where there is no bound.
+// metered is one entry of the table with the price of a message and of a byte in nanoseconds. The
+// price is 0 if there is no bound.
 type metered struct {
 	*buckets
 	message, byte float64
 	limit         limit
 }
 
-// use makes the meter one for a grant.
+// use makes the meter that of a grant.
 func (m *meter) use(t *rateTable, g *access.Grant, l *Limits) {
 	old := m.parts
 	m.grant, m.parts = g, nil
@@ -129,7 +127,7 @@ func (m *meter) use(t *rateTable, g *access.Grant, l *Limits) {
 	}
 	m.add(t, name, device, limitDeviceRate)
 	m.add(t, "application/"+g.Application, g.ApplicationRates, limitApplicationRate)
-	for i := range old { // after the new ones were acquired, so that what is in both stays
+	for i := range old { // after the new ones are acquired, so that an entry in both stays
 		t.release(old[i].buckets)
 	}
 }
@@ -154,9 +152,8 @@ func (m *meter) close(t *rateTable) {
 	*m = meter{}
 }
 
-// charge accounts for a message, unless somebody owes more than patience already;
-// over then says who, and nothing is accounted for. wait is how long no more
-// should be read.
+// charge charges a message, unless some debt is above patience already: then it charges nothing, and
+// over is the debtor. wait is how long the reader should pause.
 func (m *meter) charge(now int64, size int, patience time.Duration) (wait time.Duration, over *metered) {
 	for i := range m.parts {
 		p := &m.parts[i]
@@ -184,8 +181,8 @@ func (p *metered) debt(now int64) time.Duration {
 	return max(p.messages.debt(now), p.bytes.debt(now))
 }
 
-// withinRate holds a message to the rates of the grant that it goes by, if there
-// are any; v is why it is refused. The caller is the reader.
+// withinRate holds a message to the rates of a grant. v says why the message is refused, if it is.
+// Only the reader calls it.
 func (c *conn) withinRate(g *access.Grant, p *packet.Publish) (v session.Verdict, err error) {
 	if c.meter.grant != g {
 		c.meter.use(&c.server.rates, g, &c.listener.Limits)
@@ -196,11 +193,11 @@ func (c *conn) withinRate(g *access.Grant, p *packet.Publish) (v session.Verdict
 	return c.slowed(p)
 }
 
-// slowed does it. First the reader waits, which slows the client down and loses
-// nothing. The connections of a device or application can together owe more than
-// that makes up for: what comes while more than rate_wait_max is owed is refused
-// where the client can be told, dropped at QoS 0, and waits where it is a 3.1.1
-// client's of QoS 1 or 2, which nobody could tell that it was not taken.
+// slowed holds a message to the rates of the meter. First the reader pauses, which slows the client
+// down and loses nothing. All connections of a device or application together can still owe more
+// than rate_wait_max. Then a message of QoS 0 is dropped and an MQTT 5 client is told that its
+// message is refused; a message of QoS 1 or 2 from an MQTT 3.1.1 client waits, because the client
+// could not be told.
 func (c *conn) slowed(p *packet.Publish) (v session.Verdict, err error) {
 	t, patience := &c.server.rates, c.listener.Limits.RateWaitMax
 	for {
@@ -229,7 +226,7 @@ func (p *metered) who() string {
 	return "device"
 }
 
-// pause has the reader wait, at most until the connection ends.
+// pause makes the reader wait, at most until the connection ends.
 func (c *conn) pause(d time.Duration) {
 	until := time.Now().Add(d)
 	wake := time.AfterFunc(d, func() {
@@ -240,7 +237,7 @@ func (c *conn) pause(d time.Duration) {
 	defer wake.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kickLocked() // acknowledgements do not wait
+	c.kickLocked() // acknowledgements leave before the pause
 	for c.phase == connOpen && time.Now().Before(until) {
 		c.change.Wait()
 	}

@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	smallBuffer = 256             // bytes that an idle connection has to read into
-	bigBuffer   = 32 << 10        // bytes that a busy one borrows
-	lull        = 2 * time.Second // after so long without input it gives them back
+	smallBuffer = 256             // bytes that an idle connection can read into
+	bigBuffer   = 32 << 10        // bytes that a busy connection borrows
+	lull        = 2 * time.Second // a connection without input for this long gives them back
 
-	// A message after a silence lets others go first: packets that reach two
-	// connections within some microseconds are read in either order, and whoever
-	// subscribes on one and then publishes on the other expects the message.
+	// A message after a silence waits for a moment. Packets that reach two connections within
+	// microseconds are read in either order, and a client that subscribes on one connection and then
+	// publishes on the other expects to get the message.
 	silence  = 100 * time.Millisecond
 	courtesy = 100 * time.Microsecond
 )
@@ -22,7 +22,7 @@ const (
 // buffer is a borrowed byte slice.
 type buffer struct{ b []byte }
 
-// buffers lends byte slices of at least bigBuffer capacity.
+// buffers lends byte slices with a capacity of at least bigBuffer.
 type buffers struct{ pool sync.Pool }
 
 func (p *buffers) get() *buffer {
@@ -32,8 +32,8 @@ func (p *buffers) get() *buffer {
 	return &buffer{make([]byte, 0, bigBuffer)}
 }
 
-// put takes a buffer back, unless it has grown so much that keeping it would
-// hold memory for one exceptional packet.
+// put takes a buffer back. One that grew for an exceptionally large packet is left to the garbage
+// collector.
 func (p *buffers) put(b *buffer) {
 	if cap(b.b) >= bigBuffer && cap(b.b) <= 8*bigBuffer {
 		b.b = b.b[:0]
@@ -41,20 +41,20 @@ func (p *buffers) put(b *buffer) {
 	}
 }
 
-// input is what a connection has read and not yet handled: buf[start:end].
+// input is what a connection has read and not handled yet: buf[start:end].
 type input struct {
 	buf        []byte
 	start, end int
-	big        *buffer // what buf is made of, unless it is small
+	big        *buffer // the buffer that buf lies in, unless it is small
 	small      [smallBuffer]byte
 	busy       bool      // the last read filled small
-	handled    bool      // packets were since the last read
-	borrowed   int       // bytes of the strangers' budget
-	active     time.Time // when the client last was known to be alive
+	handled    bool      // packets were handled since the last read
+	borrowed   int       // bytes borrowed from the server's budget for strangers
+	active     time.Time // the last sign of life from the client
 }
 
-// next returns the first byte and the body of the next packet. The body is valid
-// until the next call. Before it waits it lets pending acknowledgements leave.
+// next returns the first byte and the body of the next packet. The body is valid until the next
+// call. Pending acknowledgements leave before next waits for input.
 func (c *conn) next(max int) (first byte, body []byte, err error) {
 	in := &c.input
 	for {
@@ -98,7 +98,7 @@ func (c *conn) fill() error {
 			}
 		}
 		c.nc.SetReadDeadline(deadline)
-		if err := c.over(); err != nil { // asked after the deadline was set: see end and halt
+		if err := c.over(); err != nil { // after the deadline is set: see closeLocked and halt
 			return err
 		}
 		var err error
@@ -125,8 +125,8 @@ func (c *conn) fill() error {
 	return nil
 }
 
-// rest is the pause between two reads: acknowledgements leave, and a client that
-// does not read its own gets no more of its packets read.
+// rest runs between two reads: acknowledgements leave, and the reader waits if the client does not
+// read its own.
 func (c *conn) rest() error {
 	c.mu.Lock()
 	c.flushSoonLocked()
@@ -135,16 +135,16 @@ func (c *conn) rest() error {
 	}
 	c.mu.Unlock()
 	if c.input.handled && c.sender != nil {
-		// Only whole packets are a sign of life; and whatever held the reader up
-		// since does not count against the client. Before the session is attached
-		// there is no more time for several packets than for one.
+		// Only whole packets are a sign of life. Time that the reader spent waiting does not count
+		// against the client. Before the session is attached, several packets get no more time than
+		// one.
 		c.input.active, c.input.handled = time.Now(), false
 	}
 	return nil
 }
 
-// deadline is until when the next input must come, and the error otherwise.
-// A zero time is never.
+// deadline returns the time by which the next input must come, and the error if it does not. The
+// zero time is never.
 func (c *conn) deadline() (at time.Time, err error) {
 	if c.sender == nil {
 		return c.input.active.Add(c.listener.Limits.ConnectTimeout), errSilent
@@ -155,9 +155,8 @@ func (c *conn) deadline() (at time.Time, err error) {
 	return at, err
 }
 
-// makeRoom sees to it that buf has space behind end. Only input that fills the
-// small buffer gets a big one, and only what fills that a bigger one, so that a
-// length that somebody merely claims costs nothing.
+// makeRoom makes space behind end. Only input that fills the small buffer gets a big one, and only
+// input that fills that gets a bigger one: a length that a client merely claims costs nothing.
 func (in *input) makeRoom(pool *buffers) {
 	if in.buf == nil {
 		in.buf = in.small[:]
@@ -173,7 +172,7 @@ func (in *input) makeRoom(pool *buffers) {
 	case in.big == nil && !in.busy:
 		in.start, in.end = 0, copy(in.buf, rest)
 		return
-	case in.big == nil || len(in.buf) < bigBuffer: // the latter was for a CONNECT
+	case in.big == nil || len(in.buf) < bigBuffer: // a buffer below bigBuffer was for a CONNECT
 		in.big = pool.get()
 	case len(rest) > len(in.buf)*3/4:
 		in.big = &buffer{make([]byte, 2*len(in.buf))}
@@ -182,7 +181,7 @@ func (in *input) makeRoom(pool *buffers) {
 	in.start, in.end = 0, copy(in.buf, rest)
 }
 
-// shrink gives a borrowed buffer back. Nothing is left in it.
+// shrink gives a borrowed buffer back. The buffer must be empty.
 func (in *input) shrink(pool *buffers) {
 	pool.put(in.big)
 	in.big, in.buf, in.start, in.end = nil, in.small[:], 0, 0

@@ -10,13 +10,13 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// newSender makes the sender of a connection, or of one of its messages.
+// newSender returns the sender of a connection, or of one of its messages.
 func (s *Server) newSender(g *access.Grant, clientID, username, peer string, version byte, via *Listener) *sender {
 	return &sender{Client: s.sessions.NewClient(g, clientID, username, peer, version, via.Name, entrance{s, via}), server: s, via: via}
 }
 
-// speaker returns in whose name a message goes that carries credentials of its
-// own, and takes them out of the message.
+// speaker returns the sender of a message that carries its own credentials, and takes the
+// credentials out of the message.
 func (from *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v session.Verdict) {
 	ctx, cancel := context.WithTimeout(from.server.ctx, from.via.Limits.ConnectTimeout)
 	defer cancel()
@@ -39,8 +39,8 @@ func (from *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v 
 	return who, v
 }
 
-// mayPublish says whether the sender may publish to the topic, be it a command's
-// (to is not nil) or any other. It may block, and is called without locks.
+// mayPublish says whether the sender may publish to a topic. to is not nil if the topic is a
+// command's. It may block; the caller holds no lock.
 func (from *sender) mayPublish(g *access.Grant, p *packet.Publish, to *target) (v session.Verdict) {
 	switch {
 	case to != nil:
@@ -53,6 +53,6 @@ func (from *sender) mayPublish(g *access.Grant, p *packet.Publish, to *target) (
 	return v
 }
 
-// retainAvailable says what CONNACK announces: only devices and messaging
-// clients have topics that could retain anything.
+// retainAvailable is what CONNACK announces: only devices and messaging clients have topics on which
+// messages can be retained.
 func retainAvailable(g *access.Grant) bool { return g.Messaging || g.Device != "" }

@@ -16,37 +16,35 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Authenticator says who a client is and what it may do. A *stage.Error carries the
-// reason code for the client (mapped to a return code for MQTT 3.1.1); any other
-// error of Connect, Begin and an Exchange becomes 0x88, server unavailable, and
-// any other error of the rest a refusal, 0x87. Methods with a context are called
-// without locks, on the goroutine of the connection that waits for them, and should
-// return when ctx ends; all are safe for concurrent use.
+// Authenticator finds out who a client is and what it may do. A *stage.Error carries the reason code
+// for the client, which becomes a return code for MQTT 3.1.1. Any other error of Connect, Begin or
+// an Exchange becomes 0x88 (server unavailable); any other error of the other methods becomes 0x87
+// (not authorized). Methods with a context run without locks on the goroutine of the connection that
+// waits for them, and should return when the context ends. All methods are safe for concurrent use.
 type Authenticator interface {
 	// Connect judges the credentials of a CONNECT.
 	Connect(ctx context.Context, c *access.Credentials) (*access.Grant, error)
-	// Begin starts an enhanced authentication, section 4.12; 0x8C says that the
-	// method is unknown. The context holds for the whole exchange, whose first step
-	// takes the authentication data of the CONNECT or AUTH (nil: there were none).
+	// Begin starts an enhanced authentication, section 4.12. It refuses an unknown method with 0x8C.
+	// The context holds for the whole exchange. The first step gets the authentication data of the
+	// CONNECT or AUTH, nil if there is none.
 	Begin(ctx context.Context, method string, c *access.Credentials) (access.Exchange, error)
-	// Message judges the credentials in the user properties of one message of a
-	// grant with PerMessage, and returns in whose name it goes. What is asked often
-	// should come from a cache: an unchanged answer is the same pointer.
+	// Message judges the credentials in the user properties of one message, for a grant with
+	// PerMessage, and returns the grant that the message is published with. It returns the same
+	// pointer for the same credentials, so frequent questions should be answered from a cache.
 	Message(ctx context.Context, g *access.Grant, properties []event.Property) (*access.Grant, error)
-	// Authorize judges one topic name or, to subscribe, filter (without $share) that
-	// the grant allows and that has Ask.
+	// Authorize judges a topic name, or a filter (without $share) if a is Subscribe, that a grant
+	// with Ask allows.
 	Authorize(ctx context.Context, g *access.Grant, a access.Action, topic string, qos byte, retain bool) error
-	// Renew returns the grant as it stands now, the same pointer where nothing
-	// changed, or a *stage.Error that says why it is no more. Without Credential it
-	// is asked for what the principal may do by whatever it authenticates with. It
-	// does not block.
+	// Renew returns the grant as it is now: the same pointer if nothing changed, or a *stage.Error
+	// that says why the grant is gone. For a grant without Credential it returns what the principal
+	// may do with any credential. It does not block.
 	Renew(g *access.Grant) (*access.Grant, error)
 }
 
-// Listener is the rules of one way in: who may use it, and how much of it. It
-// must not be changed once it serves.
+// Listener says who may connect through one listener, and what they may use. It must not change once
+// it serves.
 type Listener struct {
-	Name   string // as Credentials name it
+	Name   string // the name that Credentials carry
 	Auth   Authenticator
 	Limits Limits
 }
@@ -62,23 +60,23 @@ type Server struct {
 	ids      *stage.IDs
 	count    counters
 
-	ctx    context.Context // ends when the server stops; for authentication
+	ctx    context.Context // ends when the server stops; authentication uses it
 	cancel context.CancelFunc
 
 	buffers   buffers
 	rates     rateTable
-	strangers budget // of buffers for CONNECT packets
+	strangers budget // for buffers of CONNECT packets
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
-	refusals  map[refusal]uint64 // of logins
+	refusals  map[refusal]uint64 // counts of refused logins
 	listeners map[net.Listener]struct{}
 	stopping  bool
 	running   sync.WaitGroup // connections
 }
 
-// New returns a server that holds no connection yet, and gives its clients these sessions.
-// It does no I/O.
+// New returns a server without connections. Its clients get their sessions from sessions. New does
+// no I/O.
 func New(cfg Config, sessions *session.Sessions, router session.Router, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, sessions: sessions, router: router, log: log, logins: admission.NewRefusals(log), ids: stage.NewIDs(),
 		conns: make(map[*conn]struct{}), refusals: make(map[refusal]uint64), listeners: make(map[net.Listener]struct{})}
@@ -89,9 +87,9 @@ func New(cfg Config, sessions *session.Sessions, router session.Router, log *slo
 	return s
 }
 
-// Serve accepts connections from ln until ctx ends or Shutdown is called, then
-// closes ln and returns nil; connections live on until Shutdown. It may be
-// called for several listeners, each with its own rules.
+// Serve accepts connections from ln until ctx ends or Shutdown is called, then closes ln and returns
+// nil. Connections live on until Shutdown. Serve may be called for several listeners, each with its
+// own Listener.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, l *Listener) error {
 	if !s.listen(ln, true) {
 		return ln.Close()
@@ -110,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, l *Listener) error 
 			s.accept(l, d, nc)
 		case errors.Is(err, net.ErrClosed):
 			return nil
-		case temporary(err): // out of file descriptors, most of the time
+		case temporary(err): // most often, the process is out of file descriptors
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			s.log.Warn("cannot accept MQTT connections for a moment", "error", err, "pause", pause)
 			select {
@@ -128,7 +126,7 @@ func temporary(err error) bool {
 	return errors.As(err, &ne) && ne.Temporary()
 }
 
-// listen adds or removes a listener; it is false when the server has stopped.
+// listen adds or removes a listener. It returns false if the server has stopped.
 func (s *Server) listen(ln net.Listener, add bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +141,7 @@ func (s *Server) listen(ln net.Listener, add bool) bool {
 	return true
 }
 
-// accept starts a connection, unless there are too many.
+// accept starts a connection unless there are too many.
 func (s *Server) accept(l *Listener, d *gate, nc net.Conn) {
 	c := newConn(s, l, nc)
 	s.mu.Lock()
@@ -160,20 +158,20 @@ func (s *Server) accept(l *Listener, d *gate, nc net.Conn) {
 	go c.handshake()
 }
 
-// refusal is what refused logins are counted by.
+// refusal is a label of the counter of refused logins.
 type refusal struct {
 	listener string
 	code     event.Code
 }
 
-// refusedLogin counts a login that was refused.
+// refusedLogin counts a refused login.
 func (s *Server) refusedLogin(listener string, code event.Code) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusals[refusal{listener, code}]++
 }
 
-// release forgets a connection that is over.
+// release removes a connection that has ended.
 func (s *Server) release(c *conn) {
 	c.meter.close(&s.rates)
 	c.visit.leave(time.Now())
@@ -183,10 +181,10 @@ func (s *Server) release(c *conn) {
 	s.running.Done()
 }
 
-// Shutdown stops accepting, reads no further packet, lets outcomes that are
-// awaited arrive and their acknowledgements leave, tells every client that the
-// server shuts down (0x8B) and closes. When ctx ends first the rest is closed at
-// once and ctx's error returned. Wills are not sent; a restart is no death.
+// Shutdown accepts no more connections and reads no more packets. It waits for the outcomes of what
+// was read, sends the acknowledgements, tells every client that the server shuts down (0x8B), and
+// closes. If ctx ends first, Shutdown closes the other connections at once and returns ctx's error.
+// No will is sent, because the clients did not fail.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
@@ -214,7 +212,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	for _, c := range conns {
-		go c.broken() // each at once: where TLS says goodbye to who does not read it takes a while
+		go c.broken() // all at once: closing TLS takes a while if the client does not read
 	}
 	return fmt.Errorf("closing MQTT connections: %w", ctx.Err())
 }

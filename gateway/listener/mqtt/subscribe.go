@@ -13,27 +13,27 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// subscribing is one SUBSCRIBE whose filters are being judged, some of them by
-// plugins. The SUBACK leaves when the last one is.
+// subscribing is one SUBSCRIBE while its filters are judged, some of them by plugins. The SUBACK is
+// sent after the last one.
 type subscribing struct {
 	conn    *conn
 	packet  *packet.Subscribe
 	ids     []uint32
 	options logOptions
-	codes   []byte // granted QoS or refusal, per filter
-	allowed []bool // the client's own rights grant it
+	codes   []byte // for each filter, the granted QoS or the refusal
+	allowed []bool // the client's own rights allow the filter
 	plugin  []bool // a plugin granted it
-	idle    []bool // granted, and nothing ever comes: see server topics
+	idle    []bool // granted, but no message ever matches: see isServerFilter
 	readers []*session.LogSubscription
 	left    atomic.Int32
-	number  uint64 // among the client's SUBSCRIBEs and UNSUBSCRIBEs
-	awaited bool   // there are contests about its filters
+	number  uint64 // number of this packet among the client's SUBSCRIBEs and UNSUBSCRIBEs
+	awaited bool   // contests about its filters have begun
 
 	mu     sync.Mutex
-	reason string // the first that was given
+	reason string // the first reason for a refusal
 }
 
-// refuse sets the code of one filter.
+// refuse sets the code of one filter that is refused.
 func (x *subscribing) refuse(i int, code event.Code, reason string) {
 	x.codes[i] = subackCode(code)
 	x.mu.Lock()
@@ -60,7 +60,7 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 	}
 	if isConsumer(c.Granted()) {
 		var err error
-		if x.options, err = readOptions(p.Props); err != nil { // it spoils the whole packet
+		if x.options, err = readOptions(p.Props); err != nil { // a wrong property refuses all filters
 			for i := range x.codes {
 				x.refuse(i, event.ImplementationSpecificError, err.Error())
 			}
@@ -71,14 +71,14 @@ func (c *conn) onSubscribe(p *packet.Subscribe) error {
 	for i := range p.Filters {
 		x.checkFilter(i)
 	}
-	if x.left.Load() > 1 { // a plugin is asked; nothing is decided before this goroutine is done, too
+	if x.left.Load() > 1 { // plugins were asked; the SUBACK waits for this goroutine, too
 		x.beginContests()
 	}
 	x.done()
 	return nil
 }
 
-// checkFilter finds the code of one filter, or has a plugin find it.
+// checkFilter decides about one filter, or asks a plugin to.
 func (x *subscribing) checkFilter(i int) {
 	c, f := x.conn, &x.packet.Filters[i]
 	g := c.Granted()
@@ -126,13 +126,13 @@ func (x *subscribing) checkFilter(i int) {
 	})
 }
 
-// isServerFilter says whether a filter matches topics below $SYS/ alone, where other
-// brokers tell about themselves. This one does not, and many clients subscribe there by
-// habit, beside filters that they need: some take one refusal for that of all. So the
-// subscription is granted to everybody, and is none.
+// isServerFilter says whether a filter matches only topics below $SYS/, where other brokers publish
+// their own state. This gateway publishes nothing there. Many clients subscribe to it by habit,
+// together with filters that they need, and some treat one refusal as a refusal of all. So the
+// filter is granted to everybody, and makes no subscription.
 func isServerFilter(filter string) bool { return strings.HasPrefix(filter, "$SYS/") }
 
-// refuses says whether the filter is among those that nobody may subscribe to.
+// refuses says whether nobody may subscribe to the filter.
 func (l *Limits) refuses(filter string) bool {
 	if len(l.RefuseFilters) == 0 {
 		return false
@@ -141,8 +141,8 @@ func (l *Limits) refuses(filter string) bool {
 	return slices.Contains(l.RefuseFilters, filter)
 }
 
-// outcome takes a plugin's word on a filter. A plugin that says nothing leaves it
-// to the rules of plain messaging: what nobody granted is refused.
+// outcome takes a plugin's decision about a filter. If the plugin decides nothing, the rules of
+// plain messaging apply.
 func (x *subscribing) outcome(i int, o stage.Outcome) {
 	switch {
 	case o.Unavailable:
@@ -166,7 +166,7 @@ func reasonOf(o *stage.Outcome) string {
 	return o.Reason
 }
 
-// plain applies the rules of plain messaging to a filter.
+// plain decides about a filter by the rules of plain messaging.
 func (x *subscribing) plain(i int) {
 	if !x.allowed[i] {
 		x.refuse(i, event.NotAuthorized, "no right to subscribe to this filter")
@@ -175,9 +175,8 @@ func (x *subscribing) plain(i int) {
 	x.codes[i] = x.packet.Filters[i].QoS
 }
 
-// done counts a filter as judged, and after the last one has the subscriptions put into
-// force and answers, once they are durable if the session is. It is called
-// without locks, from any goroutine.
+// done counts a filter as decided. After the last one, the session gets the subscriptions, and sends
+// the SUBACK when they are durable. The caller holds no lock; any goroutine may call done.
 func (x *subscribing) done() {
 	if x.left.Add(-1) > 0 {
 		return
@@ -241,7 +240,7 @@ func (c *conn) onUnsubscribe(p *packet.Unsubscribe) error {
 	return nil
 }
 
-// subackCode is the code as SUBACK may carry it, section 3.9.3.
+// subackCode returns the code that a SUBACK may carry, section 3.9.3.
 func subackCode(code event.Code) byte {
 	switch code {
 	case event.UnspecifiedError, event.ImplementationSpecificError, event.NotAuthorized, event.TopicFilterInvalid,

@@ -7,14 +7,13 @@ import (
 	"syscall"
 )
 
-// direct writes to a plain TCP connection without ever waiting. A client that has
-// one message under way at a time gets its answer like this from the reader,
-// without the cost of waking a flusher.
+// direct writes to a plain TCP connection without waiting. A client that sends one message at a time
+// gets its acknowledgement this way from the reader, which saves waking a flusher.
 type direct struct {
 	raw   syscall.RawConn
 	b     []byte
 	n     int
-	write func(fd uintptr) // made once, for it would be allocated each time
+	write func(fd uintptr) // made once, because each closure is an allocation
 }
 
 func newDirect(nc net.Conn) *direct {
@@ -31,13 +30,13 @@ func newDirect(nc net.Conn) *direct {
 	return d
 }
 
-// try writes what the socket takes at once.
+// try writes as much as the socket takes at once.
 func (d *direct) try(b []byte) (n int) {
 	if d == nil {
 		return 0
 	}
 	d.b, d.n = b, 0
-	d.raw.Control(d.write) // takes no part in deadlines
+	d.raw.Control(d.write) // Control ignores deadlines
 	d.b = nil
 	return max(d.n, 0)
 }

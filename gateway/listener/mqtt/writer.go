@@ -7,16 +7,16 @@ import (
 	"tributary.io/gateway/session"
 )
 
-// send appends a packet for the flusher, and leaves it to the next kick to wake
-// it: what the reader answers to one read leaves in one write.
+// send appends a packet, and does not start the flusher: all answers to one read leave in one write,
+// at the next kick.
 func (c *conn) send(p packet.Packet) {
 	c.mu.Lock()
 	c.appendPacketLocked(p)
 	c.mu.Unlock()
 }
 
-// appendPacketLocked is send for those who hold mu. A packet that the client does not take
-// ends the connection: it waits for it in vain.
+// appendPacketLocked appends a packet. If the packet is larger than the client takes, the connection
+// ends, since the client would wait for the packet in vain.
 func (c *conn) appendPacketLocked(p packet.Packet) {
 	if c.phase == connClosing {
 		return
@@ -28,13 +28,13 @@ func (c *conn) appendPacketLocked(p packet.Packet) {
 	}
 	out.b = out.b[:start] // [MQTT-3.1.2-24]
 	if c.attached {
-		d := packet.Disconnect{Code: packet.CodePacketTooLarge} // smaller than any CONNACK that went
+		d := packet.Disconnect{Code: packet.CodePacketTooLarge} // smaller than any CONNACK that was sent
 		out.b = d.Append(out.b, c.version)
 	}
 	c.closeLocked()
 }
 
-// outputLocked is the buffer that packets are appended to. The caller holds mu.
+// outputLocked returns the buffer that packets are appended to.
 func (c *conn) outputLocked() *buffer {
 	if c.out == nil {
 		c.out = c.server.buffers.get()
@@ -42,13 +42,12 @@ func (c *conn) outputLocked() *buffer {
 	return c.out
 }
 
-// hasRoomLocked says whether the write buffer takes more messages. The caller holds mu.
+// hasRoomLocked says whether the write buffer takes more messages.
 func (c *conn) hasRoomLocked() bool {
 	return c.out == nil || len(c.out.b) < c.listener.Limits.WriteBufferBytes
 }
 
-// kickLocked starts the flusher if there is something to write and none runs. The
-// caller holds mu.
+// kickLocked starts the flusher if there is something to write and no flusher runs.
 func (c *conn) kickLocked() {
 	if !c.flushing && c.out != nil {
 		c.flushing = true
@@ -56,16 +55,15 @@ func (c *conn) kickLocked() {
 	}
 }
 
-// kick is kick for those who do not hold mu.
+// kick starts the flusher like kickLocked.
 func (c *conn) kick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kickLocked()
 }
 
-// flushSoonLocked has pending output leave before the reader waits for input: at once
-// if the socket takes it, else by the flusher. The caller holds mu, so that it
-// does not mix with what others append; try does not block.
+// flushSoonLocked lets pending output leave before the reader waits for input: at once if the socket
+// takes it, else by the flusher. mu keeps the output of others apart; try does not block.
 func (c *conn) flushSoonLocked() {
 	if !c.flushing && c.out != nil && len(c.unwritten) == 0 && !c.starved {
 		n := c.direct.try(c.out.b)
@@ -80,7 +78,7 @@ func (c *conn) flushSoonLocked() {
 	c.kickLocked()
 }
 
-// flush is the flusher: it writes until nothing is left to write.
+// flush writes until nothing is left. It is the flusher goroutine.
 func (c *conn) flush() {
 	c.mu.Lock()
 	for c.out != nil {
@@ -111,16 +109,16 @@ func (c *conn) flush() {
 	c.mu.Unlock()
 }
 
-// chunk is how many bytes are written at once where a write that timed out cannot go on.
+// chunk is how many bytes are written at once to a connection that cannot continue after a write
+// that timed out.
 const chunk = 16 << 10
 
-// write writes to the socket. It fails if the client has taken nothing for WriteTimeout; as
-// long as it takes some, the rest goes on, unless the connection is to end: then all of it
-// has the time that the end left it.
+// write writes to the socket. It fails if the client takes nothing for WriteTimeout. A connection
+// that is closing has the time that closeLocked left it for all of its output.
 func (c *conn) write(b []byte) error {
 	for len(b) > 0 {
 		part := b
-		if c.direct == nil { // a TLS connection is beyond use after a write that timed out
+		if c.direct == nil { // a TLS connection cannot be used after a write that timed out
 			part = b[:min(len(b), chunk)]
 		}
 		c.mu.Lock()
@@ -138,7 +136,7 @@ func (c *conn) write(b []byte) error {
 	return nil
 }
 
-// broken ends a connection whose socket takes no more.
+// broken closes a connection that cannot be written to any more.
 func (c *conn) broken() {
 	c.nc.Close() // wakes the reader
 	c.mu.Lock()
@@ -151,7 +149,7 @@ func (c *conn) broken() {
 	c.mu.Unlock()
 }
 
-// sendNow appends a message of QoS 0 unless the client is too slow for it.
+// sendNow appends a message of QoS 0. It returns false if the client is too slow for it.
 func (c *conn) sendNow(it *session.Item, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,12 +161,11 @@ func (c *conn) sendNow(it *session.Item, now time.Time) bool {
 	return sent
 }
 
-// appendItemLocked appends the PUBLISH of an item. It is false, and nothing happened,
-// where the client does not take a packet of that size [MQTT-3.1.2-24] or the
-// record is unreadable. The caller holds mu.
+// appendItemLocked appends the PUBLISH of an item. It returns false, and appends nothing, if the
+// packet is larger than the client takes [MQTT-3.1.2-24] or the record is unreadable.
 func (c *conn) appendItemLocked(it *session.Item, id uint16, dup bool, now time.Time) bool {
 	if c.phase == connClosing {
-		return true // it counts as lost on the way: a flight is sent again
+		return true // lost on the way: a flight will be sent again
 	}
 	m := it.Message
 	if m == nil {
@@ -178,7 +175,7 @@ func (c *conn) appendItemLocked(it *session.Item, id uint16, dup bool, now time.
 		}
 	}
 	p := packet.Publish{Dup: dup, QoS: it.QoS, Retain: it.Retain, Topic: m.Topic, ID: id, Payload: m.Payload}
-	named := false // a topic alias was introduced
+	named := false // the packet introduces a topic alias
 	if c.version == packet.V5 {
 		p.Props = m.Props
 		if len(it.IDs) > 0 || !m.Expires.IsZero() || c.aliasMax > 0 {
@@ -214,8 +211,8 @@ func (c *conn) appendItemLocked(it *session.Item, id uint16, dup bool, now time.
 	return true
 }
 
-// aliasLocked puts a topic alias into a PUBLISH, section 3.3.2.3.4: the first topics of
-// a connection get one. It says whether this one is new to the client.
+// aliasLocked puts a topic alias into a PUBLISH, section 3.3.2.3.4. The first topics of a connection
+// get one. introduced says that the alias is new to the client.
 func (c *conn) aliasLocked(p *packet.Publish, x *packet.Properties) (introduced bool) {
 	if c.aliasMax == 0 {
 		return false
@@ -238,9 +235,9 @@ func (c *conn) aliasLocked(p *packet.Publish, x *packet.Properties) (introduced 
 	return !known
 }
 
-// unaliasLocked takes the topic alias out of a PUBLISH again, which may fit without it: a
-// new one takes three bytes more, a known one spares only the topic. It is false where
-// there is none.
+// unaliasLocked takes the topic alias out of a PUBLISH again, because the packet may fit without it:
+// a new alias costs three bytes, a known one only saves the topic. It returns false if there is no
+// alias.
 func (c *conn) unaliasLocked(p *packet.Publish, topic string, introduced bool) bool {
 	if p.Props == nil || p.Props.TopicAlias == nil {
 		return false
