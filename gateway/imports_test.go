@@ -34,7 +34,7 @@ func rules() map[string]rule {
 			"gateway/store/pebble gateway/timer"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
 			ours: "gateway/admin gateway/auth gateway/consumer gateway/files gateway/listener/http gateway/listener/mqtt gateway/listener/transport " +
-				"gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble sdk-plugin/event"},
+				"gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble gateway/topic sdk-plugin/event"},
 
 		// The vocabulary: values that pass between the stages.
 		"gateway/access":         {ours: "sdk-plugin/event"},
@@ -42,13 +42,14 @@ func rules() map[string]rule {
 		"gateway/outbound/place": {},
 		"gateway/resource":       {},
 		"gateway/stage":          {ours: "gateway/store sdk-plugin/event"},
+		"gateway/topic":          {ours: "sdk-plugin/event"},
 
 		// The stages know the vocabulary, and each other only in the direction of a message:
 		// listener, router, session.
 		"gateway/admin": {ours: words, theirs: "github.com/prometheus/client_golang"},
 		"gateway/auth": {ours: words,
 			theirs: "github.com/coreos/go-oidc github.com/go-jose/go-jose github.com/xdg-go/scram"},
-		"gateway/bench":              {ours: "gateway/listener/mqtt/packet", theirs: "golang.org/x/sync"},
+		"gateway/bench":              {ours: "gateway/listener/mqtt/packet gateway/topic", theirs: "golang.org/x/sync"},
 		"gateway/e2e":                {},
 		"gateway/consumer":           {ours: words + " gateway/store"},
 		"gateway/listener/admission": {ours: "gateway/access gateway/stage sdk-plugin/event"},
@@ -57,7 +58,7 @@ func rules() map[string]rule {
 		"gateway/listener/mqtt": {ours: words +
 			" sdk-plugin/codec gateway/listener/admission gateway/listener/mqtt/packet gateway/session"},
 		"gateway/listener/mqtt/conformance": {},
-		"gateway/listener/mqtt/packet":      {ours: "sdk-plugin/event"},
+		"gateway/listener/mqtt/packet":      {ours: "gateway/topic sdk-plugin/event"},
 		"gateway/listener/transport":        {ours: words + " gateway/listener/admission", theirs: "github.com/pires/go-proxyproto"},
 		"gateway/plugin": {ours: words + " sdk-plugin/codec gateway/plugin/meter sdk-plugin/jsontext",
 			theirs: "github.com/tetratelabs/wazero"},
@@ -86,7 +87,7 @@ func rules() map[string]rule {
 }
 
 // words are the packages of the vocabulary, which every stage may import.
-const words = "gateway/access gateway/metric gateway/outbound/place gateway/resource gateway/stage sdk-plugin/event"
+const words = "gateway/access gateway/metric gateway/outbound/place gateway/resource gateway/stage gateway/topic sdk-plugin/event"
 
 // testModules may be imported by any test, beside what its package may import.
 const testModules = "github.com/google/go-cmp pgregory.net/rapid github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang github.com/cloudevents/sdk-go " +

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"tributary.io/gateway/topic"
 )
 
 // answer is what a service says to a connection or topic.
@@ -66,18 +69,18 @@ func (a *answer) readRules() error {
 	a.rules = true
 	var deniedP, deniedS []string
 	for i, r := range a.ACL {
-		topic, literal := strings.CutPrefix(r.Topic, "eq ")
-		topic = strings.NewReplacer("${clientid}", "{clientid}", "${username}", "{username}").Replace(topic)
-		if topic == "" || r.Permission != "allow" && r.Permission != "deny" {
+		filter, literal := strings.CutPrefix(r.Topic, "eq ")
+		filter = strings.NewReplacer("${clientid}", "{clientid}", "${username}", "{username}").Replace(filter)
+		if filter == "" || r.Permission != "allow" && r.Permission != "deny" {
 			return fmt.Errorf("rule %d of the answer's acl is none", i+1)
 		}
-		limited := r.QoS != nil || r.Retain != nil || literal && strings.ContainsAny(topic, "+#")
+		limited := r.QoS != nil || r.Retain != nil || literal && strings.ContainsAny(filter, "+#")
 		into := func(allowed, denied *[]string) {
 			switch {
 			case r.Permission == "deny":
-				*denied = append(*denied, topic)
-			case !limited && !overlaps(*denied, topic):
-				*allowed = append(*allowed, topic)
+				*denied = append(*denied, filter)
+			case !limited && !overlaps(*denied, filter):
+				*allowed = append(*allowed, filter)
 			}
 		}
 		switch r.Action {
@@ -95,29 +98,22 @@ func (a *answer) readRules() error {
 	return nil
 }
 
-// overlaps says whether a topic may match both a filter and one of a list. A level
-// with a placeholder may be anything.
+// overlaps reports whether a topic may match both a filter and one of a list. A level with
+// a placeholder counts as +, since its value is not known yet.
 func overlaps(list []string, filter string) bool {
-	for _, other := range list {
-		if meet(strings.Split(other, "/"), strings.Split(filter, "/")) {
-			return true
-		}
-	}
-	return false
+	filter = placeholdersToWildcards(filter)
+	return slices.ContainsFunc(list, func(other string) bool { return topic.Overlaps(placeholdersToWildcards(other), filter) })
 }
 
-func meet(a, b []string) bool {
-	for {
-		switch {
-		case len(a) == 0 && len(b) == 0:
-			return true
-		case len(a) > 0 && a[0] == "#" || len(b) > 0 && b[0] == "#":
-			return true
-		case len(a) == 0 || len(b) == 0:
-			return false
-		case a[0] != b[0] && a[0] != "+" && b[0] != "+" && !strings.Contains(a[0], "{") && !strings.Contains(b[0], "{"):
-			return false
-		}
-		a, b = a[1:], b[1:]
+func placeholdersToWildcards(filter string) string {
+	if !strings.Contains(filter, "{") {
+		return filter
 	}
+	levels := strings.Split(filter, "/")
+	for i, level := range levels {
+		if strings.Contains(level, "{") {
+			levels[i] = "+"
+		}
+	}
+	return strings.Join(levels, "/")
 }

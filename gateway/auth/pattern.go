@@ -102,14 +102,6 @@ func expand(template string, value func(name string) string) string {
 	}
 }
 
-// within says whether a list, whose entries may end in *, holds a name.
-func within(list []string, name string) bool {
-	return slices.ContainsFunc(list, func(entry string) bool {
-		head, any := strings.CutSuffix(entry, "*")
-		return entry == name || any && strings.HasPrefix(name, head)
-	})
-}
-
 // normalHex returns hexadecimal digits in small letters without colons and leading
 // zeros, or "" for anything else.
 func normalHex(s string) string {

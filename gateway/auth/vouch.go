@@ -14,7 +14,7 @@ func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, devi
 	if application == "" && len(r.Applications) == 1 && !strings.HasSuffix(r.Applications[0], "*") {
 		application = r.Applications[0]
 	}
-	if !plainName(application) || !plainName(device) || !within(r.Applications, application) {
+	if !plainName(application) || !plainName(device) || !access.MatchAnyName(r.Applications, application) {
 		return nil, refusedCredentials()
 	}
 	g, err := a.dir.Vouch(application, device)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/topic"
 )
 
 // Config says what to measure. Publishers, subscribers and idle connections may be
@@ -95,11 +96,11 @@ func (c *Config) Validate() error {
 	check(c.Duration > 0 && c.Duration <= 24*time.Hour, "duration %v: want up to 24 hours", c.Duration)
 	check(c.ConnectTimeout > 0, "connect timeout %v: want more than 0", c.ConnectTimeout)
 	check(c.Drain > 0, "drain %v: want more than 0", c.Drain)
-	check(c.ClientIDPrefix != "" && packet.ValidTopic(c.ClientIDPrefix), "client id prefix %q: want some text", c.ClientIDPrefix)
-	topic := expand(c.Topic, "x", 0)
-	check(c.Publishers == 0 || packet.ValidTopic(topic), "topic %q: not a topic name", topic)
+	check(c.ClientIDPrefix != "" && topic.ValidName(c.ClientIDPrefix), "client id prefix %q: want some text", c.ClientIDPrefix)
+	name := expand(c.Topic, "x", 0)
+	check(c.Publishers == 0 || topic.ValidName(name), "topic %q: not a topic name", name)
 	if filter := c.filter("x", 0); c.Subscribers > 0 || c.ConsumeFilter != "" {
-		check(packet.ValidFilter(filter), "filter %q: not a topic filter", filter)
+		check(topic.ValidSubscription(filter), "filter %q: not a topic filter", filter)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("bench: %w", err)

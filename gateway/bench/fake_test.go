@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/topic"
 )
 
 // A fake is a small broker on the loopback address, with faults to order. It routes
@@ -202,8 +203,8 @@ func (f *fake) route(p *packet.Publish) {
 	shared := map[string]bool{}
 	for c := range f.conns {
 		for _, filter := range c.filters {
-			group, rest, isShared := packet.SplitShare(filter.Topic)
-			if !packet.Match(rest, p.Topic) || isShared && shared[group] {
+			group, rest, isShared := topic.SplitShare(filter.Topic)
+			if !topic.Match(rest, p.Topic) || isShared && shared[group] {
 				continue
 			}
 			shared[group] = isShared

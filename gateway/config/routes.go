@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"tributary.io/gateway/router"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -69,23 +69,5 @@ func takesAll(r, other *router.Route) bool {
 	return (r.Application == "*" || r.Application == other.Application) &&
 		(r.Type == "" || r.Type == other.Type) &&
 		(r.Topic == "" || other.Type != "" && other.Type != event.TypePublish && other.Type != event.TypeSubscribe || other.Topic != "" &&
-			covers(r.Topic, other.Topic))
-}
-
-// covers says whether a topic filter matches every topic that another one matches. It
-// may overlook one that spells the same in another way.
-func covers(filter, other string) bool {
-	if strings.HasPrefix(other, "$") && strings.ContainsAny(filter[:1], "+#") {
-		return false
-	}
-	levels, others := strings.Split(filter, "/"), strings.Split(other, "/")
-	for i, level := range levels {
-		switch {
-		case level == "#":
-			return true
-		case i == len(others) || others[i] == "#" || level != "+" && level != others[i]:
-			return false
-		}
-	}
-	return len(levels) == len(others)
+			topic.Covers(r.Topic, other.Topic))
 }

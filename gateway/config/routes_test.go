@@ -4,11 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/quick"
-
-	"math/rand/v2"
-
-	"tributary.io/sdk-plugin/event"
 )
 
 func TestRouteWarnings(t *testing.T) {
@@ -55,31 +50,5 @@ func TestRouteWarnings(t *testing.T) {
 		if !slices.EqualFunc(got, tt.want, strings.HasPrefix) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
-	}
-}
-
-// A filter that covers another one matches whatever that one matches.
-func TestCovers(t *testing.T) {
-	random := func(r *rand.Rand, levels ...string) string {
-		s := levels[r.IntN(len(levels))]
-		for r.IntN(3) > 0 && !strings.HasSuffix(s, "#") {
-			s += "/" + levels[r.IntN(len(levels))]
-		}
-		return s
-	}
-	covered := 0
-	if err := quick.Check(func(seed uint64) bool {
-		r := rand.New(rand.NewPCG(seed, 1))
-		filter, other, topic := random(r, "a", "b", "+", "#", "$x"), random(r, "a", "b", "+", "#", "$x"), random(r, "a", "b", "$x")
-		if !covers(filter, other) {
-			return true
-		}
-		covered++
-		return !event.MatchTopic(other, topic) || event.MatchTopic(filter, topic)
-	}, &quick.Config{MaxCount: 20_000}); err != nil {
-		t.Error(err)
-	}
-	if covered < 1000 {
-		t.Errorf("only %d pairs were tested", covered)
 	}
 }

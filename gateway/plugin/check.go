@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"tributary.io/gateway/access"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -29,19 +30,19 @@ func (g *Grant) check(in *event.Inbound, effects []event.Effect) *violation {
 func (g *Grant) checkEffect(in *event.Inbound, e event.Effect) *violation {
 	switch e := e.(type) {
 	case *event.Emit:
-		if !anyCovers(g.Emit, e.Event.Type, patternCovers) {
+		if !anyCovers(g.Emit, e.Event.Type, access.MatchName) {
 			return &violation{fmt.Sprintf("emitted an event of type %q", e.Event.Type), "emit"}
 		}
 	case *event.Publish:
 		if len(e.Topics) == 0 {
 			return &violation{"published to no topic", ""}
 		}
-		for _, topic := range e.Topics {
-			if !event.ValidTopic(topic) {
-				return &violation{fmt.Sprintf("published to %q, which is no topic name", topic), ""}
+		for _, name := range e.Topics {
+			if !topic.ValidName(name) {
+				return &violation{fmt.Sprintf("published to %q, which is no topic name", name), ""}
 			}
-			if !anyCovers(g.Publish, topic, event.MatchTopic) {
-				return &violation{fmt.Sprintf("published to topic %q", topic), "publish"}
+			if !anyCovers(g.Publish, name, topic.Match) {
+				return &violation{fmt.Sprintf("published to topic %q", name), "publish"}
 			}
 		}
 		return checkProperties(e)
@@ -93,7 +94,7 @@ func checkProperties(e *event.Publish) *violation {
 	switch {
 	case !isText(e.ContentType):
 		return bad("a content type", e.ContentType)
-	case e.ResponseTopic != "" && !event.ValidTopic(e.ResponseTopic):
+	case e.ResponseTopic != "" && !topic.ValidName(e.ResponseTopic):
 		return &violation{fmt.Sprintf("named the response topic %q, which is no topic name", e.ResponseTopic), ""}
 	case len(e.Correlation) > maxText:
 		return &violation{fmt.Sprintf("published correlation data of %d bytes; at most %d are possible", len(e.Correlation), maxText), ""}
@@ -173,7 +174,7 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 		name = e.Identity
 	}
 	switch {
-	case !anyCovers(g.Judge.Applications, e.Application, nameCovers):
+	case !anyCovers(g.Judge.Applications, e.Application, access.MatchName):
 		return &violation{fmt.Sprintf("let somebody into application %q", e.Application), "judge.applications"}
 	case name == "" || len(name) > 256 || !event.ValidString(name) || e.Device != "" && e.Application == "":
 		return &violation{"let somebody in without a name of 1 to 256 bytes, or a device without its application", ""}
@@ -187,10 +188,10 @@ func (g *Grant) checkAllow(in *event.Inbound, e *event.Allow) *violation {
 	}{{"publish", e.Publish, g.Judge.Publish}, {"subscribe", e.Subscribe, g.Judge.Subscribe}} {
 		most := at.Fill(l.most)
 		for _, filter := range l.want {
-			if !event.ValidFilter(filter) {
+			if !topic.ValidFilter(filter) {
 				return &violation{fmt.Sprintf("allowed to %s %q, which is no topic filter", l.key, filter), ""}
 			}
-			if !anyCovers(most, filter, filterCovers) {
+			if !anyCovers(most, filter, topic.Covers) {
 				return &violation{fmt.Sprintf("allowed to %s %q", l.key, filter), "judge." + l.key}
 			}
 		}

@@ -8,8 +8,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/outbound/place"
-	"tributary.io/sdk-plugin/event"
+	"tributary.io/gateway/topic"
 )
 
 // Grant is what the operator allows one plugin: [plugins.<name>.grant] in
@@ -102,14 +103,14 @@ const (
 )
 
 func validFilter(filter string) error {
-	if !event.ValidFilter(filter) {
+	if !topic.ValidFilter(filter) {
 		return fmt.Errorf("%q is no topic filter: + must stand alone in its level, # alone in the last one", filter)
 	}
 	return nil
 }
 
 func validUpload(path string) error {
-	if !strings.HasPrefix(path, "/") || !event.ValidFilter(path) {
+	if !strings.HasPrefix(path, "/") || !topic.ValidFilter(path) {
 		return fmt.Errorf("%q is no path: it begins with /; + stands for one of its parts, # for all that follow", path)
 	}
 	return nil
@@ -192,8 +193,8 @@ func (g *Grant) missing(w *Grant) []string {
 			lines = append(lines, fmt.Sprintf("%s = %d", key, want))
 		}
 	}
-	list("publish", g.Publish, w.Publish, filterCovers)
-	list("emit", g.Emit, w.Emit, patternCovers)
+	list("publish", g.Publish, w.Publish, topic.Covers)
+	list("emit", g.Emit, w.Emit, access.MatchName)
 	if w.Pass && !g.Pass {
 		lines = append(lines, "pass = true")
 	}
@@ -203,11 +204,11 @@ func (g *Grant) missing(w *Grant) []string {
 	number("state_bytes", g.StateBytes, w.StateBytes)
 	number("timers", int64(g.Timers), int64(w.Timers))
 	number("file_bytes", g.FileBytes, w.FileBytes)
-	list("uploads", g.Uploads, w.Uploads, filterCovers)
+	list("uploads", g.Uploads, w.Uploads, topic.Covers)
 	list("hosts", g.Hosts, w.Hosts, hostCovers)
-	list("judge.applications", g.Judge.Applications, w.Judge.Applications, nameCovers)
-	list("judge.publish", g.Judge.Publish, w.Judge.Publish, filterCovers)
-	list("judge.subscribe", g.Judge.Subscribe, w.Judge.Subscribe, filterCovers)
+	list("judge.applications", g.Judge.Applications, w.Judge.Applications, access.MatchName)
+	list("judge.publish", g.Judge.Publish, w.Judge.Publish, topic.Covers)
+	list("judge.subscribe", g.Judge.Subscribe, w.Judge.Subscribe, topic.Covers)
 	number("memory_bytes", g.MemoryBytes, w.MemoryBytes)
 	number("fuel", g.Fuel, w.Fuel)
 	if w.Deadline > g.Deadline {
@@ -225,47 +226,9 @@ func anyCovers(have []string, want string, covers func(have, want string) bool) 
 	return false
 }
 
-// patternCovers says whether every type that want stands for is one of have's.
-func patternCovers(have, want string) bool {
-	if prefix, ok := strings.CutSuffix(have, "*"); ok {
-		return strings.HasPrefix(want, prefix)
-	}
-	return have == want
-}
-
-// nameCovers says the same of names, where "*" is every name.
-func nameCovers(have, want string) bool { return have == "*" || have == want }
-
-// hostCovers says the same of places for HTTP calls.
+// hostCovers reports whether every place for HTTP calls that want stands for is one of have's.
 func hostCovers(have, want string) bool {
 	h, herr := place.Parse(have)
 	w, werr := place.Parse(want)
 	return herr == nil && werr == nil && h.Covers(w)
-}
-
-// filterCovers says whether every topic that the filter want matches is matched
-// by have. A topic name is a filter that matches itself only.
-func filterCovers(have, want string) bool {
-	if strings.HasPrefix(want, "$") && (strings.HasPrefix(have, "+") || strings.HasPrefix(have, "#")) {
-		return false
-	}
-	for {
-		h, hrest, hmore := strings.Cut(have, "/")
-		if h == "#" {
-			return true
-		}
-		w, wrest, wmore := strings.Cut(want, "/")
-		if w == "#" || (h != "+" && h != w) {
-			return false
-		}
-		switch {
-		case !hmore && !wmore:
-			return true
-		case !wmore:
-			return hrest == "#"
-		case !hmore:
-			return false
-		}
-		have, want = hrest, wrest
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"tributary.io/sdk-plugin/event"
 )
 
 const fullManifest = `{
@@ -116,47 +115,6 @@ func embedded(wasm []byte) (Manifest, error) {
 		return Manifest{}, err
 	}
 	return manifestOf(module.Custom)
-}
-
-// TestFilterCovers compares the rule for filters with what they match.
-func TestFilterCovers(t *testing.T) {
-	levels := []string{"a", "b", "+", "#", "$a", ""}
-	var filters, topics []string
-	for _, x := range levels {
-		filters = append(filters, x)
-		for _, y := range levels {
-			filters = append(filters, x+"/"+y)
-			for _, z := range levels {
-				filters = append(filters, x+"/"+y+"/"+z)
-			}
-		}
-	}
-	for _, f := range filters {
-		if f != "" && !strings.ContainsAny(f, "+#") {
-			topics = append(topics, f, f+"/other", f+"/a/b")
-		}
-	}
-	topics = append(topics, "x", "x/a", "a/x", "a/x/b", "x/x/x", "$x/a", "x/$a")
-	for _, have := range filters {
-		for _, want := range filters {
-			if !event.ValidFilter(have) || !event.ValidFilter(want) {
-				continue
-			}
-			covers, missed := filterCovers(have, want), ""
-			for _, topic := range topics {
-				if event.MatchTopic(want, topic) && !event.MatchTopic(have, topic) {
-					missed = topic
-				}
-			}
-			if covers && missed != "" {
-				t.Errorf("%q is said to cover %q, but not %q", have, want, missed)
-			}
-			// +/# matches what # does, since no topic is empty; that is not worth a rule.
-			if !covers && missed == "" && !strings.HasSuffix(have, "+/#") {
-				t.Errorf("%q is said not to cover %q", have, want)
-			}
-		}
-	}
 }
 
 // FuzzManifest feeds text to ParseManifest and modules to everything that reads

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tributary.io/gateway/resource"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -110,7 +111,7 @@ var placeholder = regexp.MustCompile(`\{([a-z]+)\}`)
 // filters checks topic filters with placeholders.
 func (f *faults) filters(field string, list []string) {
 	for _, filter := range list {
-		if !event.ValidFilter(filter) {
+		if !topic.ValidFilter(filter) {
 			f.add(field, "%q is no MQTT topic filter", filter)
 		}
 		for _, m := range placeholder.FindAllStringSubmatch(filter, -1) {

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -78,7 +79,7 @@ func (c *Config) Validate() error {
 		if r.Application == "" || r.Plugin == "" {
 			return fmt.Errorf("routes[%d]: application and plugin are required", i)
 		}
-		if r.Topic != "" && !event.ValidFilter(r.Topic) {
+		if r.Topic != "" && !topic.ValidFilter(r.Topic) {
 			return fmt.Errorf("routes[%d].topic %q is no MQTT topic filter: + must stand alone in its level, # alone in the last one", i, r.Topic)
 		}
 	}
@@ -94,7 +95,7 @@ func (r *Route) matches(in *event.Inbound) bool {
 		return false
 	}
 	if r.Topic != "" && (in.Event.Type == event.TypePublish || in.Event.Type == event.TypeSubscribe) &&
-		!event.MatchTopic(r.Topic, in.Transport.Topic) {
+		!topic.Match(r.Topic, in.Transport.Topic) {
 		return false
 	}
 	for name, want := range r.Attributes {

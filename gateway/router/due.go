@@ -7,6 +7,7 @@ import (
 
 	"tributary.io/gateway/stage"
 	"tributary.io/gateway/store"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -32,7 +33,7 @@ func (r *Router) StoresBody(in *event.Inbound) bool {
 		return false
 	}
 	for _, path := range handler.Limits().Uploads {
-		if event.MatchTopic(path, in.Transport.Path) {
+		if topic.Match(path, in.Transport.Path) {
 			return true
 		}
 	}

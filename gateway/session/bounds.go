@@ -75,5 +75,5 @@ func (s *session) closeIfStuckLocked(now time.Time) {
 func (sp *space) takesSubscriptions() bool {
 	sp.mu.RLock()
 	defer sp.mu.RUnlock()
-	return sp.trie.count < sp.server.cfg.MaxSubscriptionsPerApplication
+	return sp.tree.Len() < sp.server.cfg.MaxSubscriptionsPerApplication
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -69,16 +69,16 @@ func (who *Client) Denial(err error) string {
 // Authorized asks the authenticator about a topic, or a filter, that the grant
 // allows, if another service has to be asked. It may block, and is called
 // without locks.
-func (who *Client) Authorized(g *access.Grant, a access.Action, topic string, qos byte, retain bool) bool {
+func (who *Client) Authorized(g *access.Grant, a access.Action, filter string, qos byte, retain bool) bool {
 	if !g.Ask {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(who.sessions.ctx, who.entrance.Patience())
 	defer cancel()
 	if a == access.Subscribe {
-		_, topic, _ = packet.SplitShare(topic)
+		_, filter, _ = topic.SplitShare(filter)
 	}
-	err := who.entrance.Authorize(ctx, g, a, topic, qos, retain)
+	err := who.entrance.Authorize(ctx, g, a, filter, qos, retain)
 	if err != nil {
 		who.Denial(err)
 	}

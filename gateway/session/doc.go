@@ -7,7 +7,7 @@
 //
 // A Session is what the gateway keeps for a client identifier: subscriptions, the outbox
 // (queue and messages in flight) and the inbound QoS 2 identifiers. A space is the topic
-// space of one application: the trie of subscriptions, the shared groups, the retained
+// space of one application: the tree of subscriptions, the shared groups, the retained
 // messages. A LogSubscription is one subscription to a log. A Publication is a message on
 // its way from a client to the sessions that subscribed. The journal is what gets all of
 // it into the store.

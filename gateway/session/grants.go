@@ -5,16 +5,15 @@ import (
 	"strings"
 
 	"tributary.io/gateway/access"
-	"tributary.io/gateway/listener/mqtt/packet"
-	"tributary.io/sdk-plugin/event"
+	"tributary.io/gateway/topic"
 )
 
 // Permits says whether a grant has a filter for the topic. Here $ is a letter
 // like any other: # grants every topic, those of a dialect that begin with $
 // ($emqx/things/…) among them. Nothing of the gateway's own is published to.
-func Permits(g *access.Grant, topic string) bool {
+func Permits(g *access.Grant, name string) bool {
 	for _, filter := range g.Publish {
-		if event.Permits(filter, topic) {
+		if topic.Permits(filter, name) {
 			return true
 		}
 	}
@@ -30,8 +29,8 @@ func maySubscribe(g *access.Grant, clientID, filter string) bool {
 	if !g.Messaging {
 		return false
 	}
-	_, filter, _ = packet.SplitShare(filter)
-	return slices.ContainsFunc(g.Subscribe, func(granted string) bool { return covers(granted, filter) })
+	_, filter, _ = topic.SplitShare(filter)
+	return slices.ContainsFunc(g.Subscribe, func(granted string) bool { return topic.Covers(granted, filter) })
 }
 
 // OwnReplies says whether a filter is below reply/<client id>/, where whoever
@@ -45,26 +44,4 @@ func OwnReplies(g *access.Grant, clientID, filter string) bool {
 	}
 	rest, ok := strings.CutPrefix(filter, "reply/"+clientID)
 	return ok && len(rest) > 1 && rest[0] == '/'
-}
-
-// covers says whether every topic that the filter matches is matched by the
-// granted filter too, so that a subscription to it stays within the grant.
-func covers(granted, filter string) bool {
-	if strings.HasPrefix(filter, "$") && (strings.HasPrefix(granted, "+") || strings.HasPrefix(granted, "#")) {
-		return false
-	}
-	for {
-		if granted == "#" {
-			return true
-		}
-		g, grest, gmore := strings.Cut(granted, "/")
-		f, frest, fmore := strings.Cut(filter, "/")
-		if f == "#" || g != "+" && g != f {
-			return false
-		}
-		if !gmore || !fmore {
-			return gmore == fmore || gmore && grest == "#"
-		}
-		granted, filter = grest, frest
-	}
 }

@@ -101,8 +101,8 @@ func (s *Sessions) sizes() (subscriptions, retained, bytes, queued int) {
 	defer s.spacesMu.Unlock()
 	for _, sp := range s.spaces {
 		sp.mu.RLock()
-		subscriptions += sp.trie.count
-		retained += sp.retained.count
+		subscriptions += sp.tree.Len()
+		retained += sp.retained.tree.Len()
 		bytes += sp.retained.bytes
 		sp.mu.RUnlock()
 		queued += int(sp.queued.Load())

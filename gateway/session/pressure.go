@@ -58,7 +58,7 @@ func (s *session) giveUpWaiting(room <-chan struct{}) {
 func (sp *space) membersOf(g *group) []*subscription {
 	sp.mu.RLock()
 	defer sp.mu.RUnlock()
-	return slices.Clone(g.members)
+	return slices.Clone(g.Members())
 }
 
 // AwaitRoom waits, for a message of QoS 1 or 2 that the client is about to publish, until
@@ -73,7 +73,7 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 	}
 	h := sp.lend()
 	sp.mu.RLock()
-	sp.trie.match(topic, &h.matches)
+	sp.tree.Match(topic, &h.matches)
 	sp.mu.RUnlock()
 	var full map[*session]pressure
 	look := func(sub *subscription) {
@@ -91,10 +91,10 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 		}
 		full[s] = s.pressure
 	}
-	for _, sub := range h.subs {
+	for _, sub := range h.Subscriptions {
 		look(sub)
 	}
-	for _, g := range h.shared {
+	for _, g := range h.Shares {
 		if members := sp.membersOf(g); len(members) == 1 { // else another one takes it
 			look(members[0])
 		}

@@ -52,6 +52,6 @@ func (sp *space) clear() {
 	sp.retained = retained{}
 	sp.mu.Unlock()
 	if j := sp.server.journal; j != nil {
-		gone.root.each(func(m *Message) { j.delete(retainedKey(sp.name, m.Topic)) })
+		gone.tree.Each(func(m *Message) { j.delete(retainedKey(sp.name, m.Topic)) })
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -54,7 +55,7 @@ func (s *Sessions) reconsiderRetained(change *access.Change) {
 	for _, sp := range spaces {
 		var touched []*Message
 		sp.mu.RLock()
-		sp.retained.root.each(func(m *Message) {
+		sp.retained.tree.Each(func(m *Message) {
 			if m.from != nil && m.from.entrance != nil && anyhow.Touches(m.from.Granted()) {
 				touched = append(touched, m)
 			}
@@ -301,7 +302,7 @@ func (s *session) dropUnwantedLocked() (after func()) {
 		if !known {
 			yes = s.from != nil && !s.from.Granted().Ask && s.from.MaySubscribe(it.Message.Topic)
 			for _, sub := range s.subs {
-				yes = yes || packet.Match(sub.filter, it.Message.Topic)
+				yes = yes || topic.Match(sub.filter, it.Message.Topic)
 			}
 			topics[it.Message.Topic] = yes
 		}

@@ -7,8 +7,8 @@ import (
 	"math"
 	"time"
 
-	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/store"
+	"tributary.io/gateway/topic"
 	proto "tributary.io/sdk-plugin/wire"
 )
 
@@ -220,12 +220,12 @@ func parseSubscriptions(b []byte, sub func(topic string, s *subscription, replay
 	return f.Err()
 }
 
-func (s *subscription) parse(b []byte) (topic string, replaying bool, err error) {
+func (s *subscription) parse(b []byte) (filter string, replaying bool, err error) {
 	f := proto.Read(b, 0)
 	for f.Next() {
 		switch f.Field() {
 		case 1:
-			topic = f.Text()
+			filter = f.Text()
 		case 2:
 			s.qos = byte(f.Uint(2))
 		case 3:
@@ -240,8 +240,8 @@ func (s *subscription) parse(b []byte) (topic string, replaying bool, err error)
 			replaying = f.Bool()
 		}
 	}
-	s.group, s.filter, _ = packet.SplitShare(topic)
-	return topic, replaying, f.Err()
+	s.group, s.filter, _ = topic.SplitShare(filter)
+	return filter, replaying, f.Err()
 }
 
 func (r *LogSubscription) parse(b []byte) error {

@@ -1,28 +1,24 @@
 package session
 
 import (
-	"strings"
 	"time"
+
+	"tributary.io/gateway/topic"
 )
 
-// retained keeps the retained messages of a space by topic level, so that a
-// filter with wildcards visits only what it may match. The space's lock guards it.
+// retained is the retained messages of a space, by topic. The space's lock guards it.
 type retained struct {
-	root         leaf
-	count, bytes int
-	expiry       expiry
-}
-
-type leaf struct {
-	children map[string]*leaf
-	m        *Message
+	tree   topic.NameTree[*Message]
+	bytes  int
+	expiry expiry
 }
 
 // overhead is what a retained message counts beyond its topic and payload, and
-// leafBytes what each level counts that it alone has: a leaf with a map for one more.
+// levelBytes what each level counts that it alone has: a node of the tree with a map for one
+// more.
 const (
-	overhead  = 128
-	leafBytes = 272
+	overhead   = 128
+	levelBytes = 272
 )
 
 // set stores the message of a topic, or deletes it when the payload is empty
@@ -38,22 +34,8 @@ func (r *retained) set(m *Message, maxCount, maxBytes int) bool {
 	if count > maxCount || size > maxBytes {
 		return false
 	}
-	r.count, r.bytes = count, size
-	n := &r.root
-	for rest, more := m.Topic, true; more; {
-		var level string
-		level, rest, more = strings.Cut(rest, "/")
-		child := n.children[level]
-		if child == nil {
-			child = new(leaf)
-			if n.children == nil {
-				n.children = make(map[string]*leaf)
-			}
-			n.children[strings.Clone(level)] = child // it may outlive the message
-		}
-		n = child
-	}
-	n.m = m
+	r.bytes = size
+	r.tree.Put(m.Topic, m)
 	r.expiry.note(m.Expires)
 	return true
 }
@@ -69,63 +51,26 @@ func (r *retained) room(m *Message, maxCount, maxBytes int) bool {
 
 // with is how many messages there would be with one more, and their bytes.
 func (r *retained) with(m *Message) (count, size int) {
-	old, lacking := r.find(m.Topic)
-	count, size = r.count+1, r.bytes+m.size()+overhead+lacking*leafBytes
+	old, missing := r.tree.Find(m.Topic)
+	count, size = r.tree.Len()+1, r.bytes+m.size()+overhead+missing*levelBytes
 	if old != nil {
-		count, size = r.count, size-old.size()-overhead
+		count, size = r.tree.Len(), size-old.size()-overhead
 	}
 	return count, size
 }
 
-func (r *retained) get(topic string) *Message {
-	m, _ := r.find(topic)
-	return m
-}
+func (r *retained) get(name string) *Message { return r.tree.Get(name) }
 
-// find returns the message of a topic, if there is one, and how many of its levels
-// have no leaf yet.
-func (r *retained) find(topic string) (m *Message, lacking int) {
-	n := &r.root
-	for rest, more := topic, true; more; {
-		var level string
-		if level, rest, more = strings.Cut(rest, "/"); n != nil {
-			n = n.children[level]
-		}
-		if n == nil {
-			lacking++
-		}
-	}
-	if n == nil {
-		return nil, lacking
-	}
-	return n.m, 0
-}
-
+// delete removes a message that is retained.
 func (r *retained) delete(m *Message) {
-	r.count--
-	r.bytes -= m.size() + overhead + leafBytes*r.root.delete(m.Topic, true)
-}
-
-// delete takes a message out, and says how many leaves went with it.
-func (l *leaf) delete(rest string, more bool) (gone int) {
-	if !more {
-		l.m = nil
-		return 0
-	}
-	level, rest, more := strings.Cut(rest, "/")
-	child := l.children[level]
-	if gone = child.delete(rest, more); child.m == nil && len(child.children) == 0 {
-		delete(l.children, level)
-		gone++
-	}
-	return gone
+	r.bytes -= m.size() + overhead + levelBytes*r.tree.Delete(m.Topic)
 }
 
 // match returns the messages whose topic matches the filter, and forgets those
 // that have expired [MQTT-3.3.2-5].
 func (r *retained) match(filter string, now time.Time) []*Message {
 	var found, late []*Message
-	r.root.match(filter, true, true, func(m *Message) {
+	r.tree.Match(filter, func(m *Message) {
 		if m.expired(now) {
 			late = append(late, m)
 		} else {
@@ -145,7 +90,7 @@ func (r *retained) purge(now time.Time) {
 	}
 	r.expiry = expiry{}
 	var late []*Message
-	r.root.each(func(m *Message) {
+	r.tree.Each(func(m *Message) {
 		if m.expired(now) {
 			late = append(late, m)
 		} else {
@@ -154,45 +99,5 @@ func (r *retained) purge(now time.Time) {
 	})
 	for _, m := range late {
 		r.delete(m)
-	}
-}
-
-func (l *leaf) each(fn func(*Message)) {
-	if l.m != nil {
-		fn(l.m)
-	}
-	for _, child := range l.children {
-		child.each(fn)
-	}
-}
-
-func (l *leaf) match(rest string, more, first bool, found func(*Message)) {
-	if !more {
-		if l.m != nil {
-			found(l.m)
-		}
-		return
-	}
-	level, rest, more := strings.Cut(rest, "/")
-	switch level {
-	case "#":
-		if l.m != nil { // "a/#" matches "a"; the root holds none
-			found(l.m)
-		}
-		for name, child := range l.children {
-			if !(first && strings.HasPrefix(name, "$")) { // [MQTT-4.7.2-1]
-				child.each(found)
-			}
-		}
-	case "+":
-		for name, child := range l.children {
-			if !(first && strings.HasPrefix(name, "$")) {
-				child.match(rest, more, false, found)
-			}
-		}
-	default:
-		if child := l.children[level]; child != nil {
-			child.match(rest, more, false, found)
-		}
 	}
 }

@@ -19,7 +19,7 @@ func TestRetainedLevelsCount(t *testing.T) {
 		return room
 	}
 	deep := strings.Repeat("/", 31)
-	if set(deep, "x", 32*leafBytes) || !set(deep, "x", 33*leafBytes) {
+	if set(deep, "x", 32*levelBytes) || !set(deep, "x", 33*levelBytes) {
 		t.Errorf("a topic of 32 levels counts %d bytes", r.bytes)
 	}
 	alone := r.bytes
@@ -30,13 +30,14 @@ func TestRetainedLevelsCount(t *testing.T) {
 	for _, topic := range []string{deep + "/", "/", "a", "/a", deep, "/"} {
 		set(topic, "x", math.MaxInt)
 	}
-	if want := 35*leafBytes + 5*(overhead+1) + len(deep+deep+"/"+"/"+"a"+"/a"); r.bytes != want || r.count != 5 {
-		t.Errorf("%d messages count %d bytes, want %d", r.count, r.bytes, want)
+	if want := 35*levelBytes + 5*(overhead+1) + len(deep+deep+"/"+"/"+"a"+"/a"); r.bytes != want || r.tree.Len() != 5 {
+		t.Errorf("%d messages count %d bytes, want %d", r.tree.Len(), r.bytes, want)
 	}
 	for _, topic := range []string{"/", deep, "a", "none", deep + "/", "/a"} {
 		set(topic, "", 0)
 	}
-	if r.bytes != 0 || r.count != 0 || len(r.root.children) != 0 {
-		t.Errorf("%d messages, %d bytes are left", r.count, r.bytes)
+	_, missing := r.tree.Find(deep + "/x")
+	if empty := missing == 33; r.bytes != 0 || r.tree.Len() != 0 || !empty {
+		t.Errorf("%d messages, %d bytes are left", r.tree.Len(), r.bytes)
 	}
 }

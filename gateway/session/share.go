@@ -1,53 +1,15 @@
 package session
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
-// group is the members of one ordinary shared subscription, $share/<name>/<filter>,
-// section 4.8.2. Its space's lock guards the members; next is only a hint, so that
-// readers of the trie may move it.
-type group struct {
-	name    string
-	members []*subscription
-	next    atomic.Uint32
-}
-
-func (n *node) join(sub *subscription) (replaced *subscription) {
-	for _, g := range n.groups {
-		if g.name == sub.group {
-			g.members, replaced = put(g.members, sub)
-			return replaced
-		}
-	}
-	n.groups = append(n.groups, &group{name: sub.group, members: []*subscription{sub}})
-	return nil
-}
-
-func (n *node) leave(sub *subscription) (found bool) {
-	for i, g := range n.groups {
-		if g.name != sub.group {
-			continue
-		}
-		g.members, found = cut(g.members, sub.session)
-		if len(g.members) == 0 {
-			n.groups = append(n.groups[:i:i], n.groups[i+1:]...)
-		}
-		return found
-	}
-	return false
-}
-
-// pick chooses the member that gets the next message: in turn among those that
-// are connected, else in turn among those whose session waits. It returns nil
-// for a message that no member can get.
-func (g *group) pick(qos byte) *subscription {
-	n := len(g.members)
-	start := int(g.next.Add(1))
+// choose returns the member of a group that gets the next message: in turn among those
+// that are connected, else in turn among those whose session waits. It returns nil for a
+// message that no member can get.
+func choose(g *group, qos byte) *subscription {
+	members, start := g.Members(), g.NextTurn()
 	var offline *subscription
-	for i := range n {
-		sub := g.members[(start+i)%n]
+	for i := range members {
+		sub := members[(start+i)%len(members)]
 		if sub.session.online.Load() {
 			return sub
 		}

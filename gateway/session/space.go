@@ -9,6 +9,7 @@ import (
 
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/topic"
 )
 
 // space is the topic space of one application.
@@ -23,7 +24,7 @@ type space struct {
 	pressed  atomic.Int64 // sessions whose queue is nearly full, see pressure
 
 	mu       sync.RWMutex
-	trie     trie
+	tree     subscriptionTree
 	retained retained
 }
 
@@ -39,15 +40,15 @@ type pick struct {
 	group *group
 }
 
-func (h *hits) none() bool { return len(h.subs) == 0 && len(h.picked) == 0 }
+func (h *hits) none() bool { return len(h.Subscriptions) == 0 && len(h.picked) == 0 }
 
 func (sp *space) lend() *hits { return sp.server.hits.Get().(*hits) }
 
 func (sp *space) giveBack(h *hits) {
-	clear(h.subs)
-	clear(h.shared)
+	clear(h.Subscriptions)
+	clear(h.Shares)
 	clear(h.picked)
-	*h = hits{matches{subs: h.subs[:0], shared: h.shared[:0]}, h.picked[:0]}
+	*h = hits{matches{Subscriptions: h.Subscriptions[:0], Shares: h.Shares[:0]}, h.picked[:0]}
 	sp.server.hits.Put(h)
 }
 
@@ -111,14 +112,14 @@ func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked 
 // matchLocked finds the receivers: of shared groups those that are booked, or else the
 // next in turn. The caller holds mu.
 func (sp *space) matchLocked(topic string, qos byte, h *hits, booked *reservations) {
-	if sp.trie.count == 0 {
+	if sp.tree.Len() == 0 {
 		return
 	}
-	sp.trie.match(topic, &h.matches)
-	for _, g := range h.shared {
+	sp.tree.Match(topic, &h.matches)
+	for _, g := range h.Shares {
 		sub := booked.picked(g)
 		if sub == nil {
-			sub = g.pick(qos)
+			sub = choose(g, qos)
 		}
 		if sub != nil {
 			h.picked = append(h.picked, pick{sub, g})
@@ -134,11 +135,11 @@ func (sp *space) stores(topic string, qos byte) bool {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	sp.mu.RLock()
-	sp.trie.match(topic, &h.matches)
+	sp.tree.Match(topic, &h.matches)
 	sp.mu.RUnlock()
 	stored := func(sub *subscription) bool { return sub.qos > 0 && sub.session.stored.Load() }
-	return slices.ContainsFunc(h.subs, stored) ||
-		slices.ContainsFunc(h.shared, func(g *group) bool { return slices.ContainsFunc(g.members, stored) })
+	return slices.ContainsFunc(h.Subscriptions, stored) ||
+		slices.ContainsFunc(h.Shares, func(g *group) bool { return slices.ContainsFunc(g.Members(), stored) })
 }
 
 // subscribed says whether anybody subscribed to a message's topic.
@@ -147,8 +148,8 @@ func (sp *space) subscribed(m *Message) bool {
 	defer sp.giveBack(h)
 	sp.mu.RLock()
 	defer sp.mu.RUnlock()
-	sp.trie.match(m.Topic, &h.matches)
-	return len(h.subs)+len(h.shared) > 0
+	sp.tree.Match(m.Topic, &h.matches)
+	return len(h.Subscriptions)+len(h.Shares) > 0
 }
 
 // retainable says whether the limits allow to retain a message.
@@ -244,15 +245,15 @@ func (s *session) takeShared(it Item, booked *reservations, now time.Time) (d st
 // for each, of the greatest QoS and with all the identifiers of its matching
 // subscriptions [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4].
 func (h *hits) each(m *Message, fn func(s *session, it Item)) {
-	if h.nodes > 1 {
-		slices.SortStableFunc(h.subs, func(a, b *subscription) int { return cmp.Compare(a.session.number, b.session.number) })
+	if h.Filters > 1 {
+		slices.SortStableFunc(h.Subscriptions, func(a, b *subscription) int { return cmp.Compare(a.session.number, b.session.number) })
 	}
-	for i := 0; i < len(h.subs); {
-		sub := h.subs[i]
+	for i := 0; i < len(h.Subscriptions); {
+		sub := h.Subscriptions[i]
 		it := Item{Message: m}
 		wanted := false
-		for ; i < len(h.subs) && h.subs[i].session == sub.session; i++ {
-			if s := h.subs[i]; !s.noLocal || !s.session.sentBy(m) { // [MQTT-3.8.3-3]
+		for ; i < len(h.Subscriptions) && h.Subscriptions[i].session == sub.session; i++ {
+			if s := h.Subscriptions[i]; !s.noLocal || !s.session.sentBy(m) { // [MQTT-3.8.3-3]
 				wanted = true
 				it.merge(s)
 			}
@@ -289,8 +290,8 @@ func (it *Item) merge(s *subscription) {
 func (sp *space) subscribe(sub *subscription, handling byte, now time.Time) (replay []*Message) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	old := sp.trie.add(sub)
-	if sub.group != "" || handling == 2 || handling == 1 && old != nil {
+	_, replaced := sp.tree.Put(sub.filter, sub.group, sub)
+	if sub.group != "" || handling == 2 || handling == 1 && replaced {
 		return nil
 	}
 	return sp.retained.match(sub.filter, now)
@@ -306,7 +307,7 @@ func (sp *space) retainedFor(sub *subscription, now time.Time) []*Message {
 func (sp *space) unsubscribe(sub *subscription) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	sp.trie.remove(sub)
+	sp.tree.Delete(sub.filter, sub.group, sub)
 }
 
 // another finds a member of the same shared subscription to take over a message
@@ -314,8 +315,8 @@ func (sp *space) unsubscribe(sub *subscription) {
 func (sp *space) another(gone *subscription, qos byte) *subscription {
 	sp.mu.RLock()
 	defer sp.mu.RUnlock()
-	if g := sp.trie.group(gone.filter, gone.group); g != nil {
-		return g.pick(qos)
+	if g := sp.tree.Share(gone.filter, gone.group); g != nil {
+		return choose(g, qos)
 	}
 	return nil
 }
@@ -326,7 +327,7 @@ func (sp *space) another(gone *subscription, qos byte) *subscription {
 func (s *session) matchLocked(m *Message) (it Item, ok bool) {
 	it.Message = m
 	for _, sub := range s.subs {
-		if packet.Match(sub.filter, m.Topic) {
+		if topic.Match(sub.filter, m.Topic) {
 			it.merge(sub)
 			ok = true
 		}

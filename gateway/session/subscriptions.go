@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -123,7 +124,7 @@ func (s *session) subscribeLocked(w *Wanted, by subscriber) (r *replay, ok bool)
 		by.Refuse(w.Index, event.QuotaExceeded, "the application has too many subscriptions")
 		return nil, false
 	}
-	group, filter, _ := packet.SplitShare(w.Filter)
+	group, filter, _ := topic.SplitShare(w.Filter)
 	sub := &subscription{session: s, filter: filter, group: group, qos: w.QoS, noLocal: w.NoLocal,
 		asIs: w.AsIs, byPlugin: w.ByPlugin, ids: w.IDs}
 	if s.subs == nil {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
+	"tributary.io/gateway/topic"
 )
 
 // Config is what all listeners share, because sessions and retained messages do not belong to one
@@ -184,7 +184,7 @@ func (l *Limits) Validate() error {
 	b.within("topic_alias_max", l.TopicAliasMax, 0, 65535)
 	b.within("write_buffer_bytes", l.WriteBufferBytes, 1024, many)
 	for _, f := range l.RefuseFilters {
-		if !packet.ValidFilter(f) {
+		if !topic.ValidSubscription(f) {
 			b = append(b, fmt.Errorf("refuse_filters has %q, which is no topic filter", f))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -59,7 +60,7 @@ func (x *subscribing) checkUserFilter(f *packet.Filter) (event.Code, string) {
 	if strings.ContainsAny(f.Topic, "+#") {
 		return event.WildcardSubscriptionsNotSupported, "wildcards are not supported here; name the application: app/<application>"
 	}
-	if group, rest, shared := packet.SplitShare(f.Topic); shared && !strings.Contains(rest, "/") {
+	if group, rest, shared := topic.SplitShare(f.Topic); shared && !strings.Contains(rest, "/") {
 		return event.TopicFilterInvalid, fmt.Sprintf("did you mean $share/%s/app/%s", group, rest)
 	}
 	return event.TopicFilterInvalid, "the filter is app/<application> or $share/<group>/app/<application>"

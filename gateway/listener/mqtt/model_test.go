@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/topic"
 )
 
 // Two clients do random things, and a model that knows only sets of filters says
@@ -111,37 +112,37 @@ func (m *model) subscribe(p *peer) {
 	if f.RetainHandling == 2 || f.RetainHandling == 1 && had {
 		return
 	}
-	for topic, payload := range m.retained {
-		if packet.Match(f.Topic, topic) {
-			p.want = append(p.want, describe(topic, payload, min(1, f.QoS), true))
+	for name, payload := range m.retained {
+		if topic.Match(f.Topic, name) {
+			p.want = append(p.want, describe(name, payload, min(1, f.QoS), true))
 		}
 	}
 }
 
 func (m *model) publish(p *peer, step int) {
-	topic := ""
-	for topic == "" || topic[0] == '$' {
-		topic = randomTopic(m.r)
+	name := ""
+	for name == "" || name[0] == '$' {
+		name = randomTopic(m.r)
 	}
-	x := packet.Publish{Topic: topic, Payload: fmt.Append(nil, step), QoS: 1, ID: 1, Retain: m.r.IntN(3) == 0}
+	x := packet.Publish{Topic: name, Payload: fmt.Append(nil, step), QoS: 1, ID: 1, Retain: m.r.IntN(3) == 0}
 	if x.Retain {
 		if m.r.IntN(3) == 0 {
 			x.Payload = nil
-			delete(m.retained, topic)
+			delete(m.retained, name)
 		} else {
-			m.retained[topic] = string(x.Payload)
+			m.retained[name] = string(x.Payload)
 		}
 	}
 	for i := range m.peers {
 		q := &m.peers[i]
 		wanted, qos, retain := false, byte(0), false
 		for _, f := range q.subs {
-			if packet.Match(f.Topic, topic) && !(f.NoLocal && q == p) {
+			if topic.Match(f.Topic, name) && !(f.NoLocal && q == p) {
 				wanted, qos, retain = true, max(qos, min(1, f.QoS)), retain || f.RetainAsPublished && x.Retain
 			}
 		}
 		if wanted && (q.client != nil || qos > 0) {
-			q.want = append(q.want, describe(topic, string(x.Payload), qos, retain))
+			q.want = append(q.want, describe(name, string(x.Payload), qos, retain))
 		}
 	}
 	p.client.send(&x)

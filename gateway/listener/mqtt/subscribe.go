@@ -10,6 +10,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
+	"tributary.io/gateway/topic"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -137,7 +138,7 @@ func (l *Limits) refuses(filter string) bool {
 	if len(l.RefuseFilters) == 0 {
 		return false
 	}
-	_, filter, _ = packet.SplitShare(filter)
+	_, filter, _ = topic.SplitShare(filter)
 	return slices.Contains(l.RefuseFilters, filter)
 }
 

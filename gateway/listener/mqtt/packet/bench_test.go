@@ -1,9 +1,6 @@
 package packet
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 // benchPackets are the packets of the hot path, and one with properties.
 func benchPackets() map[string]Packet {
@@ -67,34 +64,6 @@ func BenchmarkAppend(b *testing.B) {
 			b.SetBytes(int64(len(buf)))
 			for b.Loop() {
 				buf = p.Append(buf[:0], V5)
-			}
-		})
-	}
-}
-
-func BenchmarkMatch(b *testing.B) {
-	topic := "fleet/demo/device-17/shadow/update"
-	for name, filter := range map[string]string{"exact": topic, "plus": "fleet/+/+/shadow/+", "hash": "fleet/demo/#",
-		"no": "fleet/demo/device-18/#"} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if Match(filter, topic) == (name == "no") {
-					b.Fatal("wrong")
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkValidTopic(b *testing.B) {
-	for name, topic := range map[string]string{"34B": "fleet/demo/device-17/shadow/update", "1KB": strings.Repeat("level/", 170)} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if !ValidTopic(topic) {
-					b.Fatal("refused")
-				}
 			}
 		})
 	}

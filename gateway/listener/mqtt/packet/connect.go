@@ -1,5 +1,7 @@
 package packet
 
+import "tributary.io/gateway/topic"
+
 // connect reads a CONNECT, section 3.1.
 func (r *reader) connect() *Connect {
 	p := new(Connect)
@@ -44,7 +46,7 @@ func (r *reader) connectFields(p *Connect) {
 			w.Props = r.properties(will)
 		}
 		w.Topic = r.string()
-		if r.err == nil && !ValidTopic(w.Topic) { // [MQTT-3.1.3-11], section 4.7
+		if r.err == nil && !topic.ValidName(w.Topic) { // [MQTT-3.1.3-11], section 4.7
 			r.fail(CodeTopicNameInvalid, "will topic is not a topic name")
 		}
 		w.Payload = r.binary()

@@ -1,5 +1,7 @@
 package packet
 
+import "tributary.io/gateway/topic"
+
 // Decode decodes one packet from the first byte of its fixed header and its body.
 // version is the one of the connection; CONNECT has its own. Strings are copied,
 // payloads and binary data alias body. Errors are of type *Error. Memory stays
@@ -134,7 +136,7 @@ func (r *reader) subscribe(version byte) *Subscribe {
 		case f.RetainHandling == 3: // section 3.8.3.1
 			r.fail(CodeProtocolError, "retain handling 3")
 		case f.NoLocal: // [MQTT-3.8.3-4]
-			if _, _, shared := SplitShare(f.Topic); shared {
+			if _, _, shared := topic.SplitShare(f.Topic); shared {
 				r.fail(CodeProtocolError, "no local on a shared subscription")
 			}
 		}
@@ -147,7 +149,7 @@ func (r *reader) subscribe(version byte) *Subscribe {
 // that says most, although the specification would have 0x81 as well.
 func (r *reader) filter() string {
 	s := r.string()
-	if r.err == nil && !ValidFilter(s) {
+	if r.err == nil && !topic.ValidSubscription(s) {
 		r.fail(CodeTopicFilterInvalid, "invalid topic filter")
 	}
 	return s

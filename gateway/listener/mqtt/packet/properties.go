@@ -1,6 +1,10 @@
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"tributary.io/gateway/topic"
+)
 
 // Property identifiers, section 2.2.2.2.
 const (
@@ -201,7 +205,7 @@ func (d *decodedProps) decode(r *reader, id int, owner Type, block []byte) {
 	case **string:
 		repeated = *f != nil
 		*f = put(d.strings[:], &d.used.strings, d.string(r, block), repeated)
-		if !repeated && id == propResponseTopic && !ValidTopic(**f) { // [MQTT-3.3.2-14], [MQTT-4.7.3-1]
+		if !repeated && id == propResponseTopic && !topic.ValidName(**f) { // [MQTT-3.3.2-14], [MQTT-4.7.3-1]
 			r.fail(CodeProtocolError, "response topic is not a topic name")
 		}
 	case *[]byte:

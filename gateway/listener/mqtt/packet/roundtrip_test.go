@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"tributary.io/gateway/topic"
 )
 
 // Generators of packets as they come out of Decode: what a version does not have is
@@ -110,7 +112,7 @@ func genPacket(t *rapid.T, version byte, typ Type) Packet {
 		for range rapid.IntRange(1, 4).Draw(t, "filters") {
 			f := Filter{Topic: genFilter(t), QoS: rapid.ByteMax(2).Draw(t, "qos")}
 			if version == V5 {
-				_, _, shared := SplitShare(f.Topic)
+				_, _, shared := topic.SplitShare(f.Topic)
 				f.NoLocal = !shared && flag("no local")
 				f.RetainAsPublished = flag("as published")
 				f.RetainHandling = rapid.ByteMax(2).Draw(t, "handling")
