@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strconv"
 	"strings"
 
 	sdk "tributary.io/sdk-plugin"
@@ -19,7 +18,7 @@ func request(r *call) error {
 	}
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
-		if parts[i], ok = unescape(part); !ok || parts[i] == "" || !event.ValidString(parts[i]) {
+		if parts[i], ok = sdk.Unescape(part); !ok || parts[i] == "" || !event.ValidString(parts[i]) {
 			return fail(r, 400, "the path is malformed")
 		}
 	}
@@ -41,41 +40,8 @@ func request(r *call) error {
 	return fail(r, 404, "there is nothing at this path")
 }
 
-// unescape decodes the percent-encoding of a path's segment.
-func unescape(s string) (string, bool) {
-	if !strings.Contains(s, "%") {
-		return s, true
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '%' {
-			b.WriteByte(s[i])
-			continue
-		}
-		if i+2 >= len(s) {
-			return "", false
-		}
-		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-		if err != nil {
-			return "", false
-		}
-		b.WriteByte(byte(n))
-		i += 2
-	}
-	return b.String(), true
-}
-
 // query returns a parameter of the query, empty when there is none.
-func query(r *call, name string) string {
-	for _, pair := range strings.Split(r.Transport.Query, "&") {
-		key, value, _ := strings.Cut(pair, "=")
-		if key == name {
-			value, _ = unescape(strings.ReplaceAll(value, "+", " "))
-			return value
-		}
-	}
-	return ""
-}
+func query(r *call, name string) string { return sdk.FormValue(r.Transport.Query, name) }
 
 // answer replies with JSON.
 func answer(r *call, status int, body []byte) error {
