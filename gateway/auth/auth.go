@@ -182,28 +182,23 @@ func (a *Auth) lookAround(changed func(access.Change)) {
 
 // Metrics returns the counters of all methods.
 func (a *Auth) Metrics() []metric.Sample {
-	var out []metric.Sample
+	var set metric.Set
 	for _, name := range slices.Sorted(maps.Keys(a.methods)) {
 		label := metric.Label{Name: "method", Value: name}
 		n := a.perMethod[name]
-		for _, v := range []struct {
-			verdict string
-			count   *atomic.Uint64
-		}{{"accepted", &n.accepted}, {"refused", &n.refused}, {"undecided", &n.undecided}} {
-			out = append(out, metric.Sample{Name: "tributary_auth_decisions_total", Kind: metric.CounterKind,
-				Help:   "Credentials that a method of authentication judged, by verdict.",
-				Labels: []metric.Label{label, {Name: "verdict", Value: v.verdict}}, Value: float64(v.count.Load())})
+		decisions := func(verdict string, n uint64) {
+			set.Counter("tributary_auth_decisions_total", "Credentials that a method of authentication judged, by verdict.", n, label,
+				metric.Label{Name: "verdict", Value: verdict})
 		}
+		decisions("accepted", n.accepted.Load())
+		decisions("refused", n.refused.Load())
+		decisions("undecided", n.undecided.Load())
 		if m, ok := a.methods[name].(interface{ cacheHits() uint64 }); ok {
-			out = append(out, metric.Sample{Name: "tributary_auth_cache_hits_total", Kind: metric.CounterKind,
-				Help:   "Questions that a method of authentication answered from memory.",
-				Labels: []metric.Label{label}, Value: float64(m.cacheHits())})
+			set.Counter("tributary_auth_cache_hits_total", "Questions that a method of authentication answered from memory.", m.cacheHits(), label)
 		}
 		if m, ok := a.methods[name].(interface{ latency() *metric.Histogram }); ok {
-			out = append(out, metric.Sample{Name: "tributary_auth_request_seconds", Kind: metric.HistogramKind,
-				Help:   "Time until a service that judges credentials answered.",
-				Labels: []metric.Label{label}, Hist: m.latency()})
+			set.Histogram("tributary_auth_request_seconds", "Time until a service that judges credentials answered.", m.latency(), label)
 		}
 	}
-	return out
+	return set
 }

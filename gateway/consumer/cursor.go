@@ -91,28 +91,21 @@ const maxGroupMetrics = 10_000
 
 // Metrics returns the counters and the lag of every durable group, connected or not.
 func (c *Consumer) Metrics() []metric.Sample {
-	ms := []metric.Sample{
-		{Name: "tributary_consumer_delivered_total", Help: "Records handed to consumers, repeats included.", Kind: metric.CounterKind,
-			Value: float64(c.stats.delivered.Load())},
-		{Name: "tributary_consumer_redelivered_total", Help: "Records handed out again because a member left without acknowledging them.",
-			Kind: metric.CounterKind, Value: float64(c.stats.redelivered.Load())},
-		{Name: "tributary_consumer_read_errors_total", Help: "Times that a log could not be read for a consumer.", Kind: metric.CounterKind,
-			Value: float64(c.stats.readErrors.Load())},
-	}
-	groups := c.positions("", maxGroupMetrics)
-	for k, p := range groups {
+	var set metric.Set
+	set.Counter("tributary_consumer_delivered_total", "Records handed to consumers, repeats included.", c.stats.delivered.Load())
+	set.Counter("tributary_consumer_redelivered_total", "Records handed out again because a member left without acknowledging them.",
+		c.stats.redelivered.Load())
+	set.Counter("tributary_consumer_read_errors_total", "Times that a log could not be read for a consumer.", c.stats.readErrors.Load())
+	for k, p := range c.positions("", maxGroupMetrics) {
 		_, next, err := c.store.Bounds(k.log)
 		if err != nil {
 			continue
 		}
 		labels := []metric.Label{{Name: "log", Value: string(k.log)}, {Name: "group", Value: k.name}}
-		gauge := func(name, help string, v float64) {
-			ms = append(ms, metric.Sample{Name: name, Help: help, Kind: metric.GaugeKind, Labels: labels, Value: v})
-		}
-		gauge("tributary_consumer_group_lag_records", "Records of the log that the group has not acknowledged.",
-			float64(next-min(p.committed, next)))
-		gauge("tributary_consumer_group_members", "Connected members of the group.", float64(p.members))
-		gauge("tributary_consumer_group_unacknowledged_records", "Records handed out and not acknowledged.", float64(p.out))
+		set.Gauge("tributary_consumer_group_lag_records", "Records of the log that the group has not acknowledged.",
+			float64(next-min(p.committed, next)), labels...)
+		set.Gauge("tributary_consumer_group_members", "Connected members of the group.", float64(p.members), labels...)
+		set.Gauge("tributary_consumer_group_unacknowledged_records", "Records handed out and not acknowledged.", float64(p.out), labels...)
 	}
-	return ms
+	return set
 }

@@ -191,15 +191,11 @@ func (a *Area) Metrics() []metric.Sample {
 	a.mu.Lock()
 	uploads := len(a.pending)
 	a.mu.Unlock()
-	counter := func(name, help string, v *atomic.Uint64) metric.Sample {
-		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Value: float64(v.Load())}
-	}
-	return []metric.Sample{
-		{Name: "tributary_files_bytes", Help: "Bytes of files on disk, uploads under way included.", Kind: metric.GaugeKind,
-			Value: float64(a.bytes.Load())},
-		{Name: "tributary_files_uploads", Help: "Uploads whose event is not over.", Kind: metric.GaugeKind, Value: float64(uploads)},
-		counter("tributary_files_received_total", "Uploads that were written to disk.", &a.stats.received),
-		counter("tributary_files_refused_total", "Uploads that were refused or broke off.", &a.stats.refused),
-		counter("tributary_files_deleted_total", "Files that were deleted since no record named them any more.", &a.stats.swept),
-	}
+	var set metric.Set
+	set.Gauge("tributary_files_bytes", "Bytes of files on disk, uploads under way included.", float64(a.bytes.Load()))
+	set.Gauge("tributary_files_uploads", "Uploads whose event is not over.", float64(uploads))
+	set.Counter("tributary_files_received_total", "Uploads that were written to disk.", a.stats.received.Load())
+	set.Counter("tributary_files_refused_total", "Uploads that were refused or broke off.", a.stats.refused.Load())
+	set.Counter("tributary_files_deleted_total", "Files that were deleted since no record named them any more.", a.stats.swept.Load())
+	return set
 }

@@ -235,22 +235,20 @@ func (c *Calls) Metrics() []metric.Sample {
 	}
 	active := c.active
 	c.mu.Unlock()
-	counter := func(name, help string, v *atomic.Uint64, labels ...metric.Label) metric.Sample {
-		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Labels: labels, Value: float64(v.Load())}
-	}
-	outcome := func(word string, v *atomic.Uint64) metric.Sample {
-		return counter("tributary_outbound_calls_total", "HTTP calls of plugins that ended, by outcome.", v,
+	var set metric.Set
+	set.Gauge("tributary_outbound_pending", "HTTP calls whose answer has not been handled.", float64(pending))
+	set.Gauge("tributary_outbound_active", "HTTP calls under way.", float64(active))
+	set.Gauge("tributary_outbound_failing_hosts", "Hosts that failed several times in a row and are tried by one call at a time.",
+		float64(failing))
+	outcome := func(word string, n uint64) {
+		set.Counter("tributary_outbound_calls_total", "HTTP calls of plugins that ended, by outcome.", n,
 			metric.Label{Name: "outcome", Value: word})
 	}
-	return []metric.Sample{
-		{Name: "tributary_outbound_pending", Help: "HTTP calls whose answer has not been handled.", Kind: metric.GaugeKind,
-			Value: float64(pending)},
-		{Name: "tributary_outbound_active", Help: "HTTP calls under way.", Kind: metric.GaugeKind, Value: float64(active)},
-		{Name: "tributary_outbound_failing_hosts", Help: "Hosts that failed several times in a row and are tried by one call at a time.",
-			Kind: metric.GaugeKind, Value: float64(failing)},
-		outcome("answered", &c.stats.answered), outcome("given_up", &c.stats.givenUp), outcome("refused", &c.stats.refused),
-		counter("tributary_outbound_attempts_total", "Attempts of HTTP calls.", &c.stats.attempts),
-		counter("tributary_outbound_retries_total", "Attempts that failed and will be made again.", &c.stats.retries),
-		{Name: "tributary_outbound_seconds", Help: "Time that attempts took.", Kind: metric.HistogramKind, Hist: &c.stats.took},
-	}
+	outcome("answered", c.stats.answered.Load())
+	outcome("given_up", c.stats.givenUp.Load())
+	outcome("refused", c.stats.refused.Load())
+	set.Counter("tributary_outbound_attempts_total", "Attempts of HTTP calls.", c.stats.attempts.Load())
+	set.Counter("tributary_outbound_retries_total", "Attempts that failed and will be made again.", c.stats.retries.Load())
+	set.Histogram("tributary_outbound_seconds", "Time that attempts took.", &c.stats.took)
+	return set
 }

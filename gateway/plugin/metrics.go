@@ -62,27 +62,25 @@ func (h *Host) Metrics() []metric.Sample {
 
 func (p *Plugin) samples() []metric.Sample {
 	m := &p.metrics
-	labels := []metric.Label{{Name: "plugin", Value: p.name}}
-	counter := func(name, help string, v *atomic.Uint64) metric.Sample {
-		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Labels: labels, Value: float64(v.Load())}
-	}
+	own := metric.Label{Name: "plugin", Value: p.name}
 	var memory int64
 	for i := range p.slots {
 		memory += p.slots[i].memory.Load()
 	}
-	list := []metric.Sample{
-		{Name: "tributary_plugin_call_seconds", Help: "Time that plugins took for an event.", Kind: metric.HistogramKind, Labels: labels, Hist: &m.calls},
-		{Name: "tributary_plugin_memory_bytes", Help: "Linear memory of the plugin's instances.", Kind: metric.GaugeKind, Labels: labels, Value: float64(memory)},
-		counter("tributary_plugin_restores_total", "Instances that were put back to their first state after a fault.", &m.restores),
-		counter("tributary_plugin_trials_total", "Events that took more than a trial, and were begun anew where others do not wait for them.", &m.trials),
-		counter("tributary_plugin_refusals_total", "Results that were refused because of an effect that is not granted.", &m.violations),
-		counter("tributary_plugin_fuel_total", "Units of fuel that plugins used.", &m.fuel),
-		counter("tributary_plugin_log_dropped_bytes_total", "Log text of plugins beyond wasm.log_bytes.", &m.logDropped),
-	}
+	var set metric.Set
+	set.Histogram("tributary_plugin_call_seconds", "Time that plugins took for an event.", &m.calls, own)
+	set.Gauge("tributary_plugin_memory_bytes", "Linear memory of the plugin's instances.", float64(memory), own)
+	set.Counter("tributary_plugin_restores_total", "Instances that were put back to their first state after a fault.",
+		m.restores.Load(), own)
+	set.Counter("tributary_plugin_trials_total",
+		"Events that took more than a trial, and were begun anew where others do not wait for them.", m.trials.Load(), own)
+	set.Counter("tributary_plugin_refusals_total", "Results that were refused because of an effect that is not granted.",
+		m.violations.Load(), own)
+	set.Counter("tributary_plugin_fuel_total", "Units of fuel that plugins used.", m.fuel.Load(), own)
+	set.Counter("tributary_plugin_log_dropped_bytes_total", "Log text of plugins beyond wasm.log_bytes.", m.logDropped.Load(), own)
 	for i, kind := range faultKinds() {
-		f := counter("tributary_plugin_faults_total", "Events on which a plugin broke, by kind.", &m.faults[i])
-		f.Labels = append(labels[:1:1], metric.Label{Name: "kind", Value: kind})
-		list = append(list, f)
+		set.Counter("tributary_plugin_faults_total", "Events on which a plugin broke, by kind.", m.faults[i].Load(), own,
+			metric.Label{Name: "kind", Value: kind})
 	}
-	return list
+	return set
 }

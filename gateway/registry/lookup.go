@@ -112,26 +112,25 @@ func (m *members) gatewayNames() []string {
 
 // Metrics returns the registry's counters.
 func (r *Registry) Metrics() []metric.Sample {
-	const logins, help = "tributary_registry_logins_total", "Connections whose credentials the registry judged, by verdict."
-	sample := func(kind metric.Kind, name, help string, n float64, labels ...metric.Label) metric.Sample {
-		return metric.Sample{Name: name, Help: help, Kind: kind, Labels: labels, Value: n}
-	}
 	devices := 0
 	v := r.view.Load()
 	for _, app := range v.apps {
 		devices += app.devices.len()
 	}
-	return []metric.Sample{
-		sample(metric.CounterKind, logins, help, float64(r.accepted.Load()), metric.Label{Name: "verdict", Value: "accepted"}),
-		sample(metric.CounterKind, logins, help, float64(r.refused.Load()), metric.Label{Name: "verdict", Value: "refused"}),
-		sample(metric.CounterKind, "tributary_registry_password_hashes_total", "Passwords hashed to check them; a cached success costs none.",
-			float64(r.verify.hashed.Load())),
-		sample(metric.CounterKind, "tributary_registry_changes_total", "Changes of applications, devices, users and their credentials.",
-			float64(r.changes.Load())),
-		sample(metric.GaugeKind, "tributary_registry_applications", "Applications.", float64(len(v.apps))),
-		sample(metric.GaugeKind, "tributary_registry_devices", "Registered devices of all applications.", float64(devices)),
-		sample(metric.GaugeKind, "tributary_registry_users", "Users.", float64(r.users.len())),
+	var set metric.Set
+	logins := func(verdict string, n uint64) {
+		set.Counter("tributary_registry_logins_total", "Connections whose credentials the registry judged, by verdict.", n,
+			metric.Label{Name: "verdict", Value: verdict})
 	}
+	logins("accepted", r.accepted.Load())
+	logins("refused", r.refused.Load())
+	set.Counter("tributary_registry_password_hashes_total", "Passwords hashed to check them; a cached success costs none.",
+		r.verify.hashed.Load())
+	set.Counter("tributary_registry_changes_total", "Changes of applications, devices, users and their credentials.", r.changes.Load())
+	set.Gauge("tributary_registry_applications", "Applications.", float64(len(v.apps)))
+	set.Gauge("tributary_registry_devices", "Registered devices of all applications.", float64(devices))
+	set.Gauge("tributary_registry_users", "Users.", float64(r.users.len()))
+	return set
 }
 
 func (d *device) speaksFor(name string) bool {

@@ -326,34 +326,30 @@ type metrics struct {
 // Metrics returns the router's counters.
 func (r *Router) Metrics() []metric.Sample {
 	m := &r.metrics
-	counter := func(name, help string, v *atomic.Uint64) metric.Sample {
-		return metric.Sample{Name: name, Help: help, Kind: metric.CounterKind, Value: float64(v.Load())}
+	var set metric.Set
+	set.Counter("tributary_router_received_total",
+		"Inbound events that were submitted, those of timers and answers to calls included.", m.received.Load())
+	outcome := func(word string, n uint64) {
+		set.Counter("tributary_router_outcomes_total", "Inbound events that were answered, by outcome.", n,
+			metric.Label{Name: "outcome", Value: word})
 	}
-	outcome := func(word string, v *atomic.Uint64) metric.Sample {
-		x := counter("tributary_router_outcomes_total", "Inbound events that were answered, by outcome.", v)
-		x.Labels = []metric.Label{{Name: "outcome", Value: word}}
-		return x
-	}
+	outcome("accepted", m.accepted.Load())
+	outcome("refused", m.refused.Load())
+	outcome("unavailable", m.unavailable.Load())
+	set.Counter("tributary_router_retries_total", "Times that an event was handed to its plugin again after a failure.", m.retried.Load())
+	set.Counter("tributary_router_conflicts_total", "Times that a handler was run again because a state key had changed.",
+		m.conflicts.Load())
+	set.Counter("tributary_router_quarantined_total", "Events that went into quarantine.", m.quarantined.Load())
+	set.Counter("tributary_router_unrouted_total", "Published messages that no route took, which went into quarantine.", m.unrouted.Load())
+	set.Counter("tributary_router_emitted_total", "Events that were written to application logs.", m.emitted.Load())
+	set.Counter("tributary_router_diverted_total", "Events that were handled apart, since the handler of one of their device ran too long.",
+		m.diverted.Load())
+	set.Gauge("tributary_router_diverted_devices", "Devices whose events are handled apart.", float64(r.detours.some.Load()))
 	waiting := 0
 	for _, s := range r.shards {
 		waiting += len(s.in) + int(s.waiting.all.Load())
 	}
-	return []metric.Sample{
-		counter("tributary_router_received_total", "Inbound events that were submitted, those of timers and answers to calls included.",
-			&m.received),
-		outcome("accepted", &m.accepted), outcome("refused", &m.refused), outcome("unavailable", &m.unavailable),
-		counter("tributary_router_retries_total", "Times that an event was handed to its plugin again after a failure.", &m.retried),
-		counter("tributary_router_conflicts_total", "Times that a handler was run again because a state key had changed.", &m.conflicts),
-		counter("tributary_router_quarantined_total", "Events that went into quarantine.", &m.quarantined),
-		counter("tributary_router_unrouted_total", "Published messages that no route took, which went into quarantine.", &m.unrouted),
-		counter("tributary_router_emitted_total", "Events that were written to application logs.", &m.emitted),
-		counter("tributary_router_diverted_total", "Events that were handled apart, since the handler of one of their device ran too long.",
-			&m.diverted),
-		{Name: "tributary_router_diverted_devices", Help: "Devices whose events are handled apart.", Kind: metric.GaugeKind,
-			Value: float64(r.detours.some.Load())},
-		{Name: "tributary_router_queue_events", Help: "Events that wait for their shard or a retry.", Kind: metric.GaugeKind,
-			Value: float64(waiting)},
-		{Name: "tributary_router_latency_seconds", Help: "Time from submission to the answer, commit included.", Kind: metric.HistogramKind,
-			Hist: &m.latency},
-	}
+	set.Gauge("tributary_router_queue_events", "Events that wait for their shard or a retry.", float64(waiting))
+	set.Histogram("tributary_router_latency_seconds", "Time from submission to the answer, commit included.", &m.latency)
+	return set
 }

@@ -103,7 +103,7 @@ func (l *Log) Close() {
 func (l *Log) Metrics() []metric.Sample {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return []metric.Sample{{
-		Name: "tributary_log_dropped_lines_total", Help: "Lines of the log that nobody read.", Kind: metric.CounterKind, Value: float64(l.dropped),
-	}}
+	var set metric.Set
+	set.Counter("tributary_log_dropped_lines_total", "Lines of the log that nobody read.", l.dropped)
+	return set
 }

@@ -63,36 +63,33 @@ func (s *Sessions) Metrics() []metric.Sample {
 	sessions := len(s.sessions)
 	s.mu.Unlock()
 	n := &s.count
-	var list []metric.Sample
-	add := func(kind metric.Kind, name, help string, value float64, labels ...metric.Label) {
-		list = append(list, metric.Sample{Name: "tributary_mqtt_" + name, Help: help, Kind: kind, Value: value, Labels: labels})
-	}
-	count := func(name, help string, v *atomic.Uint64, labels ...metric.Label) {
-		add(metric.CounterKind, name, help, float64(v.Load()), labels...)
-	}
-	add(metric.GaugeKind, "sessions", "Sessions, connected or kept.", float64(sessions))
 	subscriptions, kept, size, queued := s.sizes()
-	add(metric.GaugeKind, "subscriptions", "Subscriptions to topics.", float64(subscriptions))
-	add(metric.GaugeKind, "retained_messages", "Retained messages.", float64(kept))
-	add(metric.GaugeKind, "retained_bytes", "Bytes of retained messages.", float64(size))
-	add(metric.GaugeKind, "queued_bytes", "Bytes of messages that wait for clients or for their acknowledgement, nearly.", float64(queued))
-	count("takeovers_total", "Sessions taken over by a new connection.", &n.takeovers)
-	count("revoked_grants_total", "Clients, connected or away, whose rights were revoked.", &n.revoked)
-	count("kicked_total", "Connections and sessions ended by an operator.", &n.kicked)
-	count("wills_total", "Will messages sent.", &n.wills)
-	count("refused_by_client_total", "Messages that clients refused with a reason code.", &n.refusedByClient)
-	count("retained_refused_total", "Messages that the limits kept from being retained.", &n.retainedRefused)
-	count("publisher_waits_total", "Messages whose publisher was kept waiting until a subscriber took what it had.", &n.waited)
-	count("damaged_records_total", "Stored sessions, queued and retained messages that could not be read.", &n.damaged)
+	var set metric.Set
+	set.Gauge("tributary_mqtt_sessions", "Sessions, connected or kept.", float64(sessions))
+	set.Gauge("tributary_mqtt_subscriptions", "Subscriptions to topics.", float64(subscriptions))
+	set.Gauge("tributary_mqtt_retained_messages", "Retained messages.", float64(kept))
+	set.Gauge("tributary_mqtt_retained_bytes", "Bytes of retained messages.", float64(size))
+	set.Gauge("tributary_mqtt_queued_bytes", "Bytes of messages that wait for clients or for their acknowledgement, nearly.",
+		float64(queued))
+	set.Counter("tributary_mqtt_takeovers_total", "Sessions taken over by a new connection.", n.takeovers.Load())
+	set.Counter("tributary_mqtt_revoked_grants_total", "Clients, connected or away, whose rights were revoked.", n.revoked.Load())
+	set.Counter("tributary_mqtt_kicked_total", "Connections and sessions ended by an operator.", n.kicked.Load())
+	set.Counter("tributary_mqtt_wills_total", "Will messages sent.", n.wills.Load())
+	set.Counter("tributary_mqtt_refused_by_client_total", "Messages that clients refused with a reason code.", n.refusedByClient.Load())
+	set.Counter("tributary_mqtt_retained_refused_total", "Messages that the limits kept from being retained.", n.retainedRefused.Load())
+	set.Counter("tributary_mqtt_publisher_waits_total",
+		"Messages whose publisher was kept waiting until a subscriber took what it had.", n.waited.Load())
+	set.Counter("tributary_mqtt_damaged_records_total",
+		"Stored sessions, queued and retained messages that could not be read.", n.damaged.Load())
 	for i := range n.dropped {
-		count("dropped_messages_total", "Messages that did not reach a client.", &n.dropped[i],
+		set.Counter("tributary_mqtt_dropped_messages_total", "Messages that did not reach a client.", n.dropped[i].Load(),
 			metric.Label{Name: "reason", Value: dropReasons[i]})
 	}
 	for i := range n.limited {
-		count("limited_total", "Times that somebody came up against a limit.", &n.limited[i],
+		set.Counter("tributary_mqtt_limited_total", "Times that somebody came up against a limit.", n.limited[i].Load(),
 			metric.Label{Name: "reason", Value: sessionLimitNames[i]})
 	}
-	return list
+	return set
 }
 
 // sizes adds up what the spaces hold.

@@ -333,11 +333,10 @@ func (t *Timers) Metrics() []metric.Sample {
 		pending += n
 	}
 	t.mu.Unlock()
-	return []metric.Sample{
-		{Name: "tributary_timers_pending", Help: "Timers of plugins that have not fired.", Kind: metric.GaugeKind, Value: float64(pending)},
-		{Name: "tributary_timers_fired_total", Help: "Timers whose event was handled.", Kind: metric.CounterKind, Value: float64(t.fired.Load())},
-		{Name: "tributary_timers_unreadable_total", Help: "Timers that could not be read and stay in the store.", Kind: metric.CounterKind,
-			Value: float64(t.dropped.Load())},
-		{Name: "tributary_timers_late_seconds", Help: "How late the events of timers were submitted.", Kind: metric.HistogramKind, Hist: &t.late},
-	}
+	var set metric.Set
+	set.Gauge("tributary_timers_pending", "Timers of plugins that have not fired.", float64(pending))
+	set.Counter("tributary_timers_fired_total", "Timers whose event was handled.", t.fired.Load())
+	set.Counter("tributary_timers_unreadable_total", "Timers that could not be read and stay in the store.", t.dropped.Load())
+	set.Histogram("tributary_timers_late_seconds", "How late the events of timers were submitted.", &t.late)
+	return set
 }

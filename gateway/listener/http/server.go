@@ -224,20 +224,14 @@ func (c *stats) answered(status int, took time.Duration) {
 // Metrics returns the listener's counters.
 func (s *Server) Metrics() []metric.Sample {
 	own := metric.Label{Name: "listener", Value: s.name}
-	m := []metric.Sample{
-		{Name: "tributary_http_connections", Help: "Open HTTP connections.", Kind: metric.GaugeKind, Labels: []metric.Label{own},
-			Value: float64(s.stats.open.Load())},
-		{Name: "tributary_http_requests", Help: "HTTP requests that are being handled.", Kind: metric.GaugeKind, Labels: []metric.Label{own},
-			Value: float64(len(s.slots))},
-		{Name: "tributary_http_received_bytes_total", Help: "Bytes of request bodies.", Kind: metric.CounterKind, Labels: []metric.Label{own},
-			Value: float64(s.stats.received.Load())},
-		{Name: "tributary_http_latency_seconds", Help: "Time from a request's headers to its response.", Kind: metric.HistogramKind,
-			Labels: []metric.Label{own}, Hist: &s.stats.latency},
-	}
+	var set metric.Set
+	set.Gauge("tributary_http_connections", "Open HTTP connections.", float64(s.stats.open.Load()), own)
+	set.Gauge("tributary_http_requests", "HTTP requests that are being handled.", float64(len(s.slots)), own)
+	set.Counter("tributary_http_received_bytes_total", "Bytes of request bodies.", s.stats.received.Load(), own)
+	set.Histogram("tributary_http_latency_seconds", "Time from a request's headers to its response.", &s.stats.latency, own)
 	for class, word := range [...]string{"gone", "1xx", "2xx", "3xx", "4xx", "5xx"} {
-		m = append(m, metric.Sample{Name: "tributary_http_responses_total",
-			Help: "HTTP responses by class of status; gone: the client did not wait.",
-			Kind: metric.CounterKind, Labels: []metric.Label{own, {Name: "status", Value: word}}, Value: float64(s.stats.statuses[class].Load())})
+		set.Counter("tributary_http_responses_total", "HTTP responses by class of status; gone: the client did not wait.",
+			s.stats.statuses[class].Load(), own, metric.Label{Name: "status", Value: word})
 	}
-	return m
+	return set
 }

@@ -70,13 +70,11 @@ var limitNames = [limitCount]string{
 func (s *Server) limited(l limit) { s.count.limited[l].Add(1) }
 
 // limitMetrics returns what limited counted.
-func (s *Server) limitMetrics() (list []metric.Sample) {
+func (s *Server) limitMetrics(set *metric.Set) {
 	for i, name := range limitNames {
-		list = append(list, metric.Sample{Name: "tributary_mqtt_limited_total", Kind: metric.CounterKind,
-			Help: "Times that somebody came up against a limit.", Value: float64(s.count.limited[i].Load()),
-			Labels: []metric.Label{{Name: "reason", Value: name}}})
+		set.Counter("tributary_mqtt_limited_total", "Times that somebody came up against a limit.", s.count.limited[i].Load(),
+			metric.Label{Name: "reason", Value: name})
 	}
-	return list
 }
 
 // keepAlive returns the keep-alive, in seconds, for a client that asks for one.

@@ -33,34 +33,31 @@ func (s *Server) Metrics() []metric.Sample {
 	conns, refusals := len(s.conns), maps.Clone(s.refusals)
 	s.mu.Unlock()
 	n := &s.count
-	var list []metric.Sample
-	add := func(kind metric.Kind, name, help string, value float64, labels ...metric.Label) {
-		list = append(list, metric.Sample{Name: "tributary_mqtt_" + name, Help: help, Kind: kind, Value: value, Labels: labels})
-	}
-	count := func(name, help string, v *atomic.Uint64, labels ...metric.Label) {
-		add(metric.CounterKind, name, help, float64(v.Load()), labels...)
-	}
-	add(metric.GaugeKind, "connections", "Open connections.", float64(conns))
-	count("connects_total", "Connections that were accepted with a CONNACK.", &n.connects)
+	var set metric.Set
+	set.Gauge("tributary_mqtt_connections", "Open connections.", float64(conns))
+	set.Counter("tributary_mqtt_connects_total", "Connections that were accepted with a CONNACK.", n.connects.Load())
 	for r, n := range refusals {
-		add(metric.CounterKind, "refused_logins_total", "Logins that were refused, by listener and reason code.", float64(n),
+		set.Counter("tributary_mqtt_refused_logins_total", "Logins that were refused, by listener and reason code.", n,
 			metric.Label{Name: "listener", Value: r.listener}, metric.Label{Name: "code", Value: fmt.Sprintf("%#x", byte(r.code))})
 	}
-	count("refused_connects_total", "Connections that failed before that.", &n.refusedConnects)
-	count("rejected_connections_total", "Connections that the limits on connections did not let in.", &n.rejected)
-	count("expired_grants_total", "Connections that ended because their credentials expired.", &n.expired)
-	count("reauthentications_total", "Connections that authenticated again.", &n.reauthenticated)
-	count("received_bytes_total", "Bytes from clients.", &n.receivedBytes)
-	count("sent_bytes_total", "Bytes to clients.", &n.sentBytes)
+	set.Counter("tributary_mqtt_refused_connects_total", "Connections that failed before that.", n.refusedConnects.Load())
+	set.Counter("tributary_mqtt_rejected_connections_total", "Connections that the limits on connections did not let in.", n.rejected.Load())
+	set.Counter("tributary_mqtt_expired_grants_total", "Connections that ended because their credentials expired.", n.expired.Load())
+	set.Counter("tributary_mqtt_reauthentications_total", "Connections that authenticated again.", n.reauthenticated.Load())
+	set.Counter("tributary_mqtt_received_bytes_total", "Bytes from clients.", n.receivedBytes.Load())
+	set.Counter("tributary_mqtt_sent_bytes_total", "Bytes to clients.", n.sentBytes.Load())
 	for qos := range n.receivedMessages {
 		label := metric.Label{Name: "qos", Value: strconv.Itoa(qos)}
-		count("received_messages_total", "PUBLISH packets from clients.", &n.receivedMessages[qos], label)
-		count("sent_messages_total", "PUBLISH packets to clients, repetitions included.", &n.sentMessages[qos], label)
+		set.Counter("tributary_mqtt_received_messages_total", "PUBLISH packets from clients.", n.receivedMessages[qos].Load(), label)
+		set.Counter("tributary_mqtt_sent_messages_total", "PUBLISH packets to clients, repetitions included.",
+			n.sentMessages[qos].Load(), label)
 	}
-	count("refused_publishes_total", "Messages from clients that were refused; MQTT 3.1.1 clients are not told.", &n.refusedPublishes)
+	set.Counter("tributary_mqtt_refused_publishes_total",
+		"Messages from clients that were refused; MQTT 3.1.1 clients are not told.", n.refusedPublishes.Load())
 	for i := range n.unsent {
-		count("dropped_messages_total", "Messages that did not reach a client.", &n.unsent[i],
+		set.Counter("tributary_mqtt_dropped_messages_total", "Messages that did not reach a client.", n.unsent[i].Load(),
 			metric.Label{Name: "reason", Value: unsentReasons[i]})
 	}
-	return append(list, s.limitMetrics()...)
+	s.limitMetrics(&set)
+	return set
 }

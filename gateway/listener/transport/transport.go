@@ -298,13 +298,13 @@ func (l *Listener) Metrics() []metric.Sample {
 	pending := len(l.pending)
 	l.mu.Unlock()
 	own := metric.Label{Name: "listener", Value: l.opts.Name}
-	m := []metric.Sample{{Name: "tributary_transport_pending_connections",
-		Help: "Connections whose PROXY announcement, TLS handshake or WebSocket upgrade is under way, or that wait to be taken after it.",
-		Kind: metric.GaugeKind, Labels: []metric.Label{own}, Value: float64(pending)}}
+	var set metric.Set
+	set.Gauge("tributary_transport_pending_connections",
+		"Connections whose PROXY announcement, TLS handshake or WebSocket upgrade is under way, or that wait to be taken after it.",
+		float64(pending), own)
 	refused := func(by string, n uint64) {
-		m = append(m, metric.Sample{Name: "tributary_transport_refused_connections_total",
-			Help: "Connections that were ended before their protocol began, by what refused them.",
-			Kind: metric.CounterKind, Labels: []metric.Label{own, {Name: "by", Value: by}}, Value: float64(n)})
+		set.Counter("tributary_transport_refused_connections_total",
+			"Connections that were ended before their protocol began, by what refused them.", n, own, metric.Label{Name: "by", Value: by})
 	}
 	refused("address", l.refusedAddress.Load())
 	refused("proxy", l.refusedProxy.Load())
@@ -313,9 +313,8 @@ func (l *Listener) Metrics() []metric.Sample {
 		refused("websocket", l.upgrade.refused.Load())
 	}
 	if l.certs != nil {
-		m = append(m, metric.Sample{Name: "tributary_transport_certificate_expiry_seconds",
-			Help: "When the server's certificate expires, in seconds since 1970.",
-			Kind: metric.GaugeKind, Labels: []metric.Label{own}, Value: float64(l.certs.now().expires.Unix())})
+		set.Gauge("tributary_transport_certificate_expiry_seconds", "When the server's certificate expires, in seconds since 1970.",
+			float64(l.certs.now().expires.Unix()), own)
 	}
-	return m
+	return set
 }

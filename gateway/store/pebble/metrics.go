@@ -20,52 +20,43 @@ type stats struct {
 
 // Metrics returns the store's metrics.
 func (s *Store) Metrics() []metric.Sample {
-	count := func(name, help string, n uint64) metric.Sample {
-		return metric.Sample{Name: "tributary_store_" + name, Help: help, Kind: metric.CounterKind, Value: float64(n)}
-	}
-	gauge := func(name, help string, n float64, labels ...metric.Label) metric.Sample {
-		return metric.Sample{Name: "tributary_store_" + name, Help: help, Kind: metric.GaugeKind, Value: n, Labels: labels}
-	}
+	var set metric.Set
 	st := &s.stats
-	m := []metric.Sample{
-		count("commits_total", "Commits that became durable.", st.commits.Load()),
-		count("commit_groups_total", "Groups of commits, each of which cost one fsync.", st.groups.Load()),
-		count("commit_conflicts_total", "Commits refused because a key had changed.", st.conflicts.Load()),
-		count("commit_waits_total", "Times a commit waited for room.", st.waits.Load()),
-		count("appended_bytes_total", "Bytes of the records appended to logs.", st.appended.Load()),
-		count("retention_removed_bytes_total", "Bytes of the records that retention removed.", st.cutBytes.Load()),
-		count("expired_keys_total", "Expired keys that were removed.", st.expired.Load()),
-		count("write_stalls_total", "Times writing stopped until compaction caught up.", st.stalls.Load()),
-		count("slow_writes_total", "Writes to the disk that took very long.", st.slow.Load()),
-		count("background_errors_total", "Errors of flushes, compactions and housekeeping.", st.background.Load()),
-		count("corruptions_total", "Damaged blocks found.", st.corruption.Load()),
-		count("scrubbed_bytes_total", "Bytes that were read to find damaged blocks.", s.scrub.read.Load()),
-		count("scrub_rounds_total", "Times that all files were read to find damaged blocks.", s.scrub.rounds.Load()),
-		{Name: "tributary_store_sync_seconds", Help: "Time to make a group of commits durable.", Kind: metric.HistogramKind, Hist: &st.sync},
-	}
+	set.Counter("tributary_store_commits_total", "Commits that became durable.", st.commits.Load())
+	set.Counter("tributary_store_commit_groups_total", "Groups of commits, each of which cost one fsync.", st.groups.Load())
+	set.Counter("tributary_store_commit_conflicts_total", "Commits refused because a key had changed.", st.conflicts.Load())
+	set.Counter("tributary_store_commit_waits_total", "Times a commit waited for room.", st.waits.Load())
+	set.Counter("tributary_store_appended_bytes_total", "Bytes of the records appended to logs.", st.appended.Load())
+	set.Counter("tributary_store_retention_removed_bytes_total", "Bytes of the records that retention removed.", st.cutBytes.Load())
+	set.Counter("tributary_store_expired_keys_total", "Expired keys that were removed.", st.expired.Load())
+	set.Counter("tributary_store_write_stalls_total", "Times writing stopped until compaction caught up.", st.stalls.Load())
+	set.Counter("tributary_store_slow_writes_total", "Writes to the disk that took very long.", st.slow.Load())
+	set.Counter("tributary_store_background_errors_total", "Errors of flushes, compactions and housekeeping.", st.background.Load())
+	set.Counter("tributary_store_corruptions_total", "Damaged blocks found.", st.corruption.Load())
+	set.Counter("tributary_store_scrubbed_bytes_total", "Bytes that were read to find damaged blocks.", s.scrub.read.Load())
+	set.Counter("tributary_store_scrub_rounds_total", "Times that all files were read to find damaged blocks.", s.scrub.rounds.Load())
+	set.Histogram("tributary_store_sync_seconds", "Time to make a group of commits durable.", &st.sync)
 	failed := 0.0
 	if s.fs.failure() != nil {
 		failed = 1
 	}
-	m = append(m, gauge("failed", "1 when the store refuses writes.", failed))
+	set.Gauge("tributary_store_failed", "1 when the store refuses writes.", failed)
 
 	s.mu.Lock()
-	m = append(m,
-		gauge("pending_commits", "Commits that wait for the next fsync.", float64(s.open.commits)),
-		gauge("pending_bytes", "Bytes that wait for the next fsync.", float64(s.open.batch.Len())))
+	set.Gauge("tributary_store_pending_commits", "Commits that wait for the next fsync.", float64(s.open.commits))
+	set.Gauge("tributary_store_pending_bytes", "Bytes that wait for the next fsync.", float64(s.open.batch.Len()))
 	for _, l := range s.logs {
 		label := metric.Label{Name: "log", Value: string(l.name)}
-		m = append(m,
-			gauge("log_bytes", "Bytes of the records in a log.", float64(l.total-l.base), label),
-			gauge("log_records", "Records in a log.", float64(l.next-l.first), label))
+		set.Gauge("tributary_store_log_bytes", "Bytes of the records in a log.", float64(l.total-l.base), label)
+		set.Gauge("tributary_store_log_records", "Records in a log.", float64(l.next-l.first), label)
 	}
 	s.mu.Unlock()
 
 	if s.readers.enter() == nil {
 		defer s.readers.leave()
-		m = append(m, gauge("disk_bytes", "Bytes that the store takes on disk.", float64(s.db.Metrics().DiskSpaceUsage())))
+		set.Gauge("tributary_store_disk_bytes", "Bytes that the store takes on disk.", float64(s.db.Metrics().DiskSpaceUsage()))
 	}
-	return m
+	return set
 }
 
 // Failure is why the store refuses writes since, nil while it takes them.
