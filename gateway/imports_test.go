@@ -53,10 +53,11 @@ func rules() map[string]rule {
 		"gateway/e2e":                {},
 		"gateway/consumer":           {ours: words + " gateway/store"},
 		"gateway/listener/admission": {ours: "gateway/access gateway/stage sdk-plugin/event"},
+		"gateway/filter":             {ours: "sdk-plugin/codec sdk-plugin/event", theirs: "github.com/cloudevents/sdk-go"},
 		"gateway/files":              {ours: words + " gateway/store"},
 		"gateway/listener/http":      {ours: words + " gateway/files gateway/listener/admission"},
 		"gateway/listener/mqtt": {ours: words +
-			" sdk-plugin/codec gateway/listener/admission gateway/listener/mqtt/packet gateway/session"},
+			" sdk-plugin/codec gateway/filter gateway/listener/admission gateway/listener/mqtt/packet gateway/session"},
 		"gateway/listener/mqtt/conformance": {},
 		"gateway/listener/mqtt/packet":      {ours: "gateway/topic sdk-plugin/event"},
 		"gateway/listener/transport":        {ours: words + " gateway/listener/admission", theirs: "github.com/pires/go-proxyproto"},

@@ -4,7 +4,7 @@
 //
 // Delivery contract. A record is handed to one member of a group, counts as
 // done when that member acknowledges it, and goes to another member as soon as
-// its member leaves. A durable group continues behind the records that were
+// its member leaves. A record that the group's filter does not choose is done at once. A durable group continues behind the records that were
 // done; positions are stored a moment later than they change, so a crash of
 // the gateway repeats some records and never skips one. Records that are handed
 // out for the first time go out in the order of the log; repeated ones first.
@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -171,7 +172,11 @@ func (c *Consumer) Join(sub stage.Subscription, deliver func(stage.Record)) (sta
 		l = store.Quarantine(sub.Application)
 	}
 	key := groupKey{log: l, name: sub.Group}
-	m := &member{window: min(max(sub.Window, 1), c.cfg.MaxWindow), deliver: deliver, out: map[uint64]struct{}{}}
+	m := &member{window: min(max(sub.Window, 1), c.cfg.MaxWindow), bytes: sub.Bytes, filter: sub.Filter, deliver: deliver,
+		out: map[uint64]int{}}
+	if m.bytes <= 0 {
+		m.bytes = math.MaxInt
+	}
 	fresh, err := c.enter(m, key, sub.Start)
 	if err != nil {
 		return nil, err
@@ -219,8 +224,7 @@ func (c *Consumer) enter(m *member, key groupKey, start stage.Start) (fresh bool
 		c.watch(g)
 	}
 	m.group = g
-	g.join(m)
-	return fresh, nil
+	return fresh, g.join(m)
 }
 
 // position decides where a group that is not in memory begins. fresh says that

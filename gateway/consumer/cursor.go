@@ -82,8 +82,8 @@ func splitCursor(name string) (l store.Log, group string) {
 
 // stats counts what the consumer did.
 type stats struct {
-	own                                uint64 // numbers readers of their own; under Consumer.mu
-	delivered, redelivered, readErrors atomic.Uint64
+	own                                          uint64 // numbers readers of their own; under Consumer.mu
+	delivered, redelivered, filtered, readErrors atomic.Uint64
 }
 
 // maxGroupMetrics bounds the label sets of one scrape.
@@ -95,6 +95,7 @@ func (c *Consumer) Metrics() []metric.Sample {
 	set.Counter("tributary_consumer_delivered_total", "Records handed to consumers, repeats included.", c.stats.delivered.Load())
 	set.Counter("tributary_consumer_redelivered_total", "Records handed out again because a member left without acknowledging them.",
 		c.stats.redelivered.Load())
+	set.Counter("tributary_consumer_filtered_total", "Records that the filter of a group or reader left out.", c.stats.filtered.Load())
 	set.Counter("tributary_consumer_read_errors_total", "Times that a log could not be read for a consumer.", c.stats.readErrors.Load())
 	for k, p := range c.positions("", maxGroupMetrics) {
 		_, next, err := c.store.Bounds(k.log)

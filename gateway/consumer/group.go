@@ -2,12 +2,14 @@ package consumer
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
 )
 
 const (
@@ -32,12 +34,16 @@ type group struct {
 	out     []entry // handed out, ascending; the first one is not done
 	redo    []uint64
 	pumping bool
-	dirty   bool // the position differs from the stored one
+	filter  stage.Filter // of all members; nil: everything
+	stale   bool         // what the pump read was chosen by an earlier filter
+	dirty   bool         // the position differs from the stored one
 	stored  time.Time
 
 	// ahead are records that were read and not handed out yet, so that an
-	// acknowledgement does not cost a read of the store. The pump's alone.
+	// acknowledgement does not cost a read of the store; read is the offset behind the last
+	// one that was looked at. The pump's alone.
 	ahead []stage.Record
+	read  uint64
 	// paused says that a read failed and the next one has to wait.
 	paused atomic.Bool
 }
@@ -52,10 +58,16 @@ type entry struct {
 type member struct {
 	group   *group
 	window  int
+	bytes   int
+	filter  stage.Filter
 	deliver func(stage.Record)
-	out     map[uint64]struct{} // handed to this member, not acknowledged
+	out     map[uint64]int // handed to this member, not acknowledged, with the size
+	size    int            // of them all
 	left    bool
 }
+
+// full says whether the member has room for no further record. g.mu is held.
+func (m *member) full() bool { return len(m.out) >= m.window || m.size >= m.bytes }
 
 // signal makes the pump look again.
 func (g *group) signal() {
@@ -65,10 +77,19 @@ func (g *group) signal() {
 	}
 }
 
-// join adds a member and starts the pump if it does not run. Consumer.mu is held.
-func (g *group) join(m *member) {
+// join adds a member and starts the pump if it does not run. A member with another filter
+// than the others is refused: what the group's position has passed, each of them would have
+// chosen or left. Consumer.mu is held.
+func (g *group) join(m *member) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.members) > 0 && filterText(m.filter) != filterText(g.filter) {
+		return &stage.Error{Code: event.ImplementationSpecificError, Reason: fmt.Sprintf(
+			"the members of the group have the filter %q: use the same, or another group", filterText(g.filter))}
+	}
+	if filterText(m.filter) != filterText(g.filter) {
+		g.filter, g.stale = m.filter, g.pumping
+	}
 	g.members = append(g.members, m)
 	if !g.pumping {
 		g.pumping = true
@@ -76,6 +97,15 @@ func (g *group) join(m *member) {
 		go g.pump()
 	}
 	g.signal()
+	return nil
+}
+
+// filterText is a filter's text, none for no filter.
+func filterText(f stage.Filter) string {
+	if f == nil {
+		return ""
+	}
+	return f.String()
 }
 
 // dissolve ends every membership.
@@ -119,11 +149,13 @@ func (m *member) Ack(offset uint64) {
 	g := m.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, ok := m.out[offset]; !ok {
+	size, ok := m.out[offset]
+	if !ok {
 		return
 	}
-	full := len(m.out) >= m.window
+	full := m.full()
 	delete(m.out, offset)
+	m.size -= size
 	g.finish(offset)
 	if full || len(m.out) == 0 {
 		g.signal()
@@ -144,7 +176,7 @@ func (m *member) Leave() {
 		g.redo = append(g.redo, offset)
 	}
 	slices.Sort(g.redo)
-	m.out = nil
+	m.out, m.size = nil, 0
 	g.signal()
 }
 
@@ -169,19 +201,21 @@ func (g *group) pump() {
 func (g *group) turnOnce() (more, ok bool) {
 	g.mu.Lock()
 	if len(g.members) == 0 {
-		g.pumping, g.ahead = false, nil
+		g.pumping = false
+		g.discard()
 		g.mu.Unlock()
 		g.c.idle(g)
 		return false, false
 	}
-	room, redo, next := g.room(), slices.Clone(g.redo[:min(len(g.redo), readRecords)]), g.next
+	room, redo, next, filter := g.room(), slices.Clone(g.redo[:min(len(g.redo), readRecords)]), g.next, g.filter
+	limit := g.readLimit()
 	g.mu.Unlock()
 	if room == 0 || g.paused.Load() {
 		return false, true
 	}
-	repeats, gone, err := g.reread(redo[:min(len(redo), room)])
+	repeats, gone, err := g.reread(redo[:min(len(redo), room)], filter, limit)
 	if err == nil && room > len(repeats) && len(g.ahead) == 0 {
-		err = g.readAhead(next)
+		err = g.readAhead(next, filter, limit)
 	}
 	if err != nil {
 		g.c.stats.readErrors.Add(1)
@@ -192,30 +226,42 @@ func (g *group) turnOnce() (more, ok bool) {
 			g.signal()
 		})
 	}
-	handed := g.hand(repeats, gone)
-	return (handed > 0 || len(gone) > 0) && err == nil, true
+	moved := g.hand(repeats, gone)
+	return moved && err == nil, true
 }
 
 // room is the sum of the members' credit. g.mu is held.
 func (g *group) room() int {
 	n := 0
 	for _, m := range g.members {
-		n += m.window - len(m.out)
+		if !m.full() {
+			n += m.window - len(m.out)
+		}
 	}
 	return n
 }
 
+// readLimit bounds the bytes that one turn holds in memory: no more than any member would
+// have out. g.mu is held.
+func (g *group) readLimit() int {
+	limit := readBytes
+	for _, m := range g.members {
+		limit = min(limit, m.bytes)
+	}
+	return limit
+}
+
 // reread fetches records that members left unacknowledged; gone are those that
-// retention has removed since.
-func (g *group) reread(redo []uint64) (records []stage.Record, gone []uint64, err error) {
+// retention has removed since, and those that a filter which came later leaves out.
+func (g *group) reread(redo []uint64, filter stage.Filter, limit int) (records []stage.Record, gone []uint64, err error) {
 	size := 0
 	for _, want := range redo {
-		if size >= readBytes {
+		if size >= limit {
 			break
 		}
 		found := false
 		err := g.c.store.Read(g.key.log, want, 1, func(offset uint64, _ time.Time, record []byte) bool {
-			if found = offset == want; found {
+			if found = offset == want && chosen(filter, record); found {
 				records = append(records, stage.Record{Offset: offset, Event: slices.Clone(record)})
 				size += len(record)
 			}
@@ -231,25 +277,45 @@ func (g *group) reread(redo []uint64) (records []stage.Record, gone []uint64, er
 	return records, gone, nil
 }
 
-// readAhead fetches the next new records.
-func (g *group) readAhead(next uint64) error {
+// discard drops what was read and not handed out; it will be read again. Only the pump
+// calls it.
+func (g *group) discard() { g.ahead, g.read = nil, 0 }
+
+// chosen says whether a filter, which may be nil, chooses a record.
+func chosen(filter stage.Filter, record []byte) bool { return filter == nil || filter.Match(record) }
+
+// readAhead fetches the next new records that the filter chooses.
+func (g *group) readAhead(next uint64, filter stage.Filter, limit int) error {
 	size := 0
+	g.read = next
 	return g.c.store.Read(g.key.log, next, readRecords, func(offset uint64, _ time.Time, record []byte) bool {
+		g.read = offset + 1
+		if !chosen(filter, record) {
+			g.c.stats.filtered.Add(1)
+			return true
+		}
 		g.ahead = append(g.ahead, stage.Record{Offset: offset, Event: slices.Clone(record)})
 		size += len(record)
-		return size < readBytes
+		return size < limit
 	})
 }
 
 // hand assigns repeats, then new records, to members with room, and delivers
-// them. Only the pump calls it, so g.redo can only have grown since it was read.
-func (g *group) hand(repeats []stage.Record, gone []uint64) int {
+// them. Only the pump calls it, so g.redo can only have grown since it was read. moved says
+// that there may be more to do: something was handed out, or passed.
+func (g *group) hand(repeats []stage.Record, gone []uint64) (moved bool) {
 	type handover struct {
 		to     *member
 		record stage.Record
 	}
 	var out []handover
 	g.mu.Lock()
+	if g.stale {
+		g.stale = false
+		g.discard()
+		g.mu.Unlock()
+		return true
+	}
 	for _, offset := range gone {
 		g.finish(offset)
 		g.redo = slices.DeleteFunc(g.redo, func(o uint64) bool { return o == offset })
@@ -259,7 +325,8 @@ func (g *group) hand(repeats []stage.Record, gone []uint64) int {
 		if m == nil {
 			return false
 		}
-		m.out[r.Offset] = struct{}{}
+		m.out[r.Offset] = len(r.Event)
+		m.size += len(r.Event)
 		out = append(out, handover{m, r})
 		return true
 	}
@@ -277,22 +344,26 @@ func (g *group) hand(repeats []stage.Record, gone []uint64) int {
 		g.ahead[0] = stage.Record{}
 		g.ahead = g.ahead[1:]
 	}
+	moved = len(out) > 0 || len(gone) > 0
 	if len(g.ahead) == 0 {
 		g.ahead = nil
+		if g.read > g.next { // the filter left the rest out, which is done with that
+			g.next, g.dirty, moved = g.read, true, true
+		}
 	}
 	g.mu.Unlock()
 	g.c.stats.delivered.Add(uint64(len(out)))
 	for _, h := range out {
 		h.to.deliver(h.record)
 	}
-	return len(out)
+	return moved
 }
 
 // pick returns the next member in turn that has room, or nil. g.mu is held.
 func (g *group) pick() *member {
 	for range g.members {
 		g.turn = (g.turn + 1) % len(g.members)
-		if m := g.members[g.turn]; len(m.out) < m.window {
+		if m := g.members[g.turn]; !m.full() {
 			return m
 		}
 	}

@@ -27,7 +27,8 @@ type LogSubscription struct {
 	Filter  string // as it was given
 	Topic   string // what records are delivered on
 	Log     stage.Subscription
-	Binary  bool // content mode
+	Where   string // CESQL that chooses records, as it was given; Log.Filter is it, parsed
+	Binary  bool   // content mode
 	QoS     byte
 	IDs     []uint32
 
@@ -146,7 +147,7 @@ func (s *session) LostLogs(c Link, binary bool) (again []*LogSubscription) {
 	for _, old := range s.logSubs {
 		if old.state == logLeft && s.link == c {
 			r := &LogSubscription{session: s, link: c, Filter: old.Filter, Topic: old.Topic, Log: old.Log,
-				Binary: old.Binary && binary, QoS: old.QoS, IDs: old.IDs}
+				Where: old.Where, Binary: old.Binary && binary, QoS: old.QoS, IDs: old.IDs}
 			r.Log.Start = stage.Start{}
 			again = append(again, r)
 		}

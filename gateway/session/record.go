@@ -182,6 +182,7 @@ func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[
 		one = proto.AppendString(one, 5, r.Log.Group)
 		one = proto.AppendBool(one, 7, r.Binary)
 		one = proto.AppendUint(one, 8, uint64(r.QoS))
+		one = proto.AppendString(one, 9, r.Where)
 		dst = proto.AppendPresent(dst, 2, appendNumbers(one, 6, r.IDs))
 	}
 	return dst
@@ -264,6 +265,8 @@ func (r *LogSubscription) parse(b []byte) error {
 			r.Binary = f.Bool()
 		case 8:
 			r.QoS = byte(f.Uint(1))
+		case 9:
+			r.Where = f.Text()
 		}
 	}
 	return f.Err()

@@ -90,6 +90,16 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+// A subscription to a log keeps its filter over a restart.
+func TestRecordOfAFilter(t *testing.T) {
+	record := appendSubscriptions(nil, nil, map[string]*LogSubscription{"app/demo": {Filter: "app/demo", Topic: "app/demo", QoS: 1,
+		Where: "type = 'a'", Log: stage.Subscription{Application: "demo"}}}, nil)
+	var got *LogSubscription
+	if err := parseSubscriptions(record, nil, func(r *LogSubscription) { got = r }); err != nil || got.Where != "type = 'a'" {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
 // readBack reads a record and writes it again.
 func readBack(name string, b []byte) (again []byte, err error) {
 	switch name {

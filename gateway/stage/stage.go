@@ -116,6 +116,21 @@ type Subscription struct {
 	// Window is the greatest number of records that may be out at once; the
 	// receiver's credit. At least 1.
 	Window int
+	// Bytes bounds the records that are out at once by their size, beside one of any
+	// size; 0: the window alone counts.
+	Bytes int
+	// Filter chooses the records that the subscription gets; nil: all. All members of a group
+	// have the same: what none of them wants is done with, and the group's position
+	// passes it.
+	Filter Filter
+}
+
+// Filter chooses records of a log. It is safe for concurrent use.
+type Filter interface {
+	// Match says whether a stored event is chosen.
+	Match(record []byte) bool
+	// String is the filter as its consumer wrote it. Equal filters have equal texts.
+	String() string
 }
 
 // Record is one event of a log as it is stored: Event is the protobuf form

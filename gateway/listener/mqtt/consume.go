@@ -1,12 +1,14 @@
 package mqtt
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"tributary.io/gateway/access"
+	"tributary.io/gateway/filter"
 	"tributary.io/gateway/listener/mqtt/packet"
 	"tributary.io/gateway/session"
 	"tributary.io/gateway/stage"
@@ -70,9 +72,11 @@ func (x *subscribing) checkUserFilter(f *packet.Filter) (event.Code, string) {
 type logOptions struct {
 	binary bool
 	start  stage.Start
+	where  string // CESQL
+	filter stage.Filter
 }
 
-// readOptions reads content-mode and stream-offset. It ignores other properties.
+// readOptions reads content-mode, stream-offset and filter. It ignores other properties.
 func readOptions(p *packet.Properties) (o logOptions, err error) {
 	if p == nil {
 		return o, nil
@@ -88,9 +92,26 @@ func readOptions(p *packet.Properties) (o logOptions, err error) {
 			if o.start, err = parseStart(u.Value); err != nil {
 				return o, err
 			}
+		case "filter":
+			if o.where != "" {
+				return o, errors.New("filter is there twice; join the expressions with AND or OR")
+			}
+			o.where = u.Value
+			if o.filter, err = parseWhere(o.where); err != nil {
+				return o, err
+			}
 		}
 	}
 	return o, nil
+}
+
+// parseWhere reads the filter of a subscription to a log.
+func parseWhere(sql string) (stage.Filter, error) {
+	f, err := filter.Parse(filter.Terms{SQL: sql})
+	if f == nil {
+		return nil, err // not a Filter that is nil
+	}
+	return f, err
 }
 
 func parseStart(s string) (stage.Start, error) {
@@ -126,8 +147,9 @@ func (x *subscribing) join(i int, f logFilter) {
 	}
 	want := &x.packet.Filters[i]
 	r := &session.LogSubscription{Filter: want.Topic, Topic: f.topic, QoS: min(want.QoS, 1), IDs: x.ids,
-		Binary: x.options.binary && c.version == packet.V5,
-		Log:    stage.Subscription{Application: f.application, Quarantine: f.quarantine, Start: x.options.start, Window: c.logWindow(want.QoS)}}
+		Binary: x.options.binary && c.version == packet.V5, Where: x.options.where,
+		Log: stage.Subscription{Application: f.application, Quarantine: f.quarantine, Start: x.options.start, Window: c.logWindow(want.QoS),
+			Filter: x.options.filter}}
 	if f.shared {
 		r.Log.Group = "s." + f.group
 	}
@@ -156,7 +178,11 @@ func (c *conn) logWindow(qos byte) int {
 func (c *conn) rejoin() {
 	for _, r := range c.Session.LostLogs(c, c.version == packet.V5) {
 		r.Log.Window = c.logWindow(r.QoS)
-		if err := r.Rejoin(); err != nil {
+		var err error
+		if r.Log.Filter, err = parseWhere(r.Where); err == nil {
+			err = r.Rejoin()
+		}
+		if err != nil {
 			c.server.log.Warn("consumer could not return to its log", "client", c.ClientID, "application", r.Log.Application, "error", err)
 			c.shut(packet.CodeServerBusy, "the log of application "+r.Log.Application+" cannot be read now")
 			return

@@ -90,7 +90,8 @@ func TestSubscribeOptions(t *testing.T) {
 	f := start(t, alice, nil)
 	c, _ := f.kept("c", nil)
 	bad := []*packet.Properties{options("content-mode", "xml"), options("stream-offset", "yesterday"), options("stream-offset", "-1"),
-		options("stream-offset", "")}
+		options("stream-offset", ""), options("filter", "type = "), options("filter", "id = '1'", "filter", "id = '2'"),
+		options("filter", strings.Repeat("x", 1025))}
 	for _, p := range bad { // DR14
 		c.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Topic: "app/my-app"}, {Topic: "app/ro-app"}}, Props: p})
 		if got := expect[*packet.Suback](c); string(got.Codes) != "\x83\x83" || got.Props.ReasonString == nil {
@@ -107,6 +108,14 @@ func TestSubscribeOptions(t *testing.T) {
 			m.sub.Group != "c.alice/c" {
 			t.Errorf("%s: %+v", value, m.sub)
 		}
+	}
+	c.consume("app/my-app", 1, options("filter", "type LIKE 'io.drogue.%'"))
+	if m := f.member(); m.sub.Filter == nil || m.sub.Filter.String() != "type LIKE 'io.drogue.%'" || !m.sub.Filter.Match(record(1, "{}").Event) {
+		t.Errorf("%+v", m.sub)
+	}
+	c.consume("app/my-app", 1, nil)
+	if m := f.member(); m.sub.Filter != nil {
+		t.Errorf("a subscription without a filter got %v", m.sub.Filter)
 	}
 	clean, _ := f.connect(packet.Connect{Version: 5, CleanStart: true, ClientID: "clean",
 		Props: &packet.Properties{ReceiveMaximum: ptr(uint16(7))}})
