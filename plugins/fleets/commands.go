@@ -10,7 +10,7 @@ import (
 
 // A command's execution is one key of the state. SENT is its only status that
 // changes; whatever it becomes is final.
-type execution struct {
+type commandExecution struct {
 	id, command   string
 	thing, action string
 	params        sdk.Value
@@ -37,22 +37,15 @@ const (
 	maxParams    = 64 << 10 // bytes
 )
 
-func executionKey(id string) string { return "command/" + id }
-
-// executionsKey orders the executions of a thing by time.
-func executionsKey(x *execution) string {
-	return "commands/" + x.thing + "/" + sortable(x.sent) + "/" + x.id
-}
-
-func loadExecution(r *call, id string) (x execution, ok bool) {
-	text, ok := r.State(executionKey(id))
+func loadExecution(r *call, id string) (x commandExecution, ok bool) {
+	text, ok := r.State(commandKey(id))
 	if !ok {
 		return x, false
 	}
 	return parseExecution(text), true
 }
 
-func parseExecution(text []byte) (x execution) {
+func parseExecution(text []byte) (x commandExecution) {
 	v := sdk.ParseJSON(text)
 	x.id, _ = v.Get("executionId").String()
 	x.command, _ = v.Get("commandId").String()
@@ -67,7 +60,7 @@ func parseExecution(text []byte) (x execution) {
 	return x
 }
 
-func (x *execution) write(w *sdk.Writer) {
+func (x *commandExecution) write(w *sdk.Writer) {
 	w.Object().Key("executionId").String(x.id).Key("commandId").String(x.command).Key("thingName").String(x.thing).
 		Key("action").String(x.action).Field("params", x.params).Key("ttl").Int(x.ttl).Key("status").String(x.status).
 		Key("sentAt").Int(x.sent).Key("lastUpdatedAt").Int(x.updated).
@@ -75,20 +68,20 @@ func (x *execution) write(w *sdk.Writer) {
 }
 
 // store writes an execution and tells the application of it.
-func (x *execution) store(r *call) {
+func (x *commandExecution) store(r *call) {
 	var w sdk.Writer
 	x.write(&w)
-	r.Put(executionKey(x.id), w.Bytes(), executionTTL)
+	r.Put(commandKey(x.id), w.Bytes(), executionTTL)
 	emit(r, x.thing, "command.v1", x.status, w.Bytes())
 }
 
-func (x *execution) topic(last string) string {
+func (x *commandExecution) topic(last string) string {
 	return commands + x.thing + "/executions/" + x.id + "/" + last
 }
 
 // sendCommand begins an execution.
-func sendCommand(r *call, thing, action string, params, ttl sdk.Value) (execution, *problem) {
-	x := execution{thing: thing, action: action, params: params, ttl: defaultTTL, status: statusSent}
+func sendCommand(r *call, thing, action string, params, ttl sdk.Value) (commandExecution, *problem) {
+	x := commandExecution{thing: thing, action: action, params: params, ttl: defaultTTL, status: statusSent}
 	if ttl.Exists() {
 		var ok bool
 		if x.ttl, ok = ttl.Int(); !ok || x.ttl < minTTL || x.ttl > maxTTL {
@@ -107,7 +100,7 @@ func sendCommand(r *call, thing, action string, params, ttl sdk.Value) (executio
 	x.sent = r.Now.UnixMilli()
 	x.updated = x.sent
 	x.store(r)
-	r.Put(executionsKey(&x), []byte(x.id), executionTTL)
+	r.Put(commandByTimeKey(&x), []byte(x.id), executionTTL)
 	var w sdk.Writer
 	w.Object().Key("commandId").String(x.command).Key("action").String(action)
 	if params.Exists() {
@@ -121,7 +114,7 @@ func sendCommand(r *call, thing, action string, params, ttl sdk.Value) (executio
 	r.Publish(event.Publish{Topics: []string{x.topic("request")}, Device: thing, Payload: w.Bytes(), QoS: 1, ContentType: "application/json",
 		Expiry: lifetime})
 	var data sdk.Writer
-	r.Do(&event.SetTimer{Key: executionKey(x.id), At: r.Now.Add(lifetime),
+	r.Do(&event.SetTimer{Key: commandKey(x.id), At: r.Now.Add(lifetime),
 		Data: data.Object().Key("kind").String("command").Key("id").String(x.id).End().Bytes()})
 	return x, nil
 }
@@ -156,13 +149,13 @@ func commandResponse(r *call, thing, id string) error {
 	}
 	x.status, x.result = status, result
 	x.store(r)
-	r.Do(&event.CancelTimer{Key: executionKey(id)})
+	r.Do(&event.CancelTimer{Key: commandKey(id)})
 	return nil
 }
 
 // answeredSo says whether the device gave this answer before, as the answer or a
 // late one. TIMED_OUT and CANCELED can also have come without it.
-func (x *execution) answeredSo(status string, result sdk.Value) bool {
+func (x *commandExecution) answeredSo(status string, result sdk.Value) bool {
 	if status == x.status && status != statusTimedOut && status != statusCanceled {
 		return bytes.Equal(x.result.Raw(), result.Raw())
 	}
@@ -182,7 +175,7 @@ func commandDue(r *call, id string) error {
 }
 
 // cancelCommand ends an execution at the operator's wish.
-func cancelCommand(r *call, id string) (execution, *problem) {
+func cancelCommand(r *call, id string) (commandExecution, *problem) {
 	x, ok := loadExecution(r, id)
 	switch {
 	case !ok:
@@ -192,7 +185,7 @@ func cancelCommand(r *call, id string) (execution, *problem) {
 	}
 	x.status, x.updated = statusCanceled, r.Now.UnixMilli()
 	x.store(r)
-	r.Do(&event.CancelTimer{Key: executionKey(id)})
+	r.Do(&event.CancelTimer{Key: commandKey(id)})
 	return x, nil
 }
 

@@ -71,20 +71,6 @@ func keepEvent(r *call, thing, typ string, data []byte) {
 	r.Put(eventKey(thing, sdk.ParseJSON(data), r.Event.ID), data, eventsTTL)
 }
 
-// eventKey orders the events of a thing by time, then by arrival.
-func eventKey(thing string, e sdk.Value, id string) string {
-	at, _ := e.Get("timestamp").Int()
-	return eventsKey(thing) + sortable(at) + "/" + id
-}
-
-func eventsKey(thing string) string { return "event/" + thing + "/" }
-
-// sortable writes a number so that texts sort as numbers do.
-func sortable(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	return "0000000000000000000"[:19-len(text)] + text
-}
-
 // connection keeps a thing's status.
 func connection(r *call) error {
 	online, _ := r.JSON("connected").Bool()

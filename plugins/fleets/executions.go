@@ -19,10 +19,8 @@ type jobExecution struct {
 	end             int64     // when the whole has to be done, s
 }
 
-func jobExecutionKey(thing, job string) string { return "execution/" + thing + "/" + job }
-
 func loadJobExecution(r *call, thing, job string) (x jobExecution, ok bool) {
-	text, ok := r.State(jobExecutionKey(thing, job))
+	text, ok := r.State(executionKey(thing, job))
 	if !ok {
 		return x, false
 	}
@@ -80,14 +78,14 @@ func (x *jobExecution) store(r *call, document sdk.Value) {
 		w.Key("dueAt").Int(x.end)
 	}
 	w.End()
-	r.Put(jobExecutionKey(x.thing, x.job), w.Bytes(), 0)
+	r.Put(executionKey(x.thing, x.job), w.Bytes(), 0)
 	requeue(r, x, document)
 	if due := x.due(); due != 0 {
 		var data sdk.Writer
 		data.Object().Key("kind").String("job").Key("thing").String(x.thing).Key("job").String(x.job).End()
-		r.Do(&event.SetTimer{Key: jobExecutionKey(x.thing, x.job), At: time.Unix(due, 0), Data: data.Bytes()})
+		r.Do(&event.SetTimer{Key: executionKey(x.thing, x.job), At: time.Unix(due, 0), Data: data.Bytes()})
 	} else {
-		r.Do(&event.CancelTimer{Key: jobExecutionKey(x.thing, x.job)})
+		r.Do(&event.CancelTimer{Key: executionKey(x.thing, x.job)})
 	}
 	var told sdk.Writer
 	told.Object()

@@ -46,8 +46,6 @@ const (
 	maxMinutes  = 7 * 24 * 60 // one week
 )
 
-func jobKey(id string) string { return "job/" + id }
-
 func loadJob(r *call, id string) (j job, ok bool) {
 	text, ok := r.State(jobKey(id))
 	if !ok {
@@ -155,7 +153,7 @@ func createJob(r *call, body sdk.Value) (job, *problem) {
 		return j, &problem{422, "a job has at most 1000 things; make several jobs"}
 	}
 	for _, thing := range j.targets { // before anything is queued: all of them get it, or none
-		if full(r, thing) {
+		if queueFull(r, thing) {
 			return j, &problem{429, "the queue of the thing " + thing + " is full"}
 		}
 	}
@@ -168,16 +166,10 @@ func createJob(r *call, body sdk.Value) (job, *problem) {
 			r.Put(continuousKey(group, j.id), nil, 0)
 		}
 	}
-	r.Put(jobsKey(&j), []byte(j.id), 0)
+	r.Put(jobByTimeKey(&j), []byte(j.id), 0)
 	j.store(r, true)
 	return j, nil
 }
-
-// jobsKey orders jobs by time.
-func jobsKey(j *job) string { return "jobs/" + sortable(j.created) + "/" + j.id }
-
-// continuousKey is there for each continuous job of a group.
-func continuousKey(group, id string) string { return "continuous/" + group + "/" + id }
 
 // read checks the members of a new job.
 func (j *job) read(body sdk.Value) *problem {
@@ -240,8 +232,8 @@ func validName(name string) bool {
 	return name != "" && name != "." && name != ".." && len(name) <= 128 && !strings.ContainsAny(name, "/+#") && event.ValidString(name)
 }
 
-// full says whether a thing's queue takes no more.
-func full(r *call, thing string) bool { return len(loadQueue(r, thing)) >= maxQueue }
+// queueFull says whether a thing's queue takes no more.
+func queueFull(r *call, thing string) bool { return len(loadQueue(r, thing)) >= maxQueue }
 
 // enqueue queues the first attempt of a job for a thing.
 func enqueue(r *call, j *job, thing string) {

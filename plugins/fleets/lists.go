@@ -32,10 +32,10 @@ const (
 	maxRead   = 4 << 20  // bytes beside them
 )
 
-// page answers with a page of a list, from the query's cursor on. Where there is
+// writePage answers with a page of a list, from the query's cursor on. Where there is
 // more to look at the answer has a cursor, also when it has fewer items than asked
 // for, or none.
-func page(r *call, l list) error {
+func writePage(r *call, l list) error {
 	limit := usualPage
 	if text := query(r, "limit"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -86,8 +86,8 @@ func listExecutions(r *call) error {
 	if !ok {
 		return nil
 	}
-	return page(r, list{name: "executions", prefix: "commands/" + thing + "/", show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
-		text, ok := r.State(executionKey(string(id)))
+	return writePage(r, list{name: "executions", prefix: commandsKey(thing), show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
+		text, ok := r.State(commandKey(string(id)))
 		x := parseExecution(text)
 		if !ok || status != "" && x.status != status {
 			return len(text), false
@@ -107,7 +107,7 @@ func listJobs(r *call) error {
 	if !ok {
 		return nil
 	}
-	return page(r, list{name: "jobs", prefix: "jobs/", show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
+	return writePage(r, list{name: "jobs", prefix: jobsKey, show: func(w *sdk.Writer, _ string, id []byte) (int, bool) {
 		text, ok := r.State(jobKey(string(id)))
 		j := parseJob(text)
 		if !ok || status != "" && j.status != status || kind != "" && j.kind() != kind {
@@ -121,7 +121,7 @@ func listJobs(r *call) error {
 // listThings lists things by name, and by tag and group.
 func listThings(r *call) error {
 	tag, group := query(r, "tagName"), query(r, "group")
-	return page(r, list{name: "things", prefix: thingKey(""), show: func(w *sdk.Writer, key string, text []byte) (int, bool) {
+	return writePage(r, list{name: "things", prefix: thingKey(""), show: func(w *sdk.Writer, key string, text []byte) (int, bool) {
 		t := parseThing(strings.TrimPrefix(key, thingKey("")), text)
 		if tag != "" && !slices.Contains(t.tags, tag) || group != "" && t.group != group {
 			return 0, false
@@ -145,10 +145,10 @@ func listEvents(r *call, thing string) error {
 	}
 	prefix := eventsKey(thing)
 	// Behind a time's digits a key goes on with a slash, which is before a 0.
-	return page(r, list{name: "events", prefix: prefix, from: prefix + sortable(from), until: prefix + sortable(to) + "0",
+	return writePage(r, list{name: "events", prefix: prefix, from: prefix + sortable(from), until: prefix + sortable(to) + "0",
 		show: func(w *sdk.Writer, _ string, value []byte) (int, bool) {
 			e := sdk.ParseJSON(value)
-			if typ != "" && !is(e.Get("eventType"), typ) || severity != "" && !is(e.Get("severity"), severity) {
+			if typ != "" && !isText(e.Get("eventType"), typ) || severity != "" && !isText(e.Get("severity"), severity) {
 				return 0, false
 			}
 			w.Raw(value)
@@ -166,7 +166,7 @@ func choice(r *call, name string, words ...string) (given string, ok bool) {
 	return given, ok
 }
 
-func is(v sdk.Value, text string) bool {
+func isText(v sdk.Value, text string) bool {
 	s, _ := v.String()
 	return s == text
 }

@@ -25,7 +25,7 @@ func TestListsOfMany(t *testing.T) {
 		}},
 		{"/api/v1/commands/executions?thingName=t1&status=FAILED", "executions", "executionId", func(state map[string][]byte, i int, id string) {
 			state["commands/t1/"+sortable(int64(i))+"/"+id] = []byte(id)
-			state[executionKey(id)] = fmt.Appendf(nil, `{"executionId":"%s","status":"%s"}`, id, status(i, statusFailed, statusTimedOut))
+			state[commandKey(id)] = fmt.Appendf(nil, `{"executionId":"%s","status":"%s"}`, id, status(i, statusFailed, statusTimedOut))
 		}},
 		{"/api/v1/things?tagName=new", "things", "name", func(state map[string][]byte, i int, id string) {
 			state[thingKey(id)] = fmt.Appendf(nil, `{"name":"%s","tags":["%s"]}`, id, status(i, "new", "old"))

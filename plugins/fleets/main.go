@@ -19,7 +19,7 @@ func main() {}
 // handler itself stored and reads again is kept here.
 type call struct {
 	*sdk.Request
-	queues map[string]queue
+	queues map[string]jobQueue
 }
 
 func handle(r *sdk.Request) error { return dispatch(&call{Request: r}) }
@@ -113,27 +113,27 @@ func subscribed(r *call, filter string) error {
 		return nil
 	}
 	thing := r.Event.Device
-	if s, _ := load(r, thing); !s.documents {
+	if s, _ := loadShadow(r, thing); !s.documents {
 		r.Put(shadowKey(r, thing), appendShadow(nil, strconv.AppendInt(nil, s.version, 10), s.reported.text(), s.desired.text(), true), 0)
 	}
 	return nil
 }
 
-// send publishes to the thing's device, or into its persistent session.
-func send(r *call, thing, topic string, payload []byte) {
+// sendToThing publishes to the thing's device, or into its persistent session.
+func sendToThing(r *call, thing, topic string, payload []byte) {
 	r.Publish(event.Publish{Topics: []string{r.Join(things, thing, "/", topic)}, Device: thing, Payload: payload, QoS: 1,
 		ContentType: "application/json"})
 }
 
-// reply answers what a device published, whether it subscribed or not: on the same
+// replyToThing answers what a device published, whether it subscribed or not: on the same
 // topic with an ending.
-func reply(r *call, ending string, payload []byte) {
+func replyToThing(r *call, ending string, payload []byte) {
 	r.Publish(event.Publish{Topics: []string{r.Join(r.Transport.Topic, ending)}, Device: r.Event.Device, Payload: payload, QoS: 1,
 		ContentType: "application/json", Answer: true})
 }
 
 // emit writes an event of the plugin's own to the application's log. Its schema
-// is schemas/<type>.json.
+// isText schemas/<type>.json.
 func emit(r *call, thing, typ, subject string, data []byte) {
 	r.Emit(event.Event{Type: r.Join("io.tributary.fleets.", typ), Subject: subject, Device: thing, DataContentType: "application/json",
 		DataSchema: r.Join("https://tributary.io/schemas/io.tributary.fleets.", typ, ".json"), Data: data})

@@ -79,7 +79,7 @@ func changeThing(r *call, t *thing) error {
 	if !ok {
 		return nil
 	}
-	if name := v.Get("name"); name.Exists() && !is(name, t.name) {
+	if name := v.Get("name"); name.Exists() && !isText(name, t.name) {
 		return fail(r, 422, "a thing keeps its name: it is the device's name in the gateway")
 	}
 	if p := t.set(r, v); p != nil {
@@ -201,7 +201,7 @@ func desire(r *call, name string) error {
 	case state.Kind() != sdk.Object:
 		return fail(r, 400, "State node must be an object")
 	}
-	s, _, p := change(r, name, "desired", state, v.Get("version"), token)
+	s, _, p := changeShadow(r, name, "desired", state, v.Get("version"), token)
 	if p != nil {
 		return fail(r, p.code, p.message)
 	}
@@ -209,14 +209,12 @@ func desire(r *call, name string) error {
 	w.Object().Key("version").Int(s.version).Key("delta")
 	if s.pending() {
 		sendDelta(r, name, &s)
-		delta(&w, s.desired.state, s.reported.state)
+		writeDelta(&w, s.desired.state, s.reported.state)
 	} else {
 		w.Object().End()
 	}
 	return answer(r, 200, w.Field("clientToken", token).End().Bytes())
 }
-
-func typeKey(id string) string { return "type/" + id }
 
 // thingTypes answers /api/v1/thing-types….
 func thingTypes(r *call, parts []string) error {
@@ -225,7 +223,7 @@ func thingTypes(r *call, parts []string) error {
 	case len(parts) > 1:
 		return fail(r, 404, "there is nothing at this path")
 	case len(parts) == 0 && method == "GET":
-		return page(r, list{name: "thingTypes", prefix: typeKey(""), show: func(w *sdk.Writer, _ string, value []byte) (int,
+		return writePage(r, list{name: "thingTypes", prefix: typeKey(""), show: func(w *sdk.Writer, _ string, value []byte) (int,
 			bool) {
 			w.Raw(value)
 			return 0, true

@@ -248,9 +248,9 @@ func differs(desired, reported sdk.Value) bool {
 	return false
 }
 
-// delta writes the leaves of desired that differ from reported, and deltaTimes their
+// writeDelta writes the leaves of desired that differ from reported, and deltaTimes their
 // metadata.
-func delta(w *sdk.Writer, desired, reported sdk.Value) {
+func writeDelta(w *sdk.Writer, desired, reported sdk.Value) {
 	eachDifference(w, desired, reported, sdk.Value{}, func(v, _ sdk.Value) []byte { return v.Raw() })
 }
 

@@ -8,9 +8,9 @@ import (
 
 // The queue of a thing is one key: its executions that have not ended, in the
 // order in which they were queued, with what lists and notifications show of them.
-type queue []entry
+type jobQueue []queueEntry
 
-type entry struct {
+type queueEntry struct {
 	job             string
 	status          string
 	queued, started int64 // s
@@ -18,18 +18,16 @@ type entry struct {
 	number, version int64
 }
 
-func queueKey(thing string) string { return "queue/" + thing }
-
 // maxQueue bounds a thing's queue.
 const maxQueue = 100
 
-func loadQueue(r *call, thing string) (q queue) {
+func loadQueue(r *call, thing string) (q jobQueue) {
 	if q, ok := r.queues[thing]; ok {
 		return q
 	}
 	text, _ := r.State(queueKey(thing))
 	for v := range sdk.ParseJSON(text).Elements() {
-		var e entry
+		var e queueEntry
 		e.job, _ = v.Get("jobId").String()
 		e.status, _ = v.Get("status").String()
 		e.queued, _ = v.Get("queuedAt").Int()
@@ -40,13 +38,13 @@ func loadQueue(r *call, thing string) (q queue) {
 		q = append(q, e)
 	}
 	if r.queues == nil {
-		r.queues = map[string]queue{}
+		r.queues = map[string]jobQueue{}
 	}
 	r.queues[thing] = q
 	return q
 }
 
-func (e *entry) write(w *sdk.Writer, withStatus bool) {
+func (e *queueEntry) write(w *sdk.Writer, withStatus bool) {
 	w.Object().Key("jobId").String(e.job)
 	if withStatus {
 		w.Key("status").String(e.status)
@@ -79,11 +77,11 @@ func requeue(r *call, x *jobExecution, document sdk.Value) {
 		var w sdk.Writer
 		w.Object().Key("timestamp").Int(seconds(r)).Key("jobs").Object()
 		for _, status := range [...]string{jobQueued, jobInProgress} {
-			if slices.ContainsFunc(after, func(e entry) bool { return e.status == status }) {
+			if slices.ContainsFunc(after, func(e queueEntry) bool { return e.status == status }) {
 				after.list(w.Key(status), status)
 			}
 		}
-		send(r, thing, "jobs/notify", w.End().End().Bytes())
+		sendToThing(r, thing, "jobs/notify", w.End().End().Bytes())
 	}
 	next := after.next()
 	if was := before.next(); next != nil && (was == nil || was.job != next.job || was.number != next.number) || next == nil && was != nil {
@@ -98,12 +96,12 @@ func requeue(r *call, x *jobExecution, document sdk.Value) {
 				other.write(w.Key("execution"), documentOf(r, next.job))
 			}
 		}
-		send(r, thing, "jobs/notify-next", w.End().Bytes())
+		sendToThing(r, thing, "jobs/notify-next", w.End().Bytes())
 	}
 }
 
 // list writes the entries of a status as an array.
-func (q queue) list(w *sdk.Writer, status string) {
+func (q jobQueue) list(w *sdk.Writer, status string) {
 	w.Array()
 	for i := range q {
 		if q[i].status == status {
@@ -115,7 +113,7 @@ func (q queue) list(w *sdk.Writer, status string) {
 
 // next is the execution that a device should work on: the first in progress, else
 // the first of all; nil when there is none.
-func (q queue) next() *entry {
+func (q jobQueue) next() *queueEntry {
 	for i := range q {
 		if q[i].status == jobInProgress {
 			return &q[i]
@@ -129,16 +127,16 @@ func (q queue) next() *entry {
 
 // with returns the queue with an execution as it is now: in its place, at the end
 // when it is new, and not at all when it has ended.
-func (q queue) with(x *jobExecution) queue {
+func (q jobQueue) with(x *jobExecution) jobQueue {
 	out := slices.Clone(q)
-	i := slices.IndexFunc(out, func(e entry) bool { return e.job == x.job })
+	i := slices.IndexFunc(out, func(e queueEntry) bool { return e.job == x.job })
 	if x.ended() {
 		if i >= 0 {
 			out = slices.Delete(out, i, i+1)
 		}
 		return out
 	}
-	e := entry{job: x.job, status: x.status, queued: x.queued, started: x.started, updated: x.updated, number: x.number, version: x.version}
+	e := queueEntry{job: x.job, status: x.status, queued: x.queued, started: x.started, updated: x.updated, number: x.number, version: x.version}
 	if i >= 0 && out[i].number == x.number {
 		out[i] = e
 		return out

@@ -83,11 +83,11 @@ func bodyThing(r *call) (string, bool) {
 		fail(r, 400, "thingName must be the name of a thing")
 		return "", false
 	}
-	return name, mine(r, name)
+	return name, ownThing(r, name)
 }
 
-// mine says whether the one who asks may speak of the thing.
-func mine(r *call, thing string) bool {
+// ownThing says whether the one who asks may speak of the thing.
+func ownThing(r *call, thing string) bool {
 	if r.Event.Device != "" && r.Event.Device != thing {
 		fail(r, 403, "a device may speak only of its own thing, "+r.Event.Device)
 		return false
@@ -102,7 +102,7 @@ func thingData(r *call, parts []string) error {
 		if r.Transport.Method != "GET" {
 			return wrongMethod(r, "GET")
 		}
-		if !mine(r, parts[0]) {
+		if !ownThing(r, parts[0]) {
 			return nil
 		}
 		return showShadow(r, parts[0])
@@ -126,7 +126,7 @@ func showShadow(r *call, name string) error {
 	if t, ok := findThing(r, name); ok {
 		name = t.name
 	}
-	s, _ := load(r, name)
+	s, _ := loadShadow(r, name)
 	var w sdk.Writer
 	w.Object().Key("thingName").String(name)
 	side := func(name string, v sdk.Value) {
@@ -139,7 +139,7 @@ func showShadow(r *call, name string) error {
 	side("reported", s.reported.state)
 	side("desired", s.desired.state)
 	if s.pending() {
-		delta(w.Key("delta"), s.desired.state, s.reported.state)
+		writeDelta(w.Key("delta"), s.desired.state, s.reported.state)
 	} else {
 		w.Key("delta").Object().End()
 	}
@@ -156,7 +156,7 @@ func reportPath(r *call) error {
 	token, p := clientToken(r)
 	var accepted []byte
 	if p == nil {
-		accepted, p = report(r, thing, token)
+		accepted, p = reportShadow(r, thing, token)
 	}
 	if p != nil {
 		return answer(r, p.code, rejected(r, p, token))
@@ -221,7 +221,7 @@ func commandsPath(r *call, parts []string) error {
 	case len(parts) == 1:
 		return listExecutions(r)
 	}
-	var x execution
+	var x commandExecution
 	var p *problem
 	if len(parts) == 3 {
 		x, p = cancelCommand(r, parts[1])
@@ -301,10 +301,10 @@ func deleteJob(r *call, id string) error {
 		return fail(r, p.code, p.message)
 	}
 	for _, thing := range j.targets {
-		r.Delete(jobExecutionKey(thing, id))
+		r.Delete(executionKey(thing, id))
 	}
 	r.Delete(jobKey(id))
-	r.Delete(jobsKey(&j))
+	r.Delete(jobByTimeKey(&j))
 	return answer(r, 204, nil)
 }
 

@@ -15,13 +15,11 @@ import (
 type shadow struct {
 	version           int64
 	documents         bool // its device has subscribed to shadow/update/documents
-	reported, desired part
+	reported, desired side
 }
 
-// part is what is reported or desired, and when that was set.
-type part struct{ state, times sdk.Value }
-
-func shadowKey(r *call, thing string) string { return r.Join("shadow/", thing) }
+// side is what is reported or desired, and when that was set.
+type side struct{ state, times sdk.Value }
 
 const (
 	maxDepth = 6       // levels of reported or desired, its own included
@@ -29,8 +27,8 @@ const (
 	maxToken = 64      // bytes of a clientToken
 )
 
-// load reads a thing's shadow; ok is false when there is none.
-func load(r *call, thing string) (s shadow, ok bool) {
+// loadShadow reads a thing's shadow; ok is false when there is none.
+func loadShadow(r *call, thing string) (s shadow, ok bool) {
 	text, found := r.State(shadowKey(r, thing))
 	if !found {
 		return s, false
@@ -58,13 +56,13 @@ func parseShadow(r *call, text []byte) (s shadow) {
 	return s
 }
 
-// text is a side of a shadow as it is to be stored: what is set, and when.
-type text struct{ state, times []byte }
+// sideText is a side of a shadow as it is to be stored: what is set, and when.
+type sideText struct{ state, times []byte }
 
-func (p *part) text() text { return text{p.state.Raw(), p.times.Raw()} }
+func (p *side) text() sideText { return sideText{p.state.Raw(), p.times.Raw()} }
 
 // appendShadow writes a shadow as it is stored.
-func appendShadow(b, version []byte, reported, desired text, documents bool) []byte {
+func appendShadow(b, version []byte, reported, desired sideText, documents bool) []byte {
 	b = append(append(b, `{"version":`...), version...)
 	if reported.state != nil {
 		b = append(append(b, `,"reported":`...), reported.state...)
@@ -107,18 +105,18 @@ func shadowTopic(r *call, thing, verb string) error {
 	if p == nil {
 		switch verb {
 		case "update":
-			accepted, p = report(r, thing, token)
+			accepted, p = reportShadow(r, thing, token)
 		case "get":
-			accepted, p = read(r, thing, token)
+			accepted, p = readShadow(r, thing, token)
 		default:
-			accepted, p = remove(r, thing, token)
+			accepted, p = removeShadow(r, thing, token)
 		}
 	}
 	if p != nil {
-		reply(r, "/rejected", rejected(r, p, token))
+		replyToThing(r, "/rejected", rejected(r, p, token))
 		return nil
 	}
-	reply(r, "/accepted", accepted)
+	replyToThing(r, "/accepted", accepted)
 	return nil
 }
 
@@ -144,8 +142,8 @@ func rejected(r *call, p *problem, token sdk.Value) []byte {
 		Key("timestamp").Int(seconds(r)).Field("clientToken", token).End().Bytes()
 }
 
-// report merges what a device reports.
-func report(r *call, thing string, token sdk.Value) ([]byte, *problem) {
+// reportShadow merges what a device reports.
+func reportShadow(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 	var state, version, reported, desired sdk.Value
 	for m := r.JSON().First(); m.Ok(); m = m.Next() {
 		switch m.Name() {
@@ -175,7 +173,7 @@ func report(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 	case reported.Kind() != sdk.Object:
 		return nil, &problem{400, "Reported node must be an object"}
 	}
-	s, e, p := change(r, thing, "reported", reported, version, token)
+	s, e, p := changeShadow(r, thing, "reported", reported, version, token)
 	if p != nil {
 		return nil, p
 	}
@@ -185,14 +183,14 @@ func report(r *call, thing string, token sdk.Value) ([]byte, *problem) {
 	return accepted(r, reported, e), nil
 }
 
-// change merges a patch into one side of a shadow, stores it and tells the
+// changeShadow merges a patch into one side of a shadow, stores it and tells the
 // application. It returns the shadow as it is then, and what ends the messages
 // about the change.
-func change(r *call, thing, side string, patch, version, token sdk.Value) (s shadow, e ending, p *problem) {
+func changeShadow(r *call, thing, side string, patch, version, token sdk.Value) (s shadow, e shadowEnding, p *problem) {
 	if len(patch.Raw()) > 2*maxState {
 		return s, e, tooLarge()
 	}
-	old, _ := load(r, thing)
+	old, _ := loadShadow(r, thing)
 	before := &old.reported
 	if side == "desired" {
 		before = &old.desired
@@ -208,7 +206,7 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (s sha
 		return s, e, p
 	}
 	e = endingOf(r, old.version+1, token)
-	after := text{patch.Raw(), e.time}
+	after := sideText{patch.Raw(), e.time}
 	if looks.merges {
 		after = before.merge(patch, e.time)
 	}
@@ -234,11 +232,11 @@ func change(r *call, thing, side string, patch, version, token sdk.Value) (s sha
 }
 
 // merge is what a patch makes of a side, at a time.
-func (p *part) merge(patch sdk.Value, now []byte) text {
+func (p *side) merge(patch sdk.Value, now []byte) sideText {
 	var state, times sdk.Writer
 	merge(&state, p.state, patch)
 	mergeTimes(&times, p.times, p.state, patch, now)
-	return text{state.Bytes(), times.Bytes()}
+	return sideText{state.Bytes(), times.Bytes()}
 }
 
 func tooLarge() *problem {
@@ -263,11 +261,11 @@ func checkVersion(wanted sdk.Value, current int64) *problem {
 	return nil
 }
 
-// ending is what ends the messages about a change, with the comma before it, and the
+// shadowEnding is what ends the messages about a change, with the comma before it, and the
 // version and the time in it as they are written.
-type ending struct{ text, version, time []byte }
+type shadowEnding struct{ text, version, time []byte }
 
-func endingOf(r *call, version int64, token sdk.Value) (e ending) {
+func endingOf(r *call, version int64, token sdk.Value) (e shadowEnding) {
 	b := append(r.Scratch(100+len(token.Raw())), `,"version":`...)
 	at := len(b)
 	b = strconv.AppendInt(b, version, 10)
@@ -285,7 +283,7 @@ func endingOf(r *call, version int64, token sdk.Value) (e ending) {
 
 // accepted is the payload of shadow/update/accepted: what was sent, with the times of
 // its leaves.
-func accepted(r *call, reported sdk.Value, e ending) []byte {
+func accepted(r *call, reported sdk.Value, e shadowEnding) []byte {
 	state, leaf := reported.Raw(), stamp(r.Scratch(40), e.time)
 	b := append(r.Scratch(len(state)+20*len(leaf)+len(e.text)+100), `{"state":{"reported":`...)
 	b = append(append(b, state...), `},"metadata":{"reported":`...)
@@ -296,9 +294,9 @@ func accepted(r *call, reported sdk.Value, e ending) []byte {
 func sendDelta(r *call, thing string, s *shadow) {
 	var w sdk.Writer
 	w.Object().Key("version").Int(s.version).Key("timestamp").Int(seconds(r))
-	delta(w.Key("state"), s.desired.state, s.reported.state)
+	writeDelta(w.Key("state"), s.desired.state, s.reported.state)
 	deltaTimes(w.Key("metadata"), s.desired.state, s.reported.state, s.desired.times)
-	send(r, thing, "shadow/update/delta", w.End().Bytes())
+	sendToThing(r, thing, "shadow/update/delta", w.End().Bytes())
 }
 
 // sendDocuments tells the device the whole document before and after a change.
@@ -313,7 +311,7 @@ func sendDocuments(r *call, thing string, before, after *shadow, token sdk.Value
 		d.s.metadata(w.Key("metadata"))
 		w.Key("version").Int(d.s.version).End()
 	}
-	send(r, thing, "shadow/update/documents", w.Key("timestamp").Int(seconds(r)).Field("clientToken", token).End().Bytes())
+	sendToThing(r, thing, "shadow/update/documents", w.Key("timestamp").Int(seconds(r)).Field("clientToken", token).End().Bytes())
 }
 
 // metadata writes when the leaves of both sides were set.
@@ -321,7 +319,7 @@ func (s *shadow) metadata(w *sdk.Writer) {
 	w.Object()
 	for _, side := range [...]struct {
 		name string
-		part *part
+		part *side
 	}{{"reported", &s.reported}, {"desired", &s.desired}} {
 		switch p := side.part; p.times.Kind() {
 		case sdk.Number:
@@ -334,7 +332,7 @@ func (s *shadow) metadata(w *sdk.Writer) {
 }
 
 // announce tells the application what changed.
-func announce(r *call, thing, side string, patch sdk.Value, e ending) {
+func announce(r *call, thing, side string, patch sdk.Value, e shadowEnding) {
 	b := r.Scratch(6*len(thing) + len(patch.Raw()) + len(e.text) + 60)
 	b = sdk.AppendString(append(b, `{"thingName":`...), thing)
 	b = append(append(append(b, `,"state":{"`...), side...), `":`...)
@@ -342,16 +340,16 @@ func announce(r *call, thing, side string, patch sdk.Value, e ending) {
 	emit(r, thing, "shadow.v1", side, b)
 }
 
-// read is the payload of shadow/get/accepted.
-func read(r *call, thing string, token sdk.Value) ([]byte, *problem) {
-	s, ok := load(r, thing)
+// readShadow is the payload of shadow/get/accepted.
+func readShadow(r *call, thing string, token sdk.Value) ([]byte, *problem) {
+	s, ok := loadShadow(r, thing)
 	if !ok {
 		return nil, noShadow(thing)
 	}
 	var w sdk.Writer
 	w.Object().Key("state").Object().Field("reported", s.reported.state).Field("desired", s.desired.state)
 	if s.pending() {
-		delta(w.Key("delta"), s.desired.state, s.reported.state)
+		writeDelta(w.Key("delta"), s.desired.state, s.reported.state)
 	}
 	s.metadata(w.End().Key("metadata"))
 	w.Key("version").Int(s.version).Key("timestamp").Int(seconds(r))
@@ -362,10 +360,10 @@ func noShadow(thing string) *problem {
 	return &problem{404, "No shadow exists with name: '" + thing + "'"}
 }
 
-// remove deletes a shadow and keeps its version, so that a later one goes on from
+// removeShadow deletes a shadow and keeps its version, so that a later one goes on from
 // there.
-func remove(r *call, thing string, token sdk.Value) ([]byte, *problem) {
-	s, ok := load(r, thing)
+func removeShadow(r *call, thing string, token sdk.Value) ([]byte, *problem) {
+	s, ok := loadShadow(r, thing)
 	if !ok {
 		return nil, noShadow(thing)
 	}

@@ -25,15 +25,6 @@ type thing struct {
 	added  int64 // ms
 }
 
-func thingKey(name string) string { return "thing/" + name }
-
-// idKey and clientKey lead from a thing's other names to its name.
-func idKey(id string) string         { return "thing-id/" + id }
-func clientKey(client string) string { return "thing-client/" + client }
-
-// memberKey is there for each thing of a group.
-func memberKey(group, name string) string { return "member/" + group + "/" + name }
-
 // loadThing reads a thing by its name.
 func loadThing(r *call, name string) (t thing, ok bool) {
 	text, ok := r.State(thingKey(name))
