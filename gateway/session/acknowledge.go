@@ -6,18 +6,18 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
-// Answered is how a session takes what the client says of a packet identifier.
+// Answered says how a packet of the client about a packet identifier is answered.
 type Answered uint8
 
 const (
-	answeredNever   Answered = iota // nothing is to be said
+	answeredNever   Answered = iota // no answer
 	AnsweredNow                     // the answer may leave at once
-	answeredLater                   // durable is called when it may leave
-	AnsweredUnknown                 // there is no such identifier
+	answeredLater                   // durable is called when the answer may leave
+	AnsweredUnknown                 // the identifier is not in use
 )
 
-// OnAck takes the client's word that it is done with a message: PUBACK for one of
-// QoS 1, PUBCOMP, or a PUBREC that refuses, for one of QoS 2. code is that of the packet.
+// OnAck takes a packet that ends a delivery: PUBACK for a message of QoS 1; PUBCOMP, or a PUBREC
+// that refuses, for one of QoS 2. code is the reason code of the packet.
 func (s *session) OnAck(c Link, kind packet.Type, id uint16, code byte, now time.Time) Answered {
 	a, done := s.landed(c, kind, id, code, now)
 	done.settle(code, s)
@@ -35,7 +35,7 @@ func (s *session) landed(c Link, kind packet.Type, id uint16, code byte, now tim
 	case kind == packet.PUBREC && (f == nil || f.QoS != 2):
 		return AnsweredUnknown, done
 	case kind == packet.PUBACK && (f == nil || f.QoS != 1), kind == packet.PUBCOMP && (f == nil || !f.released):
-		return answeredNever, done // of a connection long gone
+		return answeredNever, done // a packet of an earlier connection
 	}
 	if code >= packet.CodeUnspecified {
 		s.server.count.refusedByClient.Add(1)
@@ -48,9 +48,8 @@ func (s *session) landed(c Link, kind packet.Type, id uint16, code byte, now tim
 	return answeredNever, done
 }
 
-// OnPubrec takes the client's word that it has a message of QoS 2 (PUBREC). The PUBREL
-// that answers it leaves when that is durable: after it the client may take the
-// identifier for a new message.
+// OnPubrec takes a PUBREC: the client has a message of QoS 2. The PUBREL that answers it is sent
+// when that is durable, because the client may then use the identifier for a new message.
 func (s *session) OnPubrec(c Link, id uint16, durable func(error)) Answered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,12 +66,12 @@ func (s *session) OnPubrec(c Link, id uint16, durable func(error)) Answered {
 		f.state = flightSent
 	}
 	s.outbox.lighten(f)
-	f.Message, f.IDs, f.shared = nil, nil, nil // the client has it
+	f.Message, f.IDs, f.shared = nil, nil, nil // the client has the message
 	if f.seq == 0 {
 		return AnsweredNow
 	}
 	j := s.server.journal
-	if !again { // in this order: a flight that lacks its entry and was not released has landed
+	if !again { // in this order: a flight that has no entry and is not released counts as landed
 		j.put(queueKey('f', s.number, f.seq), appendFlight(nil, f))
 		j.deleteEntry(s.number, &f.Item, false)
 		f.body = 0
@@ -81,9 +80,10 @@ func (s *session) OnPubrec(c Link, id uint16, durable func(error)) Answered {
 	return answeredLater
 }
 
-// OnPubrel takes a PUBREL: the identifier may be used anew. The PUBCOMP leaves when
-// that is durable, for after it a message with this identifier is a new one: now says that
-// it may leave at once, else answer is called. known is false if there was nothing to release.
+// OnPubrel takes a PUBREL, after which the client may use the identifier again. The PUBCOMP is sent
+// when that is durable, because the next message with the identifier is a new one. If now is true,
+// the PUBCOMP may leave at once; otherwise answer is called. known is false if the identifier was
+// not in use.
 func (s *session) OnPubrel(c Link, id uint16, answer func(known bool, err error)) (known, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *session) OnPubrel(c Link, id uint16, answer func(known bool, err error)
 		return false, false
 	}
 	waiting, known := s.incoming[id]
-	known = known && waiting == nil // else said twice, maybe: the first may not be durable yet
+	known = known && waiting == nil // if the client repeats itself, the first PUBREL may not be durable yet
 	keeps := s.stored.Load()
 	if known {
 		if keeps {

@@ -2,32 +2,30 @@ package session
 
 import "tributary.io/gateway/store"
 
-// Arrival is an inbound message of QoS 2 whose outcome is awaited. Until then its packet
-// identifier is taken by it, and afterwards, if the message was accepted, by nobody until
-// the client releases it (PUBREL).
+// Arrival is an inbound message of QoS 2 that awaits its verdict. It holds its packet identifier. If
+// the message is accepted, the identifier stays in use until the client sends PUBREL.
 type Arrival struct {
 	id     uint16
-	marked bool            // the identifier is in the commit of the message
-	again  []func(Verdict) // repetitions of the message that came meanwhile
+	marked bool            // the commit of the message stores the identifier
+	again  []func(Verdict) // answer messages that were repeated meanwhile
 }
 
-// arrivalState is what a session knows of a packet identifier.
+// arrivalState says what a session knows of a packet identifier.
 type arrivalState uint8
 
 const (
-	ArrivalNew      arrivalState = iota // it is free, and now taken
-	arrivalPending                      // its message awaits the outcome, since an earlier connection maybe
-	ArrivalAccepted                     // its message was accepted and not released
+	ArrivalNew      arrivalState = iota // it was free, and is taken now
+	arrivalPending                      // its message awaits the verdict, maybe since an earlier connection
+	ArrivalAccepted                     // its message was accepted, and no PUBREL came yet
 	ArrivalFull                         // it is free, but the client holds too many
-	ArrivalStale                        // the connection has the session no more
+	ArrivalStale                        // the connection no longer has the session
 )
 
-// TakeQoS2ID takes a packet identifier of the client for a message of QoS 2, of which it may
-// hold most at once.
+// TakeQoS2ID takes a packet identifier for a message of QoS 2. The client may hold at most so many.
 func (s *session) TakeQoS2ID(c Link, id uint16, most int) (*Arrival, arrivalState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.link != c { // the client has said it again on its new connection, and may be done with it
+	if s.link != c { // the client has sent it again on its new connection, and may have finished it
 		return nil, ArrivalStale
 	}
 	a, known := s.incoming[id]
@@ -47,8 +45,8 @@ func (s *session) TakeQoS2ID(c Link, id uint16, most int) (*Arrival, arrivalStat
 	return a, ArrivalNew
 }
 
-// AnswerRepeated has a repetition of a message answered when the outcome is known. If it is
-// known by now, again is not kept, and the result says whether the message was accepted.
+// AnswerRepeated answers a repeated message as soon as the first one has its verdict. If it has one
+// already, again is not called, kept is false, and accepted says whether the message was accepted.
 func (s *session) AnswerRepeated(id uint16, again func(Verdict)) (kept, accepted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,9 +58,8 @@ func (s *session) AnswerRepeated(id uint16, again func(Verdict)) (kept, accepted
 	return false, known
 }
 
-// FinishQoS2 notes the verdict on a message of QoS 2: if it was accepted, its identifier
-// waits for the PUBREL; if it was refused, the identifier is free. Repetitions get the same
-// answer.
+// FinishQoS2 notes the verdict on a message of QoS 2. If the message was accepted, its identifier
+// waits for the PUBREL; otherwise the identifier is free. Repeated messages get the same answer.
 func (s *session) FinishQoS2(a *Arrival, v Verdict) {
 	s.mu.Lock()
 	if s.incoming[a.id] != a {
@@ -75,7 +72,7 @@ func (s *session) FinishQoS2(a *Arrival, v Verdict) {
 		delete(s.incoming, a.id)
 	} else {
 		s.incoming[a.id] = nil
-		if s.stored.Load() && !a.marked { // nothing was prepared for it
+		if s.stored.Load() && !a.marked { // no commit stored it
 			s.server.journal.put(incomingKey(s.number, a.id), []byte{recordVersion})
 			s.server.journal.commit(nil)
 		}
@@ -86,7 +83,8 @@ func (s *session) FinishQoS2(a *Arrival, v Verdict) {
 	}
 }
 
-// addToCommit adds the identifier of a message to its commit, if the store has the session.
+// addToCommit adds the identifier of a message to the message's commit, if the store has the
+// session.
 func (s *session) addToCommit(a *Arrival, b *store.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
-// overLocked says which bound the queue of a session has reached. The caller holds the lock.
+// overLocked returns the limit that the session's queue has reached, if any.
 func (s *session) overLocked() sessionLimit {
 	cfg, o := &s.server.cfg, &s.outbox
 	switch {
@@ -18,26 +18,26 @@ func (s *session) overLocked() sessionLimit {
 	return limitNone
 }
 
-// aboveShareLocked says whether the session holds as much as each could that holds anything, if
-// all held the same: who holds less is not short of room because of others. The sum of
-// all is thereby below twice its bound. The caller holds the lock.
+// aboveShareLocked says whether the session holds at least an equal share of QueueTotalBytes,
+// divided among the sessions that hold anything. Sessions below their share have room whatever the
+// others hold, so the sum stays below twice QueueTotalBytes.
 func (s *session) aboveShareLocked() bool {
 	own := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
 	return own > 0 && int64(own) >= int64(s.server.cfg.QueueTotalBytes)/max(1, s.space.holders.Load())
 }
 
-// crowdedLocked says whether the queue is half full: then messages of QoS 0 leave the rest of it
-// to the others. The caller holds the lock.
+// crowdedLocked says whether the queue is half full. Messages of QoS 0 leave the other half to those
+// of QoS 1 and 2.
 func (s *session) crowdedLocked() bool {
 	cfg, o := &s.server.cfg, &s.outbox
 	return 2*(o.waiting+o.reserved) >= cfg.QueueMessages || 2*(o.bytes+o.reservedBytes) >= cfg.QueueBytes
 }
 
-// slack is by how much the count of a space may be off for each session: a client
-// that takes its messages as they come changes nothing that others share.
+// slack is how many bytes of a session its space may fail to count. A client that takes its messages
+// as they come never changes the shared count.
 const slack = 1024
 
-// accountLocked tells the space what the session has by now. The caller holds the lock.
+// accountLocked updates what the space counts of the session.
 func (s *session) accountLocked() {
 	n := s.outbox.bytes + s.outbox.reservedBytes + s.outbox.flying
 	if d := n - s.counted; d >= slack || d <= -slack || n == 0 && d != 0 {
@@ -53,8 +53,7 @@ func (s *session) accountLocked() {
 	}
 }
 
-// closeIfStuckLocked disconnects a client whose queue is full for too long. The caller holds
-// the lock.
+// closeIfStuckLocked disconnects a client whose queue has been full for too long.
 func (s *session) closeIfStuckLocked(now time.Time) {
 	c := s.link
 	if c == nil {
@@ -71,7 +70,7 @@ func (s *session) closeIfStuckLocked(now time.Time) {
 	}
 }
 
-// takesSubscriptions says whether the application may have one more.
+// takesSubscriptions says whether the application may have another subscription.
 func (sp *space) takesSubscriptions() bool {
 	sp.mu.RLock()
 	defer sp.mu.RUnlock()

@@ -6,28 +6,27 @@ import (
 	"time"
 )
 
-// sessionsConfig bounds sessions and what they share. Sizes are bytes.
+// Config bounds sessions and what they share. Sizes are in bytes.
 type Config struct {
-	// SessionExpiryMax bounds how long a session outlives its connection, and is
-	// what MQTT 3.1.1 sessions without clean session get. 0: no maximum.
+	// SessionExpiryMax is the longest time that a session outlives its connection. Sessions of MQTT
+	// 3.1.1 clients that do not ask for a clean session get this time. 0: no maximum.
 	SessionExpiryMax time.Duration `koanf:"session_expiry_max"`
 
 	MaxSessions   int `koanf:"max_sessions"`   // connected or kept
 	QueueMessages int `koanf:"queue_messages"` // waiting per session; above it new ones are dropped
 	QueueBytes    int `koanf:"queue_bytes"`    // same, bytes of topic, payload and properties
-	// QueueWaitMax is how long a publisher of QoS 1 or 2 is kept waiting where the queue of
-	// a subscriber that is connected and takes messages is nearly full. 0: not at all.
+	// QueueWaitMax is how long a publisher of QoS 1 or 2 waits if the queue of a connected
+	// subscriber, which does take messages, is nearly full. 0: not at all.
 	QueueWaitMax     time.Duration `koanf:"queue_wait_max"`
-	QueueTotalBytes  int           `koanf:"queue_total_bytes"`  // same, of all sessions of an application or user; those in flight count too
+	QueueTotalBytes  int           `koanf:"queue_total_bytes"`  // same, of all sessions of an application or user, with those in flight
 	MaxRetained      int           `koanf:"max_retained"`       // retained messages per application
 	MaxRetainedBytes int           `koanf:"max_retained_bytes"` // same, bytes of topic, payload and properties
 
-	// JournalChanges is how many changes of sessions that nobody waits for are written at
-	// once, at the latest. 0: journalChanges; it is no setting, so no default is kept.
+	// JournalChanges is how many changes of sessions the journal collects before it writes them, if
+	// nobody waits for them. 0: journalChanges. It is for tests and no setting.
 	JournalChanges int `koanf:"-"`
 
-	// Of one application, or one user: sessions, connected or kept, and their
-	// subscriptions together.
+	// Of one application or one user: its sessions, connected or kept, and all their subscriptions.
 	MaxSessionsPerApplication      int `koanf:"max_sessions_per_application"`
 	MaxSubscriptionsPerApplication int `koanf:"max_subscriptions_per_application"`
 }
@@ -52,7 +51,7 @@ func Default() Config {
 	}
 }
 
-// Validate names every setting that cannot work.
+// Validate returns an error that names every setting which cannot work.
 func (c *Config) Validate() error {
 	var errs []error
 	if most := 1 << 32 * time.Second; c.SessionExpiryMax < 0 || c.SessionExpiryMax > most {

@@ -9,9 +9,9 @@ import (
 	"tributary.io/gateway/resource"
 )
 
-// Connections returns the connections, and the sessions kept for clients that are
-// away, that match, in the order of namespace and client id: at most limit of
-// those behind the given one. match may call the server.
+// Connections returns the connections, and the sessions of clients that are away, for which match
+// returns true. They are sorted by namespace and client identifier; the list begins after the given
+// ones, and has at most limit entries. match may call methods of Sessions.
 func (s *Sessions) Connections(match func(*resource.Connection) bool, afterNamespace, afterClientID string,
 	limit int) (list []resource.Connection) {
 	after := sessionKey{afterNamespace, afterClientID}
@@ -32,9 +32,9 @@ func (k sessionKey) compare(other sessionKey) int {
 	return cmp.Or(cmp.Compare(k.namespace, other.namespace), cmp.Compare(k.clientID, other.clientID))
 }
 
-// Kick ends the connection of a client with 0x98 (administrative action), and, if
-// it is to be forgotten, its session, also that of a client that is away. Its will
-// is sent. It is false where there is nothing to end.
+// Kick ends the connection of a client with 0x98 (administrative action). With forget it also ends
+// the client's session, even if the client is away. The will is sent. Kick returns false if there is
+// nothing to end.
 func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 	s.mu.Lock()
 	ses := s.sessions[sessionKey{namespace, clientID}]
@@ -58,8 +58,8 @@ func (s *Sessions) Kick(namespace, clientID string, forget bool) bool {
 	return true
 }
 
-// endSession ends a session, whether or not its client is connected. It is called
-// without locks; the connection is the caller's to shut.
+// endSession ends a session, whether or not its client is connected. The caller holds no lock, and
+// closes the connection.
 func (s *Sessions) endSession(ses *session) {
 	var after afterUnlock
 	s.mu.Lock()
@@ -76,14 +76,14 @@ func (s *Sessions) endSession(ses *session) {
 	s.announce(ses.device)
 }
 
-// sessionOf finds the session that a client would resume; nil: none.
+// sessionOf returns the session that a client would resume, or nil.
 func (s *Sessions) sessionOf(from *Client) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions[sessionKey{from.Granted().Namespace, from.ClientID}]
 }
 
-// describe is false for a session that has ended.
+// describe returns what operators see of a session. ok is false if the session has ended.
 func (s *session) describe() (x resource.Connection, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

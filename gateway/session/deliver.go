@@ -9,19 +9,19 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// delivery is a plugin's message that waits for its commit.
+// delivery is a message of a plugin that waits for its commit.
 type delivery struct {
 	server      *Sessions
 	application string
-	client      string // whose event the plugin handled
+	client      string // identifier of the client whose event the plugin handled
 	publish     *event.Publish
 	reserved    reservations
-	unretained  bool // the limits do not allow to retain it
+	unretained  bool // the limits do not allow to retain the message
 }
 
-// Prepare implements the router's downlink: it finds out which stored sessions the
-// message is for, and adds their entries to the batch. What Deliver does later
-// follows what is so then.
+// Prepare implements the router's downlink. It finds the stored sessions that the message is for,
+// and adds their entries to the batch. Deliver later sends to these sessions, even if others have
+// subscribed since.
 func (s *Sessions) Prepare(application, client string, p *event.Publish, b *store.Batch) stage.Prepared {
 	d := &delivery{server: s, application: application, client: client, publish: p}
 	if s.journal == nil || len(p.Topics) == 0 {
@@ -56,19 +56,20 @@ func (s *Sessions) Prepare(application, client string, p *event.Publish, b *stor
 	return d
 }
 
-// Deliver sends the message. With p.Device it goes to that device: to its
-// connection if one has a subscription that matches one of p.Topics (the first
-// such topic is used), else into the queue of a persistent session that does,
-// whatever the QoS: section 4.1 leaves it to the server to keep QoS 0 messages, and a
-// command that was told to be queued has to be.
-// Without p.Device it goes to every subscriber of the application, on the first
-// of p.Topics that has any. p.Retain keeps it for later subscribers too. It never
-// blocks. The result is the best that happened to the message; a message that
-// the device's queue has no room for counts as NoDevice.
+// Deliver sends the message, and never blocks. best is the best that happened to it.
 //
-// late says that a session which was not among the receivers before the commit, or
-// not stored, has it in the store only now: that was handed over, and is durable when
-// the next commit is. The answer to who asked, which only its connection gets, is never late.
+// If p.Device is set, the message goes to that device: to its connection if a subscription matches
+// one of p.Topics (the first such topic is used), otherwise into the queue of a persistent session
+// with such a subscription. The queue takes messages of any QoS: section 4.1 allows to store QoS 0,
+// and a command whose sender was told that it is queued has to be. A message that finds no room in
+// the queue counts as NoDevice.
+//
+// If p.Device is empty, the message goes to every subscriber of the application, on the first of
+// p.Topics that has any. p.Retain also keeps it for later subscribers.
+//
+// late says that a session got its entry only now, because it was not stored, or not among the
+// receivers, when the commit was prepared. The entry is durable when the next commit is. An answer
+// that goes only to the connection that asked is never late.
 func (d *delivery) Deliver() (best stage.Delivery, late bool) {
 	if len(d.publish.Topics) == 0 {
 		return stage.NoDevice, false
@@ -110,8 +111,8 @@ func (d *delivery) deliverToDevice(now time.Time) (best stage.Delivery) {
 	return best
 }
 
-// answer delivers a message to this session's connection, if there is one, whatever
-// it subscribed to.
+// answer delivers a message to the session's connection, if there is one, even without a
+// subscription.
 func (s *session) answer(m *Message, now time.Time) stage.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,8 +123,8 @@ func (s *session) answer(m *Message, now time.Time) stage.Delivery {
 	return d
 }
 
-// Reply delivers a message to a connection that asked for it, whatever it subscribed to,
-// if it still has the session.
+// Reply delivers a message to a connection that asked for it, if it still has the session. No
+// subscription is needed.
 func (s *session) Reply(c Link, m *Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,11 +136,11 @@ func (s *session) Reply(c Link, m *Message) {
 // Withdraw implements stage.Prepared.
 func (d *delivery) Withdraw() { d.reserved.release() }
 
-// candidates calls fn for the sessions of the device that a message is for, those
-// that are connected first, and for each of its topics, until fn is done.
+// candidates calls fn for each session of the device and each topic of the message until fn returns
+// true. Connected sessions come first.
 func (d *delivery) candidates(now time.Time, fn func(*session, *Message) (done bool)) {
 	sessions, p := d.addressees(), d.publish
-	order := make([]*session, 0, len(sessions)) // decided once: clients come and go meanwhile
+	order := make([]*session, 0, len(sessions)) // decided once, because clients come and go meanwhile
 	for _, ses := range sessions {
 		if ses.online.Load() {
 			order = append(order, ses)
@@ -160,8 +161,8 @@ func (d *delivery) candidates(now time.Time, fn func(*session, *Message) (done b
 	}
 }
 
-// addressees are the sessions of the device that a message is for: of an answer only
-// that of who asked, while it is connected.
+// addressees returns the sessions of the device that a message is for. An answer is only for the
+// session of the client that asked, if it is connected.
 func (d *delivery) addressees() []*session {
 	sessions := d.server.devices.find(d.application, d.publish.Device)
 	if d.publish.Answer && len(sessions) > 1 {
@@ -174,8 +175,8 @@ func (d *delivery) addressees() []*session {
 	return sessions
 }
 
-// reserveFor takes a place for a message that is addressed to this session alone,
-// if it subscribed to its topic and the store has the session.
+// reserveFor reserves a place for a message to this session alone. wanted says whether the session
+// subscribed to the topic. Only a stored session gets an entry.
 func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +194,8 @@ func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
 	return it, true
 }
 
-// offer delivers a message to this session alone, if it subscribed to its topic.
+// offer delivers a message to this session alone. wanted says whether the session subscribed to the
+// topic.
 func (s *session) offer(m *Message, booked *reservations, now time.Time) (d stage.Delivery, wanted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,8 +228,8 @@ func (d *delivery) broadcast(now time.Time) stage.Delivery {
 	return stage.NoDevice
 }
 
-// Reach says what would become of a message to a device: Delivered when it is
-// connected, Queued when it has a persistent session.
+// Reach returns what would happen to a message for a device: Delivered if it is connected, Queued if
+// it has a persistent session, otherwise NoDevice.
 func (s *Sessions) Reach(application, name string) stage.Delivery {
 	sessions := s.devices.find(application, name)
 	best := stage.NoDevice
@@ -235,7 +237,7 @@ func (s *Sessions) Reach(application, name string) stage.Delivery {
 		if ses.online.Load() {
 			return stage.Delivered
 		}
-		best = stage.Queued // an offline session that is not persistent has ended
+		best = stage.Queued // a session that is not persistent ends with its connection
 	}
 	return best
 }

@@ -10,34 +10,33 @@ import (
 )
 
 const (
-	// laziness is how long a change that nobody waits for may stay unwritten: an
-	// acknowledgement by a receiver, say, that a crash would have it repeat.
+	// laziness is how long a change may stay unwritten if nobody waits for it, such as a receiver's
+	// acknowledgement. After a crash the message would be sent again.
 	laziness = 20 * time.Millisecond
 )
 
-// journal writes the changes of sessions to the store, in the order in which they
-// were noted: a change is durable only together with all that were noted before.
-// What is prepared for the commit of an event takes its own way there; its keys are
-// not noted here before that commit is over. All methods are safe for concurrent
-// use. Nothing else is locked under mu, and it is held during store.Commit, which
-// waits for the disk at worst, never for a callback.
+// journal writes the changes of sessions to the store in the order in which they were noted. A
+// change is durable only together with all earlier ones. What is prepared for the commit of an event
+// does not go through the journal; the journal notes nothing about those keys before that commit is
+// over. All methods are safe for concurrent use. Nothing else is locked under mu. mu is held during
+// store.Commit, which waits for the disk at worst, never for a callback.
 type journal struct {
 	store Store
 	log   *slog.Logger
-	last  atomic.Uint64 // the newest number given out, for keys
-	most  int           // changes that are noted before they are written
+	last  atomic.Uint64 // the newest number given to a key
+	most  int           // how many changes are noted before they are written
 
 	mu     sync.Mutex
-	noted  map[store.Key]change // not committed yet; the last change of a key
-	batch  store.Batch          // scratch
-	timer  *time.Timer          // has the noted committed
+	noted  map[store.Key]change // not committed yet: the last change of each key
+	batch  store.Batch          // reused by each commit
+	timer  *time.Timer          // commits what is noted
 	armed  bool
-	bodies map[uint64]int // shared bodies: how many entries refer to each
+	bodies map[uint64]int // how many entries refer to each shared body
 }
 
-// change is what is to happen to a key.
+// change is what will happen to a key.
 type change struct {
-	value   []byte // nil: deleted
+	value   []byte // nil: the key is deleted
 	expires time.Time
 	first   bool // the store does not have the key yet
 }
@@ -49,14 +48,14 @@ func newJournal(st Store, most int, log *slog.Logger) *journal {
 	return j
 }
 
-// next is a number that no key has.
+// next returns a number that no key has.
 func (j *journal) next() uint64 { return j.last.Add(1) }
 
 // put notes a write.
 func (j *journal) put(k store.Key, value []byte) { j.note(k, change{value: value}) }
 
-// create notes the first write of a key: if it is deleted soon enough, the store
-// never hears of it.
+// create notes the first write of a key. If the key is deleted before the next commit, the store
+// never learns of it.
 func (j *journal) create(k store.Key, value []byte) { j.note(k, change{value: value, first: true}) }
 
 // delete notes a deletion.
@@ -69,7 +68,7 @@ func (j *journal) note(k store.Key, c change) {
 	j.commitSoonLocked()
 }
 
-// noteLocked is note for those who hold mu.
+// noteLocked notes a change.
 func (j *journal) noteLocked(k store.Key, c change) {
 	if old, ok := j.noted[k]; ok && old.first {
 		if c.value == nil {
@@ -81,7 +80,7 @@ func (j *journal) noteLocked(k store.Key, c change) {
 	j.noted[k] = c
 }
 
-// commitSoonLocked has what is noted committed before long. The caller holds mu.
+// commitSoonLocked has the noted changes committed before long.
 func (j *journal) commitSoonLocked() {
 	switch {
 	case len(j.noted) >= j.most:
@@ -92,8 +91,8 @@ func (j *journal) commitSoonLocked() {
 	}
 }
 
-// deleteEntry notes that an entry, and what there is of a flight, is not needed any
-// more, and with the last entry that refers to it a shared body.
+// deleteEntry notes that an entry is deleted, and its flight if flying is true. The last entry that
+// refers to a shared body deletes that, too.
 func (j *journal) deleteEntry(number uint64, it *Item, flying bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -105,7 +104,7 @@ func (j *journal) deleteEntry(number uint64, it *Item, flying bool) {
 	j.commitSoonLocked()
 }
 
-// unrefLocked drops a reference to a shared body. The caller holds mu.
+// unrefLocked removes a reference to a shared body.
 func (j *journal) unrefLocked(body uint64) {
 	if body == 0 {
 		return
@@ -116,29 +115,29 @@ func (j *journal) unrefLocked(body uint64) {
 	}
 }
 
-// refer counts n entries more that refer to a shared body.
+// refer counts n more entries that refer to a shared body.
 func (j *journal) refer(body uint64, n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.bodies[body] += n
 }
 
-// dropBody forgets a shared body that never was committed.
+// dropBody forgets a shared body that was never committed.
 func (j *journal) dropBody(body uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.bodies, body)
 }
 
-// commit makes what is noted durable, as soon as the store can. done, which may
-// be nil, is called when it is, or with the error, from another goroutine.
+// commit commits the noted changes. done, which may be nil, is called from another goroutine when
+// they are durable, or with the error.
 func (j *journal) commit(done func(error)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.commitLocked(done)
 }
 
-// commitLocked is commit for those who hold mu.
+// commitLocked commits the noted changes, see commit.
 func (j *journal) commitLocked(done func(error)) {
 	j.armed = false
 	j.timer.Stop()
@@ -172,11 +171,10 @@ func (j *journal) commitLocked(done func(error)) {
 	b.Puts, b.Deletes = b.Puts[:0], b.Deletes[:0]
 }
 
-// eraseLocked notes the end of a stored session, with all that belongs to it. Messages
-// that other members of a shared group are to have are read and delivered first, which
-// is left to what it returns, and so are those whose commit is under way; a crash
-// before that finds a session whose time is up.
-// The caller holds the session's lock.
+// eraseLocked notes the end of a stored session, and deletes what belongs to it. after reads the
+// messages that go to other members of a shared group, delivers them, and only then deletes them.
+// The session's own record stays until then, and until commits that reserved places are over: a
+// crash before that leaves a session that has expired.
 func (s *session) eraseLocked() (after afterUnlock) {
 	j, o, number := s.server.journal, &s.outbox, s.number
 	s.space.storedSessions.Add(-1)
@@ -197,12 +195,12 @@ func (s *session) eraseLocked() (after afterUnlock) {
 	sent := o.sentQoS2()
 	adopt := lacking || len(orphans) > 0
 	if adopt {
-		o.reserved++ // for all of them
+		o.reserved++ // one for all of them
 	}
 	if o.reserved > 0 {
 		s.expiry = 0
 		s.recordLocked(time.Now())
-	} else { // first: what belongs to it means nothing without
+	} else { // first, because the other records mean nothing without it
 		j.delete(sessKey('s', number))
 	}
 	j.delete(sessKey('u', number))
@@ -227,8 +225,7 @@ func (s *session) eraseLocked() (after afterUnlock) {
 	}}
 }
 
-// deleteEntries deletes the messages of a session that is gone: those queued and those in
-// flight.
+// deleteEntries deletes the messages of a session that has ended.
 func (j *journal) deleteEntries(number uint64, queued, flying []Item) {
 	for i := range queued {
 		if queued[i].seq != 0 {
@@ -243,8 +240,8 @@ func (j *journal) deleteEntries(number uint64, queued, flying []Item) {
 	j.commit(nil)
 }
 
-// deleteIfEmptyLocked notes that an ended session is no more, once nothing of it is left that
-// another member of a shared group may have to get. The caller holds the lock.
+// deleteIfEmptyLocked deletes the record of an ended session, once no other member of a shared group
+// may have to get one of its messages.
 func (s *session) deleteIfEmptyLocked() {
 	if s.state == sessionEnded && s.outbox.reserved == 0 {
 		s.server.journal.delete(sessKey('s', s.number))

@@ -6,21 +6,20 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
-// arriving is a client whose connection is to get a session.
+// Attachment is a connection that is to get a session.
 type Attachment struct {
 	Link   Link
 	Terms  Terms
 	Client *Client
-	Clean  bool            // it wants a new session
-	Expiry time.Duration   // of the session, once the connection is over
+	Clean  bool            // the client wants a new session
+	Expiry time.Duration   // session expiry after the connection has ended
 	Will   *Will           // nil: none
-	denied map[string]bool // filters of subscriptions that a kept session loses
+	denied map[string]bool // subscriptions that a resumed session loses, by filter
 }
 
-// Attach gives a connection its session, new or kept, and has it greet the client,
-// sections 3.1.2.4 and 4.1. A connection that had the session
-// before is told 0x8E. All of it happens under the session's lock, so that no
-// message falls between the two connections.
+// Attach gives a connection its session, new or resumed, and greets the client, sections 3.1.2.4 and
+// 4.1. If another connection has the session, it ends with 0x8E. The session's mu is held
+// throughout, so that no message is lost between the two connections.
 func (s *Sessions) Attach(x *Attachment) *packet.Error {
 	stored := make(chan error, 1)
 	x.denied = s.sessionOf(x.Client).denied(x.Client, x.Client.Granted())
@@ -41,8 +40,7 @@ func (s *Sessions) Attach(x *Attachment) *packet.Error {
 	return nil
 }
 
-// welcome greets the client of a stored session, once that is durable, and has
-// its queue sent.
+// welcome greets the client of a stored session when the session is durable, and sends its queue.
 func (s *Sessions) welcome(x *Attachment, resumed bool) error {
 	ses := x.Client.Session
 	entries, err := s.fetch(ses)
@@ -52,13 +50,13 @@ func (s *Sessions) welcome(x *Attachment, resumed bool) error {
 	ses.mu.Lock()
 	if ses.link != x.Link {
 		ses.mu.Unlock()
-		return nil // taken over meanwhile, and told so
+		return nil // taken over meanwhile, which the connection was told
 	}
 	for _, seq := range ses.outbox.unshelve(entries) {
 		s.log.Error("a queued message is damaged or missing in the store, and lost", "client", ses.key.clientID, "number", ses.number, "entry",
 			seq)
 	}
-	adopt := ses.dropUnwantedLocked() // before anything is sent: its rights may be fewer than they were
+	adopt := ses.dropUnwantedLocked() // before anything is sent, because the client may have fewer rights than before
 	ses.outbox.resetFlights()
 	ses.greetLocked(resumed)
 	ses.mu.Unlock()
@@ -66,16 +64,15 @@ func (s *Sessions) welcome(x *Attachment, resumed bool) error {
 	return nil
 }
 
-// greetLocked greets the client and sends what waits for it. The caller holds the lock.
+// greetLocked sends CONNACK, and then what waits for the client.
 func (s *session) greetLocked(resumed bool) {
 	s.state = sessionAttached
 	s.link.Greet(resumed)
 	s.pumpLocked(time.Now())
 }
 
-// attach does what attach does under locks, and returns what is to be done without.
-// A session that the store has, or gets now, is greeted when stored says that it
-// is durable; any other one at once.
+// attach does the part of Attach that needs locks. If greeted is false, the session has to be
+// stored: stored then says when it is durable, and the client is greeted after that.
 func (s *Sessions) attach(x *Attachment, stored chan<- error) (greeted, resumed bool, after afterUnlock, fault *packet.Error) {
 	from := x.Client
 	s.mu.Lock()
@@ -132,7 +129,7 @@ func (s *Sessions) attach(x *Attachment, stored chan<- error) (greeted, resumed 
 	return false, resumed, after, nil
 }
 
-// newSessionLocked makes a session. The caller holds Sessions.mu.
+// newSessionLocked makes a session.
 func (s *Sessions) newSessionLocked(key sessionKey, from *Client) *session {
 	s.numbers++
 	g := from.Granted()
@@ -144,10 +141,9 @@ func (s *Sessions) newSessionLocked(key sessionKey, from *Client) *session {
 	return ses
 }
 
-// storeLocked notes a session that begins or goes on, and before its will: without the
-// session that is one on its way. The store has a session from its beginning or never,
-// since one that ends with its connection is not gone on with: nothing belongs to it
-// yet when it gets there. The caller holds the lock.
+// storeLocked records the session, then its will (a will without a session counts as already sent).
+// A session is stored from its start or not at all: one that ends with its connection is never
+// resumed.
 func (s *session) storeLocked() {
 	if !s.stored.Swap(true) {
 		s.space.storedSessions.Add(1)
@@ -158,8 +154,7 @@ func (s *session) storeLocked() {
 	}
 }
 
-// recordLocked notes the session itself; left is when its connection ended, zero while
-// it has one. The caller holds the lock.
+// recordLocked records the session itself. left is when its connection ended, zero if it has one.
 func (s *session) recordLocked(left time.Time) {
 	r := sessionRecord{namespace: s.key.namespace, clientID: s.key.clientID, principal: s.principal,
 		application: s.application, expiry: s.expiry, left: left, from: s.from}
@@ -169,14 +164,13 @@ func (s *session) recordLocked(left time.Time) {
 	s.server.journal.put(sessKey('s', s.number), r.append(nil))
 }
 
-// recordSubscriptionsLocked notes what the session is subscribed to. The caller holds
-// the lock.
+// recordSubscriptionsLocked records the subscriptions of the session.
 func (s *session) recordSubscriptionsLocked() {
 	s.server.journal.put(sessKey('u', s.number), appendSubscriptions(nil, s.subs, s.logSubs, s.replays))
 }
 
-// belongs says whether the session is of the same device. A principal whose
-// device changed gets a new one.
+// belongs says whether the session is of the client's device. A principal whose device has changed
+// gets a new session.
 func (s *session) belongs(from *Client) bool {
 	if s.space != s.server.space(from.Granted()) {
 		return false
@@ -187,9 +181,8 @@ func (s *session) belongs(from *Client) bool {
 	return s.device.application == from.Granted().Application && s.device.name == from.Granted().Device
 }
 
-// takeOverLocked detaches the connection that the session has, and ends what waited for
-// a new one: the will is dropped where the session goes on and had time to,
-// sent otherwise. The caller holds the lock.
+// takeOverLocked detaches the session's connection, if it has one. The will is dropped if the
+// session is resumed and the will's delay has not passed; otherwise it is published.
 func (s *session) takeOverLocked(resumed bool) (after afterUnlock) {
 	if s.timer != nil {
 		s.timer.Stop()
@@ -214,7 +207,7 @@ func (s *session) takeOverLocked(resumed bool) (after afterUnlock) {
 	return after
 }
 
-// detachLinkLocked takes the connection away from the session. The caller holds the lock.
+// detachLinkLocked takes the connection away from the session.
 func (s *session) detachLinkLocked() (after func()) {
 	s.link, s.state = nil, sessionAway
 	s.relieveLocked()
@@ -232,10 +225,9 @@ func (s *session) detachLinkLocked() (after func()) {
 	return func() { leaveAll(gone) }
 }
 
-// Detach takes a connection away from its session after it ended. It does
-// nothing if the session has another by now. failed says that the client did not
-// say goodbye, so that its will is due. What it returns is to be called next; it
-// may block.
+// Detach takes a connection that has ended away from its session. It does nothing if the session has
+// another connection. failed says that the client sent no DISCONNECT, so that its will is due. The
+// caller calls after next, which may block.
 func (ses *session) Detach(c Link, failed bool) (after func()) {
 	s := ses.server
 	s.mu.Lock()
@@ -272,8 +264,7 @@ func (ses *session) Detach(c Link, failed bool) (after func()) {
 	}
 }
 
-// startExpiryLocked has the session end after some time without a connection. The caller holds
-// the lock.
+// startExpiryLocked makes the session end if no connection comes in time.
 func (s *session) startExpiryLocked(after time.Duration) {
 	if after != Forever {
 		visit := s.visits
@@ -281,7 +272,7 @@ func (s *session) startExpiryLocked(after time.Duration) {
 	}
 }
 
-// postponeWillLocked has a will sent after its delay. The caller holds the lock.
+// postponeWillLocked has a will published after its delay.
 func (s *session) postponeWillLocked(w *Will, delay time.Duration) {
 	s.will = w
 	s.willTimer = time.AfterFunc(delay, func() { s.sendWill(w) })
@@ -291,7 +282,7 @@ func (s *session) postponeWillLocked(w *Will, delay time.Duration) {
 	}
 }
 
-// sendWill sends a delayed will, unless the client returned in time.
+// sendWill publishes a delayed will, unless the client has returned.
 func (s *session) sendWill(w *Will) {
 	s.mu.Lock()
 	due := s.will == w && s.link == nil
@@ -304,7 +295,7 @@ func (s *session) sendWill(w *Will) {
 	}
 }
 
-// expire ends a session whose time is up, unless the client came back in time.
+// expire ends a session whose time is up, unless the client has returned.
 func (s *Sessions) expire(ses *session, visit int) {
 	s.mu.Lock()
 	ses.mu.Lock()
@@ -317,11 +308,11 @@ func (s *Sessions) expire(ses *session, visit int) {
 	after.run()
 }
 
-// endLocked removes a session with all that is its own: subscriptions, queue, will
-// [MQTT-3.1.2-23]. Both locks are held.
+// endLocked ends a session, with its subscriptions, queue and will [MQTT-3.1.2-23]. The session's mu
+// is held, too.
 func (s *Sessions) endLocked(ses *session) (after afterUnlock) {
 	ses.state = sessionEnded
-	if s.sessions[ses.key] == ses { // a restored one may have a successor
+	if s.sessions[ses.key] == ses { // a restored session may have a successor
 		delete(s.sessions, ses.key)
 	}
 	if ses.timer != nil {
@@ -349,7 +340,7 @@ func (s *Sessions) endLocked(ses *session) (after afterUnlock) {
 	return after
 }
 
-// SetExpiry changes the session expiry at the client's wish.
+// SetExpiry changes the session expiry, as the client asks in DISCONNECT.
 func (s *session) SetExpiry(c Link, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -358,7 +349,7 @@ func (s *session) SetExpiry(c Link, d time.Duration) {
 	}
 }
 
-// Expiry is the session expiry that a client gets who wants one.
+// Expiry returns the session expiry that a client gets when it wants another.
 func (s *Sessions) Expiry(wanted time.Duration) time.Duration {
 	if most := s.cfg.SessionExpiryMax; most > 0 {
 		return min(wanted, most)

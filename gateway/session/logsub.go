@@ -9,45 +9,44 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// logState is how far a subscription to a log is.
+// logState is the state of a subscription to a log.
 type logState uint8
 
 const (
-	logJoining logState = iota // records wait for the SUBACK
+	logJoining logState = iota // records wait until SUBACK was sent
 	logReading                 // records go to the client
-	logLeft                    // it is no member of its group any more
+	logLeft                    // it is no longer a member of its group
 )
 
-// LogSubscription is a subscription of a connection to the log of an application. When
-// the connection ends, it leaves; a persistent session gets a new one like it on
-// its next connection.
+// LogSubscription is a subscription of a connection to the log of an application. It leaves its
+// group when the connection ends. A persistent session gets a new one like it with its next
+// connection.
 type LogSubscription struct {
 	session *session
 	link    Link
-	Filter  string // as it was given
-	Topic   string // what records are delivered on
+	Filter  string // as the client wrote it
+	Topic   string // topic of the PUBLISHes
 	Log     stage.Subscription
-	Where   string // CESQL that chooses records, as it was given; Log.Filter is it, parsed
-	Binary  bool   // content mode
+	Where   string // CESQL that selects records, as the client wrote it; Log.Filter is the parsed form
+	Binary  bool   // binary content mode
 	QoS     byte
 	IDs     []uint32
 
-	// Under the session's lock.
+	// The session's mu guards these.
 	member  stage.Membership
 	state   logState
-	early   []stage.Record // came before it
-	scratch []byte         // to render into
+	early   []stage.Record // records that came while joining
+	scratch []byte         // reused by Render
 }
 
-// Receipt is a record whose delivery is over.
+// Receipt is a record that was delivered.
 type Receipt struct {
 	Log    *LogSubscription
 	Offset uint64
 }
 
-// settle tells the log that the client is done with a record. A client that
-// refuses one would refuse it again, so that it is not redelivered: it is counted
-// and logged.
+// settle tells the log that the client is done with a record. A record that the client refuses is
+// counted and logged, and not delivered again: the client would refuse it again.
 func (r Receipt) settle(code byte, s *session) {
 	if r.Log == nil {
 		return
@@ -59,11 +58,11 @@ func (r Receipt) settle(code byte, s *session) {
 	r.Log.Ack(r.Offset)
 }
 
-// Ack is called without locks.
+// Ack acknowledges a record to the log. The caller holds no lock.
 func (r *LogSubscription) Ack(offset uint64) { r.member.Ack(offset) }
 
-// join makes the subscription a member of its group. Where the connection ended
-// meanwhile it leaves at once.
+// join makes the subscription a member of its group. It leaves again at once if the connection has
+// ended meanwhile.
 func (r *LogSubscription) join() error {
 	member, err := r.session.server.logs.Join(r.Log, r.deliver)
 	if err != nil {
@@ -88,7 +87,7 @@ func (r *LogSubscription) join() error {
 	return nil
 }
 
-// startLocked lets records through. The caller holds the session's lock.
+// startLocked lets records through. The session's mu is held.
 func (r *LogSubscription) startLocked() {
 	if r.state == logLeft {
 		return
@@ -120,8 +119,8 @@ func (r *LogSubscription) pushLocked(record stage.Record) {
 	r.session.outbox.push(Item{Log: r, Record: record, QoS: r.QoS, IDs: r.IDs})
 }
 
-// removeLogLocked takes a reader out of the session, and its records with it. The caller
-// holds the lock, and calls leaveAll after unlocking.
+// removeLogLocked removes a subscription to a log from the session, with its records. The caller
+// passes it to leaveAll after unlocking.
 func (s *session) removeLogLocked(r *LogSubscription) *LogSubscription {
 	delete(s.logSubs, r.Filter)
 	r.state = logLeft
@@ -129,8 +128,8 @@ func (s *session) removeLogLocked(r *LogSubscription) *LogSubscription {
 	return r
 }
 
-// leaveAll gives what readers had in hand to other members of their groups. It
-// is called without locks.
+// leaveAll makes subscriptions leave their groups, whose other members get the unacknowledged
+// records. The caller holds no lock.
 func leaveAll(readers []*LogSubscription) {
 	for _, r := range readers {
 		if r.member != nil {
@@ -139,8 +138,8 @@ func leaveAll(readers []*LogSubscription) {
 	}
 }
 
-// LostLogs are the subscriptions to logs of a resumed session, anew, which it lost with its
-// last connection. Without binary they are in structured mode.
+// LostLogs returns new subscriptions to the logs that a resumed session left with its last
+// connection. If binary is false, they use structured mode.
 func (s *session) LostLogs(c Link, binary bool) (again []*LogSubscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,7 +154,7 @@ func (s *session) LostLogs(c Link, binary bool) (again []*LogSubscription) {
 	return again
 }
 
-// Rejoin joins the log once more and lets records through.
+// Rejoin joins the log again and lets records through.
 func (r *LogSubscription) Rejoin() error {
 	if err := r.join(); err != nil {
 		return err
@@ -166,9 +165,8 @@ func (r *LogSubscription) Rejoin() error {
 	return nil
 }
 
-// SubscribeLog makes the session a reader of a log, in the place of an earlier
-// subscription by the same filter. Records come once start was called. It may block, and
-// is called without locks.
+// SubscribeLog subscribes the session to a log. An earlier subscription with the same filter ends.
+// Records are held until Subscribe has answered the client. It may block; the caller holds no lock.
 func (s *session) SubscribeLog(c Link, r *LogSubscription) error {
 	r.session, r.link = s, c
 	s.mu.Lock()

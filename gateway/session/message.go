@@ -8,21 +8,20 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Message is one application message, shared by everyone that it is sent to.
-// Nobody changes it after it was made.
+// Message is an application message, shared by all its receivers. It never changes.
 type Message struct {
 	Topic   string
 	Payload []byte
 	QoS     byte
 	retain  bool
 	Expires time.Time // zero: never
-	from    *Client   // nil when a plugin sent it, or nobody knows who
-	// Props holds what is passed on unaltered: payload format, content type,
-	// response topic, correlation data and user properties. nil: none.
+	from    *Client   // nil if a plugin sent it, or the sender is not known
+	// Props are the properties that are passed on unaltered: payload format, content type, response
+	// topic, correlation data and user properties. nil: none.
 	Props *packet.Properties
 }
 
-// NewMessage copies what a PUBLISH has beyond the life of its frame.
+// NewMessage copies a PUBLISH out of the read buffer.
 func NewMessage(p *packet.Publish, now time.Time, from *Client) *Message {
 	m := &Message{Topic: p.Topic, Payload: bytes.Clone(p.Payload), QoS: p.QoS, retain: p.Retain, from: from}
 	if x := p.Props; x != nil {
@@ -34,8 +33,8 @@ func NewMessage(p *packet.Publish, now time.Time, from *Client) *Message {
 	return m
 }
 
-// forwarded picks the properties that a server passes on [MQTT-3.3.2-4], [-15],
-// [-16], [-17], [-20].
+// forwarded returns the properties that a server passes on [MQTT-3.3.2-4], [MQTT-3.3.2-15],
+// [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-20].
 func forwarded(x *packet.Properties) *packet.Properties {
 	f := packet.Properties{PayloadFormat: x.PayloadFormat, ContentType: x.ContentType,
 		ResponseTopic: x.ResponseTopic, CorrelationData: bytes.Clone(x.CorrelationData), User: x.User}
@@ -45,7 +44,7 @@ func forwarded(x *packet.Properties) *packet.Properties {
 	return &f
 }
 
-// pluginMessage is what a publish effect sends.
+// pluginMessage returns the message of a publish effect.
 func pluginMessage(p *event.Publish, topic string, now time.Time) *Message {
 	m := &Message{Topic: topic, Payload: p.Payload, QoS: min(p.QoS, 2), retain: p.Retain}
 	if p.Expiry > 0 {
@@ -66,7 +65,7 @@ func pluginMessage(p *event.Publish, topic string, now time.Time) *Message {
 	return m
 }
 
-// size is what the message counts against a bound of bytes.
+// size returns what the message counts against limits in bytes.
 func (m *Message) size() int {
 	n := len(m.Topic) + len(m.Payload)
 	if m.Props != nil {
@@ -75,7 +74,7 @@ func (m *Message) size() int {
 	return n
 }
 
-// propertyBytes is what the properties of a message take in memory, about.
+// propertyBytes returns about how much memory the properties of a message take.
 func propertyBytes(x *packet.Properties) (n int) {
 	if x.ContentType != nil {
 		n += len(*x.ContentType)
@@ -94,16 +93,16 @@ func (m *Message) expired(now time.Time) bool {
 	return !m.Expires.IsZero() && !now.Before(m.Expires)
 }
 
-// Remaining is the message expiry interval that is left, in whole seconds, at
-// least 1 [MQTT-3.3.2-6].
+// Remaining returns what is left of the message expiry interval, in whole seconds and at least 1
+// [MQTT-3.3.2-6].
 func (m *Message) Remaining(now time.Time) uint32 {
 	left := m.Expires.Sub(now)
 	return uint32(max(1, (left+time.Second-1)/time.Second))
 }
 
-// expiry is when the first of some messages expires, or earlier. It spares whoever
-// is short of room a search that would find nothing: without it, each message for
-// a full queue would cost a walk through the queue.
+// expiry is a time at or before which no message of a queue expires. A full queue is searched for
+// expired messages only after it; otherwise each message for a full queue would cost a search of the
+// whole queue.
 type expiry struct{ first time.Time }
 
 func (x *expiry) note(t time.Time) {

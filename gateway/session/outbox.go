@@ -8,73 +8,72 @@ import (
 	"tributary.io/gateway/stage"
 )
 
-// Item is one message on its way to one session: a message, or a record of a log.
+// Item is something on its way to one session: a message, a record of a log, or a replay.
 type Item struct {
 	Message *Message
-	Log     *LogSubscription // of a record; nil for a message
-	Record  stage.Record     // of a log, as the consumer stage gave it
+	Log     *LogSubscription // the log of a record; nil for a message
+	Record  stage.Record     // a record as the consumer stage delivered it
 	IDs     []uint32         // subscription identifiers
-	shared  *subscription    // the shared subscription that it was picked for, if any
-	replay  *replay          // the item stands for the retained messages of a subscription
+	shared  *subscription    // the shared subscription that the message came by, if any
+	replay  *replay          // retained messages of a new subscription; Message and Log are nil
 	QoS     byte
 	Retain  bool
-	prompt  bool // it may go out at once, so that it has not expired [MQTT-3.3.2-5]
+	prompt  bool // it is sent at once, so it cannot have expired [MQTT-3.3.2-5]
 
-	// Where the store has the message: its number among the entries of the session
-	// (0: nowhere), and that of its body, if it is shared between sessions.
+	// The message's number among the session's entries in the store (0: the store does not have it),
+	// and the number of its body, if sessions share the body.
 	seq, body uint64
 }
 
-// flightState is how far a flight is on the present connection.
+// flightState is the state of a flight on the present connection.
 type flightState uint8
 
 const (
-	flightAgain flightState = iota // it is to be sent again
-	flightHeld                     // it goes out when its packet identifier is durable
+	flightAgain flightState = iota // it has to be sent again
+	flightHeld                     // it is sent when its packet identifier is durable
 	flightSent
 )
 
-// flight is an item of QoS 1 or 2 that has a packet identifier.
+// flight is an item of QoS 1 or 2 with its packet identifier.
 type flight struct {
 	Item
 	id       uint16
-	number   uint64 // order of sending
+	number   uint64 // flights are sent in this order
 	state    flightState
-	released bool // QoS 2: PUBREC has come, PUBREL went
-	tried    bool // it was sent before, on whatever connection
-	bound    bool // restored: its entry was found
-	void     bool // nothing is left to send again
-	size     int  // bytes that it counts as flying
+	released bool // QoS 2: PUBREC came, so that only PUBREL is sent again
+	tried    bool // it was sent, on this or an earlier connection
+	bound    bool // while restoring: its entry was found
+	void     bool // there is nothing left to send again
+	size     int  // bytes that outbox.flying counts
 }
 
-// outbox is what a session has to send: a queue of items that were not sent yet,
-// and the flights that await their acknowledgement. It knows neither connection
-// nor lock (its session's guards it), so that a durable one can take its place.
-// Packet identifiers here are the server's own; the client's live in session.incoming.
+// outbox is what a session has to send: a queue of items that were never sent, and the flights,
+// which await their acknowledgement. It knows no connection and no lock; the session's mu guards it.
+// The packet identifiers are the server's own; those of the client are in session.incoming.
 type outbox struct {
-	queue   []Item // from head on
+	queue   []Item // the queue begins at head
 	head    int
-	waiting int // messages in the queue; records do not count, their log holds them
-	bytes   int // of these messages
+	waiting int // messages in the queue; records do not count, because their log holds them
+	bytes   int // size of these messages
 	expiry  expiry
 
-	// reserved counts messages whose commit is under way as waiting.
+	// reserved counts messages whose commit is under way. They hold a place in the queue.
 	reserved, reservedBytes int
-	// shelf is the queue of a session that is not connected, where the store has the
-	// messages: what memory keeps of them. It comes before queue.
+	// shelf is the part of the queue that only the store has, while the client is away. It comes
+	// before queue.
 	shelf  []slot
-	parked []*replay // those that stand on the shelf
+	parked []*replay // the replays on the shelf
 
 	flights map[uint16]*flight
-	again   []*flight // to be sent again on this connection, in order, before the queue
+	again   []*flight // to be sent again on this connection, before the queue
 	out     int       // flights that were sent on this connection
 	flying  int       // bytes of messages in flight
 	lastID  uint16
 	number  uint64
-	free    *flight // one to use again
+	free    *flight // one that may be used again
 }
 
-// slot is one message on the shelf, or, without a number, the replay in parked at body.
+// slot is a message on the shelf. If seq is 0, it is the replay parked[body] instead.
 type slot struct {
 	seq, body uint64
 	expires   int64 // Unix nanoseconds; 0: never
@@ -99,7 +98,7 @@ func (o *outbox) push(it Item) {
 	o.queue = append(o.queue, it)
 }
 
-// peek is the first item of a queue that is not empty.
+// peek returns the first item. The queue must not be empty.
 func (o *outbox) peek() *Item { return &o.queue[o.head] }
 
 func (o *outbox) pop() Item {
@@ -119,7 +118,7 @@ func (o *outbox) pop() Item {
 	return it
 }
 
-// filter drops the items of the queue that want says no to, and returns them.
+// filter drops the items of the queue for which want returns false, and returns them.
 func (o *outbox) filter(want func(*Item) bool) (dropped []Item) {
 	old := o.queue[o.head:]
 	o.queue, o.head, o.waiting, o.bytes, o.expiry = nil, 0, 0, 0, expiry{}
@@ -138,7 +137,7 @@ func (o *outbox) filter(want func(*Item) bool) (dropped []Item) {
 	return dropped
 }
 
-// purge drops the messages that have expired [MQTT-3.3.2-5], and returns them.
+// purge drops expired messages [MQTT-3.3.2-5], and returns them.
 func (o *outbox) purge(now time.Time) (dropped []Item) {
 	if !o.expiry.due(now) {
 		return nil
@@ -154,7 +153,7 @@ func (o *outbox) purge(now time.Time) (dropped []Item) {
 	return append(late, o.filter(func(it *Item) bool { return it.Message == nil || !it.Message.expired(now) })...)
 }
 
-// count adds a slot of the shelf to what waits.
+// count counts a slot of the shelf as waiting.
 func (o *outbox) count(x *slot) {
 	o.waiting++
 	o.bytes += int(x.size)
@@ -169,8 +168,8 @@ func (o *outbox) putOnShelf(x slot) {
 	o.count(&x)
 }
 
-// shelve leaves the messages to the store. What it does not have, messages of
-// QoS 0, is dropped.
+// shelve leaves the messages to the store. Messages of QoS 0 that the store does not have are
+// dropped.
 func (o *outbox) shelve() (dropped int) {
 	old := o.queue[o.head:]
 	o.queue, o.head = nil, 0
@@ -213,11 +212,10 @@ func (it *Item) slot() slot {
 	return x
 }
 
-// bare says whether a flight lacks the message that it would have to send again.
+// bare says whether a flight lacks the message that would have to be sent again.
 func (f *flight) bare() bool { return f.seq != 0 && f.Message == nil && !f.released && !f.void }
 
-// shelved says whether anything has to be read from the store before the queue
-// can be sent.
+// shelved says whether something has to be read from the store before the queue can be sent.
 func (o *outbox) shelved() bool {
 	for _, f := range o.flights {
 		if f.bare() {
@@ -227,8 +225,8 @@ func (o *outbox) shelved() bool {
 	return len(o.shelf) > 0
 }
 
-// unshelve makes a queue of the shelf again, with the entries that the store has.
-// missing are those that it should have and has not.
+// unshelve turns the shelf back into a queue, with the entries from the store. missing are entries
+// that the store should have and does not.
 func (o *outbox) unshelve(stored map[uint64]*entry) (missing []uint64) {
 	for id, f := range o.flights {
 		if !f.bare() {
@@ -265,8 +263,8 @@ func (o *outbox) unshelve(stored map[uint64]*entry) (missing []uint64) {
 	return missing
 }
 
-// takeOff makes a flight of an item and gives it a packet identifier that no
-// other flight has [MQTT-2.2.1-3]. There are fewer flights than identifiers.
+// takeOff makes a flight of an item, with a packet identifier that no other flight has
+// [MQTT-2.2.1-3]. There are always fewer flights than identifiers.
 func (o *outbox) takeOff(it Item) *flight {
 	for {
 		if o.lastID++; o.lastID == 0 {
@@ -295,8 +293,8 @@ func (o *outbox) takeOff(it Item) *flight {
 	return f
 }
 
-// sentQoS2 are the entries of flights of QoS 2 that were sent, and with them of messages
-// that no other client may get.
+// sentQoS2 returns the entries of flights of QoS 2 that were sent. No other client may get these
+// messages.
 func (o *outbox) sentQoS2() map[uint64]bool {
 	sent := map[uint64]bool{}
 	for _, f := range o.flights {
@@ -307,7 +305,7 @@ func (o *outbox) sentQoS2() map[uint64]bool {
 	return sent
 }
 
-// land ends a flight. The flight may be used again from the next takeOff on.
+// land ends a flight. The next takeOff may use f again.
 func (o *outbox) land(f *flight) {
 	delete(o.flights, f.id)
 	o.lighten(f)
@@ -320,14 +318,14 @@ func (o *outbox) land(f *flight) {
 	o.again = slices.DeleteFunc(o.again, func(g *flight) bool { return g == f })
 }
 
-// lighten takes the message of a flight off what flies.
+// lighten stops counting the message of a flight as flying.
 func (o *outbox) lighten(f *flight) {
 	o.flying -= f.size
 	f.size = 0
 }
 
-// resetFlights prepares for a new connection: whatever is in flight has to be sent
-// again, in the order of the first time [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+// resetFlights prepares the flights for a new connection: all have to be sent again in their first
+// order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
 func (o *outbox) resetFlights() {
 	o.out = 0
 	o.again = o.again[:0]
@@ -342,9 +340,8 @@ func (o *outbox) resetFlights() {
 	slices.SortFunc(o.again, func(a, b *flight) int { return cmp.Compare(a.number, b.number) })
 }
 
-// dropRecords drops the records of a reader that left: others get them. The packet
-// identifiers of those in flight stay taken until the client acknowledges them or
-// the connection ends.
+// dropRecords drops the records of a subscription that has left its log. Packet identifiers in
+// flight stay in use until the client acknowledges them or the connection ends.
 func (o *outbox) dropRecords(r *LogSubscription) {
 	o.filter(func(it *Item) bool { return it.Log != r })
 	for _, f := range o.flights {

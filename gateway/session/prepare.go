@@ -7,37 +7,37 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// bodyShared is from how many bytes on a message that several stored sessions
-// wait for is stored once, apart from their entries.
+// bodyShared is how many bytes a message must have at least to be stored once, apart from its
+// entries, if several stored sessions get it.
 const bodyShared = 512
 
-// bookings is what was decided about a message before its commit: for whom the
-// store gets an entry, and whom of each shared group it goes to. After the commit
-// the message is delivered, which uses up the entries of those who are still to
-// have it; the others are taken back. A session that subscribed meanwhile gets
-// the message, and an entry of its own. The zero value decides nothing.
+// reservations are the receivers of a message that were chosen before its commit: the stored
+// sessions that get an entry, and the member of each shared group. After the commit the message is
+// delivered, which uses the entries of the sessions that still want it; the other entries are
+// deleted. A session that has subscribed meanwhile also gets the message, with an entry of its own.
+// The zero value reserves nothing.
 type reservations struct {
 	server  *Sessions
 	entries []reservation
-	next    int // where the next one is to be expected
+	next    int // where use looks first
 
-	lost int // receivers whose queues had no room
+	lost int // receivers without room in their queues
 
-	// late says that a receiver got its entry only after the commit: who was promised
-	// something is told when the journal has written it.
+	// late says that a receiver got its entry only after the commit. Acknowledgements then wait for
+	// the journal.
 	late bool
 }
 
-// claimed is one receiver. Its item has a number where the store has an entry.
+// reservation is one receiver. Its item has a number if the store has an entry.
 type reservation struct {
 	session *session
-	group   *group // that it was picked for; nil: it subscribed itself
+	group   *group // the group that it was picked from; nil: its own subscription
 	item    Item
 	used    bool
 }
 
-// prepare decides about a message, and adds its entries to the batch. It is
-// called without locks.
+// prepare chooses the receivers of a message, and adds their entries to the batch. The caller holds
+// no lock.
 func (d *reservations) prepare(sp *space, m *Message, b *store.Batch, now time.Time) {
 	*d = reservations{server: sp.server}
 	if sp.storedSessions.Load() == 0 {
@@ -55,7 +55,7 @@ func (d *reservations) prepare(sp *space, m *Message, b *store.Batch, now time.T
 	d.write(m, b)
 }
 
-// reserve adds a receiver, with a place in its queue if the store has the session.
+// reserve adds a receiver. It reserves a place in the receiver's queue if the store has the session.
 func (d *reservations) reserve(s *session, g *group, it Item, now time.Time) {
 	x := reservation{session: s, group: g, item: it}
 	if it.QoS > 0 && s.reserve(it.Message.size(), now) {
@@ -66,7 +66,7 @@ func (d *reservations) reserve(s *session, g *group, it Item, now time.Time) {
 	d.entries = append(d.entries, x)
 }
 
-// reserve takes a place in the queue of a stored session.
+// reserve reserves a place in the queue of a stored session.
 func (s *session) reserve(size int, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,13 +80,13 @@ func (s *session) reserve(size int, now time.Time) bool {
 	return true
 }
 
-// unreserve gives the place back, or has it taken.
+// unreserve gives a place back, or turns it into an item of the queue.
 func (o *outbox) unreserve(size int) {
 	o.reserved--
 	o.reservedBytes -= size
 }
 
-// write adds the entries to the batch, and, where several refer to it, the body.
+// write adds the entries to the batch, and the body if several entries share it.
 func (d *reservations) write(m *Message, b *store.Batch) {
 	n := 0
 	for i := range d.entries {
@@ -110,7 +110,7 @@ func (d *reservations) write(m *Message, b *store.Batch) {
 	}
 }
 
-// picked is the member of a shared group that was chosen before the commit.
+// picked returns the member of a shared group that was chosen before the commit.
 func (d *reservations) picked(g *group) *subscription {
 	if d == nil {
 		return nil
@@ -123,7 +123,7 @@ func (d *reservations) picked(g *group) *subscription {
 	return nil
 }
 
-// use gives an item its place in the store, if the session has one for it.
+// use gives an item the entry that was reserved for it, if there is one.
 func (d *reservations) use(s *session, it *Item) {
 	if d == nil {
 		return
@@ -140,14 +140,14 @@ func (d *reservations) use(s *session, it *Item) {
 	}
 }
 
-// countLost counts a receiver that had no room.
+// countLost counts a receiver without room.
 func (d *reservations) countLost(lost bool) {
 	if lost && d != nil {
 		d.lost++
 	}
 }
 
-// lostCount is how many receivers had no room.
+// lostCount returns how many receivers had no room.
 func (d *reservations) lostCount() int {
 	if d == nil {
 		return 0
@@ -155,14 +155,15 @@ func (d *reservations) lostCount() int {
 	return d.lost
 }
 
-// noteDelivered notes that a session took an item, which it may have had to keep.
+// noteDelivered notes that a session took an item. The item is late if the session had to store it
+// now.
 func (d *reservations) noteDelivered(s *session, it *Item, got stage.Delivery) {
 	if it.seq == 0 && got != stage.NoDevice && (it.QoS > 0 || got == stage.Queued) && d != nil && s.stored.Load() {
 		d.late = true
 	}
 }
 
-// finish takes back the entries that nobody used after all.
+// finish deletes the entries that no session used.
 func (d *reservations) finish() {
 	for i := range d.entries {
 		x := &d.entries[i]
@@ -177,7 +178,7 @@ func (d *reservations) finish() {
 	d.entries = nil
 }
 
-// release forgets what was prepared: its commit did not come about.
+// release undoes prepare, because the commit failed.
 func (d *reservations) release() {
 	for i := range d.entries {
 		x := &d.entries[i]
@@ -194,15 +195,15 @@ func (d *reservations) release() {
 	d.entries = nil
 }
 
-// storeEntryLocked gets a message into the store that was not prepared. The caller holds mu.
+// storeEntryLocked notes the entry of a message that has none.
 func (s *session) storeEntryLocked(it *Item) {
 	j := s.server.journal
 	it.seq = j.next()
 	j.create(queueKey('e', s.number, it.seq), appendEntry(nil, it))
 }
 
-// prepareRetained adds a retained message to the batch, or its deletion
-// [MQTT-3.3.1-6]. It is false where the limits forbid it.
+// prepareRetained adds a retained message to the batch, or its deletion [MQTT-3.3.1-6]. It returns
+// false if the limits do not allow to retain the message.
 func (sp *space) prepareRetained(m *Message, b *store.Batch, now time.Time) bool {
 	if !sp.retainable(m, now) {
 		return false

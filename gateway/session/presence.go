@@ -18,8 +18,7 @@ type index struct {
 	devices map[deviceKey]*device
 }
 
-// device is what the server knows of a device: its sessions, and whether the
-// router was told that it is connected.
+// device is a device with its sessions, and with what the router was told about its connection.
 type device struct {
 	application, name string
 	source            string
@@ -27,11 +26,11 @@ type device struct {
 	mu         sync.Mutex
 	sessions   []*session // never changed in place
 	online     int        // connected sessions
-	told       bool       // the last event said connected
-	announcing bool       // a goroutine is telling
+	told       bool       // what the router was told last: the device is connected
+	announcing bool       // a goroutine is telling the router
 }
 
-// add adds a session to its device; nil for a client that is none.
+// add adds a session to its device, and returns the device, or nil if the client is none.
 func (x *index) add(g *access.Grant, s *session) *device {
 	if g.Device == "" {
 		return nil
@@ -50,7 +49,7 @@ func (x *index) add(g *access.Grant, s *session) *device {
 	return d
 }
 
-// remove removes a session that ended, and a device without any.
+// remove removes an ended session from its device.
 func (x *index) remove(s *session) {
 	d := s.device
 	if d == nil {
@@ -64,8 +63,8 @@ func (x *index) remove(s *session) {
 	x.dropIfIdleLocked(d)
 }
 
-// dropIfIdleLocked drops a device that has no session and about which all is told. Both
-// locks are held.
+// dropIfIdleLocked removes a device without sessions, once the router knows that it is offline. The
+// device's mu is held, too.
 func (x *index) dropIfIdleLocked(d *device) {
 	if len(d.sessions) == 0 && !d.told && !d.announcing {
 		delete(x.devices, deviceKey{d.application, d.name})
@@ -85,7 +84,7 @@ func (x *index) find(application, name string) []*session {
 	return d.sessions
 }
 
-// connected counts a connection that came or went.
+// connected counts a connection (1) or its end (-1).
 func (d *device) connected(n int) {
 	if d == nil {
 		return
@@ -95,9 +94,9 @@ func (d *device) connected(n int) {
 	d.online += n
 }
 
-// announce tells the router that a device went online or offline, if that is what
-// it is now and not what was told last. One goroutine tells at a time, so that
-// the last event is the truth. It is called without locks and may block.
+// announce tells the router that a device is online or offline, if it was told otherwise before.
+// Only one goroutine tells at a time, so that the last event is true. The caller holds no lock; the
+// router may block it.
 func (s *Sessions) announce(d *device) {
 	if d == nil {
 		return
@@ -123,7 +122,7 @@ func (s *Sessions) announce(d *device) {
 	s.devices.dropIfIdleLocked(d)
 }
 
-// Announce tells the router, if need be, that the session's device is online.
+// Announce tells the router that the session's device is online, if it does not know yet.
 func (s *session) Announce() { s.server.announce(s.device) }
 
 func (s *Sessions) tell(d *device, online bool) {

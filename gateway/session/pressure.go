@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// pressure is what a session tells those who publish to it while its queue is nearly full
-// and its client, which is connected, may yet make room. Its session's lock guards it.
+// pressure makes publishers wait while the queue of a session is nearly full and its client is
+// connected, so that it may make room. The session's mu guards it.
 type pressure struct {
-	room  chan struct{} // closed when there is room, or no hope; nil: nobody has to wait
-	since time.Time     // of room
-	vain  bool          // they waited in vain; they do not again before the queue is half empty
+	room  chan struct{} // closed when publishers may continue; nil: they need not wait
+	since time.Time     // when room was made
+	vain  bool          // publishers waited in vain, and do not wait again before the queue is half empty
 }
 
-// pressedLocked says whether the queue is full to some quarters. The caller holds the lock.
+// pressedLocked says whether so many quarters of the queue are full.
 func (s *session) pressedLocked(quarters int) bool {
 	cfg, o := &s.server.cfg, &s.outbox
 	return 4*(o.waiting+o.reserved) >= quarters*cfg.QueueMessages || 4*(o.bytes+o.reservedBytes) >= quarters*cfg.QueueBytes
 }
 
-// pressLocked has publishers wait if the queue is nearly full. The caller holds the lock.
+// pressLocked makes publishers wait if the queue is nearly full.
 func (s *session) pressLocked(now time.Time) {
 	p := &s.pressure
 	if p.room == nil && !p.vain && s.link != nil && s.server.cfg.QueueWaitMax > 0 && s.pressedLocked(3) {
@@ -28,8 +28,7 @@ func (s *session) pressLocked(now time.Time) {
 	}
 }
 
-// relieveLocked lets publishers go on if there is room, or nobody to make it. The caller holds
-// the lock.
+// relieveLocked lets publishers continue if there is room, or if the client has gone.
 func (s *session) relieveLocked() {
 	p := &s.pressure
 	if p.room != nil && (s.link == nil || !s.pressedLocked(3)) {
@@ -44,7 +43,7 @@ func (s *session) letPublishersGoLocked() {
 	s.space.pressed.Add(-1)
 }
 
-// giveUpWaiting lets publishers go on who waited too long.
+// giveUpWaiting lets publishers continue that have waited too long.
 func (s *session) giveUpWaiting(room <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,11 +60,11 @@ func (sp *space) membersOf(g *group) []*subscription {
 	return slices.Clone(g.Members())
 }
 
-// AwaitRoom waits, for a message of QoS 1 or 2 that the client is about to publish, until
-// no connected subscriber's queue is nearly full. A queue that is not relieved within
-// QueueWaitMax is not waited for again before it is half empty: a client that is slow for
-// good loses messages, and does not slow down those who publish. It is called without locks
-// and may block for QueueWaitMax, after a call of waiting.
+// AwaitRoom waits before the client publishes a message of QoS 1 or 2, until no connected
+// subscriber's queue is nearly full, or until QueueWaitMax has passed. A queue that stays full for
+// QueueWaitMax is not waited for again before it is half empty: a client that is always too slow
+// loses messages, and does not slow down publishers. AwaitRoom calls waiting before it waits. The
+// caller holds no lock.
 func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 	sp := who.space
 	if qos == 0 || sp.pressed.Load() == 0 || !who.Granted().Messaging {
@@ -78,7 +77,7 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 	var full map[*session]pressure
 	look := func(sub *subscription) {
 		s := sub.session
-		if sub.qos == 0 || s == who.Session { // who waits for itself waits in vain
+		if sub.qos == 0 || s == who.Session { // a client does not wait for itself
 			return
 		}
 		s.mu.Lock()
@@ -95,7 +94,7 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 		look(sub)
 	}
 	for _, g := range h.Shares {
-		if members := sp.membersOf(g); len(members) == 1 { // else another one takes it
+		if members := sp.membersOf(g); len(members) == 1 { // with several members, another one can take the message
 			look(members[0])
 		}
 	}

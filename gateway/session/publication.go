@@ -8,23 +8,22 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Publication is a message of a client on its way to the sessions that subscribed to its
-// topic. What it means to them is committed with the effects of its event, or alone.
+// Publication is a message of a client on its way to subscribers. What it changes in sessions is
+// committed together with the effects of its event, or alone.
 type Publication struct {
 	Client  *Client
-	Message *Message // to be sent to subscribers; nil: to nobody
-	Arrival *Arrival // of a message of QoS 2 that came over a connection; else nil
-	Will    *Will    // the will that it is
+	Message *Message // for the subscribers; nil: for none
+	Arrival *Arrival // of a message of QoS 2; nil for others, and for wills
+	Will    *Will    // the will, if the message is one
 
-	// What was prepared for its commit, and became of it.
+	// What was prepared for its commit, and what came of that.
 	reserved   reservations
-	alone      bool  // it has a commit of its own
+	alone      bool  // CommitAlone commits it
 	unretained bool  // the limits do not allow to retain it
-	hits       *hits // its receivers, if they were found when it became durable
+	hits       *hits // its receivers, if Committed has found them
 }
 
-// Prepare implements Companion: what a message means to sessions is committed with
-// its effects.
+// Prepare implements Companion: it adds to the batch what the message changes in sessions.
 func (x *Publication) Prepare(b *store.Batch) {
 	now := time.Now()
 	if x.Message != nil {
@@ -50,9 +49,8 @@ func (x *Publication) Withdraw() {
 	}
 }
 
-// Committed implements Companion. It is called in the order of the commits: in
-// that order messages are retained, so that the one that counts is the same as in
-// the store.
+// Committed implements Companion. Callbacks come in the order of the commits, and messages are
+// retained here, so that memory and store agree on the last one.
 func (x *Publication) Committed() {
 	if x.Message == nil || !x.Message.retain || x.Client.sessions.journal == nil {
 		return
@@ -66,13 +64,13 @@ func (x *Publication) Committed() {
 	sp.collect(x.Message.Topic, x.Message.QoS, keep, x.hits, &x.reserved, time.Now())
 }
 
-// Durable says whether anything of it can have to be committed.
+// Durable says whether the message can change anything in the store.
 func (x *Publication) Durable() bool {
 	return x.Client.sessions.journal != nil && (x.Message != nil || x.Arrival != nil || x.Will != nil)
 }
 
-// CommitAlone commits what a message means to sessions that no route takes. done is called
-// when that is durable, or with the error: at once if there is nothing to commit.
+// CommitAlone commits what a message changes in sessions if no route takes it. done is called when
+// that is durable, or with the error. It is called at once if there is nothing to commit.
 func (x *Publication) CommitAlone(done func(error)) {
 	var b store.Batch
 	x.Prepare(&b)
@@ -111,8 +109,8 @@ func (x *Publication) publish(now time.Time) (f Fanout) {
 	return f
 }
 
-// Finish does what comes of the verdict on a message: subscribers get it if it was
-// accepted, and the verdict says what became of it.
+// Finish acts on the verdict: subscribers get the message if it was accepted, and v then says what
+// became of it.
 func (x *Publication) Finish(v *Verdict) {
 	if x.Message != nil && !v.Code.Refused() {
 		v.noteFanout(x.publish(time.Now()))
@@ -127,23 +125,23 @@ func (x *Publication) Finish(v *Verdict) {
 	}
 }
 
-// Open says whether anything is to be done about it once its outcome is known.
+// Open says whether anything has to be done when the verdict is known.
 func (x *Publication) Open() bool { return x.Message != nil || x.Arrival != nil || x.reserved.late }
 
-// Late says, once, that a session got the message in the store only after its commit:
-// nobody is told of the message before that is durable.
+// Late says that a session got its entry only after the commit, so that the acknowledgement has to
+// wait for WhenStored. It returns true only once.
 func (x *Publication) Late() bool {
 	late := x.reserved.late
 	x.reserved.late = false
 	return late
 }
 
-// WhenStored calls done when all that was noted of sessions is durable, or with the error.
+// WhenStored calls done when everything noted in the journal is durable, or with the error.
 func (x *Publication) WhenStored(done func(error)) { x.Client.sessions.journal.commit(done) }
 
-// Unrouted takes a message that no route takes, where devices get what others publish. It is sent to the subscribers at once and
-// answered with the verdict, or returned, if it has to be stored before it is answered, or
-// comes behind one that has.
+// Unrouted takes a message that no route takes, in an application with messaging. If x is nil, the
+// message was sent to the subscribers, and v is its verdict. Otherwise the message has to be
+// committed first, or has to wait for an earlier one that is being committed.
 func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
 	s := who.Session
 	if s.server.journal == nil ||
@@ -156,8 +154,8 @@ func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v
 	return &Publication{Client: who, Message: NewMessage(p, now, who)}, v
 }
 
-// publishNow sends a message straight to the subscribers. One that a stored session got at this
-// very moment is returned: it is late.
+// publishNow sends a message to the subscribers without a commit. x is not nil if a session stored
+// the message meanwhile: the message is late.
 func (who *Client) publishNow(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
 	f, late := who.space.publishPacket(p, who, now)
 	if !p.Retain {

@@ -7,12 +7,12 @@ import (
 	"tributary.io/gateway/listener/mqtt/packet"
 )
 
-// Purge ends every session of an application that was deleted, with what is queued
-// for it and without its will, and deletes what the application retained. It
-// returns when none of it is in the store any more, or with why that is not sure.
-// Nobody may get a grant for the application by then.
+// Purge ends every session of an application that was deleted, with its queue and without its will,
+// and deletes the application's retained messages. It returns when all of that is deleted from the
+// store, or with an error. The caller makes sure that nobody gets a grant for the application any
+// more.
 func (s *Sessions) Purge(application string) error {
-	spaces := []*space{s.spaceOf(application), s.spaceOf("\x00" + application)} // of its devices, and of its anonymous readers
+	spaces := []*space{s.spaceOf(application), s.spaceOf("\x00" + application)} // of the application's devices, and of its anonymous readers
 	for _, ses := range s.allSessions() {
 		if slices.Contains(spaces, ses.space) {
 			s.purge(ses)
@@ -45,7 +45,7 @@ func (s *Sessions) purge(ses *session) {
 	}
 }
 
-// clear deletes all that is retained.
+// clear deletes all retained messages.
 func (sp *space) clear() {
 	sp.mu.Lock()
 	gone := sp.retained

@@ -13,45 +13,44 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// errOther is why a grant cannot take the place of another.
+// errOther refuses a grant that belongs to another principal.
 var errOther = &stage.Error{Code: event.NotAuthorized, Reason: "these are the credentials of somebody else"}
 
-// alike says whether one grant may take the place of another on a live session:
-// rights may differ, but not whose they are.
+// alike says whether two grants belong to the same principal and device, so that one may replace the
+// other on a live session. Their rights may differ.
 func alike(a, b *access.Grant) bool {
 	return a.Principal == b.Principal && a.Namespace == b.Namespace && a.Application == b.Application && a.Device == b.Device
 }
 
-// powerless is who holds a grant without what it grants.
+// powerless returns a grant of the same principal without any rights.
 func powerless(g *access.Grant) *access.Grant {
 	return &access.Grant{Principal: g.Principal, Namespace: g.Namespace, Once: g.Once, Method: g.Method, Credential: g.Credential,
 		Application: g.Application, Device: g.Device, Names: g.Names, Fixed: g.Fixed}
 }
 
-// Reconsider has every grant renewed that a change touches. Connections whose
-// grant is no more end (0x87), and with them the sessions of principals that are
-// gone; others lose the subscriptions, and what waits for them because of these,
-// that the new grant does not allow. Sessions whose client is away too; and messages
-// that somebody retained who may not publish them any more. It returns
-// when all of this is in force. It may block on the authenticator, where that has
-// to ask about topics.
+// Reconsider renews every grant that a change touches, also for clients that are away. A connection
+// whose grant is gone ends (0x87), and so does the session if its principal is gone. Other sessions
+// lose the subscriptions that the new grant does not allow, with the messages that wait because of
+// them. Retained messages are deleted if their publisher may no longer publish them. When Reconsider
+// returns, all of this is in force. It may block on the authenticator, which may have to ask another
+// service about topics.
 func (s *Sessions) Reconsider(change access.Change) {
-	s.changed.Add(1) // a client that is just being authenticated is reconsidered after
+	s.changed.Add(1) // a client that is being authenticated now is reconsidered when that is done
 	for _, ses := range s.allSessions() {
 		ses.Reconsider(&change, true)
 	}
 	s.reconsiderRetained(&change)
 }
 
-// reconsiderRetained deletes the retained messages whose publisher has no right to
-// their topic any more, whatever it authenticates with.
+// reconsiderRetained deletes the retained messages whose publisher has lost the right to their
+// topic, with whatever credential.
 func (s *Sessions) reconsiderRetained(change *access.Change) {
 	anyhow := *change
 	anyhow.Credential = ""
 	s.spacesMu.Lock()
 	spaces := slices.Collect(maps.Values(s.spaces))
 	s.spacesMu.Unlock()
-	now := map[*access.Grant]*access.Grant{} // what became of the publishers' grants
+	now := map[*access.Grant]*access.Grant{} // what each publisher's grant became
 	for _, sp := range spaces {
 		var touched []*Message
 		sp.mu.RLock()
@@ -73,8 +72,8 @@ func (s *Sessions) reconsiderRetained(change *access.Change) {
 	}
 }
 
-// entitled is what a sender may do by whatever it authenticates with. Where that
-// cannot be decided it is what it was.
+// entitled returns what a client may do with any of its credentials, or the old grant if that cannot
+// be decided.
 func (from *Client) entitled(old *access.Grant) *access.Grant {
 	g := *old
 	g.Credential, g.Certificate, g.Expires = "", "", time.Time{}
@@ -88,7 +87,7 @@ func (from *Client) entitled(old *access.Grant) *access.Grant {
 	return old
 }
 
-// drop deletes a retained message, unless another one has taken its place.
+// drop deletes a retained message, unless another message has replaced it.
 func (sp *space) drop(m *Message) {
 	sp.mu.Lock()
 	current := sp.retained.get(m.Topic) == m
@@ -106,7 +105,7 @@ func (sp *space) drop(m *Message) {
 		sp.mu.RLock()
 		newer := sp.retained.get(m.Topic)
 		sp.mu.RUnlock()
-		if newer != nil { // it may have been committed before the deletion
+		if newer != nil { // its record may have been committed before the deletion
 			j.note(key, change{value: newer.appendRetained(nil), expires: newer.Expires})
 			j.commit(nil)
 		}
@@ -123,9 +122,9 @@ func (s *Sessions) allSessions() []*session {
 	return list
 }
 
-// Reconsider does for one session what Reconsider does for all. Without ask it
-// does not block, and leaves filters that another service decides about until the
-// client returns. It is called without locks.
+// Reconsider does for one session what Sessions.Reconsider does for all. If ask is false, it does
+// not block; filters that another service decides about are then checked when the client returns.
+// The caller holds no lock.
 func (s *session) Reconsider(change *access.Change, ask bool) {
 	for done := false; !done; {
 		s.mu.Lock()
@@ -150,7 +149,7 @@ func (s *session) Reconsider(change *access.Change, ask bool) {
 	}
 }
 
-// renew renews the grant of the sender of a will.
+// renew renews the grant of a will's client.
 func (from *Client) renew() {
 	if from.entrance == nil {
 		return
@@ -163,9 +162,8 @@ func (from *Client) renew() {
 	from.current.CompareAndSwap(old, g)
 }
 
-// revoke takes all rights from the sender, its will with them, and ends its
-// connection. It is false, and nothing happened, where the sender's grant is not
-// old any more.
+// revoke takes all rights and the will from a client, and ends its connection. It returns false, and
+// changes nothing, if the client has another grant than old by now.
 func (s *session) revoke(from *Client, old *access.Grant, err error) bool {
 	_, reason, known := Refusal(err)
 	if !known {
@@ -194,8 +192,8 @@ func (s *session) revoke(from *Client, old *access.Grant, err error) bool {
 	return true
 }
 
-// regrant puts a new grant in the place of the old one. It is false, and nothing
-// happened, where the sender's grant is not old any more.
+// regrant replaces the client's grant. It returns false, and changes nothing, if the client has
+// another grant than old by now.
 func (s *session) regrant(from *Client, old, g *access.Grant, ask bool) bool {
 	var denied map[string]bool
 	if ask {
@@ -215,7 +213,7 @@ func (s *session) regrant(from *Client, old, g *access.Grant, ask bool) bool {
 	return true
 }
 
-// Reauthenticated takes the grant of a client that authenticated once more.
+// Reauthenticated takes the new grant of a client that has authenticated again.
 func (s *session) Reauthenticated(c Link, who *Client, g *access.Grant) error {
 	for {
 		old := who.Granted()
@@ -231,8 +229,8 @@ func (s *session) Reauthenticated(c Link, who *Client, g *access.Grant) error {
 	}
 }
 
-// denied are the filters of the session's subscriptions that the authenticator,
-// asked anew, does not authorize. It may block, and is called without locks.
+// denied returns the filters of the session's subscriptions that the authenticator no longer
+// authorizes. It may block; the caller holds no lock.
 func (s *session) denied(from *Client, g *access.Grant) map[string]bool {
 	if s == nil || !g.Ask {
 		return nil
@@ -256,9 +254,8 @@ func (s *session) denied(from *Client, g *access.Grant) map[string]bool {
 	return denied
 }
 
-// pruneLocked drops the subscriptions that the sender's present grant does not allow, or
-// that are denied, and with them what waits only because of them. The caller
-// holds the lock, and calls what is returned after unlocking.
+// pruneLocked ends the subscriptions that the client's present grant does not allow, and those that
+// are denied, with the messages that wait only because of them.
 func (s *session) pruneLocked(from *Client, denied map[string]bool) (after afterUnlock) {
 	g := from.Granted()
 	var left []*LogSubscription
@@ -287,13 +284,12 @@ func (s *session) pruneLocked(from *Client, denied map[string]bool) (after after
 	return after
 }
 
-// dropUnwantedLocked drops the messages, waiting or in flight, that no subscription of the
-// session wants any more and that it has no right to either: what was on its way
-// when the client unsubscribed is still delivered [MQTT-3.10.4-3]. Those that only the store has are looked at when the
-// client returns. What had come by a shared one goes to another member. The caller
-// holds the lock, and calls what is returned after unlocking.
+// dropUnwantedLocked drops messages, waiting or in flight, that no subscription of the session
+// matches, and that the client has no right to. The right matters, because messages that were on
+// their way at an UNSUBSCRIBE are still delivered [MQTT-3.10.4-3]. Messages that only the store has
+// are checked when the client returns. Messages of a shared subscription go to another member.
 func (s *session) dropUnwantedLocked() (after func()) {
-	topics := map[string]bool{} // wanted or not
+	topics := map[string]bool{} // whether a message on the topic is wanted
 	wanted := func(it *Item) bool {
 		if it.Message == nil {
 			return true
@@ -321,7 +317,7 @@ func (s *session) dropUnwantedLocked() (after func()) {
 		if f.orphan() {
 			orphans = append(orphans, f.Item)
 		}
-		if f.state == flightSent { // its identifier stays taken until the client acknowledges it
+		if f.state == flightSent { // its identifier stays in use until the client acknowledges it
 			if f.seq != 0 {
 				s.server.journal.deleteEntry(s.number, &f.Item, true)
 			}

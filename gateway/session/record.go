@@ -12,8 +12,8 @@ import (
 	proto "tributary.io/sdk-plugin/wire"
 )
 
-// What the store holds for sessions. Numbers in keys are big-endian, so that keys
-// sort by them; number is a session's, seq one of the journal's.
+// Keys in the store. Numbers in keys are big-endian, so that keys sort by them: number is a
+// session's, seq one of the journal's.
 //
 //	Sess  "s" number            the session
 //	      "u" number            its subscriptions
@@ -22,11 +22,11 @@ import (
 //	      "r" length space topic  a retained message
 //	Queue "e" number seq        a message for a session
 //	      "f" number seq        that it is in flight, and how far
-//	      "b" seq               the body of a message that several sessions wait for
+//	      "b" seq               the body of a message that several sessions share
 //
-// A value is a version byte and protobuf fields; readers skip fields that they do
-// not know, and refuse versions that they do not. Application messages are stored as
-// MQTT 5 PUBLISH packets.
+// A value is a version byte followed by protobuf fields. Readers skip fields that they do not
+// know, and refuse versions that they do not know. Application messages are stored as MQTT 5
+// PUBLISH packets.
 const recordVersion = 1
 
 func sessKey(kind byte, number uint64, rest ...byte) store.Key {
@@ -61,7 +61,7 @@ func keyName(kind byte, number uint64, rest []byte) string {
 	return string(append(b[:9], rest...))
 }
 
-// keyNumbers takes a key name with one or two numbers apart.
+// keyNumbers returns the one or two numbers in the name of a key.
 func keyNumbers(name string) (number, second uint64, ok bool) {
 	if len(name) != 9 && len(name) != 17 && len(name) != 11 {
 		return 0, 0, false
@@ -78,7 +78,7 @@ func keyNumbers(name string) (number, second uint64, ok bool) {
 
 var errRecord = errors.New("the record is malformed")
 
-// fields begins to read a record.
+// fields starts to read a record.
 func fields(b []byte) (proto.Reader, error) {
 	if len(b) == 0 {
 		return proto.Reader{}, errRecord
@@ -89,7 +89,7 @@ func fields(b []byte) (proto.Reader, error) {
 	return proto.Read(b[1:], 0), nil
 }
 
-// since is a time in a record: Unix nanoseconds, 0 for none.
+// since returns a time as records have it: Unix nanoseconds, 0 for none.
 func since(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
@@ -104,13 +104,13 @@ func at(nanos uint64) time.Time {
 	return time.Unix(0, int64(nanos))
 }
 
-// sessionRecord is what is stored of a session itself.
+// sessionRecord is the record of a session itself.
 type sessionRecord struct {
 	namespace, clientID, principal, application, device string
 	expiry                                              time.Duration
 	left                                                time.Time     // when its connection ended; zero: it has one
-	from                                                *Client       // to be written; nil: unknown
-	last                                                *clientRecord // as it was read; nil: unknown
+	from                                                *Client       // the client to write; nil: not known
+	last                                                *clientRecord // the client that was read; nil: not known
 }
 
 func (r *sessionRecord) append(dst []byte) []byte {
@@ -160,7 +160,7 @@ func (r *sessionRecord) parse(b []byte) error {
 	return f.Err()
 }
 
-// appendSubscriptions writes what a session is subscribed to.
+// appendSubscriptions writes the subscriptions of a session.
 func appendSubscriptions(dst []byte, subs map[string]*subscription, readers map[string]*LogSubscription,
 	replays map[string]*replay) []byte {
 	dst = append(dst, recordVersion)
@@ -195,7 +195,8 @@ func appendNumbers(dst []byte, field int, numbers []uint32) []byte {
 	return dst
 }
 
-// parseSubscriptions reads them; topic is the filter as the client gave it.
+// parseSubscriptions reads the subscriptions of a session. topic is the filter as the client wrote
+// it.
 func parseSubscriptions(b []byte, sub func(topic string, s *subscription, replaying bool), log func(r *LogSubscription)) error {
 	f, err := fields(b)
 	if err != nil {
@@ -272,7 +273,7 @@ func (r *LogSubscription) parse(b []byte) error {
 	return f.Err()
 }
 
-// retainedNames takes the key of a retained message apart.
+// retainedNames returns the space and the topic in the key of a retained message.
 func retainedNames(name string) (space, topic string, ok bool) {
 	n, width := binary.Uvarint([]byte(name[1:]))
 	if width <= 0 || n > uint64(len(name)-1-width) {

@@ -5,7 +5,7 @@ import (
 	proto "tributary.io/sdk-plugin/wire"
 )
 
-// clientRecord is what is stored of a client.
+// clientRecord is the record of a client.
 type clientRecord struct {
 	clientID, username, peer, listener string
 	version                            byte
@@ -45,7 +45,7 @@ func (r *clientRecord) parse(b []byte) error {
 	return f.Err()
 }
 
-// appendGrant writes what renews a grant.
+// appendGrant writes the parts of a grant that are needed to renew it.
 func appendGrant(dst []byte, g *access.Grant) []byte {
 	for i, s := range []string{g.Principal, g.Namespace, g.Method, g.Credential, g.Application, g.Device} {
 		dst = proto.AppendString(dst, 1+i, s)

@@ -8,15 +8,15 @@ import (
 	proto "tributary.io/sdk-plugin/wire"
 )
 
-// entry is a message for a session as it is stored: the item, or, where its body is
-// stored apart, what is known without reading that.
+// entry is the record of a message for a session. If the body has a record of its own, Message is
+// nil, and size and expires say what is known without the body.
 type entry struct {
 	Item
 	size    int
 	expires time.Time
 }
 
-// appendEntry writes an item's entry.
+// appendEntry writes the entry of an item.
 func appendEntry(dst []byte, it *Item) []byte {
 	dst = append(dst, recordVersion)
 	dst = proto.AppendUint(dst, 1, uint64(it.QoS))
@@ -37,7 +37,7 @@ func appendEntry(dst []byte, it *Item) []byte {
 	return proto.Close(dst, mark)
 }
 
-// parseEntry reads an entry. With whole false the message itself is left out.
+// parseEntry reads an entry. If whole is false, it does not read the message.
 func parseEntry(b []byte, whole bool) (e entry, err error) {
 	f, err := fields(b)
 	if err != nil {
@@ -92,7 +92,7 @@ func parseMessage(b []byte, expires time.Time) (*Message, error) {
 	return &Message{Topic: p.Topic, Payload: p.Payload, retain: p.Retain, Expires: expires, Props: p.Props}, nil
 }
 
-// parsePublish reads a PUBLISH packet; the result shares memory with b.
+// parsePublish reads a PUBLISH packet. The result shares memory with b.
 func parsePublish(b []byte) (*packet.Publish, error) {
 	first, size, header, err := packet.Header(b, packet.MaxSize)
 	switch {
@@ -108,7 +108,7 @@ func parsePublish(b []byte) (*packet.Publish, error) {
 	return p, nil
 }
 
-// The body of a message that several sessions wait for, and a retained message.
+// append writes the body of a message that several sessions share, or a retained message.
 func (m *Message) append(dst []byte) []byte {
 	dst = append(dst, recordVersion)
 	dst = proto.AppendUint(dst, 1, uint64(m.QoS))
@@ -117,7 +117,7 @@ func (m *Message) append(dst []byte) []byte {
 	return proto.Close(m.packet(dst), mark)
 }
 
-// appendRetained adds who published the message, whose right to it counts.
+// appendRetained also writes the publisher, whose right to the topic counts.
 func (m *Message) appendRetained(dst []byte) []byte {
 	dst = m.append(dst)
 	if m.from == nil {
@@ -127,8 +127,7 @@ func (m *Message) appendRetained(dst []byte) []byte {
 	return proto.Close(m.from.append(dst), mark)
 }
 
-// parse reads a message, and who published it where by is not nil and that is
-// known.
+// parse reads a message, and its publisher into by unless by is nil.
 func (m *Message) parse(b []byte, by *clientRecord) error {
 	f, err := fields(b)
 	if err != nil {
@@ -166,7 +165,7 @@ func (m *Message) parse(b []byte, by *clientRecord) error {
 	return nil
 }
 
-// appendFlight writes how far a flight is.
+// appendFlight writes the progress of a flight.
 func appendFlight(dst []byte, f *flight) []byte {
 	dst = append(dst, recordVersion)
 	dst = proto.AppendUint(dst, 1, uint64(f.id))
@@ -195,7 +194,7 @@ func (fl *flight) parse(b []byte) error {
 	return f.Err()
 }
 
-// append writes a will with its sender; due is zero while its connection lives.
+// append writes a will with its client. due is zero while its connection lives.
 func (w *Will) append(dst []byte) []byte {
 	dst = append(dst, recordVersion)
 	p := packet.Publish{Topic: w.Publish.Topic, Payload: w.Publish.Payload, Retain: w.Publish.Retain, Props: w.Publish.Props}
@@ -208,7 +207,7 @@ func (w *Will) append(dst []byte) []byte {
 	return proto.Close(w.Client.append(dst), mark)
 }
 
-// parse reads a will, and who it is of.
+// parse reads a will, and its client into from.
 func (w *Will) parse(b []byte, from *clientRecord) error {
 	f, err := fields(b)
 	if err != nil {

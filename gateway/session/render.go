@@ -9,9 +9,9 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Render makes the message of a record: a CloudEvent by the MQTT binding, in the
-// content mode of the subscription. It is nil for a record that is no event. The
-// message is valid until the next call. The caller holds the session's lock.
+// Render returns the PUBLISH of a record: a CloudEvent in the MQTT binding, in the content mode of
+// the subscription. It returns nil if the record is not an event. The message is valid until the
+// next call. The session's mu is held.
 func (r *LogSubscription) Render(record stage.Record, version byte) *Message {
 	var e event.Event
 	if err := codec.ParseEvent(record.Event, &e); err != nil {
@@ -35,11 +35,10 @@ func (r *LogSubscription) Render(record stage.Record, version byte) *Message {
 	return m
 }
 
-// renderBinary makes m a message in binary content mode. It is false where that
-// would give the client another event than the stored one, or a packet that it takes for
-// malformed: an attribute is longer than a user property can be or holds characters
-// that it may not, or the content type says structured mode. Such an event goes in
-// structured mode, which says anything and by its content type what it is.
+// renderBinary makes m a message in binary content mode. It returns false for an event that the
+// client would get changed, or would take for malformed: if an attribute is too long for a user
+// property or holds characters that it must not, or if the content type is that of structured mode.
+// Such an event goes out in structured mode, which can carry any event.
 func renderBinary(m *Message, e *event.Event) bool {
 	if !carries(e.DataContentType) || structured(e.DataContentType) {
 		return false
@@ -59,12 +58,11 @@ func renderBinary(m *Message, e *event.Event) bool {
 	return true
 }
 
-// carries says whether a string of a packet can carry an attribute's value to any
-// client: some close the connection at characters that MQTT only discourages, section
-// 1.5.4.
+// carries says whether a string in a packet can carry a value to any client. Some clients close the
+// connection at characters that MQTT only discourages, section 1.5.4.
 func carries(value string) bool { return len(value) <= maxText && event.ValidString(value) }
 
-// maxText bounds a string in a packet, in bytes, section 1.5.4.
+// maxText is the longest string in a packet, in bytes, section 1.5.4.
 const maxText = 65_535
 
 func structured(contentType string) bool {

@@ -7,22 +7,20 @@ import (
 	"weak"
 )
 
-// replay is the retained messages that a new subscription is to get [MQTT-3.8.4-4]. It
-// stands in the session's queue like one item: what was there before goes out before it,
-// and what comes later after it, so that no older value of a topic follows a newer one
-// [MQTT-4.6.0-6]. It does not count against the bounds of the queue, since the messages are
-// the space's own: it only refers to them, and lets go of those that were replaced
-// meanwhile. The new value of such a topic stands behind it in the queue.
+// replay is the retained messages that a new subscription gets [MQTT-3.8.4-4]. It stands in the
+// session's queue like one item: earlier items go out before it and later ones after it, so that no
+// older value of a topic follows a newer one [MQTT-4.6.0-6]. It does not count against the limits of
+// the queue, because it only refers to messages that the space holds. A message that is replaced
+// meanwhile is left out; its new value stands behind the replay in the queue.
 type replay struct {
-	filter string        // by which the session has the subscription
-	sub    *subscription // nothing more is sent once the session has another by that filter
+	filter string        // filter of the subscription, as the client wrote it
+	sub    *subscription // the replay ends if the session gets another subscription with that filter
 	list   []weak.Pointer[Message]
-	ready  bool // the SUBACK went
+	ready  bool // SUBACK was sent
 }
 
-// startReplayLocked starts the replay of retained messages for a subscription. Messages that a
-// session is still to get are bounded: those of a filter beyond that are dropped and counted.
-// The caller holds the session's lock.
+// startReplayLocked starts the replay of retained messages for a subscription. The messages in all
+// replays of a session are bounded; a filter that exceeds the bound gets none, which is counted.
 func (s *session) startReplayLocked(filter string, sub *subscription, retained []*Message) *replay {
 	if len(retained) == 0 {
 		return nil
@@ -48,7 +46,7 @@ func (s *session) startReplayLocked(filter string, sub *subscription, retained [
 	return r
 }
 
-// nextOfReplayLocked is the item that a replay sends next; false if it is over.
+// nextOfReplayLocked returns the next item of a replay. more is false if the replay is over.
 func (s *session) nextOfReplayLocked(r *replay, now time.Time) (it Item, more bool) {
 	if s.subs[r.filter] != r.sub {
 		r.list = nil
@@ -62,7 +60,7 @@ func (s *session) nextOfReplayLocked(r *replay, now time.Time) (it Item, more bo
 	return it, false
 }
 
-// endReplayLocked ends a replay that is at the head of the queue. The caller holds the lock.
+// endReplayLocked removes a replay from the head of the queue.
 func (s *session) endReplayLocked(r *replay) {
 	s.outbox.pop()
 	if s.replays[r.filter] != r {
@@ -74,8 +72,8 @@ func (s *session) endReplayLocked(r *replay) {
 	}
 }
 
-// resumeReplaysLocked has the replays that a start found unfinished begin anew: with what is retained
-// now, behind what waited for the session. The caller holds the lock.
+// resumeReplaysLocked starts replays again that a restart interrupted: with what is retained now,
+// behind what waits for the session.
 func (s *session) resumeReplaysLocked(now time.Time) {
 	unfinished := slices.Collect(maps.Keys(s.replays))
 	s.replays = nil

@@ -11,7 +11,7 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// restoring is what Restore has read so far, by the sessions' numbers.
+// restoring is what Restore has read so far, by the numbers of sessions.
 type restoring struct {
 	server   *Sessions
 	entrance func(listener string) Entrance
@@ -20,25 +20,23 @@ type restoring struct {
 	left     map[uint64]time.Time
 	flights  map[uint64]map[uint64]*flight
 	wills    map[uint64][]*Will
-	strays   []store.Key // of sessions that are gone
+	strays   []store.Key // keys without a session
 	orphans  []orphan
 	last     uint64
 }
 
-// orphan is an entry whose session is gone.
+// orphan is an entry without a session.
 type orphan struct {
 	number uint64
 	it     Item
 }
 
-// Restore reads from the store what an earlier run left: sessions with their
-// subscriptions and queues, retained messages and wills. What became due meanwhile,
-// the end of a session or a will, happens now; that of a session which was
-// connected when the gateway died counts from now. A damaged record is reported in the
-// log and counted, and everything else restored. Clients keep the rights that
-// the listener which they came through grants them now; entrance returns it, or nil. It is
-// to be called once, after the router runs and before connections come; without a store it
-// does nothing.
+// Restore reads what an earlier run left in the store: sessions with subscriptions and queues,
+// retained messages and wills. Ends of sessions and wills that became due meanwhile happen now. The
+// expiry of a session that was connected when the gateway stopped begins now. A damaged record is
+// logged, counted and passed over. Clients get the rights that their listener grants them now;
+// entrance returns the listener, or nil. Call Restore once, after the router runs and before
+// connections come. It does nothing without a store.
 func (s *Sessions) Restore(entrance func(listener string) Entrance) error {
 	if s.journal == nil {
 		return nil
@@ -68,7 +66,7 @@ func (s *Sessions) Restore(entrance func(listener string) Entrance) error {
 	return nil
 }
 
-// number takes a key apart, and sees to it that its numbers are not used again.
+// number returns the numbers in a key, and makes sure that they are not used again.
 func (r *restoring) number(name string) (number, second uint64, err error) {
 	number, second, ok := keyNumbers(name)
 	if !ok {
@@ -98,7 +96,7 @@ func (r *restoring) session(name string, value []byte) error {
 	ses.space.storedSessions.Add(1)
 	ses.space.sessions++
 	ses.stored.Store(true)
-	if other := s.sessions[ses.key]; other != nil && other.expiry > 0 { // it cannot be; the newer one counts
+	if other := s.sessions[ses.key]; other != nil && other.expiry > 0 { // a bug; the newer session counts
 		s.log.Error("two sessions of one client are stored", "client", rec.clientID)
 	}
 	ses.device = s.devices.add(g, ses)
@@ -134,7 +132,7 @@ func (r *restoring) subscriptions(name string, value []byte) error {
 			if ses.replays == nil {
 				ses.replays = map[string]*replay{}
 			}
-			ses.replays[topic] = nil // until the retained messages are read
+			ses.replays[topic] = nil // resumeReplaysLocked starts it, when all retained messages are read
 		}
 		ses.space.subscribe(sub, 2, r.now)
 	}, func(rd *LogSubscription) {
@@ -163,7 +161,7 @@ func (r *restoring) incoming(name string, _ []byte) error {
 	return nil
 }
 
-// client makes a client as it was. One whose listener is no more has no rights.
+// client returns the client of a record. If its listener is gone, it has no rights.
 func (r *restoring) client(rec *clientRecord, ses *session) *Client {
 	g := &rec.grant
 	in := r.entrance(rec.listener)
@@ -187,7 +185,7 @@ func (r *restoring) will(name string, value []byte) error {
 	}
 	s := r.server
 	ses := r.sessions[number]
-	if ses == nil { // it ended, and its will was on its way
+	if ses == nil { // the session ended, and its will was on its way
 		ses = &session{server: s, number: number, state: sessionEnded, space: s.space(&from.grant)}
 	}
 	w.Client = r.client(&from, ses)
@@ -262,12 +260,12 @@ func (r *restoring) entry(name string, value []byte) error {
 		f.bound = true
 		return nil
 	}
-	ses.outbox.putOnShelf(slot{seq: seq, body: e.body, expires: int64(since(e.expires)), size: int32(e.size), qos: e.QoS, shared: e.shared != nil})
+	ses.outbox.putOnShelf(slot{seq: seq, body: e.body, expires: int64(since(e.expires)), size: int32(e.size), qos: e.QoS,
+		shared: e.shared != nil})
 	return nil
 }
 
-// finish puts everything in its place, and returns what is to be done without
-// locks.
+// finish connects what was read.
 func (r *restoring) finish() (after afterUnlock) {
 	s := r.server
 	s.mu.Lock()
@@ -275,7 +273,7 @@ func (r *restoring) finish() (after afterUnlock) {
 	for number, ses := range r.sessions {
 		ses.mu.Lock()
 		for seq, f := range r.flights[number] {
-			if !f.released && !f.bound { // landed; the lazy deletion of this key was lost
+			if !f.released && !f.bound { // it landed, and the deletion of its key was not written
 				s.journal.delete(queueKey('f', number, seq))
 				continue
 			}
@@ -291,7 +289,7 @@ func (r *restoring) finish() (after afterUnlock) {
 			}
 		}
 	}
-	if s.count.damaged.Load() == 0 { // else their session may only be unreadable
+	if s.count.damaged.Load() == 0 { // otherwise their session may only be unreadable
 		for i := range r.orphans {
 			s.journal.deleteEntry(r.orphans[i].number, &r.orphans[i].it, true)
 		}
@@ -302,7 +300,7 @@ func (r *restoring) finish() (after afterUnlock) {
 	return after
 }
 
-// restore puts a flight of an earlier run back.
+// restore adds a flight of an earlier run.
 func (o *outbox) restore(f *flight) {
 	if o.flights == nil {
 		o.flights = map[uint16]*flight{}
@@ -312,12 +310,12 @@ func (o *outbox) restore(f *flight) {
 	o.flights[f.id] = f
 }
 
-// resumeLocked starts the times of a session. Both locks are held.
+// resumeLocked starts the timers of a session. Sessions.mu and the session's mu are held.
 func (r *restoring) resumeLocked(ses *session) (after afterUnlock) {
 	s := r.server
 	left := r.left[ses.number]
 	ses.accountLocked()
-	lived := left.IsZero() // connected when the gateway died
+	lived := left.IsZero() // the gateway stopped while it was connected
 	if lived {
 		left = r.now
 		ses.recordLocked(left)
@@ -327,7 +325,7 @@ func (r *restoring) resumeLocked(ses *session) (after afterUnlock) {
 	slices.SortFunc(list, func(a, b *Will) int { return cmp.Compare(a.seq, b.seq) })
 	for i, w := range list {
 		switch {
-		case i < len(list)-1: // of an earlier connection, and on its way
+		case i < len(list)-1: // a will of an earlier connection, which was on its way
 			after = append(after, w.publish)
 			continue
 		case w.due.IsZero():

@@ -10,23 +10,23 @@ import (
 	"tributary.io/gateway/stage"
 )
 
-// Forever is the session expiry of a session that never ends by itself.
+// Forever is the session expiry of a session that does not expire.
 const Forever = time.Duration(math.MaxInt64)
 
-// sessionState is how far a session is. Its link is set while it is attaching or attached.
+// sessionState is the state of a session. Its link is set while it is attaching or attached.
 type sessionState uint8
 
 const (
 	sessionAway      sessionState = iota // nobody is connected
-	sessionAttaching                     // a connection has the session, and awaits the store before its CONNACK
-	sessionAttached                      // CONNACK went, so that messages may go to the client
-	sessionEnded                         // nothing is left of the session but what others still refer to
+	sessionAttaching                     // a connection has the session, and CONNACK waits for the store
+	sessionAttached                      // CONNACK was sent, so that messages may follow
+	sessionEnded                         // only what still refers to it is left
 )
 
 type sessionKey struct{ namespace, clientID string }
 
-// session is what the server keeps for a client id of a namespace, over its
-// connections. A persistent one is in the store too.
+// session is what the gateway keeps for a client identifier of a namespace over several connections.
+// The store has the persistent ones.
 type session struct {
 	server    *Sessions
 	key       sessionKey
@@ -37,60 +37,60 @@ type session struct {
 	device      *device // nil unless the session is a device's
 	number      uint64  // unique, in order of creation
 	online      atomic.Bool
-	stored      atomic.Bool  // the store has the session, and its messages of QoS 1 and 2; changes under mu
-	behind      atomic.Int32 // messages of the client that no route takes and that await their commit
+	stored      atomic.Bool  // the store has the session with its messages of QoS 1 and 2; changes under mu
+	behind      atomic.Int32 // messages of the client that no route takes, and whose commits are under way
 
 	mu    sync.Mutex
 	link  Link      // the connection; nil unless the session is attaching or attached
-	terms Terms     // of link
-	from  *Client   // of link, or of the one before; nil: unknown
-	since time.Time // of the connection, or of its end
+	terms Terms     // of the link
+	from  *Client   // of the link, or of the last one; nil: not known
+	since time.Time // beginning of the connection, or its end
 	state sessionState
 
 	expiry    time.Duration
-	visits    int       // connections that it has had
-	stuck     time.Time // since when the queue is full; zero: it is not
+	visits    int       // how many connections it has had
+	stuck     time.Time // since when the queue has been full; zero: it is not full
 	pressure  pressure
-	counted   int         // bytes of the outbox that its space counts
-	timer     *time.Timer // ends the session
+	counted   int         // bytes of the outbox that the space counts
+	timer     *time.Timer // ends the session when it expires
 	will      *Will       // of the connection, or waiting for its delay
 	willTimer *time.Timer
-	subs      map[string]*subscription    // by the filter as it was given
+	subs      map[string]*subscription    // by the filter as the client wrote it
 	logSubs   map[string]*LogSubscription // same, subscriptions to logs
-	replays   map[string]*replay          // same, of retained messages that the client is still to get
+	replays   map[string]*replay          // same, retained messages that the client has not got yet
 	outbox    outbox
-	// incoming is the inbound QoS 2 messages by packet identifier: nil once
-	// PUBREC went and until PUBREL comes, the waiting message before.
+	// incoming has the inbound messages of QoS 2 by packet identifier. The value is the message that
+	// awaits its verdict, or nil from PUBREC until PUBREL.
 	incoming map[uint16]*Arrival
 }
 
-// persistentLocked says whether the session outlives its connection. The caller holds mu.
+// persistentLocked says whether the session outlives its connection.
 func (s *session) persistentLocked() bool { return s.expiry > 0 }
 
-// persistent is persistent for those who do not hold mu.
+// persistent says whether the session outlives its connection.
 func (s *session) persistent() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.persistentLocked()
 }
 
-// deliver hands an item to the session and says what became of it, and whether it was lost
-// because the session takes no more; one of QoS 0 may be lost at any time, so nobody is told.
-// It is called without locks and never blocks.
+// deliver gives an item to the session, and returns what became of it. lost says that there was no
+// room for a message of QoS 1 or 2; a message of QoS 0 may be lost at any time. The caller holds no
+// lock; deliver does not block.
 func (s *session) deliver(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.deliverLocked(it, now)
 }
 
-// deliverLocked is deliver for those who hold mu.
+// deliverLocked gives an item to the session, see deliver.
 func (s *session) deliverLocked(it Item, now time.Time) (d stage.Delivery, lost bool) {
 	c := s.link
-	admitted := it.seq != 0 // its commit was prepared, and with it its place
+	admitted := it.seq != 0 // its commit reserved a place
 	if admitted {
 		s.outbox.unreserve(it.Message.size())
 	}
-	idle := s.state == sessionAttached && s.outbox.empty() // else what waits goes out before [MQTT-4.6.0-6]
+	idle := s.state == sessionAttached && s.outbox.empty() // otherwise items that wait go out first [MQTT-4.6.0-6]
 	switch {
 	case s.state == sessionEnded || c == nil && (it.QoS == 0 || !s.persistentLocked()):
 		s.discardLocked(&it)
@@ -119,18 +119,16 @@ func (s *session) deliverLocked(it Item, now time.Time) (d stage.Delivery, lost 
 	s.pumpLocked(now)
 	s.pressLocked(now)
 	if idle && !s.outbox.empty() {
-		s.outbox.peek().prompt = false // it had its chance
+		s.outbox.peek().prompt = false // it was not sent at once
 	}
 	return stage.Delivered, false
 }
 
-// awayLocked says whether nobody has been told yet that the session is there, so that what comes
-// for the client is queued. The caller holds mu.
+// awayLocked says whether the client has no CONNACK yet, so that messages for it are queued.
 func (s *session) awayLocked() bool { return s.state != sessionAttached }
 
-// enqueueLocked appends to the queue: in memory for a client that is connected, on the
-// shelf for one that is not. A message of a stored session that the store does
-// not have yet gets there. The caller holds mu.
+// enqueueLocked appends an item to the queue: in memory if the client is connected, otherwise on the
+// shelf. A message that a stored session has no entry for gets one.
 func (s *session) enqueueLocked(it Item) {
 	defer s.accountLocked()
 	if !s.stored.Load() || it.Message == nil || it.QoS == 0 && it.seq == 0 && !s.awayLocked() {
@@ -148,8 +146,8 @@ func (s *session) enqueueLocked(it Item) {
 	}
 }
 
-// fullLocked says whether the queue takes no more messages: the newest is dropped, so
-// that what a client was promised first still comes in order.
+// fullLocked says whether the queue takes no more messages. A full queue drops the newest message,
+// so that the client gets what came first in order.
 func (s *session) fullLocked(now time.Time) bool {
 	if s.overLocked() == limitNone {
 		s.stuck = time.Time{}
@@ -168,8 +166,8 @@ func (s *session) fullLocked(now time.Time) bool {
 	return true
 }
 
-// pumpLocked moves items from the outbox to the connection as far as its window and its
-// write buffer allow. The caller holds mu.
+// pumpLocked moves items from the outbox to the connection, as far as the client's window and the
+// write buffer allow.
 func (s *session) pumpLocked(now time.Time) {
 	if s.state == sessionAttached && !s.outbox.empty() {
 		if held := s.fillLocked(s.link, now); len(held) > 0 {
@@ -180,7 +178,7 @@ func (s *session) pumpLocked(now time.Time) {
 	s.relieveLocked()
 }
 
-// Ready is called by a connection whose output takes messages again.
+// Ready continues sending. The connection calls it when its output has room again.
 func (s *session) Ready(c Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,8 +187,8 @@ func (s *session) Ready(c Link) {
 	}
 }
 
-// fillLocked does what pump does, but for the flights that it returns: those have to be
-// durable first.
+// fillLocked does the work of pumpLocked. It returns flights that have to be durable before they are
+// sent.
 func (s *session) fillLocked(c Link, now time.Time) (held []*flight) {
 	o := &s.outbox
 	c.Lock()
@@ -222,8 +220,8 @@ func (s *session) fillLocked(c Link, now time.Time) (held []*flight) {
 	return held
 }
 
-// sendNextLocked sends what is at the head of the queue, unless it has to wait: then it is false.
-// The caller holds both locks.
+// sendNextLocked sends the item at the head of the queue. more is false if the item has to wait. The
+// link's lock is held, too.
 func (s *session) sendNextLocked(c Link, now time.Time) (held *flight, more bool) {
 	o := &s.outbox
 	it := o.peek()
@@ -258,10 +256,10 @@ func (s *session) sendNextLocked(c Link, now time.Time) (held *flight, more bool
 	return s.sendItemLocked(c, o.pop(), now), true
 }
 
-// sendItemLocked puts one item out for the first time, or returns it as a flight that must
-// not leave before it is durable. The caller holds both locks.
+// sendItemLocked sends an item for the first time. It returns a flight that has to be durable before
+// it is sent. The link's lock is held, too.
 func (s *session) sendItemLocked(c Link, it Item, now time.Time) (held *flight) {
-	if it.QoS == 0 { // a record, a retained message, or one for a device that was away
+	if it.QoS == 0 { // a record, a retained message, or a message for a device that was away
 		if !c.Put(&it, 0, false, now) && it.Log != nil {
 			go it.Log.Ack(it.Record.Offset)
 		}
@@ -271,7 +269,7 @@ func (s *session) sendItemLocked(c Link, it Item, now time.Time) (held *flight) 
 	f := s.outbox.takeOff(it)
 	if it.seq != 0 {
 		s.server.journal.create(queueKey('f', s.number, f.seq), appendFlight(nil, f))
-		if f.QoS == 2 { // else a crash would send it again under another identifier
+		if f.QoS == 2 { // after a crash it would be sent again under another identifier
 			f.state, f.tried = flightHeld, false
 			return f
 		}
@@ -285,7 +283,7 @@ func (s *session) sendItemLocked(c Link, it Item, now time.Time) (held *flight) 
 	return nil
 }
 
-// sendWhenStoredLocked sends flights when they are durable. The caller holds mu.
+// sendWhenStoredLocked sends flights when they are durable.
 func (s *session) sendWhenStoredLocked(c Link, held []*flight) {
 	numbers := make([]uint64, len(held))
 	for i, f := range held {
@@ -314,12 +312,12 @@ func (s *session) sendWhenStoredLocked(c Link, held []*flight) {
 		}
 		c.Wake()
 		c.Unlock()
-		s.pumpLocked(now) // places in the window may be free again
+		s.pumpLocked(now) // the window may have room again
 	})
 }
 
-// resendLocked sends a flight of an earlier connection again [MQTT-4.4.0-1]. The
-// caller holds both locks.
+// resendLocked sends a flight of an earlier connection again [MQTT-4.4.0-1]. The link's lock is
+// held, too.
 func (s *session) resendLocked(c Link, f *flight, now time.Time) {
 	if f.released {
 		c.PutRelease(f.id)
@@ -332,7 +330,7 @@ func (s *session) resendLocked(c Link, f *flight, now time.Time) {
 	}
 }
 
-// landLocked ends a flight. The caller holds mu.
+// landLocked ends a flight.
 func (s *session) landLocked(f *flight) {
 	if f.seq != 0 {
 		s.server.journal.deleteEntry(s.number, &f.Item, true)
@@ -340,8 +338,7 @@ func (s *session) landLocked(f *flight) {
 	s.outbox.land(f)
 }
 
-// discardLocked takes a message out of the store that is not to be sent. The caller
-// holds mu.
+// discardLocked deletes a message that will not be sent from the store.
 func (s *session) discardLocked(it *Item) {
 	if it.seq != 0 {
 		s.server.journal.deleteEntry(s.number, it, false)

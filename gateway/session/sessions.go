@@ -14,55 +14,51 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Router takes what devices say. Submit may block, which stops the reader of
-// that one connection. done is called once, from any goroutine, after the
-// event's effects are durable or it was refused; it does not block. The router
-// keeps the order of Submit calls per device, and owns in. What along, which may
-// be nil, prepares is committed with the effects of an event that is accepted.
+// Router takes events. Submit may block, which stops the reader of one connection. done is called
+// once, from any goroutine, when the event's effects are durable or the event was refused; done does
+// not block. The router keeps the order of the Submit calls of a device, and owns in. If the event
+// is accepted, along (which may be nil) adds to the commit of its effects.
 //
-// A Router that also has Routes(application string) bool is asked first, for
-// every message, and is passed over where no route of the application exists.
+// If a Router also has Routes(application string) bool, an application without routes does not use
+// the router.
 type Router interface {
 	Submit(in *event.Inbound, along stage.Companion, done func(stage.Outcome))
 }
 
-// Store keeps sessions, queues and retained messages. Its methods are those of
-// store.Store.
+// Store keeps sessions, queues and retained messages. Its methods are those of store.Store.
 type Store interface {
 	Commit(b *store.Batch, done func(error)) error
 	Get(k store.Key) ([]byte, store.Revision, error)
 	Scan(kind store.Kind, prefix string, fn func(name string, value []byte, rev store.Revision) bool) error
 }
 
-// Logs lets consumers read. deliver is called from the consumer stage's
-// goroutines, does not block, and may be called before Join returns. At most
-// sub.Window records are out without Ack.
+// Logs has the logs that clients read. deliver is called from goroutines of the consumer stage, does
+// not block, and may be called before Join returns. At most sub.Window records are unacknowledged.
 type Logs interface {
 	Join(sub stage.Subscription, deliver func(stage.Record)) (stage.Membership, error)
 }
 
-// Sessions are the sessions of all clients, with what they share: the topic spaces
-// of applications, the devices that are connected, and the journal that gets all of it
-// into the store. Its methods are safe for concurrent use.
+// Sessions has the sessions of all clients and what they share: the topic spaces of applications,
+// the devices, and the journal. Its methods are safe for concurrent use.
 type Sessions struct {
 	cfg     Config
 	router  Router
-	routed  func(application string) bool // nil: all are
+	routed  func(application string) bool // nil: all applications have routes
 	logs    Logs
 	log     *slog.Logger
 	ids     *stage.IDs
 	count   sessionsCounters
-	changed atomic.Uint64 // see changes
+	changed atomic.Uint64 // see Changes
 
 	journal *journal  // nil without a store
 	hits    sync.Pool // of *hits
 
-	ctx    context.Context // ends when the server stops; for authentication
+	ctx    context.Context // ends when the server stops; authentication uses it
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	sessions map[sessionKey]*session
-	numbers  uint64 // of sessions
+	numbers  uint64 // the newest session's number
 	stopping bool   // no connection gets a session any more
 
 	devices index
@@ -86,17 +82,16 @@ func New(cfg Config, router Router, logs Logs, st Store, log *slog.Logger) *Sess
 	return s
 }
 
-// Routes says whether any route of an application exists.
+// Routes says whether an application has any route.
 func (s *Sessions) Routes(application string) bool {
 	return s.routed == nil || s.routed(application)
 }
 
-// Changes counts the calls of Reconsider: a client that is being authenticated meanwhile is
-// to be reconsidered after.
+// Changes counts the calls of Reconsider. If it changes while a client is authenticated, the client
+// has to be reconsidered.
 func (s *Sessions) Changes() uint64 { return s.changed.Load() }
 
-// Stop lets no connection have a session any more, and sends no will: a restart is no
-// death.
+// Stop refuses sessions to new connections, and sends no more wills: the clients did not fail.
 func (s *Sessions) Stop() {
 	s.mu.Lock()
 	s.stopping = true
@@ -104,7 +99,7 @@ func (s *Sessions) Stop() {
 	s.cancel()
 }
 
-// Flush returns when all that is noted of sessions is durable.
+// Flush returns when all changes of sessions are durable.
 func (s *Sessions) Flush(ctx context.Context) error {
 	if s.journal == nil {
 		return nil
@@ -122,8 +117,8 @@ func (s *Sessions) Flush(ctx context.Context) error {
 	}
 }
 
-// space is the topic space of a grant: its application's, or, for a client of no
-// application, its namespace's own.
+// space returns the topic space of a grant: that of its application, or of its namespace if it has
+// no application.
 func (s *Sessions) space(g *access.Grant) *space {
 	if g.Application == "" {
 		return s.spaceOf("\x00" + g.Namespace)

@@ -16,11 +16,11 @@ import (
 type space struct {
 	server         *Sessions
 	name           string
-	storedSessions atomic.Int64 // stored sessions; without any, no message has to be prepared
+	storedSessions atomic.Int64 // if there is none, no message has to be prepared
 
 	sessions int          // Sessions.mu guards it
-	queued   atomic.Int64 // bytes that wait or fly in its sessions, nearly
-	holders  atomic.Int64 // sessions that queued counts anything of
+	queued   atomic.Int64 // about how many bytes wait or fly in its sessions
+	holders  atomic.Int64 // sessions that are counted in queued
 	pressed  atomic.Int64 // sessions whose queue is nearly full, see pressure
 
 	mu       sync.RWMutex
@@ -28,7 +28,7 @@ type space struct {
 	retained retained
 }
 
-// hits is the receivers of one message.
+// hits are the receivers of a message.
 type hits struct {
 	matches
 	picked []pick // one member of each shared group
@@ -52,10 +52,9 @@ func (sp *space) giveBack(h *hits) {
 	sp.server.hits.Put(h)
 }
 
-// publish sends a message to whoever subscribed to its topic, and retains it if
-// it asks for that and the limits allow. booked is what was prepared for it. It
-// returns the best that happened to it and whether anybody had subscribed. It is
-// called without locks.
+// publish sends a message to the subscribers of its topic. It retains the message if the message
+// asks for that and the limits allow it. booked is what was reserved for it. The caller holds no
+// lock.
 func (sp *space) publish(m *Message, booked *reservations, now time.Time) (f Fanout) {
 	h := sp.lend()
 	defer sp.giveBack(h)
@@ -69,9 +68,8 @@ func (sp *space) publish(m *Message, booked *reservations, now time.Time) (f Fan
 	return f
 }
 
-// publishPacket does the same for a PUBLISH that needs no commit. It makes a
-// message of it only if somebody wants it, so that a publish that nobody reads
-// costs no copy. late is that of bookings.
+// publishPacket publishes a PUBLISH that needs no commit. It copies the PUBLISH only if there is a
+// receiver. late is that of reservations.
 func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (f Fanout, late bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)
@@ -93,8 +91,8 @@ func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (
 	return f, none.late
 }
 
-// collect finds the receivers and, in the same step, retains a message if there
-// is one to keep, so that a subscriber of this very moment gets it once.
+// collect finds the receivers, and retains keep unless it is nil. It does both under one lock, so
+// that a client which subscribes at this moment gets the message once.
 func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked *reservations, now time.Time) (kept bool) {
 	kept = true
 	if keep != nil {
@@ -109,8 +107,8 @@ func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked 
 	return kept
 }
 
-// matchLocked finds the receivers: of shared groups those that are booked, or else the
-// next in turn. The caller holds mu.
+// matchLocked finds the receivers. Of a shared group it takes the reserved member, or else the next
+// one.
 func (sp *space) matchLocked(topic string, qos byte, h *hits, booked *reservations) {
 	if sp.tree.Len() == 0 {
 		return
@@ -127,7 +125,7 @@ func (sp *space) matchLocked(topic string, qos byte, h *hits, booked *reservatio
 	}
 }
 
-// stores says whether a stored session waits for the message.
+// stores says whether a stored session gets the message.
 func (sp *space) stores(topic string, qos byte) bool {
 	if qos == 0 || sp.storedSessions.Load() == 0 {
 		return false
@@ -168,8 +166,7 @@ func (sp *space) retainable(m *Message, now time.Time) bool {
 	return true
 }
 
-// retainLocked stores a retained message, if need be in the place of expired ones. The
-// caller holds mu.
+// retainLocked retains a message, if necessary in place of expired ones.
 func (sp *space) retainLocked(m *Message, now time.Time) bool {
 	cfg := &sp.server.cfg
 	if sp.retained.set(m, cfg.MaxRetained, cfg.MaxRetainedBytes) {
@@ -181,13 +178,13 @@ func (sp *space) retainLocked(m *Message, now time.Time) bool {
 	}
 	sp.server.count.retainedRefused.Add(1)
 	sp.server.reached(limitRetained)
-	if j := sp.server.journal; j != nil { // others used up the room since it was prepared
+	if j := sp.server.journal; j != nil { // others have used up the room since it was prepared
 		j.delete(retainedKey(sp.name, m.Topic))
 	}
 	return false
 }
 
-// fanOut delivers a message to its receivers, and settles what was booked.
+// fanOut delivers a message to its receivers, and finishes the reservations.
 func (sp *space) fanOut(m *Message, h *hits, booked *reservations, now time.Time) (best stage.Delivery) {
 	h.each(m, func(s *session, it Item) {
 		booked.use(s, &it)
@@ -203,7 +200,7 @@ func (sp *space) fanOut(m *Message, h *hits, booked *reservations, now time.Time
 	return best
 }
 
-// item is what a message looks like to a subscription.
+// item returns a message as a subscription gets it.
 func (sub *subscription) item(m *Message) Item {
 	it := Item{Message: m, QoS: min(m.QoS, sub.qos), Retain: m.retain && sub.asIs, IDs: sub.ids}
 	if sub.group != "" {
@@ -212,8 +209,8 @@ func (sub *subscription) item(m *Message) Item {
 	return it
 }
 
-// handOut delivers a message to one member of a shared subscription; where that
-// one has ended since it was picked, or is full, to one of the next in turn.
+// handOut delivers a message to one member of a shared subscription. If that session has ended or is
+// full, the next members get a try.
 func (sp *space) handOut(m *Message, sub *subscription, booked *reservations, now time.Time) (d stage.Delivery) {
 	for range 4 {
 		if d = sub.session.takeShared(sub.item(m), booked, now); d != stage.NoDevice {
@@ -226,8 +223,8 @@ func (sp *space) handOut(m *Message, sub *subscription, booked *reservations, no
 	return d
 }
 
-// takeShared delivers an item that another member may get instead: then what was booked
-// for this one is taken back after that.
+// takeShared delivers an item that another member may get instead. If this member does not take it,
+// finish deletes what was reserved.
 func (s *session) takeShared(it Item, booked *reservations, now time.Time) (d stage.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,9 +238,8 @@ func (s *session) takeShared(it Item, booked *reservations, now time.Time) (d st
 	return d
 }
 
-// each calls fn for the sessions that subscribed to the message, with one copy
-// for each, of the greatest QoS and with all the identifiers of its matching
-// subscriptions [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4].
+// each calls fn for every session that subscribed. Each session gets one copy, with the greatest QoS
+// and all identifiers of its matching subscriptions [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4].
 func (h *hits) each(m *Message, fn func(s *session, it Item)) {
 	if h.Filters > 1 {
 		slices.SortStableFunc(h.Subscriptions, func(a, b *subscription) int { return cmp.Compare(a.session.number, b.session.number) })
@@ -266,13 +262,13 @@ func (h *hits) each(m *Message, fn func(s *session, it Item)) {
 	}
 }
 
-// sentBy says whether a message is of the session's own client: of the one with its
-// identifier, who may have had another session when it sent the message.
+// sentBy says whether the session's client sent a message. The client is the same if its identifier
+// is, even if it had another session then.
 func (s *session) sentBy(m *Message) bool {
 	return m.from != nil && m.from.Session != nil && m.from.Session.key == s.key
 }
 
-// merge adds what one more matching subscription wants.
+// merge adds what another matching subscription asks for.
 func (it *Item) merge(s *subscription) {
 	it.QoS = max(it.QoS, s.qos)
 	it.Retain = it.Retain || s.asIs
@@ -285,8 +281,8 @@ func (it *Item) merge(s *subscription) {
 	}
 }
 
-// subscribe adds a subscription and returns the retained messages that it is to
-// get now [MQTT-3.8.4-4], section 3.8.3.1. The caller holds the session's lock.
+// subscribe adds a subscription, and returns the retained messages that it gets [MQTT-3.8.4-4],
+// section 3.8.3.1. The session's mu is held.
 func (sp *space) subscribe(sub *subscription, handling byte, now time.Time) (replay []*Message) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -297,7 +293,7 @@ func (sp *space) subscribe(sub *subscription, handling byte, now time.Time) (rep
 	return sp.retained.match(sub.filter, now)
 }
 
-// retainedFor returns the retained messages of a filter.
+// retainedFor returns the retained messages that a subscription matches.
 func (sp *space) retainedFor(sub *subscription, now time.Time) []*Message {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -310,8 +306,8 @@ func (sp *space) unsubscribe(sub *subscription) {
 	sp.tree.Delete(sub.filter, sub.group, sub)
 }
 
-// another finds a member of the same shared subscription to take over a message
-// that its receiver will never acknowledge.
+// another returns a member of the same shared subscription for a message that the first receiver
+// will not acknowledge, or nil.
 func (sp *space) another(gone *subscription, qos byte) *subscription {
 	sp.mu.RLock()
 	defer sp.mu.RUnlock()
@@ -321,9 +317,8 @@ func (sp *space) another(gone *subscription, qos byte) *subscription {
 	return nil
 }
 
-// matchLocked merges the subscriptions of a session that match a topic, shared ones
-// included: what a message addressed to this session alone is to look like. The
-// caller holds the session's lock.
+// matchLocked merges the session's subscriptions that match a topic, with shared ones: they say how
+// a message to this session alone looks.
 func (s *session) matchLocked(m *Message) (it Item, ok bool) {
 	it.Message = m
 	for _, sub := range s.subs {

@@ -10,19 +10,19 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// maxDamage bounds the searches for damaged keys at a start, and with it how much
-// damage the server starts with.
+// maxDamage is how many searches for damaged keys one start may make. A store with more damage is
+// refused.
 const maxDamage = 1 << 16
 
-// scan calls fn for the keys of a kind whose names begin with prefix. A damaged
-// value ends no scan: it is searched for, reported and passed over. fn returns an
-// error for a record that it cannot read, which is reported and passed over, too.
+// scan calls fn for the keys of a kind whose names begin with prefix. A damaged value does not end
+// the scan: it is searched for, reported and passed over. A record that fn returns an error for is
+// reported and passed over, too.
 func (s *Sessions) scan(kind store.Kind, prefix string, fn func(name string, value []byte) error) error {
 	left := maxDamage
 	return s.scanFrom(kind, prefix, "", &left, fn)
 }
 
-// scanFrom is scan for names above last. left is how many scans it may use.
+// scanFrom is scan for names above last. left is how many more scans it may make.
 func (s *Sessions) scanFrom(kind store.Kind, prefix, last string, left *int, fn func(name string, value []byte) error) error {
 	if *left--; *left < 0 {
 		return fmt.Errorf("too much is damaged in the session store: %w; restore it from a backup", store.ErrCorrupt)
@@ -40,26 +40,27 @@ func (s *Sessions) scanFrom(kind store.Kind, prefix, last string, left *int, fn 
 		return err
 	}
 	before := *left
-	for b := range 256 { // whichever of the names with one byte more it is
+	for b := range 256 { // the damaged name continues with one of these bytes
 		if err := s.scanFrom(kind, prefix+string([]byte{byte(b)}), last, left, fn); err != nil {
 			return err
 		}
 	}
-	if *left == before-256 { // none of them: it is the name itself
+	if *left == before-256 { // with none of them, so the name itself is damaged
 		s.damaged(prefix, err)
 	}
 	return nil
 }
 
-// damaged reports a record that cannot be read. It stays where it is.
+// damaged reports a record that cannot be read. The record stays in the store.
 func (s *Sessions) damaged(name string, err error) {
 	s.count.damaged.Add(1)
-	s.log.Error("a record of a session, of its queue or of a retained message cannot be read and is passed over; it is lost unless the store is restored from a backup",
+	s.log.Error("a record of a session, of its queue or of a retained message cannot be read and is passed over; "+
+		"it is lost unless the store is restored from a backup",
 		"key", fmt.Sprintf("%q", name), "error", err)
 }
 
-// fetch reads the messages of a session that are on its shelf or in flight. It is
-// called without locks.
+// fetch reads the messages that a session needs from the store: those on its shelf or in flight. The
+// caller holds no lock.
 func (s *Sessions) fetch(ses *session) (map[uint64]*entry, error) {
 	ses.mu.Lock()
 	needed := ses.outbox.shelved()
@@ -70,7 +71,7 @@ func (s *Sessions) fetch(ses *session) (map[uint64]*entry, error) {
 	return s.entries(ses)
 }
 
-// entries reads the messages that the store has for a session.
+// entries reads all messages of a session from the store.
 func (s *Sessions) entries(ses *session) (map[uint64]*entry, error) {
 	list := map[uint64]*entry{}
 	bodies := map[uint64]*Message{}
@@ -101,9 +102,9 @@ func (s *Sessions) entries(ses *session) (map[uint64]*entry, error) {
 	return list, nil
 }
 
-// storedOrphans adds the messages of a session that ended which only the store has and
-// which are to go to other members of a shared group: all but those of known, which are
-// among them already, and of sent, the entries of QoS 2 that the client may have.
+// storedOrphans adds to known the messages of an ended session that only the store has, and that
+// other members of a shared group should get. It leaves out those in known, and those in sent, which
+// the client may have received.
 func (s *Sessions) storedOrphans(ses *session, known []Item, sent map[uint64]bool) []Item {
 	stored, err := s.entries(ses)
 	if err != nil {
@@ -120,7 +121,7 @@ func (s *Sessions) storedOrphans(ses *session, known []Item, sent map[uint64]boo
 	return known
 }
 
-// body reads a shared body.
+// body reads a shared body from the store.
 func (s *Sessions) body(id uint64) (*Message, error) {
 	value, _, err := s.journal.store.Get(bodyKey(id))
 	if err != nil {

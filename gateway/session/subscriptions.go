@@ -10,39 +10,39 @@ import (
 
 // Wanted is one filter of a SUBSCRIBE that was granted.
 type Wanted struct {
-	Index    int // among the filters of the packet
+	Index    int // index of the filter in the packet
 	Filter   string
 	QoS      byte
 	NoLocal  bool
 	AsIs     bool // Retain As Published
-	Handling byte // of retained messages, section 3.8.3.1
+	Handling byte // Retain Handling, section 3.8.3.1
 	ByPlugin bool // a plugin granted it
 	IDs      []uint32
-	Log      *LogSubscription // of a log: a member of its group by now; nil: of topics
+	Log      *LogSubscription // the log, whose group it has joined; nil if the filter is not of a log
 }
 
-// subscriber is who asked for subscriptions. Its methods are called under the lock of the
-// session and do not block.
+// subscriber is a SUBSCRIBE that has to be answered. Its methods are called with the session's mu
+// locked, and do not block.
 type subscriber interface {
-	// Decide says whether the filter is still to be put into force.
+	// Decide says whether the filter still takes effect.
 	Decide(filter string) bool
-	// Refuse takes a filter back that had been granted.
+	// Refuse refuses a filter that was granted before.
 	Refuse(index int, code event.Code, reason string)
-	// Answer is called when all that is in force is durable, if the connection is still
-	// there, before anything that comes of the subscriptions is sent.
+	// Answer sends the answer. It is called when the subscriptions are durable, before anything that
+	// follows from them is sent, and not if the connection has ended.
 	Answer()
-	// Over is called when everything is decided, also where the connection is gone.
+	// Over is called when every filter is decided, even if the connection has ended.
 	Over()
 }
 
-// Subscribe puts granted filters into force, and has the subscriber answer once they are
-// durable if the session is. Then retained messages and records follow.
+// Subscribe makes the granted subscriptions. When they are durable, if the session is stored, it
+// answers the client and then sends retained messages and records.
 func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer by.Over()
 	if s.link != c {
-		return // the client never saw a SUBACK; its subscriptions to logs left with the connection
+		return // the client saw no SUBACK; its subscriptions to logs ended with the connection
 	}
 	var replays []*replay
 	granted := false
@@ -69,7 +69,7 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if err != nil { // whoever comes next goes on
+		if err != nil { // the client subscribes again on its next connection
 			begin(replays)
 			return
 		}
@@ -77,12 +77,11 @@ func (s *session) Subscribe(c Link, list []Wanted, by subscriber) {
 	})
 }
 
-// answerSubscribeLocked has the subscriber answered, then sends retained messages and records. The
-// caller holds the lock.
+// answerSubscribeLocked answers the client, then sends retained messages and records.
 func (s *session) answerSubscribeLocked(c Link, list []Wanted, replays []*replay, by subscriber) {
 	if s.link == c {
 		by.Answer()
-		defer func() { // together with what follows at once
+		defer func() { // what follows leaves together with the answer
 			c.Lock()
 			c.Wake()
 			c.Unlock()
@@ -98,17 +97,17 @@ func (s *session) answerSubscribeLocked(c Link, list []Wanted, replays []*replay
 	}
 }
 
-// begin lets retained messages go.
+// begin lets replays be sent.
 func begin(replays []*replay) {
 	for _, r := range replays {
 		r.ready = true
 	}
 }
 
-// subscribeLocked puts one granted filter into force, and returns the replay of the retained
-// messages that it is to get, if there are any. The caller holds the lock.
+// subscribeLocked makes one subscription, and returns the replay of its retained messages, if there
+// are any. ok is false if the filter is refused.
 func (s *session) subscribeLocked(w *Wanted, by subscriber) (r *replay, ok bool) {
-	if !w.ByPlugin && !s.from.MaySubscribe(w.Filter) { // a right that went while a plugin was asked
+	if !w.ByPlugin && !s.from.MaySubscribe(w.Filter) { // the right went while a plugin was asked
 		by.Refuse(w.Index, event.NotAuthorized, "no right to subscribe to this filter")
 		return nil, false
 	}
@@ -134,13 +133,13 @@ func (s *session) subscribeLocked(w *Wanted, by subscriber) (r *replay, ok bool)
 	return s.startReplayLocked(w.Filter, sub, s.space.subscribe(sub, w.Handling, time.Now())), true
 }
 
-// Unsubscribe puts filters out of force. existed is called for each, under the lock, with
-// whether it was. It is false, and nothing happened, if the connection has the session no
-// more; now says that the answer may leave at once, else durable is called.
+// Unsubscribe ends subscriptions. It calls existed for each filter with mu locked; did says whether
+// there was a subscription. current is false, and nothing happens, if the connection no longer has
+// the session. If now is true, the answer may leave at once; otherwise durable is called.
 func (s *session) Unsubscribe(c Link, filters []string, existed func(i int, filter string, did bool), durable func(error)) (current,
 	now bool) {
 	var gone []*LogSubscription
-	defer func() { leaveAll(gone) }() // without the lock
+	defer func() { leaveAll(gone) }() // after unlocking
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link != c {

@@ -1,10 +1,10 @@
 package session
 
-// afterUnlock is what a function that is called under a lock leaves to be done when all
-// locks are released, because it may block or takes locks of its own.
+// afterUnlock is work that a function leaves to its caller, to be done after unlocking, because it
+// may block or takes locks of its own.
 type afterUnlock []func()
 
-// run does it. The caller holds no lock.
+// run does the work. The caller holds no lock.
 func (a afterUnlock) run() {
 	for _, do := range a {
 		do()

@@ -7,26 +7,26 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Verdict is what a PUBLISH is answered with.
+// Verdict is the answer to a PUBLISH.
 type Verdict struct {
 	Code   event.Code
 	Reason string
-	Status string // of a command: what became of it
-	// Undecided ends the connection instead of answering, so that the client
-	// sends the message again.
+	Status string // what became of a command
+	// Undecided ends the connection instead of an answer, so that the client sends the message
+	// again.
 	Undecided bool
 }
 
-// Fanout says what became of a message that went to subscribers.
+// Fanout is what became of a message for subscribers.
 type Fanout struct {
-	Matched    bool           // somebody had subscribed
-	Best       stage.Delivery // the best that happened
-	Lost       int            // subscribers that it did not reach for want of room
+	Matched    bool           // there are subscribers
+	Best       stage.Delivery // the best that happened for any of them
+	Lost       int            // subscribers without room
 	Unretained bool           // the limits did not allow to retain it
 }
 
-// noteFanout notes what became of a message in the verdict on it. A message that nobody got, and
-// that nobody will, for want of room is refused.
+// noteFanout puts into the verdict what became of the message. If all receivers were full, the
+// message is refused.
 func (v *Verdict) noteFanout(f Fanout) {
 	if f.Matched && v.Code == event.NoMatchingSubscribers {
 		v.Code = event.Success

@@ -7,21 +7,21 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// Will is a will message with the sender in whose name it goes.
+// Will is a will message with the client that it is published for.
 type Will struct {
 	Publish    packet.Publish
 	Delay      time.Duration
 	Client     *Client
-	PerMessage bool // from is in whose name its credentials are
+	PerMessage bool // Client is the one that the message's own credentials name
 
-	// Where the store has it: the number of its session and its own; 0: nowhere.
+	// Its key in the store: the number of its session, and its own; 0: the store does not have it.
 	number, seq uint64
-	due         time.Time // when it is to be sent; zero while its connection lives
+	due         time.Time // when it has to be published; zero while its connection lives
 }
 
 func (w *Will) key() store.Key { return willKey(w.number, w.seq) }
 
-// store notes the will of a stored session, so that it outlives a crash.
+// store records the will of a stored session, so that it outlives a crash.
 func (w *Will) store(s *session) {
 	if w.seq == 0 {
 		w.number, w.seq = s.number, s.server.journal.next()
@@ -29,23 +29,22 @@ func (w *Will) store(s *session) {
 	s.server.journal.put(w.key(), w.append(nil))
 }
 
-// Drop forgets a will that is not to be sent.
+// Drop deletes a will that will not be published. w may be nil.
 func (w *Will) Drop() {
 	if w != nil && w.seq != 0 {
 		w.Client.sessions.journal.delete(w.key())
 	}
 }
 
-// publish publishes the will as its client would have. It is called without locks
-// and may block on the router. A server that stops sends none: those that are
-// stored go out after the restart.
+// publish publishes the will as its client would publish it. The caller holds no lock; the router
+// may block it. A server that stops publishes none: stored wills are published after the restart.
 func (w *Will) publish() {
 	s := w.Client.sessions
 	if s.ctx.Err() != nil {
 		return
 	}
 	s.count.wills.Add(1)
-	if w.Client.entrance == nil { // nobody knows any more what it may publish
+	if w.Client.entrance == nil { // nobody knows what it may publish
 		s.count.dropped[dropRevoked].Add(1)
 		s.log.Warn("a will is not sent, since the listener of its client is no more", "client", w.Client.ClientID, "listener", w.Client.listener,
 			"topic", w.Publish.Topic)
