@@ -2,16 +2,15 @@ package access
 
 import "strings"
 
-// Placeholders are the values that stand for {application}, {device},
-// {clientid} and {username} in topic filters.
+// Placeholders are the values of {application}, {device}, {clientid} and {username} in topic
+// filters.
 type Placeholders struct {
 	Application, Device, ClientID, Username string
 }
 
-// Fill puts the values in the place of the placeholders of topic filters. A
-// filter whose value is empty, or holds +, # or /, is left out: a name must never
-// widen a right. Filters without placeholders are returned as they are, without
-// a copy.
+// Fill replaces the placeholders of topic filters by their values. It leaves out a filter if
+// one of its values is empty or contains +, # or /, so that a name never widens a right. If
+// no filter has placeholders, it returns the given slice itself.
 func (p *Placeholders) Fill(filters []string) []string {
 	needed := false
 	for _, f := range filters {

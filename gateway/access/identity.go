@@ -1,5 +1,5 @@
-// Package access says who somebody is and what they may do: credentials, grants and
-// changes of rights, as they pass between the stages. It does nothing by itself.
+// Package access holds the values about identity and rights that pass between the stages:
+// credentials, grants, and changes of rights. It checks nothing itself; package auth does.
 package access
 
 import (
@@ -10,8 +10,8 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Credentials are what a client presents when it connects, or with an HTTP
-// request. Nothing in them is trusted, except Peer and Certificates.
+// Credentials are what a client presents in a CONNECT or an HTTP request. Only Listener,
+// Protocol, Peer, Secure and Certificates are facts; the rest is what the client claims.
 type Credentials struct {
 	Listener    string // name of the listener
 	Protocol    string // "mqtt", "http", "coap"
@@ -20,83 +20,83 @@ type Credentials struct {
 	Password    []byte
 	HasUsername bool
 	HasPassword bool
-	Peer        netip.AddrPort // of the client itself, also behind a proxy that says so
+	Peer        netip.AddrPort // of the client itself, also if a trusted proxy stands between
 	Secure      bool           // TLS
-	// Certificates is the verified chain of the client's TLS certificate, its own
-	// first; empty when it showed none.
+	// Certificates is the verified chain of the client's TLS certificate, the client's
+	// own first. It is empty if the client sent none.
 	Certificates []*x509.Certificate
 	// Properties are the user properties of a CONNECT, or the headers of a request.
 	Properties []event.Property
 }
 
-// Grant says who an authenticated connection is and what it may do. It is
-// shared between connections, so nobody changes one that was handed out.
+// Grant is the identity and the rights of an authenticated connection. Connections share
+// grants, so a Grant does not change once it is handed out.
 type Grant struct {
-	// Principal names who authenticated, unique over all applications. A session
-	// is taken over only by the same principal. Sessions of different Namespaces
-	// never meet, even under the same client id.
+	// Principal names the authenticated party, unique over all applications. Only the
+	// same principal may take over a session. Sessions of different Namespaces are
+	// different sessions, even under the same client id.
 	Principal string
 	Namespace string
-	// Once says that nobody can prove to be this principal again, so that a session
-	// of its own ends with the connection.
+	// Once means that nobody can authenticate as this principal again, so its session ends
+	// with the connection.
 	Once bool
-	// Method names the way of authentication that granted this, as listeners name
-	// it in their auth list, and Credential which of the principal's credentials
-	// was used, where there can be several; both decide what a revocation ends.
+	// Method is the authentication method that granted this, as it is spelled in the auth
+	// list of a listener. Credential is the credential that was used, if the principal can
+	// have several. A revocation selects grants by both.
 	Method     string
 	Credential string
-	// Certificate is what revocation lists call the client certificate that opened
-	// this, for the method alone that keeps such lists.
+	// Certificate identifies the client certificate in revocation lists. Only the method
+	// that keeps such lists sets and reads it.
 	Certificate string
-	// Application and Device are set where the connection is a device's.
+	// Application and Device are set if the connection belongs to a device.
 	Application string
 	Device      string
-	// Publish and Subscribe are MQTT topic filters within the application's topic
-	// space, placeholders filled in. Empty means none.
+	// Publish and Subscribe are MQTT topic filters within the application's topic space,
+	// with placeholders filled in. Empty allows nothing.
 	Publish   []string
 	Subscribe []string
-	// Names filled the placeholders, and fill them again when the grant is renewed.
-	// Fixed says that Publish and Subscribe are what another authority answered, and
-	// not the registry's, so that a renewal leaves them.
+	// Names are the values of the placeholders; a renewal of the grant needs them again.
+	// Fixed means that Publish and Subscribe come from another authority than the registry,
+	// so a renewal keeps them.
 	Names Placeholders
 	Fixed bool
-	// Read and Write name the applications whose log it may read and whose
-	// devices it may command; a * at the end stands for any rest.
+	// Read names the applications whose log the holder may read, Write those whose devices
+	// it may command. The names are patterns, see MatchName.
 	Read, Write []string
-	// Messaging fans accepted publishes out to the application's subscribers.
+	// Messaging means that accepted publishes also go to the application's subscribers.
 	Messaging bool
-	// PerMessage says that every publish carries credentials of its own in its
-	// user properties: the listener asks its authenticator about each, and Publish
-	// counts only in the grant that it gets.
+	// PerMessage means that every publish carries its own credentials in its user
+	// properties. The listener has the authenticator check each, and takes the right to
+	// publish from the grant that it gets for the message.
 	PerMessage bool
-	// Secrets names the user properties that are credentials where PerMessage is
-	// set. A listener takes them out of a message before anything keeps or logs it.
+	// Secrets names the user properties that are credentials if PerMessage is set. A
+	// listener removes them from a message before anything stores or logs it.
 	Secrets []string
-	// Ask says that the authenticator has to be asked about every topic that
-	// Publish or Subscribe allows, because another service decides.
+	// Ask means that another service decides about topics: the authenticator has to be asked
+	// about every topic that Publish or Subscribe allows.
 	Ask     bool
 	Expires time.Time // zero: never
-	// Rates bound what the connection's device or user publishes, over all its
-	// connections, and ApplicationRates what all of the application's do together.
+	// Rates bound what the device or user publishes over all its connections.
+	// ApplicationRates bound what all devices and users of the application publish together.
 	Rates, ApplicationRates Rates
 }
 
-// Rates bound how fast somebody may publish, on average over a few seconds.
+// Rates are limits of publishing, as averages over a few seconds.
 type Rates struct {
-	Messages float64 // per second; 0: no bound
-	Bytes    float64 // payload and topic, per second; 0: no bound
+	Messages float64 // per second; 0: no limit
+	Bytes    float64 // of payload and topic, per second; 0: no limit
 }
 
-// Action is what somebody wants to do with a topic.
+// Action is what a client wants to do with a topic.
 type Action uint8
 
-// The actions that rights are about.
+// The actions that need a right.
 const (
 	Publish Action = iota
 	Subscribe
 )
 
-// String returns the word for an action.
+// String returns "publish" or "subscribe".
 func (a Action) String() string {
 	if a == Subscribe {
 		return "subscribe"
@@ -104,26 +104,26 @@ func (a Action) String() string {
 	return "publish"
 }
 
-// Exchange is an authentication in several steps (MQTT 5 section 4.12). It
-// belongs to one connection and is not safe for concurrent use.
+// Exchange is an enhanced authentication (MQTT 5.0 section 4.12). It belongs to one
+// connection and is not safe for concurrent use.
 type Exchange interface {
-	// Next takes what the client said and returns what to answer. A grant ends the
-	// exchange with success; the answer then travels with it. An error, which is
-	// a *Error where the client is at fault, ends it without.
+	// Next takes the client's authentication data and returns the server's. A grant ends
+	// the exchange with success, and answer is then sent with it. An error ends the
+	// exchange without success; it is a *stage.Error if the client is at fault.
 	Next(data []byte) (answer []byte, g *Grant, err error)
 }
 
-// Change says that rights changed or went: whoever holds a grant that matches
-// has to have it renewed. Empty members match everything.
+// Change says that rights changed or were revoked: every grant that it touches has to be
+// renewed. An empty field selects all grants.
 type Change struct {
 	Application string
 	Device      string
 	Principal   string
-	Method      string // only grants of this way of authentication
-	Credential  string // only grants that this credential opened
+	Method      string // only grants of this authentication method
+	Credential  string // only grants that were given for this credential
 }
 
-// Touches says whether a grant has to be renewed because of the change.
+// Touches reports whether a grant has to be renewed because of the change.
 func (c *Change) Touches(g *Grant) bool {
 	same := func(want, have string) bool { return want == "" || want == have }
 	return same(c.Application, g.Application) && same(c.Device, g.Device) &&

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// IsToken says whether a text has the form of a signed JWT (RFC 7515 section 7.1):
-// three parts in base64url, of which the first is an object.
+// IsToken reports whether a text has the form of a signed JWT (RFC 7515 section 7.1):
+// three parts in base64url, the first of which is an object.
 func IsToken(s string) bool {
 	if !strings.HasPrefix(s, "eyJ") || strings.Count(s, ".") != 2 {
 		return false
@@ -17,9 +17,9 @@ func IsToken(s string) bool {
 	})
 }
 
-// PublicName returns a user name as logs, events and stored sessions may hold it. A
-// client may send its token as the user name; of a token, or what resembles one, only
-// a short digest is left, so that lines about the same token can be told to be so.
+// PublicName returns a user name in the form that logs, events and stored sessions may hold.
+// A client may send its token as the user name. A token, and what looks like one, is replaced
+// by a short digest, so that an operator can still see which log lines are about the same token.
 func PublicName(username string) string {
 	if !strings.HasPrefix(username, "eyJ") || !strings.Contains(username, ".") {
 		return username

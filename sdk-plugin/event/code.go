@@ -1,11 +1,11 @@
 package event
 
-// Code is what a source is told: a reason code of MQTT 5.0 (section 2.4) where it speaks
-// MQTT, an HTTP status such as 404 where it made a request. The constants are the reason
-// codes by their names in the specification.
+// Code is the answer to the source of an event: an MQTT 5.0 reason code (section 2.4) for an
+// MQTT packet, an HTTP status such as 404 for a request. The constants are the reason codes,
+// under their names in the specification.
 type Code uint32
 
-// Reason codes below 0x80 say that it went well.
+// Reason codes below 0x80 report success.
 const (
 	Success                Code = 0x00 // also normal disconnection and granted QoS 0
 	GrantedQoS1            Code = 0x01
@@ -17,7 +17,7 @@ const (
 	Reauthenticate         Code = 0x19
 )
 
-// Reason codes from 0x80 on refuse.
+// Reason codes from 0x80 on report failure.
 const (
 	UnspecifiedError                    Code = 0x80
 	MalformedPacket                     Code = 0x81
@@ -56,5 +56,5 @@ const (
 	WildcardSubscriptionsNotSupported   Code = 0xA2
 )
 
-// Refused says that the reason code c is a refusal.
+// Refused reports whether the reason code c is a failure: 0x80 or more.
 func (c Code) Refused() bool { return c >= UnspecifiedError }

@@ -2,9 +2,9 @@ package event
 
 import "unicode/utf8"
 
-// ValidString says whether s is a String of the CloudEvents type system (spec.md 1.0):
-// UTF-8 without control characters, U+0000 to U+001F and U+007F to U+009F, and without
-// noncharacters. Whatever is to become an attribute's value has to be one.
+// ValidString reports whether s is a String of the CloudEvents type system (spec.md 1.0):
+// UTF-8 without noncharacters and without the control characters U+0000 to U+001F and U+007F
+// to U+009F. The value of an attribute has to be one.
 func ValidString(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f {

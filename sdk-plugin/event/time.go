@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// SetTime sets the time from RFC 3339 text, and keeps the text in TimeText if it is not
-// what Time alone stands for: an offset, trailing zeros, digits beyond the nanosecond, a
-// leap second, or a year that protobuf does not have. An event is written with TimeText
-// if there is one, so that a time stays as it was said; whoever sets another Time empties it.
+// SetTime sets the time from RFC 3339 text. It keeps the text in TimeText if encoding Time
+// would yield another text: for an offset, trailing zeros, digits beyond the nanosecond, a
+// leap second, or a year that protobuf does not have. An event is encoded with TimeText if
+// there is one, so that a time stays as it was sent. Code that sets Time must empty TimeText.
 func (e *Event) SetTime(text string) error {
 	t, ok := ParseTime(text)
 	if !ok {
@@ -21,10 +21,10 @@ func (e *Event) SetTime(text string) error {
 	return nil
 }
 
-// HasTime says whether the event has a time.
+// HasTime reports whether the event has a time.
 func (e *Event) HasTime() bool { return e.TimeText != "" || !e.Time.IsZero() }
 
-// TimeString returns the time as it is written, or "" if there is none.
+// TimeString returns the time as it is encoded, or "" if there is none.
 func (e *Event) TimeString() string {
 	if !e.HasTime() {
 		return ""
@@ -32,7 +32,7 @@ func (e *Event) TimeString() string {
 	return string(e.AppendTime(nil))
 }
 
-// AppendTime appends the time of an event that has one, as it is written.
+// AppendTime appends the time as it is encoded. The event must have one.
 func (e *Event) AppendTime(dst []byte) []byte {
 	if e.TimeText != "" {
 		return append(dst, e.TimeText...)
@@ -40,10 +40,10 @@ func (e *Event) AppendTime(dst []byte) []byte {
 	return e.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
 }
 
-// ParseTime reads an RFC 3339 timestamp. It is stricter than package time, which
-// takes "1:02:03" and a comma, and wider: RFC 3339 allows a small t and z, and a leap
-// second at the end of a month, which is the first second of the next one here. Digits
-// beyond the nanosecond are cut off. The result is UTC.
+// ParseTime parses an RFC 3339 timestamp and returns it in UTC. Unlike package time, it
+// refuses "1:02:03" and a comma, and accepts what RFC 3339 also allows: t and z in lower case,
+// and a leap second at the end of a month, which becomes the first second of the next month.
+// Digits beyond the nanosecond are cut off.
 func ParseTime(s string) (t time.Time, ok bool) {
 	if len(s) < len("2006-01-02T15:04:05Z") || s[4] != '-' || s[7] != '-' ||
 		s[10]|0x20 != 't' || s[13] != ':' || s[16] != ':' {
@@ -78,9 +78,8 @@ func ParseTime(s string) (t time.Time, ok bool) {
 	return t, true
 }
 
-// isCanonical says whether text is how a time without a text of its own is written,
-// and whether protobuf can tell it: for its Timestamp, the first second of the year 1
-// stands for none.
+// isCanonical reports whether encoding t yields text, and protobuf has t too: its Timestamp
+// has the years 1 to 9999, and the first second of the year 1 means no time.
 func isCanonical(t time.Time, text string) bool {
 	var buf [len("2006-01-02T15:04:05.999999999Z") + 8]byte
 	return !t.IsZero() && t.Year() >= 1 && t.Year() <= 9999 && string(t.AppendFormat(buf[:0], time.RFC3339Nano)) == text

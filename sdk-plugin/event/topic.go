@@ -5,10 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// MatchTopic says whether an MQTT topic filter matches a topic name (MQTT 5.0
-// section 4.7): + stands for one level, # for the rest including none, and a
-// leading wildcard never matches a topic that starts with $. Both are taken to
-// be valid. It allocates nothing.
+// MatchTopic reports whether an MQTT topic filter matches a topic name (MQTT 5.0 section
+// 4.7): + matches one level, # any number of levels, also none. A wildcard in the first level
+// does not match a topic name that begins with $. Both must be valid. It allocates nothing.
 func MatchTopic(filter, topic string) bool {
 	if len(topic) > 0 && topic[0] == '$' && len(filter) > 0 && (filter[0] == '+' || filter[0] == '#') {
 		return false
@@ -16,8 +15,8 @@ func MatchTopic(filter, topic string) bool {
 	return Permits(filter, topic)
 }
 
-// Permits is MatchTopic without the rule about $: a right to publish to # is one
-// to every topic.
+// Permits is MatchTopic without the rule about $: a right to publish to # is a right to
+// publish to every topic.
 func Permits(filter, topic string) bool {
 	for {
 		flevel, frest, fmore := strings.Cut(filter, "/")
@@ -38,9 +37,8 @@ func Permits(filter, topic string) bool {
 	}
 }
 
-// ValidFilter says whether s is an MQTT topic filter (MQTT 5.0 section 4.7.1):
-// 1 to 65535 bytes of UTF-8 without U+0000, + alone in its level, # alone in the
-// last one.
+// ValidFilter reports whether s is an MQTT topic filter (MQTT 5.0 section 4.7.1): 1 to 65,535
+// bytes of UTF-8 without U+0000, + only as a whole level, # only as the whole last level.
 func ValidFilter(s string) bool {
 	if s == "" || len(s) > 65535 || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
 		return false
@@ -55,7 +53,7 @@ func ValidFilter(s string) bool {
 	return true
 }
 
-// ValidTopic says whether s is an MQTT topic name: a filter without wildcards.
+// ValidTopic reports whether s is an MQTT topic name: a topic filter without wildcards.
 func ValidTopic(s string) bool { return !hasWildcard(s) && ValidFilter(s) }
 
 func hasWildcard(s string) bool {
