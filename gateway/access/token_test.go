@@ -8,7 +8,8 @@ import (
 func TestPublicName(t *testing.T) {
 	const token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJkMSJ9.c2lnbmF0dXJl"
 	for name, hidden := range map[string]bool{
-		token: true, token[:len(token)-1]: true, token + " ": true, strings.TrimSuffix(token, ".c2lnbmF0dXJl"): true, token + strings.Repeat("A", 1<<20): true,
+		token: true, token[:len(token)-1]: true, token + " ": true,
+		strings.TrimSuffix(token, ".c2lnbmF0dXJl"): true, token + strings.Repeat("A", 1<<20): true,
 		"": false, "device1@plant": false, "eyJack": false, "sdk:app:user.name": false,
 	} {
 		got := PublicName(name)

@@ -12,20 +12,20 @@ import (
 	"tributary.io/gateway/topic"
 )
 
-// answer is what a service says to a connection or topic.
+// answer is the response of a service about a connection or a topic.
 type answer struct {
 	Result     string            `json:"result"` // allow, deny or ignore
 	Superuser  bool              `json:"is_superuser"`
 	Attributes map[string]string `json:"client_attrs"` // "application" and "device" are used
-	ExpireAt   float64           `json:"expire_at"`    // seconds since 1970
+	ExpireAt   float64           `json:"expire_at"`    // seconds since 1970-01-01 UTC
 	ACL        []aclRule         `json:"acl"`
 
 	expires            time.Time
-	rules              bool // ACL was there, and became these
+	rules              bool // ACL was present, and became publish and subscribe
 	publish, subscribe []string
 }
 
-// aclRule is one rule of a list in which the first that fits decides.
+// aclRule is one rule of a list in which the first matching rule decides.
 type aclRule struct {
 	Permission string          `json:"permission"` // allow or deny
 	Action     string          `json:"action"`     // publish, subscribe or all
@@ -34,14 +34,14 @@ type aclRule struct {
 	Retain     json.RawMessage `json:"retain"`
 }
 
-// parseAnswer reads an answer whose status said success. An empty one is an
-// allowance, as services of EMQX 4 and NanoMQ give it.
+// parseAnswer parses the body of a response with a status of success. An empty body allows,
+// as services for EMQX 4 and NanoMQ expect.
 func parseAnswer(content []byte) (*answer, error) {
 	if len(bytes.TrimSpace(content)) == 0 {
 		return &answer{Result: "allow"}, nil
 	}
 	var a answer
-	if err := json.Unmarshal(content, &a); err != nil { // whose text may show the answer
+	if err := json.Unmarshal(content, &a); err != nil { // err is dropped: its text may quote the answer
 		return nil, errors.New("the answer is not the JSON object that is expected")
 	}
 	if a.Result != "allow" && a.Result != "deny" && a.Result != "ignore" {
@@ -61,10 +61,9 @@ func parseAnswer(content []byte) (*answer, error) {
 	return &a, nil
 }
 
-// readRules makes lists of allowed filters of the rules. What lists cannot say is
-// left out of them, so that they never allow more: an allowance that overlaps a
-// denial before it, one for certain QoS levels only, and one for a filter taken
-// literally.
+// readRules turns the rules into lists of allowed filters. It leaves out what such lists
+// cannot express, so that they never allow more than the rules: a rule that overlaps an
+// earlier denial, one for certain QoS levels only, and one with a literal filter ("eq a/+").
 func (a *answer) readRules() error {
 	a.rules = true
 	var deniedP, deniedS []string
@@ -98,8 +97,8 @@ func (a *answer) readRules() error {
 	return nil
 }
 
-// overlaps reports whether a topic may match both a filter and one of a list. A level with
-// a placeholder counts as +, since its value is not known yet.
+// overlaps reports whether a topic may match both filter and one of list. A level with a
+// placeholder counts as +, since its value is not known yet.
 func overlaps(list []string, filter string) bool {
 	filter = placeholdersToWildcards(filter)
 	return slices.ContainsFunc(list, func(other string) bool { return topic.Overlaps(placeholdersToWildcards(other), filter) })

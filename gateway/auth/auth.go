@@ -1,14 +1,14 @@
-// Package auth says who connects and what they may do. A listener has a chain of
-// methods that are tried in order: passwords, API keys and certificates that the
-// registry knows, tokens, certificates by their names, web services and plugins
-// that vouch for devices, SCRAM, credentials in each message, and anonymity.
+// Package auth authenticates clients and finds out what they may do. A listener has a Chain
+// of methods, which are tried in order: passwords, API keys and certificates of the registry,
+// tokens of OpenID Connect, certificates by a name in them, web services, plugins, SCRAM,
+// credentials in each message, and anonymous access.
 //
-// A method that accepts ends the chain, and so does one that refuses somebody whom
-// it knows. Unknown and wrong credentials look the same: the next method is tried,
-// and in the end there is one refusal for all. Where a method could not decide and
-// no other accepted, nobody gets in.
+// The first method that accepts ends the chain, and so does one that refuses a known client.
+// After unknown or wrong credentials, which look the same, the next method is tried; if all
+// fail, the client gets one refusal that does not say which. If a method could not decide and
+// no other accepted, the client is refused.
 //
-// It imports stage and event; the registry and the plugins are interfaces here.
+// The registry and the plugins are interfaces here: Directory and Judge.
 package auth
 
 import (
@@ -26,16 +26,16 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// Auth holds the methods of authentication that the settings declare, with what
-// they remember; listeners share it. It is safe for concurrent use.
+// Auth holds the authentication methods that the settings declare, with their caches.
+// Listeners share it. It is safe for concurrent use.
 type Auth struct {
 	dir       Directory
 	log       *slog.Logger
 	now       func() time.Time
 	digests   *digester
 	methods   map[string]method
-	perMethod map[string]*counters // as methods
-	look      chan struct{}        // has Run look at revocation lists at once
+	perMethod map[string]*counters // with the keys of methods
+	look      chan struct{}        // tells Run to check the revocation lists at once
 }
 
 // counters counts the decisions of one method.
@@ -43,9 +43,9 @@ type counters struct {
 	accepted, refused, undecided atomic.Uint64
 }
 
-// New makes the methods that a configuration declares. It reads the TLS files,
-// but speaks to nobody: identity providers and services may come up later. judge
-// may be nil where no plugin judges.
+// New makes the methods that a configuration declares. It reads the TLS files and connects
+// to nothing: identity providers and services may start later than the gateway. judge may be
+// nil if no plugin checks credentials.
 func New(cfg Config, dir Directory, judge Judge, log *slog.Logger) (*Auth, error) {
 	return newAuth(cfg, dir, judge, log, time.Now)
 }
@@ -92,8 +92,8 @@ func newAuth(cfg Config, dir Directory, judge Judge, log *slog.Logger, now func(
 	return a, errors.Join(errs...)
 }
 
-// Methods returns what may stand in the auth list of a listener with these
-// settings, sorted.
+// Methods returns the names that the auth list of a listener may hold with these settings,
+// sorted.
 func (c Config) Methods() []string {
 	names := []string{"password", "apikey", "certificate", "anonymous", "scram", "properties"}
 	for _, list := range []struct {
@@ -114,14 +114,14 @@ func (c Config) Methods() []string {
 // Chain returns the methods of a listener's auth list, in its order.
 func (a *Auth) Chain(methods []string) (*Chain, error) {
 	if len(methods) == 0 {
-		return nil, errors.New("the auth list is empty, so nobody could connect; it may hold " + a.known())
+		return nil, errors.New("the auth list is empty, so nobody could connect; it may hold " + a.methodNames())
 	}
 	c := &Chain{auth: a}
 	for i, name := range methods {
 		m, ok := a.methods[name]
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("auth has no method %q; there are %s", name, a.known())
+			return nil, fmt.Errorf("auth has no method %q; there are %s", name, a.methodNames())
 		case slices.Contains(methods[:i], name):
 			return nil, fmt.Errorf("auth names %q twice", name)
 		}
@@ -133,12 +133,12 @@ func (a *Auth) Chain(methods []string) (*Chain, error) {
 	return c, nil
 }
 
-func (a *Auth) known() string {
+func (a *Auth) methodNames() string {
 	return strings.Join(slices.Sorted(maps.Keys(a.methods)), ", ")
 }
 
-// Changed makes the methods forget what they decided about somebody whose rights
-// changed or went. It has to be called before grants are renewed.
+// Changed deletes the cached decisions that a change of rights touches. It has to be called
+// before grants are renewed.
 func (a *Auth) Changed(change access.Change) {
 	for _, m := range a.methods {
 		if f, ok := m.(interface{ changed(access.Change) }); ok {
@@ -147,11 +147,11 @@ func (a *Auth) Changed(change access.Change) {
 	}
 }
 
-// lookInterval is how often the files of revocation lists are looked at.
+// lookInterval is how often the files of revocation lists are checked.
 const lookInterval = time.Second
 
-// Run calls changed, until ctx ends, whenever a file of revocation lists was read
-// anew, for the grants that may have ended. It has to run once.
+// Run calls changed each time a file of revocation lists was read again, for the grants that
+// it may have revoked. It runs until ctx ends, and must be called exactly once.
 func (a *Auth) Run(ctx context.Context, changed func(access.Change)) error {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
@@ -187,17 +187,17 @@ func (a *Auth) Metrics() []metric.Sample {
 		label := metric.Label{Name: "method", Value: name}
 		n := a.perMethod[name]
 		decisions := func(verdict string, n uint64) {
-			set.Counter("tributary_auth_decisions_total", "Credentials that a method of authentication judged, by verdict.", n, label,
+			set.Counter("tributary_auth_decisions_total", "Credentials that an authentication method checked, by verdict.", n, label,
 				metric.Label{Name: "verdict", Value: verdict})
 		}
 		decisions("accepted", n.accepted.Load())
 		decisions("refused", n.refused.Load())
 		decisions("undecided", n.undecided.Load())
 		if m, ok := a.methods[name].(interface{ cacheHits() uint64 }); ok {
-			set.Counter("tributary_auth_cache_hits_total", "Questions that a method of authentication answered from memory.", m.cacheHits(), label)
+			set.Counter("tributary_auth_cache_hits_total", "Decisions that an authentication method took from its cache.", m.cacheHits(), label)
 		}
 		if m, ok := a.methods[name].(interface{ latency() *metric.Histogram }); ok {
-			set.Histogram("tributary_auth_request_seconds", "Time until a service that judges credentials answered.", m.latency(), label)
+			set.Histogram("tributary_auth_request_seconds", "Time until a service that checks credentials answered.", m.latency(), label)
 		}
 	}
 	return set

@@ -10,8 +10,8 @@ import (
 // bearerName is the SASL mechanism of RFC 7628.
 const bearerName = "OAUTHBEARER"
 
-// bearerExchange is the one step of OAUTHBEARER. A client whose token is about to
-// expire hands in the next one so, on the live connection.
+// bearerExchange is an OAUTHBEARER authentication, which has one step. A client whose token
+// is about to expire sends the next one in this way, on the same connection.
 type bearerExchange struct {
 	ctx         context.Context // of the exchange
 	chain       *Chain
@@ -19,8 +19,8 @@ type bearerExchange struct {
 	over        bool
 }
 
-// Next implements stage.Exchange. The refusal's reason code stands for the error
-// status that the mechanism has over other protocols.
+// Next implements access.Exchange. Where RFC 7628 has the server send an error status, the
+// reason code of the refusal takes its place.
 func (e *bearerExchange) Next(data []byte) ([]byte, *access.Grant, error) {
 	if e.over {
 		return nil, nil, refusedCredentials()
@@ -39,7 +39,7 @@ func (e *bearerExchange) Next(data []byte) ([]byte, *access.Grant, error) {
 	return nil, g, err
 }
 
-// parseBearer reads an initial client response (RFC 7628 section 3.1):
+// parseBearer parses an initial client response (RFC 7628 section 3.1):
 // gs2-header kvsep *kvpair kvsep, with kvsep 0x01.
 func parseBearer(s string) (token string, ok bool) {
 	header, rest, found := strings.Cut(s, "\x01")
@@ -66,8 +66,8 @@ func parseBearer(s string) (token string, ok bool) {
 	return token, token != ""
 }
 
-// validGS2 reads a gs2-header (RFC 5801 section 4) without channel binding. Whom
-// the client wants to act as is not looked at: the token says who it is.
+// validGS2 reports whether header is a gs2-header (RFC 5801 section 4) without channel binding. Its
+// authorization identity is ignored: the token says who the client is.
 func validGS2(header string) bool {
 	parts := strings.Split(header, ",")
 	return len(parts) == 3 && (parts[0] == "n" || parts[0] == "y") && parts[2] == "" &&

@@ -7,8 +7,8 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// BenchmarkMessage is a message whose credentials are remembered: what every
-// publish costs where messages carry credentials.
+// BenchmarkMessage checks a message whose credentials are cached. With credentials in
+// messages, every PUBLISH costs that.
 func BenchmarkMessage(b *testing.B) {
 	a, err := New(Default(), newDirectory(), nil, slog.New(slog.DiscardHandler))
 	if err != nil {

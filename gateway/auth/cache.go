@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// digest stands for credentials in a cache. It is keyed with a secret of the
-// process, so that memory that leaks tells nothing about them.
+// digest is the key of credentials in a cache. It is an HMAC with a secret of the process, so
+// that leaked memory does not reveal the credentials.
 type digest [sha256.Size]byte
 
-// digester makes digests. It is safe for concurrent use.
+// digester computes digests. It is safe for concurrent use.
 type digester struct{ states sync.Pool } // of *digestState
 
 type digestState struct {
@@ -25,13 +25,13 @@ type digestState struct {
 
 func newDigester() *digester {
 	var secret [32]byte
-	rand.Read(secret[:]) // never fails
+	rand.Read(secret[:]) // never returns an error
 	d := new(digester)
 	d.states.New = func() any { return &digestState{mac: hmac.New(sha256.New, secret[:])} }
 	return d
 }
 
-// sum returns the digest of a list; no two lists have the same.
+// sum returns the digest of a list. Different lists have different digests.
 func (d *digester) sum(parts ...string) (out digest) {
 	s := d.states.Get().(*digestState)
 	for _, p := range parts {
@@ -40,7 +40,7 @@ func (d *digester) sum(parts ...string) (out digest) {
 	}
 	s.mac.Reset()
 	s.mac.Write(s.buf)
-	clear(s.buf) // of credentials
+	clear(s.buf) // it holds credentials
 	s.buf = s.mac.Sum(s.buf[:0])
 	copy(out[:], s.buf)
 	s.buf = s.buf[:0]
@@ -48,8 +48,8 @@ func (d *digester) sum(parts ...string) (out digest) {
 	return out
 }
 
-// cache remembers decisions for a while. It holds so many entries at most; a new
-// one pushes an expired or else any other one out. Safe for concurrent use.
+// cache holds decisions until they expire. If it has most entries, a new one replaces an
+// expired one, or else any other. It is safe for concurrent use.
 type cache[V any] struct {
 	most int
 	now  func() time.Time
@@ -57,7 +57,7 @@ type cache[V any] struct {
 
 	mu      sync.Mutex
 	entries map[digest]remembered[V]
-	changes uint64 // how often something was dropped
+	changes uint64 // counts the calls of drop
 }
 
 type remembered[V any] struct {
@@ -69,7 +69,7 @@ func newCache[V any](most int, now func() time.Time) *cache[V] {
 	return &cache[V]{most: most, now: now, entries: map[digest]remembered[V]{}}
 }
 
-// get returns what is remembered, and a mark for put.
+// get returns a cached value, and a mark for put.
 func (c *cache[V]) get(key digest) (v V, ok bool, mark uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,8 +82,8 @@ func (c *cache[V]) get(key digest) (v V, ok bool, mark uint64) {
 	return v, false, c.changes
 }
 
-// put remembers a value, unless something was dropped since the mark: then the
-// value may be from before the change.
+// put caches a value, unless drop was called after get returned the mark: then the value may
+// be older than the change that drop was called for.
 func (c *cache[V]) put(key digest, mark uint64, v V, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *cache[V]) put(key digest, mark uint64, v V, until time.Time) {
 	c.entries[key] = remembered[V]{v, until}
 }
 
-// makeRoom looks at a few entries, in no order, for one that is of no more use.
+// makeRoom deletes an expired entry if one is among a few random ones, else one of these.
 func (c *cache[V]) makeRoom(now time.Time) {
 	looked := 0
 	var last digest
@@ -110,7 +110,7 @@ func (c *cache[V]) makeRoom(now time.Time) {
 	delete(c.entries, last)
 }
 
-// drop forgets every value that fn chooses.
+// drop deletes every value for which fn returns true.
 func (c *cache[V]) drop(fn func(V) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

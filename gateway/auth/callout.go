@@ -20,38 +20,38 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// What may stand in the bodies of requests.
+// The placeholders that the bodies of requests may have.
 const (
 	connectPlaceholders = "username clientid password peerhost peerport protocol listener cert_common_name cert_subject"
 	aclPlaceholders     = "username clientid application device action access topic qos retain"
 )
 
-// calloutMethod asks a web service, in the way of EMQX's HTTP authenticator and
-// authorizer: the answer's "result" is allow, deny or ignore.
+// calloutMethod asks a web service, with the protocol of EMQX's HTTP authenticator and
+// authorizer: the member "result" of the response is allow, deny or ignore.
 type calloutMethod struct {
 	auth  *Auth
 	name  string // http.<name>
 	cfg   HTTP
 	hc    *http.Client
-	slots chan struct{} // one per request that is under way
+	slots chan struct{} // holds one element for each request in progress
 	took  metric.Histogram
 
 	connects *cache[*answer]
 	topics   *cache[topicAnswer]
 }
 
-// topicAnswer is what was answered about a topic.
+// topicAnswer is the service's decision about a topic.
 type topicAnswer struct {
-	grant *access.Grant // of whom was asked
+	grant *access.Grant // of the client that the decision is about
 	allow bool
 }
 
 func newCallout(a *Auth, name string, cfg HTTP) (*calloutMethod, error) {
 	if len(cfg.Body) == 0 {
-		cfg.Body = usualBody()
+		cfg.Body = defaultBody()
 	}
 	if len(cfg.ACLBody) == 0 {
-		cfg.ACLBody = usualACLBody()
+		cfg.ACLBody = defaultACLBody()
 	}
 	hc, err := newClient(cfg.TLS, cfg.Timeout, cfg.MaxConcurrent)
 	if err != nil {
@@ -64,14 +64,14 @@ func newCallout(a *Auth, name string, cfg HTTP) (*calloutMethod, error) {
 func (m *calloutMethod) latency() *metric.Histogram { return &m.took }
 func (m *calloutMethod) cacheHits() uint64          { return m.connects.hits.Load() + m.topics.hits.Load() }
 
-// changed forgets all answers about connections, since they are not kept by whom
-// they are about, and those about topics of whom the change touches.
+// changed deletes all answers about connections, since they do not say which client they are
+// about, and the answers about topics of the clients that the change touches.
 func (m *calloutMethod) changed(change access.Change) {
 	m.connects.drop(func(*answer) bool { return true })
 	m.topics.drop(func(t topicAnswer) bool { return change.Touches(t.grant) })
 }
 
-// judge asks about a connection that presents anything at all.
+// judge asks about a connection that presents any credentials.
 func (m *calloutMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	if c.Username == "" && !c.HasPassword && len(c.Certificates) == 0 {
 		return nil, errOther
@@ -93,7 +93,7 @@ func (m *calloutMethod) judge(ctx context.Context, c *access.Credentials) (*deci
 	return m.decide(ctx, a, c)
 }
 
-// connectValue is what a placeholder of a connection's request stands for.
+// connectValue returns the value of a placeholder in a request about a connection.
 func connectValue(c *access.Credentials, name string) string {
 	switch name {
 	case "username":
@@ -120,7 +120,7 @@ func connectValue(c *access.Credentials, name string) string {
 	return c.Certificates[0].Subject.CommonName
 }
 
-// decide makes a decision of what the service answered.
+// decide turns an answer into a decision.
 func (m *calloutMethod) decide(ctx context.Context, a *answer, c *access.Credentials) (*decision, error) {
 	switch {
 	case a.Result == "ignore":
@@ -159,13 +159,13 @@ func (m *calloutMethod) decide(ctx context.Context, a *answer, c *access.Credent
 	return d, nil
 }
 
-// askConnect returns what the service says to a connection.
+// askConnect asks the service about a connection.
 func (m *calloutMethod) askConnect(ctx context.Context, body []byte) (*answer, error) {
 	status, content, err := m.post(ctx, m.cfg.URL, body)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("asking %s about a connection: %w", m.name, err)
-	case status >= 400 && status < 500: // as EMQX has it
+	case status >= 400 && status < 500: // EMQX also takes it as ignore
 		return &answer{Result: "ignore"}, nil
 	case status != http.StatusOK && status != http.StatusNoContent:
 		return nil, fmt.Errorf("asking %s about a connection: it answered with status %d", m.name, status)
@@ -177,7 +177,7 @@ func (m *calloutMethod) askConnect(ctx context.Context, body []byte) (*answer, e
 	return a, nil
 }
 
-// authorize asks about one topic. Whatever is not an answer refuses.
+// authorize asks about one topic. If there is no valid answer, it refuses.
 func (m *calloutMethod) authorize(ctx context.Context, g *access.Grant, act access.Action, topic string, qos byte, retain bool) error {
 	body := m.body(m.cfg.ACLBody, func(name string) string { return aclValue(g, name, act, topic, qos, retain) })
 	key := m.auth.digests.sum("acl", string(body), g.Principal)
@@ -185,7 +185,8 @@ func (m *calloutMethod) authorize(ctx context.Context, g *access.Grant, act acce
 	if !ok {
 		var err error
 		if t.allow, err = m.askTopic(ctx, body); err != nil {
-			m.auth.log.Warn("a topic could not be judged", "method", m.name, "principal", g.Principal, "error", err)
+			m.auth.log.Warn("a topic is refused, since the service gave no answer about it", "method", m.name, "principal",
+				g.Principal, "error", err)
 			return &stage.Error{Code: event.NotAuthorized, Reason: "the service that decides about topics does not answer"}
 		}
 		t.grant = g
@@ -201,7 +202,7 @@ func (m *calloutMethod) authorize(ctx context.Context, g *access.Grant, act acce
 	return nil
 }
 
-// aclValue is what a placeholder of a topic's request stands for.
+// aclValue returns the value of a placeholder in a request about a topic.
 func aclValue(g *access.Grant, name string, act access.Action, topic string, qos byte, retain bool) string {
 	switch name {
 	case "username":
@@ -214,7 +215,7 @@ func aclValue(g *access.Grant, name string, act access.Action, topic string, qos
 		return g.Device
 	case "action":
 		return act.String()
-	case "access": // of EMQX 4 and NanoMQ
+	case "access": // as EMQX 4 and NanoMQ number actions
 		if act == access.Subscribe {
 			return "1"
 		}
@@ -227,8 +228,8 @@ func aclValue(g *access.Grant, name string, act access.Action, topic string, qos
 	return strconv.FormatBool(retain)
 }
 
-// askTopic returns whether the service allows a topic. It does not say so of one
-// that it ignores: the grant allows that already.
+// askTopic reports whether the service allows a topic. The answer "ignore" allows it too,
+// since the grant already does.
 func (m *calloutMethod) askTopic(ctx context.Context, body []byte) (bool, error) {
 	status, content, err := m.post(ctx, m.cfg.ACLURL, body)
 	switch {
@@ -254,11 +255,11 @@ func (m *calloutMethod) body(members map[string]string, value func(name string) 
 	if m.cfg.Encoding == "form" {
 		return []byte(form.Encode())
 	}
-	out, _ := json.Marshal(filled) // texts by text can always be encoded
+	out, _ := json.Marshal(filled) // a map of strings can always be encoded
 	return out
 }
 
-// post sends a request when its turn comes, within the timeout.
+// post sends a request as soon as fewer than MaxConcurrent are in progress, within the timeout.
 func (m *calloutMethod) post(ctx context.Context, to string, body []byte) (status int, content []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
@@ -284,7 +285,7 @@ func (m *calloutMethod) post(ctx context.Context, to string, body []byte) (statu
 	}
 	resp, err := m.hc.Do(req)
 	if err != nil {
-		var outer *url.Error // whose text holds the URL, and that may hold a secret
+		var outer *url.Error // its text contains the URL, which may contain a secret
 		if errors.As(err, &outer) {
 			err = outer.Err
 		}

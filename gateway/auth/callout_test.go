@@ -392,7 +392,8 @@ func TestCalloutTLS(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	f.Add([]byte(`{"result":"allow","is_superuser":false,"client_attrs":{"device":"d"},"expire_at":1654254601,"acl":[{"permission":"allow","action":"all","topic":"t/#"}]}`))
+	f.Add([]byte(`{"result":"allow","is_superuser":false,"client_attrs":{"device":"d"},"expire_at":1654254601,` +
+		`"acl":[{"permission":"allow","action":"all","topic":"t/#"}]}`))
 	f.Add([]byte(`{"result":"deny"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := parseAnswer(b)

@@ -15,13 +15,13 @@ import (
 // commonNameType is CN, X.520.
 var commonNameType = asn1.ObjectIdentifier{2, 5, 4, 3}
 
-// certificateMethod makes devices of verified client certificates by a name in them.
+// certificateMethod identifies devices by a name in their verified client certificates.
 type certificateMethod struct {
 	auth    *Auth
 	name    string // certificate.<name>
 	cfg     Certificate
 	pattern *pattern
-	revoked *revocations // nil: no list is kept
+	revoked *revocations // nil: no revocation lists are configured
 }
 
 func newCertificates(a *Auth, name string, cfg Certificate) (*certificateMethod, error) {
@@ -69,8 +69,8 @@ func (m *certificateMethod) judge(ctx context.Context, c *access.Credentials) (*
 	return d, err
 }
 
-// issued says whether the authority that the settings name stands in the chain
-// above the client's own certificate.
+// issued reports whether the configured authority is in the chain above the client's own
+// certificate.
 func (m *certificateMethod) issued(chain []*x509.Certificate) bool {
 	if m.cfg.CA == "" {
 		return true
@@ -82,12 +82,12 @@ func (m *certificateMethod) issued(chain []*x509.Certificate) bool {
 	})
 }
 
-// names returns the names in the first value of the field that has the form.
+// names returns the names in the first value of the configured field that matches the pattern.
 func (m *certificateMethod) names(leaf *x509.Certificate) (map[string]string, bool) {
 	var values []string
 	switch m.cfg.Field {
 	case "cn":
-		// Of several common names each reader takes another one.
+		// Programs disagree about which of several common names counts.
 		for _, a := range leaf.Subject.Names {
 			if name, ok := a.Value.(string); ok && a.Type.Equal(commonNameType) {
 				values = append(values, name)

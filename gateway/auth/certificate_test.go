@@ -307,7 +307,7 @@ func TestRevocationLists(t *testing.T) {
 	}
 }
 
-// A list that nobody could read is read when that is mended, though neither its
+// A list that could not be read is read once that is repaired, though neither its
 // time nor its size changed, and what was wrong is told once.
 func TestRevocationListBecomesReadable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.crl")

@@ -13,31 +13,32 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// method judges credentials of one kind.
+// method checks credentials of one kind.
 type method interface {
-	// judge returns who it is. errOther says that the credentials are of another
-	// kind, a *stage.Error with event.BadUserNameOrPassword that they prove nothing, any
-	// other *stage.Error that somebody known is refused, and any other error that
-	// this could not be decided.
+	// judge checks credentials. The error is
+	//   - errOther if they are of another kind,
+	//   - a *stage.Error with event.BadUserNameOrPassword if they are unknown or wrong,
+	//   - a *stage.Error with another code if the client is known and refused,
+	//   - any other error if the method could not decide.
 	judge(ctx context.Context, c *access.Credentials) (*decision, error)
 }
 
-// errOther says that credentials are not of a method's kind.
+// errOther says that credentials are of another kind than the method's.
 var errOther = errors.New("credentials of another kind")
 
-// decision is who somebody is, as a method found out.
+// decision is what a method found out about a client that it accepts.
 type decision struct {
 	grant      *access.Grant // shared
-	username   string        // that was proven too; empty: none
-	credential string        // in place of the grant's, where another authority vouched
-	// certificate is what revocation lists call the client's; empty: none is kept.
+	username   string        // that the credentials proved; empty: none
+	credential string        // replaces the grant's if another authority vouched; else empty
+	// certificate becomes access.Grant.Certificate.
 	certificate string
-	expires     time.Time // zero: when the grant does
-	// fixed rights of a device are its own and not the registry's.
+	expires     time.Time // in addition to the grant's; zero: none
+	// fixed means that publish and subscribe replace the rights of the registry.
 	fixed              bool
 	publish, subscribe []string
 	ask                bool
-	once               bool // no session outlives the connection
+	once               bool // the session ends with the connection
 }
 
 // Chain is the authentication of one listener. It is safe for concurrent use.
@@ -61,7 +62,7 @@ func notAuthorized(reason string) *stage.Error {
 	return &stage.Error{Code: event.NotAuthorized, Reason: reason}
 }
 
-// The refusals that say no more than they must.
+// refusedCredentials is the one refusal of unknown and wrong credentials: it does not say which.
 func refusedCredentials() *stage.Error {
 	return badCredentials("the user name, password or other credentials are wrong")
 }
@@ -70,22 +71,23 @@ func undecidable() *stage.Error {
 	return &stage.Error{Code: event.ServerUnavailable, Reason: "the gateway cannot check these credentials now; try again"}
 }
 
-// Connect judges the credentials of a connection or request. A bearer token of
-// HTTP is a Password without a Username. The error wraps a *stage.Error, which says what
-// the client may hear, and tells the operator why, or is ctx's when
-// that ended first: event.BadUserNameOrPassword for whatever is unknown, wrong or expired,
-// event.NotAuthorized for somebody who is known and refused, or where nothing was
-// presented, and event.ServerUnavailable where a method that might have accepted
-// could not decide.
+// Connect checks the credentials of a connection or an HTTP request, whose bearer token is
+// the Password without a Username. The error is that of ctx if it ended first. Otherwise it
+// wraps a *stage.Error, which is for the client; its own text tells the operator why. The
+// code is
+//   - event.BadUserNameOrPassword if the credentials are unknown, wrong or expired,
+//   - event.ServerUnavailable if a method that might have accepted could not decide,
+//   - event.NotAuthorized if there were no credentials,
+//   - event.NotAuthorized or the code of a method if that refused a known client.
 func (ch *Chain) Connect(ctx context.Context, c *access.Credentials) (*access.Grant, error) {
 	return ch.first(ctx, c, func(link) bool { return true })
 }
 
-// first has the methods that are chosen judge until one decides.
+// first asks the chosen methods in order until one decides.
 func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(link) bool) (*access.Grant, error) {
 	wrong, undecided := false, false
-	name := ""       // of the first refusal that has one
-	var why []string // for the operator alone
+	name := ""       // that of the first refusal with one
+	var why []string // only for the operator
 	for _, l := range ch.links {
 		if !chosen(l) {
 			continue
@@ -94,7 +96,7 @@ func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(l
 		if errors.Is(err, errOther) {
 			continue
 		}
-		err = ch.told(ctx, l, err)
+		ch.count(ctx, l, err)
 		var refusal *stage.Error
 		switch {
 		case err == nil:
@@ -126,8 +128,8 @@ func (ch *Chain) first(ctx context.Context, c *access.Credentials, chosen func(l
 	return nil, notAuthorized("this listener needs credentials")
 }
 
-// told counts a verdict, and logs why there is none.
-func (ch *Chain) told(ctx context.Context, l link, err error) error {
+// count counts the verdict of a method, and logs an error that prevented one.
+func (ch *Chain) count(ctx context.Context, l link, err error) {
 	var refusal *stage.Error
 	switch {
 	case err == nil:
@@ -137,13 +139,12 @@ func (ch *Chain) told(ctx context.Context, l link, err error) error {
 	default:
 		l.count.undecided.Add(1)
 		if ctx.Err() == nil {
-			ch.auth.log.Warn("credentials could not be judged", "method", l.name, "error", err)
+			ch.auth.log.Warn("credentials could not be checked", "method", l.name, "error", err)
 		}
 	}
-	return err
 }
 
-// finish makes the connection's own grant of a decision.
+// finish turns a decision into the grant of the connection.
 func (ch *Chain) finish(l link, d *decision, c *access.Credentials) *access.Grant {
 	g := *d.grant
 	g.Method = l.name
@@ -169,7 +170,7 @@ func fill(g *access.Grant) {
 	g.Publish, g.Subscribe = g.Names.Fill(g.Publish), g.Names.Fill(g.Subscribe)
 }
 
-// earlier returns the earlier of two times, of which zero is never.
+// earlier returns the earlier of two times. A zero time means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -177,8 +178,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// Begin starts an authentication in several steps, SCRAM-SHA-256 (RFC 7677) or
-// OAUTHBEARER (RFC 7628), where the chain holds a method for it.
+// Begin starts an enhanced authentication: SCRAM-SHA-256 (RFC 7677) or OAUTHBEARER (RFC 7628),
+// if a method of the chain can do it.
 func (ch *Chain) Begin(ctx context.Context, name string, c *access.Credentials) (access.Exchange, error) {
 	for _, l := range ch.links {
 		switch m := l.method.(type) {
@@ -195,20 +196,20 @@ func (ch *Chain) Begin(ctx context.Context, name string, c *access.Credentials) 
 	return nil, &stage.Error{Code: event.BadAuthenticationMethod, Reason: "this listener does not know the authentication method"}
 }
 
-// Message judges the credentials in a message's user properties, where g has
-// PerMessage. The same credentials get the same grant for a while.
+// Message checks the credentials in the user properties of a message if g has PerMessage, and
+// otherwise returns g. It caches grants: equal credentials get the same one for a while.
 func (ch *Chain) Message(ctx context.Context, g *access.Grant, properties []event.Property) (*access.Grant, error) {
 	if ch.properties == nil || !g.PerMessage {
 		return g, nil
 	}
 	own, err := ch.properties.message(ctx, g, properties)
-	if err = ch.told(ctx, ch.link("properties"), err); err != nil {
+	if ch.count(ctx, ch.link("properties"), err); err != nil {
 		return nil, err
 	}
 	return own, nil
 }
 
-// link returns the link of a name, which is empty where there is none.
+// link returns the link with a name, or an empty one.
 func (ch *Chain) link(name string) link {
 	for _, l := range ch.links {
 		if l.name == name {
@@ -218,7 +219,7 @@ func (ch *Chain) link(name string) link {
 	return link{}
 }
 
-// Authorize asks the service that vouched for g about a topic that g allows.
+// Authorize asks the service that decides about g's topics about one that g allows.
 func (ch *Chain) Authorize(ctx context.Context, g *access.Grant, act access.Action, topic string, qos byte, retain bool) error {
 	if !g.Ask {
 		return nil
@@ -226,14 +227,15 @@ func (ch *Chain) Authorize(ctx context.Context, g *access.Grant, act access.Acti
 	l := ch.link(g.Method)
 	m, ok := l.method.(*calloutMethod)
 	if !ok {
-		return notAuthorized("nobody is left who could allow this topic")
+		return notAuthorized("the service that decides about topics is not configured any more")
 	}
 	return m.authorize(ctx, g, act, topic, qos, retain)
 }
 
-// Renew returns what g is now that the registry changed: g itself, another grant,
-// or a *stage.Error when it is over. That its time is over ends a connection, and
-// not the session that waits for its device to return with newer credentials.
+// Renew returns the grant that replaces g after a change of rights: g itself if nothing
+// changed for it, or another grant. A *stage.Error means that the rights are gone. Renew does
+// not look at g.Expires: expiry ends a connection, but not the session, which waits for its
+// device to return with newer credentials.
 func (ch *Chain) Renew(g *access.Grant) (*access.Grant, error) {
 	l := ch.link(g.Method)
 	if l.method == nil {
@@ -264,7 +266,7 @@ func (ch *Chain) Renew(g *access.Grant) (*access.Grant, error) {
 	return &n, nil
 }
 
-// isBad says that credentials prove nothing.
+// isBad reports whether an error refuses unknown or wrong credentials.
 func isBad(err error) bool {
 	refusal := (*stage.Error)(nil)
 	return errors.As(err, &refusal) && refusal.Code == event.BadUserNameOrPassword

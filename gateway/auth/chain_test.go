@@ -238,7 +238,7 @@ func TestMessagesOnOpenConnections(t *testing.T) {
 	if same, err := chain.Renew(g); same != g || err != nil {
 		t.Errorf("renewed: %+v, %v", same, err)
 	}
-	// Whoever says the same client id is somebody else.
+	// Another connection with the same client id is another principal.
 	again, err := chain.Connect(t.Context(), client("", ""))
 	if err != nil || !g.Once || again.Principal == g.Principal || again.Namespace == g.Namespace || own.Once {
 		t.Errorf("%+v and then %+v, %v", g, again, err)

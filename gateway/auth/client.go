@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// maxAnswer bounds what a service may answer.
+// maxAnswer bounds the body of a service's response, in bytes.
 const maxAnswer = 1 << 20
 
-// errRedirect ends a request whose answer sends us elsewhere: what we present is
-// for the configured address only.
+// errRedirect ends a request that the service redirects: the credentials in it are for the
+// configured address only.
 var errRedirect = errors.New("the service answered with a redirection, which is not followed; set its final URL")
 
 // newClient returns a client for one service.
@@ -36,7 +36,7 @@ func newClient(t TLS, timeout time.Duration, connections int) (*http.Client, err
 		if _, err := tls.LoadX509KeyPair(t.Certificate, t.Key); err != nil {
 			return nil, fmt.Errorf("reading tls_certificate and tls_key: %w", err)
 		}
-		// Read for each connection, so that it can be renewed without a restart.
+		// It is read for each connection, so that it can be renewed without a restart.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
 			return &pair, err
@@ -57,9 +57,8 @@ func newClient(t TLS, timeout time.Duration, connections int) (*http.Client, err
 	}, nil
 }
 
-// bounded is a transport for readers that take all of an answer and quote it in
-// their errors: its answers have at most maxAnswer bytes, and status 200 or a
-// redirection.
+// bounded is a transport for a library that reads whole responses and quotes them in errors.
+// Its responses have at most maxAnswer bytes, and status 200 or a redirection.
 type bounded struct{ http.RoundTripper }
 
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {

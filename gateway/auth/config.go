@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Config declares what can judge credentials beside the registry. Listeners name
-// what they use in their auth list: "oidc.<name>", "properties" and so on.
+// Config declares the authentication methods beside those of the registry. Listeners name the
+// methods that they use in their auth list: "oidc.<name>", "properties" and so on.
 type Config struct {
 	OIDC        map[string]OIDC        `koanf:"oidc"`
 	Certificate map[string]Certificate `koanf:"certificate"`
@@ -20,17 +20,18 @@ type Config struct {
 	Properties  Properties             `koanf:"properties"`
 }
 
-// Realm bounds what another authority may vouch for.
+// Realm says which devices another authority may vouch for.
 type Realm struct {
-	// Applications are those whose devices it may name; * at the end stands for any
-	// rest. Where there is one only, it need not be named with the device.
+	// Applications are those whose devices it may vouch for, as patterns (see
+	// access.MatchName). If this is one name without *, the authority need not name the
+	// application of a device.
 	Applications []string `koanf:"applications"`
-	// Enroll registers a device that it names and nobody knows yet.
+	// Enroll registers a device that the authority vouches for and the registry does not have.
 	Enroll bool `koanf:"enroll"`
 }
 
-// TLS says how to speak TLS with a service. Empty paths: the system's
-// authorities, and no certificate of our own. All are PEM files.
+// TLS has the PEM files for TLS with a service. An empty CA means the certificate authorities
+// of the system, empty Certificate and Key that the gateway presents no certificate.
 type TLS struct {
 	CA          string `koanf:"tls_ca"`
 	Certificate string `koanf:"tls_certificate"`
@@ -44,84 +45,84 @@ type OIDC struct {
 	TLS   `koanf:",squash"`
 	// Issuer is the provider's URL, as tokens spell it in "iss".
 	Issuer string `koanf:"issuer"`
-	// Audience holds what "aud" may be; one has to be there.
+	// Audience holds the accepted values of "aud". A token needs one of them.
 	Audience []string `koanf:"audience"`
-	// Algorithms are the signatures that are accepted; only such with public keys.
+	// Algorithms are the accepted signature algorithms, only such with public keys.
 	Algorithms []string `koanf:"algorithms"`
-	// Leeway is how far clocks may differ.
+	// Leeway is by how much the clocks of provider and gateway may differ.
 	Leeway time.Duration `koanf:"leeway"`
 	// Timeout bounds each request to the provider.
 	Timeout time.Duration `koanf:"timeout"`
-	// The claims that say who it is; dots lead into objects. A token with a device
-	// is a device's; else one with a user is a user of the registry; else the token
-	// speaks for its subject alone, and Roles say what that may.
+	// DeviceClaim, ApplicationClaim and UserClaim name the claims that identify the
+	// client; a dot in a name leads into an object. A token with a device claim is that of
+	// a device, else one with a user claim is that of a user of the registry. Any other token
+	// is that of its subject, whose rights come from Roles.
 	DeviceClaim      string `koanf:"device_claim"`
 	ApplicationClaim string `koanf:"application_claim"`
 	UserClaim        string `koanf:"user_claim"`
-	// RolesClaim holds a list, or a text with spaces between, such as "scope".
+	// RolesClaim names a claim that is a list, or text separated by spaces such as "scope".
 	RolesClaim string `koanf:"roles_claim"`
-	// Roles say which applications the holder of a role may read and write. In a
-	// role's name {application} stands for any application, which Read and Write
-	// may then name so.
+	// Roles has the rights by role. {application} in the name of a role stands for any
+	// application, and Read and Write can then contain {application} too.
 	Roles map[string]Role `koanf:"roles"`
 }
 
-// Role is what the holders of a role may do.
+// Role is the applications whose log a role may read, and whose devices it may command.
 type Role struct {
 	Read  []string `koanf:"read"`
 	Write []string `koanf:"write"`
 }
 
-// Certificate makes devices of TLS client certificates, which the listener has
-// verified against its authorities.
+// Certificate identifies devices by a name in their TLS client certificates. The listener has
+// verified these against its authorities.
 type Certificate struct {
 	Realm `koanf:",squash"`
-	// Field is where the name stands: cn, dns, uri or email.
+	// Field is the field of the certificate that has the name: cn, dns, uri or email.
 	Field string `koanf:"field"`
-	// Pattern is what it looks like, with {device} and perhaps {application}.
+	// Pattern is the form of the name, with {device} and optionally {application}.
 	Pattern string `koanf:"pattern"`
-	// CA is the authority that must be in the certificate's chain, as its subject
-	// (RFC 2253) or the SHA-256 of its certificate; empty: any that the listener trusts.
+	// CA is the authority that must be in the chain of the certificate: its subject (RFC
+	// 2253), or the SHA-256 of its certificate. Empty means any that the listener trusts.
 	CA string `koanf:"ca"`
-	// Denied are SHA-256 fingerprints or serial numbers, in hexadecimal, of
-	// certificates that are refused.
+	// Denied are certificates that are refused: SHA-256 fingerprints or serial numbers, in
+	// hexadecimal.
 	Denied []string `koanf:"denied"`
-	// CRL is a file of certificate revocation lists (RFC 5280), PEM or DER, read
-	// again when it changes. Every chain then needs a current list.
+	// CRL is a file of certificate revocation lists (RFC 5280) in PEM or DER. It is read
+	// again when it changes. Every certificate then needs a current list of its authority.
 	CRL string `koanf:"crl"`
 }
 
-// HTTP asks a web service about connections and topics, in the way of EMQX.
+// HTTP asks a web service about connections and topics, with the protocol of EMQX.
 type HTTP struct {
 	Realm `koanf:",squash"`
 	TLS   `koanf:",squash"`
-	// URL is asked about connections, and ACLURL, where it is set, about each topic.
+	// URL is asked about connections. ACLURL is asked about each topic if it is set.
 	URL    string `koanf:"url"`
 	ACLURL string `koanf:"acl_url"`
-	// Encoding of the requests: json or form.
+	// Encoding is that of the requests: json or form.
 	Encoding string `koanf:"encoding"`
-	// Headers are sent along.
+	// Headers are sent with each request.
 	Headers map[string]string `koanf:"headers"`
-	// Body and ACLBody are the members of the requests; values may hold placeholders.
-	// Empty: the usual ones.
+	// Body and ACLBody are the members of the requests about connections and topics. Their
+	// values can have placeholders. If one is empty, it has a default.
 	Body    map[string]string `koanf:"body"`
 	ACLBody map[string]string `koanf:"acl_body"`
-	// Device is which device it is where the answer does not say so, with
-	// {clientid} or {username}; empty: none.
+	// Device is the device if the response does not name one. It can contain {clientid} and
+	// {username}. Empty means that the client is no device.
 	Device string `koanf:"device"`
-	// Read and Write are the applications of one that is no device, and of a superuser.
+	// Read and Write are the rights of a client that is no device, and of a superuser.
 	Read  []string `koanf:"read"`
 	Write []string `koanf:"write"`
-	// Timeout bounds the whole answer, MaxConcurrent the requests at a time.
+	// Timeout bounds each request, MaxConcurrent the number of requests at a time.
 	Timeout       time.Duration `koanf:"timeout"`
 	MaxConcurrent int           `koanf:"max_concurrent"`
-	// CacheTTL and CacheDenyTTL say how long answers hold; 0: each is asked anew.
+	// CacheTTL and CacheDenyTTL are how long answers are cached; 0: not at all.
 	CacheTTL     time.Duration `koanf:"cache_ttl"`
 	CacheDenyTTL time.Duration `koanf:"cache_deny_ttl"`
 	CacheEntries int           `koanf:"cache_entries"`
 }
 
-// Plugin has a plugin of the same name judge connections.
+// Plugin has the plugin of the same name check the credentials of connections.
 type Plugin struct {
 	Realm        `koanf:",squash"`
 	Timeout      time.Duration `koanf:"timeout"`
@@ -130,15 +131,15 @@ type Plugin struct {
 	CacheEntries int           `koanf:"cache_entries"`
 }
 
-// Properties lets each message of MQTT 5 carry credentials in user properties.
+// Properties has each MQTT 5.0 message carry credentials in user properties.
 type Properties struct {
 	// Device and Key name the user properties.
 	Device string `koanf:"device"`
 	Key    string `koanf:"key"`
-	// Application is whose devices publish on connections that show no credentials
-	// at all; empty: such connections are refused.
+	// Application is that of the devices that publish on connections without credentials.
+	// If it is empty, such connections are refused.
 	Application string `koanf:"application"`
-	// CacheTTL is how long a pair that was right is not looked up again.
+	// CacheTTL is how long accepted credentials are cached.
 	CacheTTL     time.Duration `koanf:"cache_ttl"`
 	CacheEntries int           `koanf:"cache_entries"`
 }
@@ -148,16 +149,16 @@ func Default() Config {
 	return Config{Properties: Properties{Device: "device_id", Key: "access_key", CacheTTL: time.Minute, CacheEntries: 100_000}}
 }
 
-// DefaultOIDC returns what holds for a provider where nothing is set.
+// DefaultOIDC returns the defaults of an OpenID Connect provider.
 func DefaultOIDC() OIDC {
 	return OIDC{Algorithms: []string{"RS256", "PS256", "ES256", "EdDSA"}, Leeway: 30 * time.Second, Timeout: 5 * time.Second,
 		RolesClaim: "scope"}
 }
 
-// DefaultCertificate returns what holds for a certificate rule where nothing is set.
+// DefaultCertificate returns the defaults of a certificate rule.
 func DefaultCertificate() Certificate { return Certificate{Field: "cn", Pattern: "{device}"} }
 
-// DefaultHTTP returns what holds for a call-out where nothing is set.
+// DefaultHTTP returns the defaults of a web service.
 func DefaultHTTP() HTTP {
 	return HTTP{
 		Encoding: "json", Device: "{clientid}", Timeout: 5 * time.Second, MaxConcurrent: 64,
@@ -165,24 +166,23 @@ func DefaultHTTP() HTTP {
 	}
 }
 
-// usualBody and usualACLBody are what is sent where nothing else is set.
-func usualBody() map[string]string {
+// defaultBody and defaultACLBody are the members of requests if the settings name none.
+func defaultBody() map[string]string {
 	return map[string]string{"username": "{username}", "clientid": "{clientid}", "password": "{password}",
 		"peerhost": "{peerhost}", "protocol": "{protocol}", "listener": "{listener}", "cert_common_name": "{cert_common_name}"}
 }
 
-func usualACLBody() map[string]string {
+func defaultACLBody() map[string]string {
 	return map[string]string{"username": "{username}", "clientid": "{clientid}", "application": "{application}",
 		"device": "{device}", "action": "{action}", "topic": "{topic}", "qos": "{qos}", "retain": "{retain}"}
 }
 
-// DefaultPlugin returns what holds for a plugin's verdicts where nothing is set.
+// DefaultPlugin returns the defaults of a plugin that checks credentials.
 func DefaultPlugin() Plugin {
 	return Plugin{Timeout: 5 * time.Second, CacheTTL: time.Minute, CacheDenyTTL: 5 * time.Second, CacheEntries: 100_000}
 }
 
-// Validate returns everything that is impossible, each problem beginning with
-// the key that it concerns.
+// Validate returns every impossible setting as an error that begins with the setting's key.
 func (c Config) Validate() error {
 	var p problems
 	for _, name := range slices.Sorted(maps.Keys(c.OIDC)) {
@@ -276,7 +276,7 @@ func (h HTTP) validate(p *problems, key string) {
 	p.cache(key, h.CacheEntries, h.CacheTTL, h.CacheDenyTTL)
 }
 
-// problems collects what is wrong.
+// problems collects impossible settings.
 type problems []error
 
 func (p *problems) add(key, format string, args ...any) {
@@ -305,7 +305,7 @@ func (p *problems) realm(key string, r Realm, optional bool) {
 func (p *problems) url(key, s string) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
-		p.add(key, "must be an http or https URL without user, password and fragment") // which may be secret: not shown
+		p.add(key, "must be an http or https URL without user, password and fragment") // the URL may contain a secret: it is not shown
 	}
 }
 
@@ -332,8 +332,8 @@ func (p *problems) cache(key string, entries int, ttls ...time.Duration) {
 	}
 }
 
-// rights checks the applications of a role: a placeholder that stands for nothing
-// would leave "*" of "{aplication}*", which is every application.
+// rights checks the applications of a role. An unknown placeholder would be replaced by
+// nothing: "{aplication}*" would become "*", which is every application.
 func (p *problems) rights(key, role, list string, applications []string, pat *pattern) {
 	for _, a := range applications {
 		if rest := strings.ReplaceAll(a, "{application}", ""); strings.ContainsAny(rest, "{}") {
@@ -344,7 +344,7 @@ func (p *problems) rights(key, role, list string, applications []string, pat *pa
 	}
 }
 
-// template checks that only known placeholders are used.
+// template checks that values have known placeholders only.
 func (p *problems) template(key string, values map[string]string, known string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		expand(values[name], func(placeholder string) string {

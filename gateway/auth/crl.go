@@ -15,25 +15,25 @@ import (
 	"time"
 )
 
-// revocations are the certificate revocation lists of a file.
+// revocations holds the certificate revocation lists of a file. It is safe for concurrent use.
 type revocations struct {
 	file string
 	now  func() time.Time
-	wake chan<- struct{} // told when the file was read anew
+	wake chan<- struct{} // gets an element when the file was read again
 
 	mu          sync.Mutex
-	changed     time.Time // of the file when it was read
+	changed     time.Time // modification time of the file when it was read
 	size        int64
-	unread      bool // it could not be read as it was then
+	unread      bool // reading it failed, so it is tried again
 	lists       []revocationList
 	problem     error
-	seen        bool                         // that the file was read anew
-	authorities map[string]*x509.Certificate // that issued what was accepted, by SHA-256 in hexadecimal
+	seen        bool                         // look has reported the last reading
+	authorities map[string]*x509.Certificate // of accepted certificates, by SHA-256 in hexadecimal
 }
 
 type revocationList struct {
 	*x509.RevocationList
-	serials map[string]bool // that are revoked
+	serials map[string]bool // of revoked certificates
 }
 
 func newRevocations(file string, now func() time.Time, wake chan<- struct{}) *revocations {
@@ -42,9 +42,9 @@ func newRevocations(file string, now func() time.Time, wake chan<- struct{}) *re
 
 func errRevoked() error { return notAuthorized("the certificate was revoked") }
 
-// check refuses a chain in which a list of the certificate's own authority names
-// it. Without a current list of that authority nobody can tell, which is an error
-// that is no *stage.Error. Of one that is good it returns the name for has.
+// check refuses a certificate, the first of chain, that a list of its authority revokes. If
+// there is no current list of that authority, it returns an error that is no *stage.Error. For
+// a certificate that is not revoked it returns the name that has takes.
 func (r *revocations) check(chain []*x509.Certificate) (name string, err error) {
 	if len(chain) < 2 {
 		return "", errors.New("the certificate's authority is not in its chain, so no revocation list can be checked")
@@ -75,13 +75,13 @@ func (r *revocations) check(chain []*x509.Certificate) (name string, err error) 
 	return name + "/" + serial, nil
 }
 
-// by says whether an authority signed the list.
+// by reports whether an authority signed the list.
 func (l *revocationList) by(authority *x509.Certificate) bool {
 	return bytes.Equal(l.RawIssuer, authority.RawSubject) && l.CheckSignatureFrom(authority) == nil
 }
 
-// has says whether a certificate that was good is on the lists that were read
-// last, old or not. It has no empty name.
+// has reports whether the last lists, current or not, revoke a certificate that check
+// accepted. name is what check returned; an empty name is never revoked.
 func (r *revocations) has(name string) bool {
 	authority, serial, _ := strings.Cut(name, "/")
 	r.mu.Lock()
@@ -90,8 +90,7 @@ func (r *revocations) has(name string) bool {
 	return from != nil && slices.ContainsFunc(lists, func(l revocationList) bool { return l.serials[serial] && l.by(from) })
 }
 
-// look says whether the file was read anew since the last look, and what was
-// wrong with it.
+// look reports whether the file was read again since the last call, and the error of that.
 func (r *revocations) look() (newer bool, err error) {
 	_, err = r.read()
 	r.mu.Lock()
@@ -100,8 +99,8 @@ func (r *revocations) look() (newer bool, err error) {
 	return newer, err
 }
 
-// read returns the lists, read again when the file changed, and for as long as it
-// cannot be read: what mends that, such as chmod, need not change time or size.
+// read returns the lists. It reads the file again if its time or size changed, or if the last
+// reading failed: what repairs the file, such as chmod, need not change either.
 func (r *revocations) read() ([]revocationList, error) {
 	info, err := os.Stat(r.file)
 	if err != nil {
@@ -114,13 +113,13 @@ func (r *revocations) read() ([]revocationList, error) {
 		return r.lists, r.problem
 	}
 	content, err := os.ReadFile(r.file)
-	if same && err != nil { // which is no news
+	if same && err != nil { // it still cannot be read
 		return r.lists, r.problem
 	}
 	r.changed, r.size, r.unread, r.seen = info.ModTime(), info.Size(), err != nil, false
 	select {
 	case r.wake <- struct{}{}:
-	default: // it will look anyway
+	default: // Run was told already
 	}
 	if err == nil {
 		r.lists, err = parseRevocations(content)
@@ -132,7 +131,7 @@ func (r *revocations) read() ([]revocationList, error) {
 	return r.lists, r.problem
 }
 
-// parseRevocations reads lists in PEM, or one in DER.
+// parseRevocations parses lists in PEM, or one list in DER.
 func parseRevocations(content []byte) (lists []revocationList, err error) {
 	add := func(der []byte) error {
 		l, err := x509.ParseRevocationList(der)

@@ -9,7 +9,7 @@ import (
 	"tributary.io/gateway/access"
 )
 
-// The methods of what the registry itself keeps.
+// The methods for credentials that the registry keeps.
 type (
 	passwordMethod    struct{ dir Directory }
 	keyMethod         struct{ dir Directory }
@@ -34,14 +34,14 @@ func (m keyMethod) judge(ctx context.Context, c *access.Credentials) (*decision,
 	return proven(c.Username)(m.dir.Key(ctx, c.Username, c.Password))
 }
 
-// A certificate is of this kind only where the registry has it: else the others
-// that a client presents are tried.
+// judge accepts a certificate that is registered. For any other certificate the next methods
+// are tried with the rest of the credentials.
 func (m fingerprintMethod) judge(_ context.Context, c *access.Credentials) (*decision, error) {
 	if len(c.Certificates) == 0 {
 		return nil, errOther
 	}
 	leaf := c.Certificates[0]
-	if !m.now().Before(leaf.NotAfter) { // each request of a connection is judged, TLS judged its beginning
+	if !m.now().Before(leaf.NotAfter) { // TLS checked it at the start of the connection, which may have many requests
 		return nil, refusedCredentials()
 	}
 	d, err := proven("")(m.dir.Certificate(sha256.Sum256(leaf.Raw)))
@@ -58,7 +58,7 @@ func (m anonymousMethod) judge(_ context.Context, c *access.Credentials) (*decis
 	return proven("")(m.dir.Anonymous(c))
 }
 
-// proven makes a decision of what the directory answered to a user name.
+// proven turns the directory's answer about a user name into a decision.
 func proven(username string) func(*access.Grant, error) (*decision, error) {
 	return func(g *access.Grant, err error) (*decision, error) {
 		if err != nil {

@@ -14,14 +14,14 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// publicKeyAlgorithms are the signatures that a provider can make and we can check
-// without sharing a secret with it (RFC 7518 section 3.1, RFC 8037).
+// publicKeyAlgorithms are the signature algorithms without a shared secret (RFC 7518 section
+// 3.1, RFC 8037).
 const publicKeyAlgorithms = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA"
 
-// maxToken bounds a token, so that nobody has us decode more.
+// maxToken bounds the bytes of a token, and so the work of decoding what a stranger sends.
 const maxToken = 16 << 10
 
-// oidcMethod judges tokens of one OpenID Connect provider.
+// oidcMethod checks tokens of one OpenID Connect provider.
 type oidcMethod struct {
 	auth     *Auth
 	name     string // oidc.<name>
@@ -31,7 +31,7 @@ type oidcMethod struct {
 	config   oidc.Config
 }
 
-// role is a pattern of role names with what their holders may do.
+// role is a pattern of role names with their rights.
 type role struct {
 	*pattern
 	Role
@@ -45,9 +45,9 @@ func newOIDC(a *Auth, name string, cfg OIDC) (*oidcMethod, error) {
 	m := &oidcMethod{auth: a, name: "oidc." + name, cfg: cfg}
 	m.provider = newProvider(m.name, cfg, client, a.now, a.log)
 	m.config = oidc.Config{
-		SupportedSigningAlgs: cfg.Algorithms, // no other is even looked at
-		SkipClientIDCheck:    true,           // it knows one audience only
-		SkipExpiryCheck:      true,           // it has its own leeway for some times, and none for others
+		SupportedSigningAlgs: cfg.Algorithms, // others are refused before verifying
+		SkipClientIDCheck:    true,           // go-oidc knows one audience only; verify checks several
+		SkipExpiryCheck:      true,           // go-oidc has its own leeway for some times, and none for others
 	}
 	for name, r := range cfg.Roles {
 		p, err := newPattern(name, "application")
@@ -61,8 +61,8 @@ func newOIDC(a *Auth, name string, cfg OIDC) (*oidcMethod, error) {
 
 func (m *oidcMethod) latency() *metric.Histogram { return &m.provider.latency }
 
-// judge takes a token as the user name or as the password, and not as both. What
-// the other one says is not looked at.
+// judge takes a token as the user name or as the password. A token as the user name excludes
+// a password; beside a token as the password, the user name is ignored.
 func (m *oidcMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
 	user, password := isToken(c.Username), c.HasPassword && isToken(string(c.Password))
 	switch {
@@ -76,10 +76,10 @@ func (m *oidcMethod) judge(ctx context.Context, c *access.Credentials) (*decisio
 	return nil, errOther
 }
 
-// isToken says whether a text may be a token that is worth decoding.
+// isToken reports whether a text looks like a token and is short enough.
 func isToken(s string) bool { return len(s) <= maxToken && access.IsToken(s) }
 
-// token judges one token.
+// token checks one token.
 func (m *oidcMethod) token(ctx context.Context, raw string) (*decision, error) {
 	t, claims, err := m.verify(ctx, raw)
 	if err != nil {
@@ -107,24 +107,24 @@ func (m *oidcMethod) token(ctx context.Context, raw string) (*decision, error) {
 	return d, nil
 }
 
-// longest is for how long a token is taken at most, whatever it says.
+// longest is how long a token is accepted at most, whatever its expiry.
 const longest = 366 * 24 * time.Hour
 
-// until says until when a token with an expiry is good for a connection.
+// until returns when a connection with a token of this expiry ends.
 func (m *oidcMethod) until(expiry time.Time) time.Time {
 	return earlier(expiry.Add(m.cfg.Leeway), m.auth.now().Add(longest))
 }
 
-// verify checks signature, issuer, audience and times of a token. Whatever is
-// wrong with it is one refusal.
+// verify checks signature, issuer, audience and times of a token. The refusal does not say
+// what is wrong.
 func (m *oidcMethod) verify(ctx context.Context, raw string) (*oidc.IDToken, map[string]any, error) {
 	keys := &tokenKeys{provider: m.provider}
 	t, err := oidc.NewVerifier(m.cfg.Issuer, keys, &m.config).Verify(ctx, raw)
 	if keys.failure != nil {
 		return nil, nil, keys.failure
 	}
-	// What go-oidc has no setting for: all times with our leeway, one of several
-	// audiences. A token without an expiry is not taken, which jwt would do.
+	// go-oidc has no setting for a leeway of all times, nor for one of several audiences.
+	// Package jwt would accept a token without an expiry.
 	var std jwt.Claims
 	var all map[string]any
 	if err != nil || t.Claims(&std) != nil || t.Claims(&all) != nil || t.Subject == "" || std.Expiry == nil ||
@@ -134,7 +134,7 @@ func (m *oidcMethod) verify(ctx context.Context, raw string) (*oidc.IDToken, map
 	return t, all, nil
 }
 
-// rights gathers what the roles of a token's holder allow.
+// rights returns the rights of roles.
 func (m *oidcMethod) rights(names []string) (read, write []string) {
 	add := func(into *[]string, applications []string, found map[string]string) {
 		for _, a := range applications {
@@ -157,8 +157,8 @@ func (m *oidcMethod) rights(names []string) (read, write []string) {
 	return read, write
 }
 
-// claim returns the claim at a path whose parts are joined by dots. A claim whose
-// own name holds dots, such as a URL, comes first.
+// claim returns the claim at a path whose parts are joined by dots, or nil. A claim whose own
+// name contains dots, such as a URL, takes precedence.
 func claim(claims map[string]any, path string) any {
 	if v, ok := claims[path]; ok {
 		return v
@@ -171,8 +171,8 @@ func claim(claims map[string]any, path string) any {
 	return claim(inner, rest)
 }
 
-// texts reads a claim that is a list of texts, or one text with spaces between
-// them (RFC 8693 section 4.2).
+// texts returns the items of a claim that is a list of strings, or a string with spaces
+// between the items (RFC 8693 section 4.2).
 func texts(v any) []string {
 	switch v := v.(type) {
 	case string:

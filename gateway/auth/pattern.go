@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// pattern takes names out of a text, as "{device}.{application}.example.com" does.
+// pattern finds names in a text. An example is "{device}.{application}.example.com".
 type pattern struct {
 	literals []string // one more than names: before, between and behind them
 	names    []string
 }
 
-// newPattern reads a pattern, in which only the given names may stand, each once
-// and not side by side.
+// newPattern parses a pattern. It may contain the known names, each once, with other text
+// between them.
 func newPattern(s string, known ...string) (*pattern, error) {
 	p := &pattern{}
 	for rest := s; ; {
@@ -44,8 +44,8 @@ func newPattern(s string, known ...string) (*pattern, error) {
 
 func (p *pattern) has(name string) bool { return slices.Contains(p.names, name) }
 
-// match returns the names in s. A name holds no byte of what stands behind it in
-// the pattern, so that there is one reading only, and is a plain name.
+// match returns the names in s. A name ends at the first occurrence of the text that follows
+// it in the pattern, so that there is only one way to read s, and is a plain name.
 func (p *pattern) match(s string) (map[string]string, bool) {
 	rest, ok := strings.CutPrefix(s, p.literals[0])
 	if !ok {
@@ -72,8 +72,8 @@ func (p *pattern) match(s string) (map[string]string, bool) {
 	return found, rest == ""
 }
 
-// plainName says whether a name that another authority gives may become part of
-// rights and topics.
+// plainName reports whether a name from another authority may become part of rights and
+// topics.
 func plainName(s string) bool {
 	if s == "" || s == "." || s == ".." || len(s) > 256 {
 		return false
@@ -83,7 +83,7 @@ func plainName(s string) bool {
 	})
 }
 
-// expand replaces each {name} of a template; a brace without its partner stays.
+// expand replaces each {name} in a template. A brace without a partner stays.
 func expand(template string, value func(name string) string) string {
 	var b strings.Builder
 	for rest := template; ; {
@@ -102,8 +102,8 @@ func expand(template string, value func(name string) string) string {
 	}
 }
 
-// normalHex returns hexadecimal digits in small letters without colons and leading
-// zeros, or "" for anything else.
+// normalHex returns a hexadecimal number in lower case without colons and leading zeros, or ""
+// if s is none.
 func normalHex(s string) string {
 	s = strings.ToLower(strings.ReplaceAll(s, ":", ""))
 	if s == "" || strings.Trim(s, "0123456789abcdef") != "" {

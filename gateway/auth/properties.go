@@ -8,29 +8,27 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// propertiesMethod judges credentials that each message carries. In a listener's
-// chain it makes every device's publish need them, whichever method let the
-// connection in.
+// propertiesMethod checks credentials that each message carries. If it is in the chain of a
+// listener, every PUBLISH of a device needs them, whichever method accepted the connection.
 type propertiesMethod struct {
-	auth    *Auth
-	cfg     Properties
-	secrets []string
-	known   *cache[*access.Grant]
+	auth     *Auth
+	cfg      Properties
+	secrets  []string
+	accepted *cache[*access.Grant] // of credentials in messages
 }
 
 func newProperties(a *Auth, cfg Properties) *propertiesMethod {
-	return &propertiesMethod{auth: a, cfg: cfg, secrets: []string{cfg.Key}, known: newCache[*access.Grant](cfg.CacheEntries, a.now)}
+	return &propertiesMethod{auth: a, cfg: cfg, secrets: []string{cfg.Key}, accepted: newCache[*access.Grant](cfg.CacheEntries, a.now)}
 }
 
-func (m *propertiesMethod) cacheHits() uint64 { return m.known.hits.Load() }
+func (m *propertiesMethod) cacheHits() uint64 { return m.accepted.hits.Load() }
 
 func (m *propertiesMethod) changed(change access.Change) {
-	m.known.drop(func(g *access.Grant) bool { return change.Touches(g) })
+	m.accepted.drop(func(g *access.Grant) bool { return change.Touches(g) })
 }
 
-// judge lets a connection without credentials in, which may do nothing by itself.
-// Its client id proves nothing, so another connection with the same one is
-// somebody else.
+// judge accepts a connection without credentials, which has no rights of its own. Its client
+// id proves nothing, so another connection with the same client id is another principal.
 func (m *propertiesMethod) judge(_ context.Context, c *access.Credentials) (*decision, error) {
 	if m.cfg.Application == "" || c.Username != "" || c.HasPassword {
 		return nil, errOther
@@ -41,14 +39,13 @@ func (m *propertiesMethod) judge(_ context.Context, c *access.Credentials) (*dec
 	return &decision{grant: g}, nil
 }
 
-// mark makes a grant need credentials in each message.
+// mark makes a grant require credentials in each message.
 func (m *propertiesMethod) mark(g *access.Grant) {
 	g.PerMessage, g.Secrets = true, m.secrets
 }
 
-// message judges the credentials of a message: those of the connection's device
-// or of any other of its application, such as a child of it. Only what was right
-// is remembered.
+// message checks the credentials of a message. They may be those of any device of the
+// connection's application: a gateway device sends for others. Only successes are cached.
 func (m *propertiesMethod) message(ctx context.Context, g *access.Grant, properties []event.Property) (*access.Grant, error) {
 	device, ok1 := single(properties, m.cfg.Device)
 	key, ok2 := single(properties, m.cfg.Key)
@@ -56,7 +53,7 @@ func (m *propertiesMethod) message(ctx context.Context, g *access.Grant, propert
 		return nil, notAuthorized("the message needs one user property " + m.cfg.Device + " and one " + m.cfg.Key)
 	}
 	digest := m.auth.digests.sum(g.Application, device, key, g.Names.ClientID)
-	own, ok, mark := m.known.get(digest)
+	own, ok, mark := m.accepted.get(digest)
 	if ok {
 		if expired(own, m.auth) {
 			return nil, notAuthorized("the credentials have expired")
@@ -72,14 +69,14 @@ func (m *propertiesMethod) message(ctx context.Context, g *access.Grant, propert
 	own.Method = "properties"
 	own.Names = access.Placeholders{Application: own.Application, Device: own.Device, ClientID: g.Names.ClientID}
 	fill(own)
-	m.known.put(digest, mark, own, m.auth.now().Add(m.cfg.CacheTTL))
+	m.accepted.put(digest, mark, own, m.auth.now().Add(m.cfg.CacheTTL))
 	return own, nil
 }
 
 func expired(g *access.Grant, a *Auth) bool { return !g.Expires.IsZero() && !a.now().Before(g.Expires) }
 
-// wrongInMessage is a refusal as acknowledgements of messages have it: they know
-// no bad credentials (section 3.4.2.1).
+// wrongInMessage replaces event.BadUserNameOrPassword, which is no reason code of a PUBACK or
+// PUBREC (MQTT 5.0 section 3.4.2.1).
 func wrongInMessage(err error) error {
 	if isBad(err) {
 		return notAuthorized("the credentials in the message are wrong")
@@ -87,7 +84,7 @@ func wrongInMessage(err error) error {
 	return err
 }
 
-// single returns the value of a property that is there exactly once.
+// single returns the value of a property that occurs exactly once.
 func single(properties []event.Property, name string) (value string, ok bool) {
 	for i := range properties {
 		if properties[i].Name == name {

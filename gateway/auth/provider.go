@@ -19,20 +19,20 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// keysAge is how long the keys of a provider are used before it is asked again,
-// so that a key that it withdrew ends. Where it does not answer then, they go on.
+// keysAge is how long the keys of a provider are used before they are fetched again, so that
+// a key that the provider withdrew ends. If the provider does not answer, the old keys stay.
 const keysAge = time.Hour
 
-// fetchBurst requests to a provider may follow each other, and after them one in
-// fetchInterval: tokens with made-up key ids must not make a flood of requests.
+// fetchBurst requests to a provider may follow each other, then one in each fetchInterval:
+// tokens with invented key ids must not cause a flood of requests.
 const (
 	fetchBurst    = 5
 	fetchInterval = 10 * time.Second
 )
 
-// provider knows the keys of an OpenID Connect provider. It asks when the first
-// token comes, so that it may be down when the gateway starts, and again when a
-// token names a key that is not there.
+// provider holds the keys of an OpenID Connect provider. It fetches them when the first token
+// comes, so that the provider may be down when the gateway starts, and again when a token
+// names an unknown key.
 type provider struct {
 	name    string
 	cfg     OIDC
@@ -40,19 +40,19 @@ type provider struct {
 	now     func() time.Time
 	log     *slog.Logger
 	latency metric.Histogram
-	// algorithms are what a token may be signed with.
+	// algorithms are the accepted signature algorithms.
 	algorithms []jose.SignatureAlgorithm
 
 	current atomic.Pointer[keySet] // nil: none yet
 
-	turn    chan struct{} // held by who asks the provider; guards the rest
+	turn    chan struct{} // a lock that ctx can interrupt; guards the fields below
 	url     string        // of the keys; empty: not discovered
-	allowed float64       // requests
-	counted time.Time     // when allowed was reckoned
+	allowed float64       // number of requests that may follow at once
+	counted time.Time     // when allowed was computed
 	failure error         // of the last request
 }
 
-// keySet is the keys as they once were fetched.
+// keySet is the keys of one fetch.
 type keySet struct {
 	keys    []jose.JSONWebKey
 	fetched time.Time
@@ -67,7 +67,7 @@ func newProvider(name string, cfg OIDC, client *http.Client, now func() time.Tim
 	return p
 }
 
-// keys returns keys that are not too old, where the provider gives them.
+// keys returns keys that are no older than keysAge, or old ones if the provider does not answer.
 func (p *provider) keys(ctx context.Context) (*keySet, error) {
 	k := p.current.Load()
 	if k != nil && p.now().Sub(k.fetched) < keysAge {
@@ -80,11 +80,11 @@ func (p *provider) keys(ctx context.Context) (*keySet, error) {
 	return newer, err
 }
 
-// errOften says that the provider was asked often enough lately.
+// errOften says that the provider may not be asked again yet.
 var errOften = errors.New("the provider is not asked again yet")
 
-// fetch returns keys that are newer than those that were not enough. An error
-// other than errOften says that the provider did not answer.
+// fetch returns newer keys than the given ones, which may be nil. An error other than errOften
+// says that the provider did not answer.
 func (p *provider) fetch(ctx context.Context, than *keySet) (*keySet, error) {
 	select {
 	case p.turn <- struct{}{}:
@@ -93,7 +93,7 @@ func (p *provider) fetch(ctx context.Context, than *keySet) (*keySet, error) {
 		return nil, ctx.Err()
 	}
 	if k := p.current.Load(); k != than {
-		return k, nil // somebody else fetched them while we waited
+		return k, nil // another goroutine fetched them meanwhile
 	}
 	now := p.now()
 	p.allowed = min(fetchBurst, p.allowed+now.Sub(p.counted).Seconds()/fetchInterval.Seconds())
@@ -106,7 +106,7 @@ func (p *provider) fetch(ctx context.Context, than *keySet) (*keySet, error) {
 	}
 	p.allowed--
 	begin := time.Now()
-	// The answer serves everybody, so it does not end with who asked first.
+	// The answer serves all clients, so it must not end with the first one's connection.
 	keys, err := p.ask(context.WithoutCancel(ctx))
 	p.latency.Observe(time.Since(begin))
 	if err != nil {
@@ -123,7 +123,7 @@ func (p *provider) fetch(ctx context.Context, than *keySet) (*keySet, error) {
 	return k, nil
 }
 
-// ask fetches the keys, after their place where that is not known.
+// ask fetches the keys, and before that their URL if it is unknown.
 func (p *provider) ask(ctx context.Context) ([]jose.JSONWebKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
@@ -136,19 +136,18 @@ func (p *provider) ask(ctx context.Context) ([]jose.JSONWebKey, error) {
 	}
 	body, err := p.get(ctx, p.url)
 	if err != nil {
-		p.url = "" // perhaps it moved
+		p.url = "" // the URL may have changed
 		return nil, err
 	}
 	return parseKeys(body)
 }
 
-// discover returns where the provider has its keys (OpenID Connect Discovery 1.0
-// section 4).
+// discover returns the URL of the provider's keys (OpenID Connect Discovery 1.0 section 4).
 func (p *provider) discover(ctx context.Context) (string, error) {
 	found, err := oidc.NewProvider(oidc.ClientContext(ctx, p.client), p.cfg.Issuer)
 	var other *oidc.IssuerMismatchError
 	if errors.As(err, &other) { // section 4.3
-		return "", fmt.Errorf("the provider calls itself %.200q; spell issuer exactly so", other.Discovered)
+		return "", fmt.Errorf("the provider calls itself %.200q; set issuer to exactly this", other.Discovered)
 	}
 	if err != nil {
 		return "", err
@@ -166,7 +165,7 @@ func (p *provider) discover(ctx context.Context) (string, error) {
 	return meta.Keys, nil
 }
 
-// get returns the body of an answer.
+// get returns the body of a response.
 func (p *provider) get(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -180,8 +179,8 @@ func (p *provider) get(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(resp.Body)
 }
 
-// parseKeys reads a JSON Web Key Set (RFC 7517 section 5). Keys of unknown kinds,
-// secret keys and those for encryption are left out.
+// parseKeys parses a JSON Web Key Set (RFC 7517 section 5). It leaves out keys of unknown
+// types, secret keys, and keys for encryption.
 func parseKeys(body []byte) ([]jose.JSONWebKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -199,18 +198,18 @@ func parseKeys(body []byte) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// errSignature says that none of the provider's keys signed a token.
+// errSignature says that no key of the provider signed a token.
 var errSignature = errors.New("no key of the provider signed this token")
 
-// tokenKeys is the provider's keys for one token. It implements oidc.KeySet.
+// tokenKeys is the provider's keys for verifying one token. It implements oidc.KeySet.
 type tokenKeys struct {
 	*provider
-	// failure is why the provider does not tell its keys; the verifier's error does
-	// not let this be told from a wrong token.
+	// failure is the error of fetching keys. In the verifier's error it could not be told
+	// from a wrong token.
 	failure error
 }
 
-// VerifySignature returns the payload of a token that one of the keys signed.
+// VerifySignature returns the payload of a token if one of the keys signed it.
 func (t *tokenKeys) VerifySignature(ctx context.Context, raw string) ([]byte, error) {
 	jws, err := jose.ParseSignedCompact(raw, t.algorithms)
 	if err != nil {
@@ -239,8 +238,8 @@ func (t *tokenKeys) VerifySignature(ctx context.Context, raw string) ([]byte, er
 // errUnknown says that a newer key may be needed.
 var errUnknown = errors.New("no key has this id")
 
-// try returns the payload when a key signed the token, errSignature when the key
-// that it names did not, and errUnknown when there is no such key.
+// try returns the payload if a key signed the token, errSignature if the key that the token
+// names did not, and errUnknown if there is no such key.
 func (k *keySet) try(jws *jose.JSONWebSignature) ([]byte, error) {
 	h, result := jws.Signatures[0].Header, errUnknown // a compact token has one
 	for i := range k.keys {

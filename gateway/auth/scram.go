@@ -13,11 +13,11 @@ import (
 // scramName is the SASL mechanism of RFC 7677.
 const scramName = "SCRAM-SHA-256"
 
-// maxScram bounds a client's message.
+// maxScram bounds the bytes of a client's message.
 const maxScram = 4096
 
-// scramMethod has clients prove that they know a password without telling it. It
-// takes no credentials of a CONNECT itself.
+// scramMethod has clients prove that they know a password without sending it. It works only
+// by enhanced authentication: it accepts no credentials of a CONNECT.
 type scramMethod struct{ auth *Auth }
 
 func (*scramMethod) judge(context.Context, *access.Credentials) (*decision, error) {
@@ -28,9 +28,9 @@ func (m *scramMethod) begin(ctx context.Context, ch *Chain, l link, c *access.Cr
 	return &scramExchange{ctx: ctx, chain: ch, link: l, credentials: c}
 }
 
-// scramExchange is the server's side: client-first, server-first, client-final and
-// server-final (RFC 5802 section 5). An unknown user name goes the same way, and
-// fails where a wrong password does. Channel binding is not offered.
+// scramExchange is the server's side of client-first, server-first, client-final and
+// server-final (RFC 5802 section 5). An unknown user name fails at the same step as a wrong
+// password. Channel binding is not offered.
 type scramExchange struct {
 	ctx         context.Context // of the exchange
 	chain       *Chain
@@ -41,16 +41,16 @@ type scramExchange struct {
 	over     bool
 	username string
 	grant    *access.Grant
-	refusal  error // of the directory, told to who proves the password
-	failure  error // the directory could not decide
+	refusal  error // of the directory, for a client that proves the password
+	failure  error // why the directory could not decide
 }
 
-// Next implements stage.Exchange.
+// Next implements access.Exchange.
 func (e *scramExchange) Next(data []byte) ([]byte, *access.Grant, error) {
 	answer, g, err := e.next(data)
 	if err != nil || g != nil {
 		e.over = true
-		err = e.chain.told(e.ctx, e.link, err)
+		e.chain.count(e.ctx, e.link, err)
 		if refusal := (*stage.Error)(nil); err != nil && !errors.As(err, &refusal) && e.ctx.Err() == nil {
 			err = undecidable()
 		}
@@ -71,7 +71,7 @@ func (e *scramExchange) next(data []byte) ([]byte, *access.Grant, error) {
 	switch {
 	case e.failure != nil:
 		return nil, nil, e.failure
-	case err != nil: // its text may show what the client sent
+	case err != nil: // err is dropped: its text may quote what the client sent
 		return nil, nil, refusedCredentials()
 	case !e.talk.Done():
 		if e.credentials.Username != "" && e.credentials.Username != e.talk.Username() || e.talk.AuthzID() != "" &&

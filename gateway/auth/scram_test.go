@@ -81,7 +81,7 @@ func TestScram(t *testing.T) {
 
 func saltOf(first string) string { return strings.Split(first, ",")[1] }
 
-// alike says whether two server-first messages tell nothing apart.
+// alike reports whether two server-first messages look the same to a stranger.
 func alike(a, b string) bool {
 	return len(a) == len(b) && a[strings.LastIndex(a, ",i="):] == b[strings.LastIndex(b, ",i="):]
 }
@@ -149,7 +149,7 @@ func TestScramRefusesWhatItMust(t *testing.T) {
 			t.Errorf("%s: %q, %+v, %v", name, answer, g, err)
 		}
 	}
-	// The user name of the CONNECT, where there is one, is the one that is proved.
+	// If the CONNECT has a user name, the exchange has to prove that one.
 	e, _ := chain.Begin(t.Context(), "SCRAM-SHA-256", client("alice", ""))
 	if _, _, err := e.Next([]byte("n,,n=d1@demo,r=abc")); code(err) != event.BadUserNameOrPassword {
 		t.Errorf("another user name: %v", err)

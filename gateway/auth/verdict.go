@@ -17,7 +17,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// verdictMethod has a plugin judge connections.
+// verdictMethod has a plugin check the credentials of connections.
 type verdictMethod struct {
 	auth   *Auth
 	name   string // plugin.<plugin>
@@ -25,26 +25,26 @@ type verdictMethod struct {
 	cfg    Plugin
 	judges Judge
 	took   metric.Histogram
-	known  *cache[verdict]
+	cached *cache[verdict]
 }
 
 // verdict is what a plugin decided.
 type verdict struct {
 	effect event.Effect // *event.Allow or *event.Deny
-	holds  func() bool  // whether the state that it rests on is unchanged
+	holds  func() bool  // reports whether the state that it depends on is unchanged
 }
 
 func newVerdicts(a *Auth, name string, cfg Plugin, judge Judge) *verdictMethod {
 	return &verdictMethod{auth: a, name: "plugin." + name, plugin: name, cfg: cfg, judges: judge,
-		known: newCache[verdict](cfg.CacheEntries, a.now)}
+		cached: newCache[verdict](cfg.CacheEntries, a.now)}
 }
 
 func (m *verdictMethod) latency() *metric.Histogram { return &m.took }
-func (m *verdictMethod) cacheHits() uint64          { return m.known.hits.Load() }
+func (m *verdictMethod) cacheHits() uint64          { return m.cached.hits.Load() }
 
-// changed forgets all verdicts: what a plugin decides may rest on anything.
+// changed deletes all verdicts: a plugin's decision can depend on anything.
 func (m *verdictMethod) changed(access.Change) {
-	m.known.drop(func(verdict) bool { return true })
+	m.cached.drop(func(verdict) bool { return true })
 }
 
 func (m *verdictMethod) judge(ctx context.Context, c *access.Credentials) (*decision, error) {
@@ -52,7 +52,7 @@ func (m *verdictMethod) judge(ctx context.Context, c *access.Credentials) (*deci
 		return nil, errors.New("there is no plugin to ask")
 	}
 	in := connectEvent(c, m.auth.now())
-	if len(c.Properties) > 0 { // on which the verdict may rest, and no other one holds for them
+	if len(c.Properties) > 0 { // the verdict may depend on them, and they are no part of the cache's key
 		v, err := m.ask(ctx, in)
 		if err != nil {
 			return nil, err
@@ -60,13 +60,13 @@ func (m *verdictMethod) judge(ctx context.Context, c *access.Credentials) (*deci
 		return m.decide(ctx, v.effect, c)
 	}
 	key := m.auth.digests.sum(string(in.Event.Data), in.Transport.Protocol)
-	v, ok, mark := m.known.get(key)
+	v, ok, mark := m.cached.get(key)
 	if !ok || !v.holds() {
 		var err error
 		if v, err = m.ask(ctx, in); err != nil {
 			return nil, err
 		}
-		m.known.put(key, mark, v, m.until(v.effect))
+		m.cached.put(key, mark, v, m.until(v.effect))
 	}
 	return m.decide(ctx, v.effect, c)
 }
@@ -90,8 +90,8 @@ func (m *verdictMethod) until(effect event.Effect) time.Time {
 	return m.auth.now().Add(m.cfg.CacheDenyTTL)
 }
 
-// decide makes a decision of a verdict. Filters of the plugin stand in place of
-// the registry's where it gives any.
+// decide turns a verdict into a decision. If the plugin gives topic filters, they replace
+// those of the registry.
 func (m *verdictMethod) decide(ctx context.Context, effect event.Effect, c *access.Credentials) (*decision, error) {
 	a, ok := effect.(*event.Allow)
 	if !ok {
@@ -123,7 +123,7 @@ func (m *verdictMethod) decide(ctx context.Context, effect event.Effect, c *acce
 	return d, nil
 }
 
-// denial is what the client hears of a refusal; the plugin's reason may tell it too much.
+// denial is a refusal as the client gets it, without the plugin's reason, which may tell too much.
 func denial(d *event.Deny) *stage.Error {
 	e := notAuthorized("the connection is not allowed")
 	switch d.Code {
@@ -141,8 +141,8 @@ type connectData struct {
 	Listener       string           `json:"listener"`
 	ClientID       string           `json:"clientId"`
 	Username       string           `json:"username,omitempty"`
-	Password       *string          `json:"password,omitempty"`       // where it is text
-	PasswordBase64 []byte           `json:"passwordBase64,omitempty"` // where it is not
+	Password       *string          `json:"password,omitempty"`       // if it is UTF-8
+	PasswordBase64 []byte           `json:"passwordBase64,omitempty"` // otherwise
 	PeerHost       string           `json:"peerHost"`
 	Secure         bool             `json:"secure"`
 	Certificate    *certificateData `json:"certificate,omitempty"` // of TLS, verified
@@ -157,8 +157,8 @@ type certificateData struct {
 	Serial      string   `json:"serial"`      // hexadecimal
 }
 
-// connectEvent is the event in which a plugin sees credentials. It goes to the
-// plugin only, and is neither stored nor logged.
+// connectEvent returns the event with the credentials for a plugin. It must be neither stored
+// nor logged.
 func connectEvent(c *access.Credentials, now time.Time) *event.Inbound {
 	d := connectData{Listener: c.Listener, ClientID: c.ClientID, Username: c.Username,
 		PeerHost: c.Peer.Addr().Unmap().String(), Secure: c.Secure}
@@ -175,9 +175,9 @@ func connectEvent(c *access.Credentials, now time.Time) *event.Inbound {
 		d.Certificate = &certificateData{leaf.Subject.String(), leaf.Subject.CommonName, leaf.Issuer.String(),
 			leaf.DNSNames, hex.EncodeToString(sum[:]), leaf.SerialNumber.Text(16)}
 	}
-	data, _ := json.Marshal(d) // texts can always be encoded
+	data, _ := json.Marshal(d) // strings can always be encoded
 	var id [16]byte
-	rand.Read(id[:]) // never fails
+	rand.Read(id[:]) // never returns an error
 	return &event.Inbound{
 		Event: event.Event{ID: hex.EncodeToString(id[:]), Source: "/listeners/" + c.Listener, Type: event.TypeConnect,
 			Time: now.UTC(), DataContentType: "application/json", Data: data, Text: true},

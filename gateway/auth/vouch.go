@@ -8,8 +8,8 @@ import (
 	"tributary.io/gateway/access"
 )
 
-// vouch returns what a device may do that an authority named, within its realm.
-// An empty application is the realm's only one.
+// vouch returns the grant of a device that an authority vouched for, and refuses one outside
+// the authority's realm. An empty application means the only one of the realm.
 func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, device string) (*access.Grant, error) {
 	if application == "" && len(r.Applications) == 1 && !strings.HasSuffix(r.Applications[0], "*") {
 		application = r.Applications[0]
@@ -27,7 +27,7 @@ func (a *Auth) vouch(ctx context.Context, by string, r *Realm, application, devi
 	return a.dir.Vouch(application, device)
 }
 
-// stranger is the grant of somebody whom only the method itself knows.
+// stranger returns a grant without rights for a client that the registry does not know.
 func stranger(method, name string) *access.Grant {
 	who := method + "/" + name
 	return &access.Grant{Principal: who, Namespace: who}

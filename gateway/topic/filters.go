@@ -7,14 +7,14 @@ import (
 
 // Subscription is what a FilterTree holds, usually a pointer.
 type Subscription[S any] interface {
-	// SameSubscriber reports whether another subscription is of the same subscriber. Of
-	// one subscriber, a filter has one subscription.
+	// SameSubscriber reports whether both subscriptions belong to one subscriber. A
+	// subscriber has at most one subscription for each filter and share name.
 	SameSubscriber(S) bool
 }
 
 // FilterTree finds the subscriptions whose filters match a topic name, section 4.7. The zero
-// value is an empty tree. Filters and names are taken to be valid. Match may be called
-// concurrently; nothing may while the tree is changed.
+// value is an empty tree. Filters and names must be valid. Methods that do not change the
+// tree may be called concurrently with each other, but not with those that do.
 type FilterTree[S Subscription[S]] struct {
 	root  filterNode[S]
 	count int
@@ -27,16 +27,16 @@ type filterNode[S Subscription[S]] struct {
 	shares        []*Share[S]
 }
 
-// Share is the subscriptions of one shared subscription, $share/<name>/<filter>, section
-// 4.8.2. What guards its tree guards its members.
+// Share is one shared subscription, $share/<name>/<filter>, section 4.8.2: the subscriptions
+// of all its members. The lock of the tree also guards the members.
 type Share[S any] struct {
 	name    string
 	members []S
-	turn    atomic.Uint32 // only a hint, so that those who only read the tree may move it
+	turn    atomic.Uint32 // atomic, since NextTurn may be called concurrently
 }
 
-// Members returns the subscriptions, at least one. The slice belongs to the tree: it is
-// neither changed by the caller nor used after the next change of the tree.
+// Members returns the subscriptions, at least one. The slice belongs to the tree: the caller
+// must neither change it nor use it after the next change of the tree.
 func (s *Share[S]) Members() []S { return s.members }
 
 // NextTurn returns the index of the member whose turn it is, and moves the turn on.
@@ -93,8 +93,8 @@ func (t *FilterTree[S]) Delete(filter, share string, sub S) {
 	}
 }
 
-// delete removes a subscription below n, and the nodes that nothing needs any more. more
-// says that there is a rest of the filter.
+// delete removes a subscription below n, and the nodes that become empty. more means that the
+// filter has a rest.
 func (n *filterNode[S]) delete(rest string, more bool, share string, sub S) (found bool) {
 	if !more {
 		return n.drop(share, sub)
@@ -181,8 +181,8 @@ func (t *FilterTree[S]) Match(name string, into *Matches[S]) {
 	t.root.match(name, true, name != "" && name[0] == '$', into)
 }
 
-// match goes on below n with the rest of a name. more says that there is a rest, literal
-// that wildcards do not match its first level, [MQTT-4.7.2-1].
+// match collects the matches below n. more means that the name has a rest, literal that
+// wildcards do not match the first level of the rest, [MQTT-4.7.2-1].
 func (n *filterNode[S]) match(rest string, more, literal bool, into *Matches[S]) {
 	if !literal {
 		if any := n.children["#"]; any != nil {

@@ -3,9 +3,9 @@ package topic
 import "strings"
 
 // NameTree holds a value for each of many topic names, such as a retained message, and finds
-// those whose name a filter matches. Only what may match is visited. A zero V is no value. The
-// zero NameTree is empty. Names and filters are taken to be valid. Methods that change
-// nothing may be called concurrently; nothing may while the tree is changed.
+// those whose name a filter matches. It visits only the levels that can match. A zero V means
+// no value. The zero NameTree is empty. Names and filters must be valid. Methods that do not
+// change the tree may be called concurrently with each other, but not with those that do.
 type NameTree[V comparable] struct {
 	root  nameNode[V]
 	count int

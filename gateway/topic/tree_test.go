@@ -33,7 +33,8 @@ func TestFilterTreeAgainstList(t *testing.T) {
 		var tree FilterTree[*wish]
 		list := map[place]*wish{}
 		at := func(t *rapid.T) place {
-			return place{filterOf(t, "filter"), rapid.SampledFrom([]string{"", "g", "h"}).Draw(t, "share"), rapid.IntRange(0, 2).Draw(t, "subscriber")}
+			share := rapid.SampledFrom([]string{"", "g", "h"})
+			return place{filterOf(t, "filter"), share.Draw(t, "share"), rapid.IntRange(0, 2).Draw(t, "subscriber")}
 		}
 		number := 0
 		t.Repeat(map[string]func(*rapid.T){
@@ -49,7 +50,8 @@ func TestFilterTreeAgainstList(t *testing.T) {
 			"delete": func(t *rapid.T) {
 				p := at(t)
 				if len(list) > 0 && rapid.Bool().Draw(t, "of a list") {
-					p = rapid.SampledFrom(slices.SortedFunc(maps.Keys(list), func(a, b place) int { return list[a].number - list[b].number })).Draw(t, "place")
+					places := slices.SortedFunc(maps.Keys(list), func(a, b place) int { return list[a].number - list[b].number })
+					p = rapid.SampledFrom(places).Draw(t, "place")
 				}
 				tree.Delete(p.filter, p.share, &wish{subscriber: p.subscriber})
 				delete(list, p)
