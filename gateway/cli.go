@@ -119,7 +119,8 @@ func chooseInGroup(args []string, group []command) (*command, []string, error) {
 }
 
 func printCommands(w io.Writer) {
-	fmt.Fprint(w, "Tributary is a protocol gateway between devices and the applications that use their data.\n\nUsage: tributary <command> [options]\n\nCommands:\n")
+	fmt.Fprint(w, "Tributary is a protocol gateway between devices and the applications that use their data.\n\nUsage: tributary <command> "+
+		"[options]\n\nCommands:\n")
 	for _, cmd := range commands() {
 		cmd.printSummary(w)
 	}

@@ -85,7 +85,8 @@ func (o *clientOptions) client(t *terminal) (*client, error) {
 		c.tokenFrom = first(o.tokenFile, t.variable("TRIBUTARY_TOKEN_FILE"), defaultTokenFile)
 		content, err := os.ReadFile(c.tokenFrom)
 		if err != nil {
-			return nil, fmt.Errorf("reading the token: %w; the gateway leaves one in its admin.token_file (below --data-dir where that is given), which only its owner can read: name that file with --token-file, or set TRIBUTARY_TOKEN", err)
+			return nil, fmt.Errorf("reading the token: %w; the gateway leaves one in its admin.token_file (below --data-dir where that is "+
+				"given), which only its owner can read: name that file with --token-file, or set TRIBUTARY_TOKEN", err)
 		}
 		c.token = strings.TrimSpace(string(content))
 	}

@@ -3,7 +3,8 @@ package main
 // devices are what "tributary device" manages.
 func devices() *entries {
 	return &entries{
-		command: "device", noun: "device", article: "a", args: "<application> <device>", example: "plant pump-1", inArgs: "<application>", inExample: "plant",
+		command: "device", noun: "device", article: "a", args: "<application> <device>", example: "plant pump-1", inArgs: "<application>",
+		inExample: "plant",
 		path: func(args []string) string {
 			return apiPath(append([]string{"applications", args[0], "devices"}, args[1:]...)...)
 		},

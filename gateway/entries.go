@@ -75,7 +75,8 @@ func (e *entries) one() string { return e.article + " " + e.noun }
 func (e *entries) name(args []string) string { return printable(args[len(args)-1]) }
 
 func (e *entries) create() command {
-	help := fmt.Sprintf("\nMakes %s in the registry of a running gateway, and fails where there is one of\nthat name.\n\nExamples:\n  tributary %s create %s\n  tributary %s create %s %s\n",
+	help := fmt.Sprintf("\nMakes %s in the registry of a running gateway, and fails where there is one of\nthat name.\n\nExamples:\n  "+
+		"tributary %s create %s\n  tributary %s create %s %s\n",
 		e.one(), e.command, e.example, e.command, e.example, e.options)
 	return apiCommand(e.command+" create", e.args, "make "+e.one(), help,
 		func(fs *flag.FlagSet) func(context.Context, *client, []string) error {
@@ -94,7 +95,8 @@ func (e *entries) create() command {
 // warnUnheard says so where nothing can come of what an application's devices publish.
 func (c *client) warnUnheard(entry object) {
 	if entry["routed"] == false && entry["messaging"] == false {
-		fmt.Fprintf(c.t.err, "warning: no route in gateway.toml is for %s and messaging is off, so what its devices publish goes into its quarantine\n", show(entry["name"]))
+		fmt.Fprintf(c.t.err, "warning: no route in gateway.toml is for %s and messaging is off, so what its devices publish goes into its "+
+			"quarantine\n", show(entry["name"]))
 	}
 }
 
@@ -135,7 +137,8 @@ func (e *entries) show() command {
 }
 
 func (e *entries) set() command {
-	help := fmt.Sprintf("\nChanges what the options name and leaves the rest. A list is replaced by what is\ngiven; --option= makes it empty.\n\nExamples:\n  tributary %s set %s %s\n", e.command, e.example, e.options)
+	help := fmt.Sprintf("\nChanges what the options name and leaves the rest. A list is replaced by what is\ngiven; --option= makes it "+
+		"empty.\n\nExamples:\n  tributary %s set %s %s\n", e.command, e.example, e.options)
 	return apiCommand(e.command+" set", e.args, "change "+e.one(), help, func(fs *flag.FlagSet) func(context.Context, *client,
 		[]string) error {
 		given := declare(fs, e.settings)

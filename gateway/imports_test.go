@@ -29,11 +29,13 @@ func rules() map[string]rule {
 		"gateway": {theirs: "golang.org/x/term",
 			ours: "gateway/bench gateway/config gateway/listener/mqtt/packet gateway/metric gateway/plugin gateway/registry gateway/server " +
 				"sdk-plugin/event sdk-plugin/vector"},
-		"gateway/server": {ours: words + " gateway/admin gateway/auth gateway/config gateway/consumer gateway/files gateway/listener/http gateway/listener/mqtt " +
+		"gateway/server": {ours: words +
+			" gateway/admin gateway/auth gateway/config gateway/consumer gateway/files gateway/listener/http gateway/listener/mqtt " +
 			"gateway/listener/transport gateway/outbound gateway/plugin gateway/registry gateway/router gateway/session gateway/store " +
 			"gateway/store/pebble gateway/timer"},
 		"gateway/config": {theirs: "github.com/knadh/koanf",
-			ours: "gateway/admin gateway/auth gateway/consumer gateway/files gateway/listener/http gateway/listener/mqtt gateway/listener/transport " +
+			ours: "gateway/admin gateway/auth gateway/consumer gateway/files gateway/listener/http gateway/listener/mqtt " +
+				"gateway/listener/transport " +
 				"gateway/outbound gateway/plugin gateway/registry gateway/router gateway/store/pebble gateway/topic sdk-plugin/event"},
 
 		// The vocabulary: values that pass between the stages.
@@ -91,8 +93,10 @@ func rules() map[string]rule {
 const words = "gateway/access gateway/metric gateway/outbound/place gateway/resource gateway/stage gateway/topic sdk-plugin/event"
 
 // testModules may be imported by any test, beside what its package may import.
-const testModules = "github.com/google/go-cmp pgregory.net/rapid github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang github.com/cloudevents/sdk-go " +
-	"github.com/coder/websocket google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync github.com/santhosh-tekuri/jsonschema github.com/go-jose/go-jose github.com/xdg-go/scram golang.org/x/sys"
+const testModules = "github.com/google/go-cmp pgregory.net/rapid github.com/eclipse/paho.golang github.com/eclipse/paho.mqtt.golang " +
+	"github.com/cloudevents/sdk-go " +
+	"github.com/coder/websocket google.golang.org/protobuf github.com/tetratelabs/wazero golang.org/x/sync " +
+	"github.com/santhosh-tekuri/jsonschema github.com/go-jose/go-jose github.com/xdg-go/scram golang.org/x/sys"
 
 // goFile is one parsed file of the module.
 type goFile struct {

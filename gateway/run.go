@@ -65,7 +65,8 @@ func settingOptions(flags *flag.FlagSet) *settings {
 		s.short = append(s.short, flags.String(name, "", usage))
 	}
 	flags.StringVar(&s.file, "config", "", "`file` with the settings (default $TRIBUTARY_CONFIG, else gateway.toml)")
-	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` for everything that is stored (store.dir, files.dir,\nwasm.cache_dir, admin.token_file)")
+	flags.StringVar(&s.dataDir, "data-dir", "",
+		"`directory` for everything that is stored (store.dir, files.dir,\nwasm.cache_dir, admin.token_file)")
 	named("listen", "listeners.mqtt.tcp.address", "`address` of the MQTT listener tcp, host:port")
 	named("admin", "admin.address", "`address` of metrics and health, host:port")
 	named("log-level", "log.level", "`level`: debug, info, warn or error")

@@ -135,7 +135,8 @@ func TestRun(t *testing.T) {
 // A route may be there before its application. Only the registry knows whether it is.
 func TestRunWarnsOfRoutesToNothing(t *testing.T) {
 	file := write(t, "stray.toml", "[applications.fleet]\n[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n"+
-		"[[routes]]\napplication = \"fleets\"\nplugin = \"p\"\n[[routes]]\napplication = \"garden\"\nplugin = \"p\"\n[[routes]]\napplication = \"*\"\nplugin = \"p\"\n")
+		"[[routes]]\napplication = \"fleets\"\nplugin = \"p\"\n[[routes]]\napplication = \"garden\"\nplugin = \"p\"\n[[routes]]\napplication "+
+		"= \"*\"\nplugin = \"p\"\n")
 	dir := t.TempDir()
 	for _, wait := range []struct{ admin, warnings string }{
 		{"127.0.0.1:0", `[0].application is "fleets", and no application of this name is there yet; did you mean "fleet"? [1].application is "garden", and no application of this name is there yet`},

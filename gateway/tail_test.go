@@ -91,16 +91,24 @@ func TestTail(t *testing.T) {
 			out: "2026-11-21T08:00:00Z  sensor-1  io.drogue.event.v1  temperature  {\"celsius\":21.5}\n" +
 				"2026-11-21T08:00:01Z  d (by gw)  t  x\\u001b[31my  AP8=\n" + "not JSON \\u001b]0;x\\u0007\n"},
 		{name: "json", script: events, args: "demo --json --count 2", out: temperature + "\n" + viaGateway + "\n"},
-		{name: "pretty", script: events, args: "--pretty --count 1 demo", out: strings.NewReplacer(`{"s`, "{\n  \"s", `,"`, ",\n  \"", `":`, `": `, `{"c`, "{\n    \"c", `}}`, "\n  }\n}").Replace(temperature) + "\n"},
-		{name: "bad password", script: script{connack: packet.Connack{Code: packet.CodeBadUserNameOrPassword}}, args: "demo --username alice", stdin: "wrong\n",
+		{name: "pretty", script: events, args: "--pretty --count 1 demo", out: strings.NewReplacer(`{"s`, "{\n  \"s", `,"`, ",\n  \"", `":`,
+			`": `, `{"c`, "{\n    \"c", `}}`, "\n  }\n}").Replace(temperature) + "\n"},
+		{name: "bad password", script: script{connack: packet.Connack{Code: packet.CodeBadUserNameOrPassword}}, args: "demo --username alice",
+			stdin:  "wrong\n",
 			status: 1, err: "tributary tail: the gateway refuses the connection (0x86); check --username and the password\n"},
-		{name: "not allowed", script: script{suback: packet.Suback{ID: 1, Codes: []byte{packet.CodeNotAuthorized}, Props: &packet.Properties{ReasonString: text("no \x1bapplication")}}}, args: "demo",
-			status: 1, err: "tributary tail: the gateway refuses to show app/demo (0x87): no \\u001bapplication; does the application exist, and may this user read it? See [users] in gateway.toml\n"},
+		{name: "not allowed", script: script{suback: packet.Suback{ID: 1, Codes: []byte{packet.CodeNotAuthorized},
+			Props: &packet.Properties{ReasonString: text("no \x1bapplication")}}}, args: "demo",
+			status: 1, err: "tributary tail: the gateway refuses to show app/demo (0x87): no \\u001bapplication; does the application exist, and " +
+				"may this user read it? See [users] in gateway.toml\n"},
 		{name: "not anonymous", script: script{connack: packet.Connack{Code: packet.CodeNotAuthorized}}, args: "plant",
-			status: 1, err: "tributary tail: the gateway refuses the connection (0x87); does the application exist? Where it is not anonymous, name a user who may read it with --username\n"},
-		{name: "a user who may not", script: script{connack: packet.Connack{Code: packet.CodeNotAuthorized}}, args: "plant --username alice", stdin: "secret\n",
-			status: 1, err: "tributary tail: the gateway refuses the connection (0x87); does the application exist, and may this user read it? See [users] in gateway.toml\n"},
-		{name: "shut down", script: ended, args: "demo", status: 1, err: "tributary tail: the gateway ended the connection (0x8B): it is shutting down\n"},
+			status: 1, err: "tributary tail: the gateway refuses the connection (0x87); does the application exist? Where it is not anonymous, " +
+				"name a user who may read it with --username\n"},
+		{name: "a user who may not", script: script{connack: packet.Connack{Code: packet.CodeNotAuthorized}}, args: "plant --username alice",
+			stdin:  "secret\n",
+			status: 1, err: "tributary tail: the gateway refuses the connection (0x87); does the application exist, and may this user read it? " +
+				"See [users] in gateway.toml\n"},
+		{name: "shut down", script: ended, args: "demo", status: 1,
+			err: "tributary tail: the gateway ended the connection (0x8B): it is shutting down\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,7 +127,8 @@ func TestTailSends(t *testing.T) {
 	s.then = append(s.then, &packet.Publish{Topic: "app/demo", QoS: 1, ID: 42, Payload: []byte(temperature)})
 	address, sent := s.start(t)
 	password := write(t, "password", "secret\n")
-	status, _, errs := tributary(t, t.Context(), "", nil, "tail", "plant", "--address", address, "--username", "alice", "--password-file", password, "--from", "17", "--count", "1")
+	status, _, errs := tributary(t, t.Context(), "", nil, "tail", "plant", "--address", address, "--username", "alice", "--password-file",
+		password, "--from", "17", "--count", "1")
 	if status != 0 {
 		t.Fatal(errs)
 	}
@@ -128,7 +137,8 @@ func TestTailSends(t *testing.T) {
 		t.Errorf("CONNECT: %+v", hello)
 	}
 	sub := (<-sent).(*packet.Subscribe)
-	if sub.Filters[0].Topic != "app/plant" || sub.Filters[0].QoS != 1 || sub.Props.User[0] != (packet.UserProperty{Name: "stream-offset", Value: "17"}) {
+	if sub.Filters[0].Topic != "app/plant" || sub.Filters[0].QoS != 1 || sub.Props.User[0] != (packet.UserProperty{Name: "stream-offset",
+		Value: "17"}) {
 		t.Errorf("SUBSCRIBE: %+v", sub)
 	}
 	if ack := (<-sent).(*packet.Ack); ack.Type != packet.PUBACK || ack.ID != 42 {
@@ -153,8 +163,9 @@ func TestTailEndsWithItsContext(t *testing.T) {
 
 // Without a user name it is anonymous in the application that it reads, whichever others are.
 func TestTailOfAnonymousApplications(t *testing.T) {
-	file := write(t, "gateway.toml", "[applications.plant]\nanonymous = true\n[applications.garden]\nanonymous = true\n[applications.closed]\n"+
-		"[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n[[routes]]\napplication = \"*\"\nplugin = \"p\"\n")
+	file := write(t, "gateway.toml",
+		"[applications.plant]\nanonymous = true\n[applications.garden]\nanonymous = true\n[applications.closed]\n"+
+			"[plugins.p]\npath = \"plugin/testdata/wat/minimal.wasm\"\n[[routes]]\napplication = \"*\"\nplugin = \"p\"\n")
 	mqtt, _, _ := startGateway(t, "--config", file, "--data-dir", t.TempDir())
 	for application, refused := range map[string]bool{"plant": false, "garden": false, "closed": true} {
 		ctx, cancel := context.WithCancel(t.Context())

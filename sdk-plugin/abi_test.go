@@ -33,7 +33,8 @@ func TestGuests(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "bytes.c"), []byte(code), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(clang, "--target=wasm32", "-O2", "-mbulk-memory", "-nostdlib", "-Wall", "-Wextra", "-Werror", "-Wl,--no-entry", "-o", "bytes.wasm", "bytes.c")
+		cmd := exec.Command(clang, "--target=wasm32", "-O2", "-mbulk-memory", "-nostdlib", "-Wall", "-Wextra", "-Werror", "-Wl,--no-entry", "-o",
+			"bytes.wasm", "bytes.c")
 		cmd.Dir = dir
 		checkGuest(t, string(abi), cmd, filepath.Join(dir, "bytes.wasm"), 8<<10)
 	})
@@ -65,7 +66,8 @@ func checkGuest(t *testing.T, abi string, cmd *exec.Cmd, path string, most int) 
 	}
 	for name := range imports {
 		_, ours := strings.CutPrefix(name, "tributary.")
-		if ours && !strings.Contains(abi, "| `tributary` `"+strings.TrimPrefix(name, "tributary.")+"` |") || !ours && !strings.HasPrefix(name, "wasi_snapshot_preview1.") {
+		if ours && !strings.Contains(abi, "| `tributary` `"+strings.TrimPrefix(name, "tributary.")+"` |") || !ours &&
+			!strings.HasPrefix(name, "wasi_snapshot_preview1.") {
 			t.Errorf("%s is imported, which ABI 1 does not have", name)
 		}
 	}

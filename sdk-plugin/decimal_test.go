@@ -19,7 +19,8 @@ func TestDecimals(t *testing.T) {
 			t.Fatalf("%s is read as %v", want, got)
 		}
 	}
-	for _, f := range []float64{0, math.Copysign(0, -1), 1, -1, 21.5, 0.1, 0.0001, 0.00001, 1.00005, -273.15, 99999999999.9999, 999999999999.9999,
+	for _, f := range []float64{0, math.Copysign(0, -1), 1, -1, 21.5, 0.1, 0.0001, 0.00001, 1.00005, -273.15, 99999999999.9999,
+		999999999999.9999,
 		1e15, 1 << 53, 1<<53 + 2, 0.30000000000000004, math.Pi, math.MaxFloat64, math.SmallestNonzeroFloat64} {
 		check(t, f)
 	}

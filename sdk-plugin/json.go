@@ -161,7 +161,8 @@ func (m Member) SameName(other Member) bool {
 	if a.Next|b.Next != 0 {
 		return m.Name() == other.Name()
 	}
-	return a.End-a.Start == b.End-b.Start && wire.EqualShort(unsafe.Pointer(&m.doc.text[a.Start]), unsafe.Pointer(&other.doc.text[b.Start]), int(a.End-a.Start))
+	return a.End-a.Start == b.End-b.Start && wire.EqualShort(unsafe.Pointer(&m.doc.text[a.Start]), unsafe.Pointer(&other.doc.text[b.Start]),
+		int(a.End-a.Start))
 }
 
 // Elements ranges over the elements of an array. Of any other value there are none.

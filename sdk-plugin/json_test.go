@@ -37,7 +37,8 @@ func TestValue(t *testing.T) {
 		name string
 		n    int64
 		ok   bool
-	}{{"n", math.MaxInt64, true}, {"m", math.MinInt64, true}, {"big", 0, false}, {"huge", 0, false}, {"e", 0, false}, {`k"ey`, 1, true}, {"dup", 2, true}, {"none", 0, false}}
+	}{{"n", math.MaxInt64, true}, {"m", math.MinInt64, true}, {"big", 0, false}, {"huge", 0, false}, {"e", 0, false}, {`k"ey`, 1, true},
+		{"dup", 2, true}, {"none", 0, false}}
 	for _, c := range ints {
 		if n, ok := root.Get(c.name).Int(); ok != c.ok || ok && n != c.n {
 			t.Errorf("Int of %s: %d %v, want %d %v", c.name, n, ok, c.n, c.ok)
@@ -120,8 +121,10 @@ func TestJSONAllocatesNothing(t *testing.T) {
 // FuzzJSON compares with encoding/json: what is valid, and what every value is.
 func FuzzJSON(f *testing.F) {
 	for _, s := range []string{
-		`{"a":{"b":[1,-2.5e3,"x\n\u00e9\ud83d\ude00",true,null,{}]},"dup":1,"dup":{"c":2}}`, ` [ ] `, `"\ud800"`, `"\ud800\u0041"`, "\"\xff\"", `-0`, `01`, `1.`, `.5`, `1e`, `+1`,
-		`[1,]`, `{"a":1,}`, `{"a"}`, `{,}`, `[}`, `tru`, `nul`, `"`, `"\`, `"\u12`, "\"\n\"", `{"a":1}{}`, ``, ` `, `1 2`, "\ufeff1", `{"a":}`, `[[]`, `{"a":[}]`, `{"\u0061":1,"a":2}`, "[1\x00]", "[\v1]",
+		`{"a":{"b":[1,-2.5e3,"x\n\u00e9\ud83d\ude00",true,null,{}]},"dup":1,"dup":{"c":2}}`, ` [ ] `, `"\ud800"`, `"\ud800\u0041"`, "\"\xff\"",
+		`-0`, `01`, `1.`, `.5`, `1e`, `+1`,
+		`[1,]`, `{"a":1,}`, `{"a"}`, `{,}`, `[}`, `tru`, `nul`, `"`, `"\`, `"\u12`, "\"\n\"", `{"a":1}{}`, ``, ` `, `1 2`, "\ufeff1", `{"a":}`,
+		`[[]`, `{"a":[}]`, `{"\u0061":1,"a":2}`, "[1\x00]", "[\v1]",
 	} {
 		f.Add([]byte(s))
 	}

@@ -15,7 +15,8 @@ import (
 
 var published = event.Inbound{
 	Event: event.Event{
-		ID: "1", Source: "/applications/demo/devices/d", Type: event.TypePublish, Time: time.Unix(1795000000, 0).UTC(), Application: "demo", Device: "d", Sender: "d",
+		ID: "1", Source: "/applications/demo/devices/d", Type: event.TypePublish, Time: time.Unix(1795000000, 0).UTC(), Application: "demo",
+		Device: "d", Sender: "d",
 		Data: []byte(`{"state":{"reported":{"temperature":21.5}}}`),
 	},
 	Transport: event.Transport{Protocol: "mqtt", Topic: "a/b", QoS: 1, Properties: []event.Property{{Name: "k", Value: "v"}}},
@@ -45,7 +46,8 @@ func TestRunShowsTheRequest(t *testing.T) {
 func TestRunReturnsEveryEffect(t *testing.T) {
 	at := time.Unix(1795000001, 5).UTC()
 	want := []event.Effect{
-		&event.Emit{Event: event.Event{Type: "t", Data: []byte("x"), Text: true, Extensions: []event.Attribute{{Name: "n", Kind: event.Integer, Value: "1"}}}},
+		&event.Emit{Event: event.Event{Type: "t", Data: []byte("x"), Text: true, Extensions: []event.Attribute{{Name: "n", Kind: event.Integer,
+			Value: "1"}}}},
 		&event.Pass{Event: event.Event{ID: "2", Source: "/s", Type: "p", Device: "e"}},
 		&event.Publish{Topics: []string{"t", "u"}, Device: "d", Payload: []byte("x"), QoS: 1, Expiry: time.Minute},
 		&event.Put{Key: "k", Value: []byte("v"), TTL: time.Hour},
@@ -101,7 +103,8 @@ func TestRunReturnsFailures(t *testing.T) {
 	if got := Run(func(*Request) error { return nil }, published, nil, nil); got.Failure != nil || len(got.Effects) != 0 {
 		t.Errorf("nothing to do: %+v", got)
 	}
-	if got := Run(func(*Request) error { return nil }, event.Inbound{Event: event.Event{Extensions: []event.Attribute{{Name: "id"}}}}, nil, nil); got.Failure == nil {
+	if got := Run(func(*Request) error { return nil }, event.Inbound{Event: event.Event{Extensions: []event.Attribute{{Name: "id"}}}}, nil,
+		nil); got.Failure == nil {
 		t.Error("an event that the gateway cannot send was handled")
 	}
 }
@@ -153,7 +156,8 @@ func decode(r *Request) error {
 	}
 	dialect, _ := r.Config("dialect").String()
 	w := r.Writer().Object().Key("celsius").Float(celsius).Key("dialect").String(dialect).End()
-	r.Emit(event.Event{Type: "t", Subject: r.Transport.Topic, DataContentType: "application/json", Data: w.Bytes(), Extensions: []event.Attribute{{Name: "a", Value: "b"}}})
+	r.Emit(event.Event{Type: "t", Subject: r.Transport.Topic, DataContentType: "application/json", Data: w.Bytes(),
+		Extensions: []event.Attribute{{Name: "a", Value: "b"}}})
 	r.Publish(event.Publish{Topics: []string{"a", "b"}, Payload: w.Bytes(), Properties: []event.Property{{Name: "k", Value: "v"}}})
 	r.Put("k", w.Bytes(), time.Minute)
 	r.Reply(0, "")
@@ -291,7 +295,8 @@ func TestScan(t *testing.T) {
 // The short forms are the effects of the same names.
 func TestDeferredEffects(t *testing.T) {
 	at := time.Unix(1000, 0).UTC()
-	in := event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypeResponse, Extensions: []event.Attribute{{Name: "status", Kind: event.Integer, Value: "204"}}}}
+	in := event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypeResponse, Extensions: []event.Attribute{{Name: "status",
+		Kind: event.Integer, Value: "204"}}}}
 	res := Run(func(r *Request) error {
 		if status, problem := r.Status(); status != 204 || problem != "" {
 			t.Errorf("%d %q", status, problem)

@@ -67,7 +67,8 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Server {
 			guard = api.guard
 		}
 		if !loopback(cfg.Address) && cfg.Certificate == "" {
-			log.Warn("the admin API is reached from other machines without TLS, so tokens cross the network in clear; set admin.certificate and admin.key, or put a TLS proxy before it", "address", cfg.Address)
+			log.Warn("the admin API is reached from other machines without TLS, so tokens cross the network in clear; set admin.certificate and "+
+				"admin.key, or put a TLS proxy before it", "address", cfg.Address)
 		}
 	}
 	mux.Handle("GET /metrics", guard(promhttp.HandlerFor(reg, promhttp.HandlerOpts{

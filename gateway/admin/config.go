@@ -58,7 +58,8 @@ func (c Config) Validate() error {
 		return errors.New("certificate and key belong together; set both or none")
 	}
 	if c.Pprof && !loopback(c.Address) {
-		return errors.New("pprof is on while address is not on loopback; a profile shows memory, so use 127.0.0.1 for address or switch pprof off")
+		return errors.New("pprof is on while address is not on loopback; a profile shows memory, so use 127.0.0.1 for address or switch pprof " +
+			"off")
 	}
 	return nil
 }

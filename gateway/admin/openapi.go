@@ -34,9 +34,10 @@ func openAPI() []byte {
 	document, err := json.MarshalIndent(object{
 		"openapi": "3.1.0",
 		"info": object{
-			"title":       "Tributary admin API",
-			"version":     "1",
-			"description": "Applications, devices, users, credentials, connections and consumer groups of a Tributary gateway. Every operation needs a token.",
+			"title":   "Tributary admin API",
+			"version": "1",
+			"description": "Applications, devices, users, credentials, connections and consumer groups of a Tributary gateway. Every operation " +
+				"needs a token.",
 		},
 		"servers":    []any{object{"url": prefix}},
 		"security":   []any{object{"token": []any{}}},
@@ -147,7 +148,8 @@ func (d *documenter) input(t reflect.Type) any {
 	name += "Settings"
 	d.schemas[name] = object{
 		"type": "object", "properties": settings,
-		"description": "What may be set; what is absent has its default. Members that the gateway sets are ignored, so that an entry can be sent back as it was read.",
+		"description": "What may be set; what is absent has its default. Members that the gateway sets are ignored, so that an entry can be " +
+			"sent back as it was read.",
 	}
 	return object{"$ref": "#/components/schemas/" + name}
 }

@@ -56,7 +56,8 @@ func unfit(err *json.UnmarshalTypeError) string {
 		value = "a " + value
 	}
 	takes := map[reflect.Kind]string{
-		reflect.String: "a string", reflect.Bool: "true or false", reflect.Slice: "an array", reflect.Struct: "an object", reflect.Map: "an object",
+		reflect.String: "a string", reflect.Bool: "true or false", reflect.Slice: "an array", reflect.Struct: "an object",
+		reflect.Map: "an object",
 	}[err.Type.Kind()]
 	if takes == "" {
 		takes = "a whole number"

@@ -105,13 +105,15 @@ func routes() []route {
 			role: resource.Operator, scope: one, conditional: true, status: 204, run: (*call).deleteDevice,
 		},
 		{
-			method: post, path: devicePath + "/credentials", id: "createDeviceCredential", summary: "Give a device a credential; its secret is shown once",
-			role: resource.Operator, scope: one, status: 201, run: (*call).addDeviceCredential,
+			method: post, path: devicePath + "/credentials", id: "createDeviceCredential",
+			summary: "Give a device a credential; its secret is shown once",
+			role:    resource.Operator, scope: one, status: 201, run: (*call).addDeviceCredential,
 			body: resource.NewCredential{}, answer: issued{},
 		},
 		{
-			method: del, path: devicePath + "/credentials/{credential}", id: "deleteDeviceCredential", summary: "Revoke a credential; connections that it opened end",
-			role: resource.Operator, scope: one, status: 204, run: (*call).removeDeviceCredential,
+			method: del, path: devicePath + "/credentials/{credential}", id: "deleteDeviceCredential",
+			summary: "Revoke a credential; connections that it opened end",
+			role:    resource.Operator, scope: one, status: 204, run: (*call).removeDeviceCredential,
 		},
 
 		{
@@ -151,8 +153,9 @@ func routes() []route {
 			body: resource.NewCredential{}, answer: issued{},
 		},
 		{
-			method: del, path: userPath + "/credentials/{credential}", id: "deleteUserCredential", summary: "Revoke a credential; connections that it opened end",
-			role: resource.Admin, scope: everything, status: 204, run: (*call).removeUserCredential,
+			method: del, path: userPath + "/credentials/{credential}", id: "deleteUserCredential",
+			summary: "Revoke a credential; connections that it opened end",
+			role:    resource.Admin, scope: everything, status: 204, run: (*call).removeUserCredential,
 		},
 
 		{

@@ -187,7 +187,8 @@ func TestReport(t *testing.T) {
 			"0x80": 17}, Unacknowledged: 50,
 		PublishRate: 123_456.7, AckRate: 123_400, AckLatency: Latency{10, 410 * time.Microsecond, time.Millisecond, 2 * time.Millisecond,
 			31 * time.Millisecond},
-		Consumed: 999, ConsumeRate: 99.9, IdleAlive: 4999, BytesSent: 1 << 30, BytesReceived: 12, Errors: 1, FirstErrors: []string{"bench-3: the server closed the connection"},
+		Consumed: 999, ConsumeRate: 99.9, IdleAlive: 4999, BytesSent: 1 << 30, BytesReceived: 12, Errors: 1,
+		FirstErrors: []string{"bench-3: the server closed the connection"},
 	}
 	var text bytes.Buffer
 	if err := rep.WriteText(&text); err != nil {

@@ -208,13 +208,15 @@ disabled = true
 			check: func(c *Config) any { return c.Listeners.MQTT["tcp"].Address }, want: ""},
 		{name: "the name of the file", env: []string{"TRIBUTARY_CONFIG=x"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 		{name: "a setting that is called like a service link", env: []string{"TRIBUTARY_PLUGINS__P__PATH=x",
-			"TRIBUTARY_PLUGINS__P__SETTINGS__SERVICE_PORT=80"}, check: func(c *Config) any { return c.Plugins["p"].Settings["service_port"] }, want: "80"},
+			"TRIBUTARY_PLUGINS__P__SETTINGS__SERVICE_PORT=80"}, check: func(c *Config) any { return c.Plugins["p"].Settings["service_port"] },
+			want: "80"},
 		{name: "other programs", env: []string{"PATH=/bin", "TRIBUTARYX=1"}, check: func(c *Config) any { return c.Log.Level }, want: "warn"},
 
 		{name: "unknown variable", env: []string{"TRIBUTARY_LOG__LEVL=x"},
 			problem: "TRIBUTARY_LOG__LEVL: log.levl is unknown; did you mean TRIBUTARY_LOG__LEVEL?"},
 		{name: "single underscores", env: []string{"TRIBUTARY_LISTENERS_MQTT_TCP_ADDRESS=x"},
-			problem: "TRIBUTARY_LISTENERS_MQTT_TCP_ADDRESS: listeners_mqtt_tcp_address is unknown; did you mean TRIBUTARY_LISTENERS__MQTT__TCP__ADDRESS?"},
+			problem: "TRIBUTARY_LISTENERS_MQTT_TCP_ADDRESS: listeners_mqtt_tcp_address is unknown; did you mean " +
+				"TRIBUTARY_LISTENERS__MQTT__TCP__ADDRESS?"},
 		{name: "nothing like it", env: []string{"TRIBUTARY_X=1"},
 			problem: "TRIBUTARY_X: x is unknown; two underscores stand for each dot of a key, as in TRIBUTARY_ADMIN__ADDRESS"},
 		{name: "no port of a service link", env: []string{"TRIBUTARY_ADMIN__PORT=8081"},

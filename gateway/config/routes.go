@@ -27,12 +27,14 @@ func (c *Config) RouteWarnings(there map[string]bool, declared bool) (warnings [
 	}
 	for i := range c.Router.Routes {
 		if by := c.shadow(i); by >= 0 {
-			warnings = append(warnings, fmt.Sprintf("routes[%d] gets nothing, as routes[%d] stands above it, takes everything that it would, and its plugin %s may not pass anything on: put it above", i, by, c.Router.Routes[by].Plugin))
+			warnings = append(warnings, fmt.Sprintf("routes[%d] gets nothing, as routes[%d] stands above it, takes everything that it would, and "+
+				"its plugin %s may not pass anything on: put it above", i, by, c.Router.Routes[by].Plugin))
 		}
 	}
 	for _, name := range names {
 		if !there[name] && !c.routed(name) {
-			warnings = append(warnings, fmt.Sprintf("applications.%s has neither a route nor messaging, so what its devices publish goes into quarantine: add a [[routes]] for it, or set messaging", name))
+			warnings = append(warnings, fmt.Sprintf("applications.%s has neither a route nor messaging, so what its devices publish goes into "+
+				"quarantine: add a [[routes]] for it, or set messaging", name))
 		}
 	}
 	return warnings

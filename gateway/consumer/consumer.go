@@ -4,7 +4,8 @@
 //
 // Delivery contract. A record is handed to one member of a group, counts as
 // done when that member acknowledges it, and goes to another member as soon as
-// its member leaves. A record that the group's filter does not choose is done at once. A durable group continues behind the records that were
+// its member leaves. A record that the group's filter does not choose is done at once. A durable group
+// continues behind the records that were
 // done; positions are stored a moment later than they change, so a crash of
 // the gateway repeats some records and never skips one. Records that are handed
 // out for the first time go out in the order of the log; repeated ones first.

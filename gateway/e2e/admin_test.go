@@ -319,9 +319,11 @@ func TestAdminTokens(t *testing.T) {
 		{operator, "device delete demo .. --yes", 3, "there is no device .."},
 		{operator, "key delete d@demo .. --yes", 3, "there is no credential .."},
 		{operator, "device create demo ..", 1, "neither . nor .."},
-		{operator, "device delete demo d", 2, "this deletes device d of application demo with its 0 credentials; standard input is no terminal to confirm it on, so say --yes"},
+		{operator, "device delete demo d", 2,
+			"this deletes device d of application demo with its 0 credentials; standard input is no terminal to confirm it on, so say --yes"},
 		{operator, "device show demo d", 0, ""},
-		{"tra_wrong", "app list", 1, "the token is wrong, expired or revoked; the token came from $TRIBUTARY_TOKEN. One from admin.token_file ends with its gateway: name the file of the gateway that runs with --token-file"},
+		{"tra_wrong", "app list", 1, "the token is wrong, expired or revoked; the token came from $TRIBUTARY_TOKEN. One from admin.token_file " +
+			"ends with its gateway: name the file of the gateway that runs with --token-file"},
 		{operator, "app list --url http://127.0.0.1:1", 1, "is it running, and is --url"},
 		{operator, "app list --token-file nope", 1, "reading the token: open nope"},
 	} {

@@ -22,7 +22,8 @@ func TestEixamMosquitto(t *testing.T) {
 				n, _ := g.metric("tributary_mqtt_subscriptions")
 				return n == 1
 			})
-			alert := append(login, "-i", "beside", "-t", "sos/alerts/"+eixamUser, "-m", `{"timestamp":"2026-04-18T12:00:00Z","latitude":41.3851,"longitude":2.1734}`)
+			alert := append(login, "-i", "beside", "-t", "sos/alerts/"+eixamUser, "-m",
+				`{"timestamp":"2026-04-18T12:00:00Z","latitude":41.3851,"longitude":2.1734}`)
 			foreground(t, g, pub, alert...)
 			foreground(t, g, pub, alert...) // a repeat
 			first := eixamEvent(t, events, "processed")
@@ -37,11 +38,13 @@ func TestEixamMosquitto(t *testing.T) {
 			p.ordered(t, "/slack")
 			at := "http://" + g.out.address("http.rest")
 			shown := foregroundPlain(t, curl, "-sS", "-D", "-", at+link)
-			if !strings.Contains(shown, `"latitude":41.3851`) || strings.Contains(shown, first.IncidentID) || !strings.Contains(shown, "ETag: ") && !strings.Contains(shown, "Etag: ") {
+			if !strings.Contains(shown, `"latitude":41.3851`) || strings.Contains(shown, first.IncidentID) || !strings.Contains(shown, "ETag: ") &&
+				!strings.Contains(shown, "Etag: ") {
 				t.Errorf("the link shows %s", shown)
 			}
 			callback, _ := strings.CutPrefix(message.body.StatusCallback, "https://sos.example")
-			if got := foregroundPlain(t, curl, "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-d", "MessageStatus=delivered", at+callback); got != "204" {
+			if got := foregroundPlain(t, curl, "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-d", "MessageStatus=delivered",
+				at+callback); got != "204" {
 				t.Errorf("the provider's word is answered with %s", got)
 			}
 			if got := foregroundPlain(t, curl, "-sS", "-X", "POST", at+link+"/acknowledge"); !strings.Contains(got, `"acknowledged"`) {

@@ -22,8 +22,9 @@ func caller(at *atomic.Pointer[endpoint], external, topic, payload string) (trie
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
-		err = c.write(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: external, Username: "sdk:partner-app:" + external, HasUsername: true,
-			Password: []byte(userHash(eixamSecret, external)), HasPassword: true},
+		err = c.write(&packet.Connect{Version: packet.V5, CleanStart: true, ClientID: external, Username: "sdk:partner-app:" + external,
+			HasUsername: true,
+			Password:    []byte(userHash(eixamSecret, external)), HasPassword: true},
 			&packet.Publish{Topic: topic, Payload: []byte(payload), QoS: 1, ID: 1})
 		for err == nil {
 			var p packet.Packet

@@ -137,8 +137,9 @@ func (g *gateway) knock(version byte, username, password string) byte {
 // phone connects a user.
 func (g *gateway) phone(version byte, external, hash string) *thing {
 	g.t.Helper()
-	return g.thing(external, packet.Connect{Version: version, CleanStart: true, KeepAlive: 30, Username: "sdk:partner-app:" + external, HasUsername: true,
-		Password: []byte(hash), HasPassword: true})
+	return g.thing(external, packet.Connect{Version: version, CleanStart: true, KeepAlive: 30, Username: "sdk:partner-app:" + external,
+		HasUsername: true,
+		Password:    []byte(hash), HasPassword: true})
 }
 
 func (g *gateway) ana(version byte) *thing {
@@ -195,7 +196,8 @@ func TestEixamTopics(t *testing.T) {
 	for _, version := range []byte{packet.V311, packet.V5} {
 		d := g.ana(version)
 		refused := map[byte]byte{packet.V311: 0x80, packet.V5: 0x87}[version]
-		for filter, want := range map[string]byte{"sos/events/" + eixamUser: 1, "sos/events/partner-user-123": refused, "sos/events/+": refused, "#": refused,
+		for filter, want := range map[string]byte{"sos/events/" + eixamUser: 1, "sos/events/partner-user-123": refused, "sos/events/+": refused,
+			"#":                   refused,
 			"sos/events/" + other: refused, own: refused} {
 			if got := d.want(filter); got != want {
 				t.Errorf("version %d, %s: SUBACK %#x, want %#x", version, filter, got, want)
@@ -221,8 +223,9 @@ func TestEixamTopics(t *testing.T) {
 		}
 		// cleanSession=0 is taken, and the session ends with the connection all the same.
 		for range 2 {
-			c, ack := g.login(packet.Connect{Version: version, ClientID: "persistent", Username: "sdk:partner-app:partner-user-123", HasUsername: true,
-				Password: []byte(userHash(eixamSecret, "partner-user-123")), HasPassword: true, Props: map[byte]*packet.Properties{
+			c, ack := g.login(packet.Connect{Version: version, ClientID: "persistent", Username: "sdk:partner-app:partner-user-123",
+				HasUsername: true,
+				Password:    []byte(userHash(eixamSecret, "partner-user-123")), HasPassword: true, Props: map[byte]*packet.Properties{
 					packet.V5: {SessionExpiry: ptr(uint32(1000))}}[version]})
 			if ack.SessionPresent {
 				t.Errorf("version %d: a session was kept", version)
@@ -263,7 +266,8 @@ func TestEixamRelay(t *testing.T) {
 		}
 	}
 	var said map[string]any
-	if err := json.Unmarshal(owner.heard("sos/events/"+eixamUser).Payload, &said); err != nil || said["type"] != "processed" || said["userId"] != eixamUser {
+	if err := json.Unmarshal(owner.heard("sos/events/"+eixamUser).Payload, &said); err != nil || said["type"] != "processed" ||
+		said["userId"] != eixamUser {
 		t.Errorf("the owner heard %v, %v", said, err)
 	}
 	relay.settled()

@@ -109,7 +109,8 @@ func TestFiles(t *testing.T) {
 	if status, answer, err := g.rest("PATCH", "/files/a", two); status != 201 || err != nil {
 		t.Fatal(status, string(answer), err)
 	}
-	if resp, body := fetch("GET", fmt.Sprintf("bytes=%d-", large-5)); resp.StatusCode != 206 || !bytes.Equal(body, append(one[large-5:len(one):len(one)], two...)) {
+	if resp, body := fetch("GET", fmt.Sprintf("bytes=%d-", large-5)); resp.StatusCode != 206 ||
+		!bytes.Equal(body, append(one[large-5:len(one):len(one)], two...)) {
 		t.Errorf("across the seam: %d, %d bytes", resp.StatusCode, len(body))
 	}
 	if n, size := g.onDisk(); n != 2 || size != large+1000 {

@@ -49,7 +49,8 @@ func build(b *built) error {
 	if err := command("env", append(args, "tributary.io/gateway")...); err != nil {
 		return err
 	}
-	for _, source := range []string{"../../plugins/drogue", "../../plugins/fleets", "../../plugins/eixam", "../../examples/decoder", "testdata/chaos",
+	for _, source := range []string{"../../plugins/drogue", "../../plugins/fleets", "../../plugins/eixam", "../../examples/decoder",
+		"testdata/chaos",
 		"testdata/later", "testdata/judge", "testdata/cabinet"} {
 		if err := command(b.binary, "plugin", "build", source, "-o", wasm(filepath.Base(source))); err != nil {
 			return err
@@ -57,7 +58,8 @@ func build(b *built) error {
 	}
 	// This compiles the modules, so that no test waits for it.
 	settings := filepath.Join(b.dir, "gateway.toml")
-	if err := os.WriteFile(settings, []byte(demo(chaos("")+later("http://127.0.0.1")+decoder(), fleetsPlugin()+eixamPlugin("http://127.0.0.1", ""))), 0o600); err != nil {
+	if err := os.WriteFile(settings, []byte(demo(chaos("")+later("http://127.0.0.1")+decoder(),
+		fleetsPlugin()+eixamPlugin("http://127.0.0.1", ""))), 0o600); err != nil {
 		return err
 	}
 	return command(b.binary, "check", "--config", settings, "--set", "wasm.cache_dir="+b.cache)

@@ -17,7 +17,8 @@ func TestNothingStopsABinaryGroup(t *testing.T) {
 	g := start(t, demo("", ""))
 	quarantine := background(t, g, mosquittoSub, "-V", "5", "-i", "q", "-c", "-x", "3600", "-t", "$share/q/quarantine/demo", "-q", "1", "-C",
 		"3",
-		"-D", "subscribe", "user-property", "content-mode", "binary", "-D", "subscribe", "user-property", "stream-offset", "first", "-F", "%P|%C|%p")
+		"-D", "subscribe", "user-property", "content-mode", "binary", "-D", "subscribe", "user-property", "stream-offset", "first", "-F",
+		"%P|%C|%p")
 	log := g.consumer("content-mode", "binary")
 	d := g.v5("d1")
 	refused := func(topic, payload string, props *packet.Properties) {

@@ -102,7 +102,8 @@ func (c *change) keep(application string, e *event.KeepFile) error {
 		c.dropped = true
 	}
 	if len(next.Segments) == maxSegments {
-		return &event.Failure{Code: event.QuotaExceeded, Message: fmt.Sprintf("it appended to the file %.64q more than %d times", e.Name, maxSegments)}
+		return &event.Failure{Code: event.QuotaExceeded, Message: fmt.Sprintf("it appended to the file %.64q more than %d times", e.Name,
+			maxSegments)}
 	}
 	next.Segments = append(next.Segments, segment{ID: e.Upload, Size: p.size})
 	value, err := json.Marshal(next)

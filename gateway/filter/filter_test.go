@@ -118,7 +118,8 @@ func TestParseConcurrently(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"type = 'a'", "(1 + 2) * 3 = 9", "NOT EXISTS x", "a IN ('b')", "CONCAT(id, \"x\\\"\") LIKE 'a\\%%'", "SUBSTRING(id, 1, -1) = ''", "-2147483648 / -1 = 1"} {
+	for _, s := range []string{"type = 'a'", "(1 + 2) * 3 = 9", "NOT EXISTS x", "a IN ('b')", "CONCAT(id, \"x\\\"\") LIKE 'a\\%%'",
+		"SUBSTRING(id, 1, -1) = ''", "-2147483648 / -1 = 1"} {
 		f.Add(s)
 	}
 	record := stored(nil)

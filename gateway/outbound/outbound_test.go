@@ -358,11 +358,16 @@ func TestForbiddenPlaces(t *testing.T) {
 
 func TestPublic(t *testing.T) {
 	for text, want := range map[string]bool{
-		"1.1.1.1": true, "8.8.8.8": true, "172.15.0.1": true, "172.32.0.1": true, "100.63.255.255": true, "100.128.0.1": true, "2606:4700::1111": true, "2a00::1": true, "64:ff9b::808:808": true,
-		"0.0.0.0": false, "0.1.2.3": false, "10.0.0.1": false, "100.64.0.1": false, "127.0.0.1": false, "127.255.0.1": false, "169.254.169.254": false, "172.16.0.1": false, "172.31.255.255": false,
-		"192.0.0.1": false, "192.0.2.1": false, "192.168.0.1": false, "198.18.0.1": false, "198.51.100.1": false, "203.0.113.1": false, "224.0.0.1": false, "239.1.1.1": false, "240.0.0.1": false, "255.255.255.255": false,
-		"::": false, "::1": false, "::ffff:10.0.0.1": false, "::ffff:127.0.0.1": false, "::127.0.0.1": false, "::ffff:8.8.8.8": true, "fe80::1": false, "fe80::1%eth0": false, "fc00::1": false, "fd12::1": false, "fec0::1": false, "ff02::1": false,
-		"64:ff9b::a00:1": false, "64:ff9b::7f00:1": false, "64:ff9b:1::1": false, "2001::1": false, "2001:db8::1": false, "2002:7f00:1::": false, "100::1": false, "3fff::1": false, "5f00::1": false,
+		"1.1.1.1": true, "8.8.8.8": true, "172.15.0.1": true, "172.32.0.1": true, "100.63.255.255": true, "100.128.0.1": true,
+		"2606:4700::1111": true, "2a00::1": true, "64:ff9b::808:808": true,
+		"0.0.0.0": false, "0.1.2.3": false, "10.0.0.1": false, "100.64.0.1": false, "127.0.0.1": false, "127.255.0.1": false,
+		"169.254.169.254": false, "172.16.0.1": false, "172.31.255.255": false,
+		"192.0.0.1": false, "192.0.2.1": false, "192.168.0.1": false, "198.18.0.1": false, "198.51.100.1": false, "203.0.113.1": false,
+		"224.0.0.1": false, "239.1.1.1": false, "240.0.0.1": false, "255.255.255.255": false,
+		"::": false, "::1": false, "::ffff:10.0.0.1": false, "::ffff:127.0.0.1": false, "::127.0.0.1": false, "::ffff:8.8.8.8": true,
+		"fe80::1": false, "fe80::1%eth0": false, "fc00::1": false, "fd12::1": false, "fec0::1": false, "ff02::1": false,
+		"64:ff9b::a00:1": false, "64:ff9b::7f00:1": false, "64:ff9b:1::1": false, "2001::1": false, "2001:db8::1": false, "2002:7f00:1::": false,
+		"100::1": false, "3fff::1": false, "5f00::1": false,
 	} {
 		p := &policy{}
 		if got := p.reachable(netip.MustParseAddr(text)); got != want {
@@ -398,7 +403,8 @@ func TestDeadHost(t *testing.T) {
 	defer close(gone)
 	live := serve(t, func(http.ResponseWriter, *http.Request) {})
 	cfg := quick()
-	cfg.Concurrency, cfg.PerHost, cfg.Timeout, cfg.Attempts, cfg.Backoff, cfg.BackoffMax = 8, 2, 100*time.Millisecond, 1000, 50*time.Millisecond, time.Hour
+	cfg.Concurrency, cfg.PerHost, cfg.Timeout, cfg.Attempts, cfg.Backoff, cfg.BackoffMax = 8, 2, 100*time.Millisecond, 1000,
+		50*time.Millisecond, time.Hour
 	g := start(t, cfg, local(dead, live))
 	for i := range 20 {
 		g.do(&event.Call{ID: fmt.Sprint("dead", i), Method: "GET", URL: dead.URL})

@@ -57,9 +57,11 @@ func checkABI(m *meter.Interface) error {
 		}
 		sort.Strings(other)
 		if len(other) > 0 {
-			return fmt.Errorf("it speaks plugin ABI %s, this gateway knows only 1: build it with an SDK of this gateway's version", strings.Join(other, ", "))
+			return fmt.Errorf("it speaks plugin ABI %s, this gateway knows only 1: build it with an SDK of this gateway's version",
+				strings.Join(other, ", "))
 		}
-		complain("the export %s is missing: this is no Tributary plugin, or it was not built as a reactor (Go: -buildmode=c-shared)", exportMarker)
+		complain("the export %s is missing: this is no Tributary plugin, or it was not built as a reactor (Go: -buildmode=c-shared)",
+			exportMarker)
 	}
 	for _, want := range []struct{ name, params, results string }{
 		{exportMarker, "", ""}, {exportBuffer, "i", "i"}, {exportHandle, "i", "I"}, {exportInit, "", ""},

@@ -77,7 +77,8 @@ func checkHeaders(headers []event.Property) string {
 			return fmt.Sprintf("its header %.40q is none", h.Name)
 		}
 		switch strings.ToLower(h.Name) {
-		case "host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "proxy-authorization":
+		case "host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade",
+			"proxy-authorization":
 			return fmt.Sprintf("its header %s is the gateway's own", h.Name)
 		}
 	}

@@ -89,7 +89,8 @@ const maxText = 65_535
 // checkProperties finds what an MQTT packet cannot carry beside the payload.
 func checkProperties(e *event.Publish) *violation {
 	bad := func(what, s string) *violation {
-		return &violation{fmt.Sprintf("published %s of %d bytes that is no text of MQTT: at most %d bytes of UTF-8 without U+0000", what, len(s), maxText), ""}
+		return &violation{fmt.Sprintf("published %s of %d bytes that is no text of MQTT: at most %d bytes of UTF-8 without U+0000", what, len(s),
+			maxText), ""}
 	}
 	switch {
 	case !isText(e.ContentType):
@@ -130,7 +131,8 @@ func (g *Grant) checkFile(name string) *violation {
 	case g.FileBytes == 0:
 		return &violation{"used a file", "file_bytes"}
 	case name == "" || len(name) > maxKeyBytes || !event.ValidString(name):
-		return &violation{fmt.Sprintf("used a file name of %d bytes; 1 to %d without control characters are possible", len(name), maxKeyBytes), ""}
+		return &violation{fmt.Sprintf("used a file name of %d bytes; 1 to %d without control characters are possible", len(name), maxKeyBytes),
+			""}
 	}
 	return nil
 }

@@ -51,7 +51,8 @@ func TestScanState(t *testing.T) {
 		}
 	}
 	var f *Fault
-	if _, err := p.Handle(context.Background(), 0, inbound("scan broken  0 100"), testTime, st); !errors.Is(err, errStore) || errors.As(err, &f) {
+	if _, err := p.Handle(context.Background(), 0, inbound("scan broken  0 100"), testTime, st); !errors.Is(err, errStore) ||
+		errors.As(err, &f) {
 		t.Errorf("error of the store became %v", err)
 	}
 	none := load(t, testHost(t, testConfig()), goGuest(t, "modes"), Grant{Emit: []string{"*"}})
@@ -97,7 +98,8 @@ func TestCredentialsStaySecret(t *testing.T) {
 func TestGrantOfLaterEffects(t *testing.T) {
 	g := Grant{
 		Timers: 1, Hosts: []string{"https://api.example", "https://*.sub.example", "http://10.0.0.1:8080"},
-		Judge: Judge{Applications: []string{"a", "b"}, Publish: []string{"up/{device}/#", "shared"}, Subscribe: []string{"down/+/{clientid}", "{username}"}},
+		Judge: Judge{Applications: []string{"a", "b"}, Publish: []string{"up/{device}/#", "shared"},
+			Subscribe: []string{"down/+/{clientid}", "{username}"}},
 	}
 	if err := g.Validate(); err != nil {
 		t.Fatal(err)
@@ -178,7 +180,8 @@ func TestGrantOfLaterEffects(t *testing.T) {
 		{&event.Deny{Code: 1}, "plugin p refused credentials with the code 0x1, which is none for that"},
 		{&event.Deny{Name: "wrong password"}, "plugin p named a refusal with something else than 1 to 64 of A-Z, a-z, 0-9, _ and -"},
 	} {
-		in := &event.Inbound{Event: event.Event{Type: event.TypeConnect, Application: "a"}, Transport: event.Transport{ClientID: "client", Username: "user"}}
+		in := &event.Inbound{Event: event.Event{Type: event.TypeConnect, Application: "a"}, Transport: event.Transport{ClientID: "client",
+			Username: "user"}}
 		v := g.check(in, []event.Effect{c.effect})
 		text := ""
 		if v != nil {
@@ -210,7 +213,8 @@ func TestGrantOfPublish(t *testing.T) {
 		effect  event.Publish
 		refused string
 	}{
-		{event.Publish{ContentType: long[:65_535], ResponseTopic: long[:65_535], Correlation: []byte(long[:65_535]), Properties: property(long[:65_535], "\t")}, ""},
+		{event.Publish{ContentType: long[:65_535], ResponseTopic: long[:65_535], Correlation: []byte(long[:65_535]),
+			Properties: property(long[:65_535], "\t")}, ""},
 		{event.Publish{ContentType: long}, "a content type of 65536 bytes"},
 		{event.Publish{ContentType: "a\x00"}, "a content type"},
 		{event.Publish{ResponseTopic: long}, "response topic"},
@@ -248,7 +252,8 @@ func TestGrantValidate(t *testing.T) {
 
 // A plugin that wants more than it has is told the lines to add.
 func TestMissingLater(t *testing.T) {
-	w := Wants{Timers: 5, Hosts: []string{"https://a.example", "https://*.b.example"}, Judge: Judge{Applications: []string{"demo"}, Publish: []string{"{device}/#"}}}
+	w := Wants{Timers: 5, Hosts: []string{"https://a.example", "https://*.b.example"}, Judge: Judge{Applications: []string{"demo"},
+		Publish: []string{"{device}/#"}}}
 	g := Grant{Hosts: []string{"https://*.example"}}
 	got := strings.Join(g.missing(w.Grant()), "\n")
 	if want := "timers = 5\njudge.applications = [\"demo\"]\njudge.publish = [\"{device}/#\"]"; got != want {

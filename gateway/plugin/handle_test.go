@@ -161,7 +161,8 @@ func TestGrantChecked(t *testing.T) {
 			t.Errorf("%s: %v", c.send, err)
 		case c.refused == "" && (res.Failure != nil || len(res.Effects) != 1):
 			t.Errorf("%s: refused: %v", c.send, res.Failure)
-		case c.refused != "" && (res.Failure == nil || res.Failure.Retryable || len(res.Effects) != 0 || !strings.Contains(res.Failure.Message, c.refused) || len(res.Failure.Message) > 500):
+		case c.refused != "" && (res.Failure == nil || res.Failure.Retryable || len(res.Effects) != 0 ||
+			!strings.Contains(res.Failure.Message, c.refused) || len(res.Failure.Message) > 500):
 			t.Errorf("%s: %+v, want a permanent failure that says %q", c.send, res, c.refused)
 		}
 	}
@@ -243,7 +244,8 @@ func TestMemoryAfterFaults(t *testing.T) {
 // with vector or reference globals, and with a changed table.
 func TestStateBeyondSnapshots(t *testing.T) {
 	h := testHost(t, testConfig())
-	for name, want := range map[string]string{"globals": "ok trap ok trap ok trap", "simd": "ok trap ok trap ok trap", "table": "trap trap trap", "reference": "trap trap trap"} {
+	for name, want := range map[string]string{"globals": "ok trap ok trap ok trap", "simd": "ok trap ok trap ok trap",
+		"table": "trap trap trap", "reference": "trap trap trap"} {
 		t.Run(name, func(t *testing.T) {
 			p := load(t, h, watGuest(t, name), Grant{})
 			var got []string
@@ -371,7 +373,8 @@ func TestConcurrent(t *testing.T) {
 		}
 	}
 	if values["tributary_plugin_call_seconds"] != 120 || values["tributary_plugin_faults_total"] != 20 ||
-		values["tributary_plugin_memory_bytes"] < 2<<20 || values["tributary_plugin_fuel_total"] == 0 || values["tributary_plugin_restores_total"] < 10 {
+		values["tributary_plugin_memory_bytes"] < 2<<20 || values["tributary_plugin_fuel_total"] == 0 ||
+		values["tributary_plugin_restores_total"] < 10 {
 		t.Errorf("metrics: %v", values)
 	}
 }
@@ -405,7 +408,8 @@ func TestTry(t *testing.T) {
 	}
 	small := everything()
 	small.Fuel = 3_000_000
-	if _, err := load(t, testHost(t, testConfig()), goGuest(t, "modes"), small).Try(ctx, 0, inbound("spin"), testTime, nil); !errors.As(err, &f) || f.Kind != FaultFuel {
+	if _, err := load(t, testHost(t, testConfig()), goGuest(t, "modes"), small).Try(ctx, 0, inbound("spin"), testTime, nil); !errors.As(err,
+		&f) || f.Kind != FaultFuel {
 		t.Errorf("a plugin whose fuel is less than a trial: %v", err)
 	}
 }

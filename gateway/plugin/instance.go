@@ -100,7 +100,8 @@ func (p *Plugin) newInstance() (*instance, error) {
 
 func (in *instance) start() error {
 	err := guarded(func() (err error) {
-		in.mod, err = in.p.host.rt.InstantiateModule(withMemory(in.ctx, in.lin), in.p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+		in.mod, err = in.p.host.rt.InstantiateModule(withMemory(in.ctx, in.lin), in.p.compiled,
+			wazero.NewModuleConfig().WithName("").WithStartFunctions())
 		return err
 	})
 	if err != nil {
@@ -276,7 +277,8 @@ func (in *instance) readResponse(ptr, n uint32) (event.Result, error) {
 	case ptr == 0 && n == 0:
 		return event.Result{}, in.newFault(FaultFailed, "it could not make a result")
 	case int64(n) > int64(limit):
-		return event.Result{}, in.newFault(FaultOutput, fmt.Sprintf("its result has %d bytes, at most %d are possible (wasm.output_bytes)", n, limit))
+		return event.Result{}, in.newFault(FaultOutput, fmt.Sprintf("its result has %d bytes, at most %d are possible (wasm.output_bytes)", n,
+			limit))
 	}
 	view, ok := in.mem.Read(ptr, n)
 	if !ok {

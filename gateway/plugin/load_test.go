@@ -96,7 +96,8 @@ func TestLoadRefuses(t *testing.T) {
 
 // TestLoadGranted loads what is granted exactly.
 func TestLoadGranted(t *testing.T) {
-	m := Manifest{Name: "small", Version: "1.2.3", ABI: 1, Wants: Wants{Publish: []string{"a/+"}, StateBytes: 10, Deadline: Duration(time.Second)}}
+	m := Manifest{Name: "small", Version: "1.2.3", ABI: 1, Wants: Wants{Publish: []string{"a/+"}, StateBytes: 10,
+		Deadline: Duration(time.Second)}}
 	wasm, err := EmbedManifest(watGuest(t, "minimal"), m)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +149,8 @@ func TestCache(t *testing.T) {
 	if err := os.WriteFile(occupied, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for dir, reason := range map[string]string{cfg.CacheDir: "others may write to it (mode 0770)", filepath.Join(occupied, "cache"): "not a directory"} {
+	for dir, reason := range map[string]string{cfg.CacheDir: "others may write to it (mode 0770)",
+		filepath.Join(occupied, "cache"): "not a directory"} {
 		said := &bytes.Buffer{}
 		cfg.CacheDir = dir
 		h, err := New(cfg, 2, slog.New(slog.NewTextHandler(said, nil)))

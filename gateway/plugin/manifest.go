@@ -57,7 +57,8 @@ type Wants struct {
 func (w *Wants) Grant() *Grant {
 	return &Grant{
 		wanted:  true,
-		Publish: w.Publish, Emit: w.Emit, Pass: w.Pass, About: w.About, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts, Judge: w.Judge,
+		Publish: w.Publish, Emit: w.Emit, Pass: w.Pass, About: w.About, StateBytes: w.StateBytes, Timers: w.Timers, Hosts: w.Hosts,
+		Judge:     w.Judge,
 		FileBytes: w.FileBytes, Uploads: w.Uploads,
 		MemoryBytes: w.MemoryBytes, Fuel: w.Fuel, Deadline: time.Duration(w.Deadline),
 	}

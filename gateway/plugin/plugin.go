@@ -88,7 +88,8 @@ func openCache(dir string, log *slog.Logger) wazero.CompilationCache {
 			return cache
 		}
 	}
-	log.Warn("compiled plugins are not kept, so each start compiles them again; name another wasm.cache_dir, or none (\"\") to hear no more of it", "dir", dir, "error", err)
+	log.Warn("compiled plugins are not kept, so each start compiles them again; name another wasm.cache_dir, or none (\"\") to hear no "+
+		"more of it", "dir", dir, "error", err)
 	return nil
 }
 
@@ -209,7 +210,8 @@ func (h *Host) load(ctx context.Context, name string, wasm []byte, grant Grant, 
 // compile has the runtime compile a module on all processors. It looks at the deadline
 // between two functions, which it does only if there are several workers.
 func (h *Host) compile(ctx context.Context, module []byte) (wazero.CompiledModule, error) {
-	late := fmt.Errorf("it took longer than %v (wasm.compile_deadline): have the compiler optimise for size, or allow more", h.cfg.CompileDeadline)
+	late := fmt.Errorf("it took longer than %v (wasm.compile_deadline): have the compiler optimise for size, or allow more",
+		h.cfg.CompileDeadline)
 	ctx, cancel := context.WithTimeoutCause(ctx, h.cfg.CompileDeadline, late)
 	defer cancel()
 	compiled, err := h.rt.CompileModule(experimental.WithCompilationWorkers(ctx, max(2, runtime.GOMAXPROCS(0))), module)

@@ -34,12 +34,15 @@ func TestDescribedSettings(t *testing.T) {
 		{usual, map[string]string{"dialect": "plain", "events": "false", "most": "-7", "factor": "1.5e3", "name": "", "key": "k"}, ""},
 		{usual, map[string]string{"key": "k"}, ""},
 		{usual, nil, "plugins.p.settings.key is missing: What it proves itself with."},
-		{usual, map[string]string{"key": "", "dialekt": "drogue"}, "plugins.p.settings.dialekt is unknown; the settings of plugin guest are dialect, events, factor, key, most, name"},
-		{usual, map[string]string{"key": "", "dialect": "Drogue"}, `plugins.p.settings.dialect: "Drogue" is none of its values; use drogue or plain`},
+		{usual, map[string]string{"key": "", "dialekt": "drogue"},
+			"plugins.p.settings.dialekt is unknown; the settings of plugin guest are dialect, events, factor, key, most, name"},
+		{usual, map[string]string{"key": "", "dialect": "Drogue"},
+			`plugins.p.settings.dialect: "Drogue" is none of its values; use drogue or plain`},
 		{usual, map[string]string{"key": "", "events": "yes"}, `plugins.p.settings.events: "yes" is neither true nor false`},
 		{usual, map[string]string{"key": "", "most": "1.5"}, `plugins.p.settings.most: "1.5" is no whole number`},
 		{usual, map[string]string{"key": "", "factor": ""}, `plugins.p.settings.factor: "" is no number`},
-		{usual, map[string]string{"key": "", "events": "1", "most": "x"}, "plugins.p.settings.events: \"1\" is neither true nor false\nplugins.p.settings.most: \"x\" is no whole number"},
+		{usual, map[string]string{"key": "", "events": "1", "most": "x"},
+			"plugins.p.settings.events: \"1\" is neither true nor false\nplugins.p.settings.most: \"x\" is no whole number"},
 	} {
 		module, err := described(t, tt.settings)
 		if err != nil {
@@ -63,7 +66,8 @@ func TestSettingsThatAreCalled(t *testing.T) {
 		{map[string]string{"sms": "https://sms.example/a?b=secret", "hook": "http://127.0.0.1:99/x", "link": "https://elsewhere.example"}, ""},
 		{map[string]string{"sms": "https://elsewhere.example/secret"},
 			"plugins.p.settings.sms: the plugin may not call https://elsewhere.example: add it to plugins.p.grant.hosts"},
-		{map[string]string{"sms": "http://sms.example/"}, "plugins.p.settings.sms: the plugin may not call http://sms.example: add it to plugins.p.grant.hosts"},
+		{map[string]string{"sms": "http://sms.example/"},
+			"plugins.p.settings.sms: the plugin may not call http://sms.example: add it to plugins.p.grant.hosts"},
 		{map[string]string{"hook": "127.0.0.1:99"}, "plugins.p.settings.hook: its URL cannot be read"},
 		{map[string]string{"hook": ""}, "plugins.p.settings.hook: its URL does not begin with https:// or http://"},
 	} {
@@ -80,7 +84,8 @@ func TestSettingsThatAreCalled(t *testing.T) {
 	if err := json.Unmarshal([]byte(settings), &m.Settings); err != nil {
 		t.Fatal(err)
 	}
-	if got := m.Called(map[string]string{"sms": "https://a.example/1", "hook": "https://a.example/2", "link": "https://b.example"}); len(got) != 1 || got[0] != "https://a.example" {
+	if got := m.Called(map[string]string{"sms": "https://a.example/1", "hook": "https://a.example/2",
+		"link": "https://b.example"}); len(got) != 1 || got[0] != "https://a.example" {
 		t.Errorf("%v", got)
 	}
 }

@@ -105,7 +105,8 @@ func stateScan(in *instance, stack []uint64) {
 	limit := uint64(uint32(stack[4]))
 	buf := in.guestBytes(stack[5], stack[6])
 	left := maxScanned - in.call.scanned
-	if !in.mayRead() || len(prefix) > maxKeyBytes || len(after) > maxKeyBytes || in.call.scans == maxScans || left == 0 || in.call.read > maxReadBytes {
+	if !in.mayRead() || len(prefix) > maxKeyBytes || len(after) > maxKeyBytes || in.call.scans == maxScans || left == 0 ||
+		in.call.read > maxReadBytes {
 		stack[0] = signed(stateRefused)
 		return
 	}

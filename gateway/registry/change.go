@@ -147,7 +147,9 @@ func (r *Registry) PutApplication(a resource.Application, pre resource.Precondit
 			return nil, err
 		}
 		if r.view.Load().purging[a.Name] { // what is being deleted could be the new one's
-			return nil, fault(resource.Conflict, "application %s was deleted and is being purged: try again in a moment; where the log says that it failed, restart the gateway first", a.Name)
+			return nil, fault(resource.Conflict,
+				"application %s was deleted and is being purged: try again in a moment; where the log says that it failed, restart the gateway first",
+				a.Name)
 		}
 		a.Devices = 0
 		if old != nil {

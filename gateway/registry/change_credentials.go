@@ -83,7 +83,8 @@ func (r *Registry) editCredentials(owner resource.Owner, edit func([]credential)
 // gateway.toml declares has its own there, and no others.
 func permitCredentials(holder *resource.Entry, what string) error {
 	if holder != nil && holder.FromFile {
-		return fault(resource.Conflict, "%s is declared in gateway.toml: put the hash of a password into its password_hashes there and restart the gateway", what)
+		return fault(resource.Conflict,
+			"%s is declared in gateway.toml: put the hash of a password into its password_hashes there and restart the gateway", what)
 	}
 	return permitDelete(holder, resource.Precondition{}, what)
 }

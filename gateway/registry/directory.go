@@ -249,7 +249,8 @@ func (r *Registry) anonymous(name, client string) (*access.Grant, error) {
 		return g, nil // nobody's device: it reads and commands only
 	case !known && !ValidDevice(client): // let in, it could never publish, and MQTT 3.1.1 could not say so
 		return nil, refuse(event.ClientIdentifierNotValid,
-			"without credentials the client identifier is the device's name: 1 to 128 bytes without /, +, # and control characters, not . or ..; an empty one only reads and commands")
+			"without credentials the client identifier is the device's name: 1 to 128 bytes without /, +, # and control characters, not . or ..; "+
+				"an empty one only reads and commands")
 	case !known:
 		g.Publish, g.Subscribe = everything, everything
 	case d.Disabled:

@@ -103,7 +103,8 @@ func parseHash(s string) (hash, error) {
 		h.memory < 8*uint32(h.threads) || h.memory > maxMemory,
 		len(h.salt) < 8 || len(h.salt) > 64,
 		len(h.sum) < 16 || len(h.sum) > 64:
-		return hash{}, fmt.Errorf("the hash's parameters are out of bounds (m 8·p to %d KiB, t 1 to %d, p 1 to %d, salt 8 to 64 bytes, hash 16 to 64 bytes); make one with: tributary hash-password",
+		return hash{}, fmt.Errorf("the hash's parameters are out of bounds (m 8·p to %d KiB, t 1 to %d, p 1 to %d, salt 8 to 64 bytes, hash "+
+			"16 to 64 bytes); make one with: tributary hash-password",
 			maxMemory, maxPasses, maxThreads)
 	}
 	return h, nil

@@ -129,7 +129,8 @@ func New(cfg Config, st Store, log *slog.Logger) (*Registry, error) {
 		return nil, err
 	}
 	r.view.Store(&view{
-		apps: map[string]*application{}, tokens: map[string]*token{}, sums: map[[sha256.Size]byte]*token{}, retired: map[string]retention{}, purging: map[string]bool{},
+		apps: map[string]*application{}, tokens: map[string]*token{}, sums: map[[sha256.Size]byte]*token{}, retired: map[string]retention{},
+		purging: map[string]bool{},
 	})
 	r.watchers.Store(&[]func(access.Change){})
 	r.declare(cfg)

@@ -85,7 +85,8 @@ func TestConnect(t *testing.T) {
 	r := open(t, plant(t), nil)
 	device := func(app, name string, credential ...string) *access.Grant {
 		return &access.Grant{Credential: "registry/" + strings.Join(append(credential, "password-1")[:1], ""),
-			Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: app == "open"}
+			Principal: "device:" + app + "/" + name, Namespace: app, Application: app, Device: name, Publish: []string{"#"},
+			Subscribe: []string{"#"}, Messaging: app == "open"}
 	}
 	anonymous := func(client string, publish ...string) *access.Grant {
 		g := &access.Grant{Principal: "anonymous:open/" + client, Namespace: "open", Messaging: true, Read: []string{"open"},

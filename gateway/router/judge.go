@@ -73,7 +73,8 @@ func (r *Router) judgeIn(ctx context.Context, h Handler, handle run, place int, 
 	return nil, nil, fmt.Errorf("the state that the plugin %s read to judge credentials kept changing", h.Name())
 }
 
-func (r *Router) judge(ctx context.Context, h Handler, handle run, instance int, in *event.Inbound, read *store.Batch) (event.Effect, error) {
+func (r *Router) judge(ctx context.Context, h Handler, handle run, instance int, in *event.Inbound, read *store.Batch) (event.Effect,
+	error) {
 	var st plugin.StateReader
 	if in.Event.Application != "" {
 		st = &stateReader{store: r.store, batch: read, prefix: statePrefix(in.Event.Application, h.Name())}

@@ -83,7 +83,8 @@ func TestJudge(t *testing.T) {
 	if len(f.store.keys) != before || len(f.store.logs) != 0 {
 		t.Errorf("a verdict left something: %v", f.store.logs)
 	}
-	if _, _, err := f.Judge(context.Background(), "absent", connect("a", "b")); err == nil || !strings.Contains(err.Error(), "[plugins.absent]") {
+	if _, _, err := f.Judge(context.Background(), "absent", connect("a", "b")); err == nil ||
+		!strings.Contains(err.Error(), "[plugins.absent]") {
 		t.Errorf("no such plugin: %v", err)
 	}
 }
@@ -333,7 +334,8 @@ func TestSubmitDue(t *testing.T) {
 
 // A verdict holds until a key changes that the plugin read for it, or a range that it scanned.
 func TestVerdictHolds(t *testing.T) {
-	f := start(t, quick(), &handlerFunc{name: "p", bytes: 1 << 20, state: func(in *event.Inbound, st plugin.StateReader) (event.Result, error) {
+	f := start(t, quick(), &handlerFunc{name: "p", bytes: 1 << 20, state: func(in *event.Inbound, st plugin.StateReader) (event.Result,
+		error) {
 		if in.Event.Type != event.TypeConnect {
 			return event.Result{Effects: []event.Effect{&event.Put{Key: in.Event.Subject, Value: in.Event.Data}}}, nil
 		}
@@ -364,7 +366,8 @@ func TestVerdictHolds(t *testing.T) {
 func TestAbout(t *testing.T) {
 	for _, about := range []bool{false, true} {
 		f := start(t, quick(), &handlerFunc{name: "p", about: about, state: func(*event.Inbound, plugin.StateReader) (event.Result, error) {
-			return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "t", Device: "stranger", Application: "other", Sender: "x"}}}}, nil
+			return event.Result{Effects: []event.Effect{&event.Emit{Event: event.Event{Type: "t", Device: "stranger", Application: "other",
+				Sender: "x"}}}}, nil
 		}})
 		out := f.do(t, publish("d1", "t", "1"))
 		if about != (out.Code == 0) {
@@ -373,7 +376,8 @@ func TestAbout(t *testing.T) {
 		if !about {
 			continue
 		}
-		if e := f.store.events(store.Events("demo")); len(e) != 1 || e[0].Device != "stranger" || e[0].Sender != "d1" || e[0].Application != "demo" {
+		if e := f.store.events(store.Events("demo")); len(e) != 1 || e[0].Device != "stranger" || e[0].Sender != "d1" ||
+			e[0].Application != "demo" {
 			t.Errorf("%+v", e)
 		}
 	}

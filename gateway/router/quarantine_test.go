@@ -47,7 +47,8 @@ func TestQuarantineIsValid(t *testing.T) {
 		if err != nil || !bytes.Equal(raw, codec.AppendRequest(nil, in, in.Event.Time, nil)) {
 			t.Errorf("%.20q: request: %v", topic, err)
 		}
-		if _, _, err := codec.ParseRequest(raw, &again); err != nil || again.Transport.Topic != topic || again.Event.DataContentType != in.Event.DataContentType {
+		if _, _, err := codec.ParseRequest(raw, &again); err != nil || again.Transport.Topic != topic ||
+			again.Event.DataContentType != in.Event.DataContentType {
 			t.Errorf("%.20q: request: %+v, %v", topic, again, err)
 		}
 	}

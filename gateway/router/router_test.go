@@ -367,7 +367,8 @@ func TestContentTypes(t *testing.T) {
 		{"text/plain;\x01", "", `the sender's content type "text/plain;\x01" is no media type (RFC 2046), such as application/json`},
 		{"json", "application/json", ""}, // the plugin knows better
 		{"json", "yaml", "the plugin p emitted an event that is not a valid CloudEvent: attribute datacontenttype is not a media type (RFC 2046)"},
-		{"text/plain", "yaml", "the plugin p emitted an event that is not a valid CloudEvent: attribute datacontenttype is not a media type (RFC 2046)"},
+		{"text/plain", "yaml", "the plugin p emitted an event that is not a valid CloudEvent: attribute datacontenttype is not a media type " +
+			"(RFC 2046)"},
 	} {
 		f := start(t, quick(), &handlerFunc{name: "p", fn: func(in *event.Inbound, _ func(string) []byte) (event.Result, error) {
 			e := event.Event{Type: "x", DataContentType: cmp.Or(tt.emitted, in.Event.DataContentType), Data: in.Event.Data}

@@ -226,7 +226,8 @@ func (s *Server) warnOfRoutes(reg *registry.Registry) {
 
 // metrics returns what measures the stages.
 func (g *gateway) metrics() []func() []metric.Sample {
-	return append(slices.Clone(g.s.metrics), g.mqtt.Metrics, g.sessions.Metrics, g.router.Metrics, g.timers.Metrics, g.calls.Metrics, g.files.Metrics,
+	return append(slices.Clone(g.s.metrics), g.mqtt.Metrics, g.sessions.Metrics, g.router.Metrics, g.timers.Metrics, g.calls.Metrics,
+		g.files.Metrics,
 		g.host.Metrics, g.store.Metrics, g.consumer.Metrics, g.identity.Metrics,
 		func() []metric.Sample { return transportMetrics(g.doors, g.webs) })
 }

@@ -42,7 +42,8 @@ func alert(r *call, m *reading, owner *user, speaker string) *incident {
 // grace in which a cancel stops it all.
 func newIncident(r *call, m *reading, owner *user, speaker string) *incident {
 	now := r.Now.UnixMilli()
-	inc := &incident{id: newUUID(r, "incident"), app: owner.app, user: owner.id, external: owner.external, status: active, hardware: m.hardware,
+	inc := &incident{id: newUUID(r, "incident"), app: owner.app, user: owner.id, external: owner.external, status: active,
+		hardware: m.hardware,
 		occurred: m.at.UnixMilli(), opened: now, updated: now, version: 1}
 	if speaker != owner.id {
 		inc.relay = speaker

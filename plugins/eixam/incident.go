@@ -50,18 +50,21 @@ func loadIncident(r *call, id string) (*incident, bool) {
 	}
 	v := sdk.ParseJSON(text)
 	inc := &incident{id: id}
-	for name, to := range map[string]*string{"app": &inc.app, "user": &inc.user, "external": &inc.external, "status": &inc.status, "device": &inc.hardware,
-		"relay": &inc.relay, "resolvedBy": &inc.resolvedBy} {
+	for name, to := range map[string]*string{"app": &inc.app, "user": &inc.user, "external": &inc.external, "status": &inc.status,
+		"device": &inc.hardware,
+		"relay":  &inc.relay, "resolvedBy": &inc.resolvedBy} {
 		*to, _ = v.Get(name).String()
 	}
-	for name, to := range map[string]*int64{"occurred": &inc.occurred, "opened": &inc.opened, "updated": &inc.updated, "acknowledged": &inc.acknowledged,
-		"cancelled": &inc.cancelled, "resolved": &inc.resolved, "version": &inc.version} {
+	for name, to := range map[string]*int64{"occurred": &inc.occurred, "opened": &inc.opened, "updated": &inc.updated,
+		"acknowledged": &inc.acknowledged,
+		"cancelled":    &inc.cancelled, "resolved": &inc.resolved, "version": &inc.version} {
 		*to, _ = v.Get(name).Int()
 	}
 	step, _ := v.Get("step").Int()
 	inc.step = int(step)
 	if p := v.Get("position"); p.Exists() {
-		inc.position = &position{latitude: string(p.Get("latitude").Raw()), longitude: string(p.Get("longitude").Raw()), altitude: string(p.Get("altitude").Raw())}
+		inc.position = &position{latitude: string(p.Get("latitude").Raw()), longitude: string(p.Get("longitude").Raw()),
+			altitude: string(p.Get("altitude").Raw())}
 		inc.position.at, _ = p.Get("at").Int()
 	}
 	for m := range v.Get("items").Elements() {
@@ -84,7 +87,8 @@ func openIncident(r *call, user string) (*incident, bool) {
 func (inc *incident) store(r *call) {
 	var w sdk.Writer
 	w.Object()
-	for _, f := range [...]struct{ name, text string }{{"app", inc.app}, {"user", inc.user}, {"external", inc.external}, {"status", inc.status},
+	for _, f := range [...]struct{ name, text string }{{"app", inc.app}, {"user", inc.user}, {"external", inc.external},
+		{"status", inc.status},
 		{"device", inc.hardware}, {"relay", inc.relay}, {"resolvedBy", inc.resolvedBy}} {
 		if f.text != "" {
 			w.Key(f.name).String(f.text)
@@ -93,7 +97,8 @@ func (inc *incident) store(r *call) {
 	for _, f := range [...]struct {
 		name string
 		n    int64
-	}{{"occurred", inc.occurred}, {"opened", inc.opened}, {"updated", inc.updated}, {"acknowledged", inc.acknowledged}, {"cancelled", inc.cancelled},
+	}{{"occurred", inc.occurred}, {"opened", inc.opened}, {"updated", inc.updated}, {"acknowledged", inc.acknowledged},
+		{"cancelled", inc.cancelled},
 		{"resolved", inc.resolved}, {"version", inc.version}, {"step", int64(inc.step)}} {
 		if f.n != 0 {
 			w.Key(f.name).Int(f.n)

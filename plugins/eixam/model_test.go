@@ -54,7 +54,8 @@ const modelUser = "11111111-1111-1111-1111-111111111111"
 func newWorld(t *rapid.T) *world {
 	return &world{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), timers: map[string]time.Time{}, made: map[string]int{},
 		state: map[string][]byte{
-			"app/a": []byte(`{"secret":"s","active":true,"actuators":["emergency_contacts","slack"]}`), "user/" + modelUser: []byte(`{"app":"a","external":"u"}`),
+			"app/a": []byte(`{"secret":"s","active":true,"actuators":["emergency_contacts","slack"]}`), "user/" +
+				modelUser: []byte(`{"app":"a","external":"u"}`),
 			"contacts/" + modelUser: []byte(`[{"id":"c1","name":"One","phone":"+34600000001","priority":1},{"id":"c2","name":"Two","phone":"+34600000002","priority":2}]`)}}
 }
 
@@ -63,7 +64,8 @@ func (w *world) do(in event.Inbound) {
 	w.t.Helper()
 	w.events++
 	in.Event.ID, in.Event.Time, in.Event.Application = fmt.Sprint("event-", w.events), w.now, "eixam"
-	settings := map[string]string{"link_secret": "secret", "public_url": "https://x", "sms_url": "https://x/s", "voice_url": "https://x/v", "slack_url": "https://x/h"}
+	settings := map[string]string{"link_secret": "secret", "public_url": "https://x", "sms_url": "https://x/s", "voice_url": "https://x/v",
+		"slack_url": "https://x/h"}
 	res := sdk.Run(handle, in, settings, w.state)
 	if again := sdk.Run(handle, in, settings, w.state); !reflect.DeepEqual(res, again) {
 		w.t.Fatalf("the same event gives something else: %+v and %+v", res, again)
@@ -103,7 +105,8 @@ func (w *world) publish(topic string, seconds int) {
 }
 
 func (w *world) request(device, path string) {
-	w.do(event.Inbound{Event: event.Event{Type: event.TypeRequest, Device: device}, Transport: event.Transport{Protocol: "http", Method: "POST", Path: path}})
+	w.do(event.Inbound{Event: event.Event{Type: event.TypeRequest, Device: device}, Transport: event.Transport{Protocol: "http",
+		Method: "POST", Path: path}})
 }
 
 // model is an incident by the words of the contract: what may be told in which order, and

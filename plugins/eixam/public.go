@@ -85,7 +85,8 @@ func showPublic(r *call, inc *incident, _ string) error {
 	w.Key("snapshotVersion").Int(inc.version)
 	inc.writeActuators(w.Key("actuators"))
 	w.End().End()
-	r.Do(&event.Reply{Code: 200, Payload: w.Bytes(), Headers: append(headers, event.Property{Name: "Content-Type", Value: "application/json"})})
+	r.Do(&event.Reply{Code: 200, Payload: w.Bytes(), Headers: append(headers, event.Property{Name: "Content-Type",
+		Value: "application/json"})})
 	return nil
 }
 

@@ -11,7 +11,8 @@ import (
 func publish(r *call) error {
 	kind, ok := ingestTopic(r, r.Transport.Topic)
 	if !ok {
-		r.Reply(event.NotAuthorized, "a client publishes to sos/alerts/<its SDK user id> and tel/<its SDK user id>/data only; GET /v1/sdk/me says the id")
+		r.Reply(event.NotAuthorized, "a client publishes to sos/alerts/<its SDK user id> and tel/<its SDK user id>/data only; GET /v1/sdk/me "+
+			"says the id")
 		return nil
 	}
 	speaker, ok := speaking(r)

@@ -64,7 +64,8 @@ type field struct {
 
 func (u *user) profile() []field {
 	return []field{
-		{"name", &u.name, 120, printable}, {"email", &u.email, 254, validEmail}, {"phone", &u.phone, 16, validPhone}, {"address", &u.address, 255, printable},
+		{"name", &u.name, 120, printable}, {"email", &u.email, 254, validEmail}, {"phone", &u.phone, 16, validPhone},
+		{"address", &u.address, 255, printable},
 	}
 }
 

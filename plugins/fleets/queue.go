@@ -136,7 +136,8 @@ func (q jobQueue) with(x *jobExecution) jobQueue {
 		}
 		return out
 	}
-	e := queueEntry{job: x.job, status: x.status, queued: x.queued, started: x.started, updated: x.updated, number: x.number, version: x.version}
+	e := queueEntry{job: x.job, status: x.status, queued: x.queued, started: x.started, updated: x.updated, number: x.number,
+		version: x.version}
 	if i >= 0 && out[i].number == x.number {
 		out[i] = e
 		return out

@@ -209,7 +209,8 @@ func commandsPath(r *call, parts []string) error {
 			return fail(r, p.code, p.message)
 		}
 		var w sdk.Writer
-		return answer(r, 201, w.Object().Key("commandId").String(x.command).Key("executionId").String(x.id).Key("status").String(x.status).End().Bytes())
+		w.Object().Key("commandId").String(x.command).Key("executionId").String(x.id).Key("status").String(x.status)
+		return answer(r, 201, w.End().Bytes())
 	case len(parts) == 0:
 		return wrongMethod(r, "POST")
 	case parts[0] != "executions" || len(parts) > 3 || len(parts) == 3 && parts[2] != "cancel":

@@ -191,7 +191,8 @@ func TestValidateNamesTheAttribute(t *testing.T) {
 // TestAppendEventOfWrongValues: an extension that is not of its kind travels as a
 // string, so that an event can always be stored and looked at.
 func TestAppendEventOfWrongValues(t *testing.T) {
-	for _, a := range []event.Attribute{{Name: "x", Kind: event.Boolean, Value: "maybe"}, {Name: "x", Kind: event.Integer, Value: "1.5"}, {Name: "x", Kind: event.Binary, Value: "?"}, {Name: "x", Kind: event.Binary, Value: "AA==\n"},
+	for _, a := range []event.Attribute{{Name: "x", Kind: event.Boolean, Value: "maybe"}, {Name: "x", Kind: event.Integer, Value: "1.5"},
+		{Name: "x", Kind: event.Binary, Value: "?"}, {Name: "x", Kind: event.Binary, Value: "AA==\n"},
 		{Name: "x", Kind: event.Timestamp, Value: "noon"}, {Name: "x", Kind: 99, Value: "v"}} {
 		var got event.Event
 		if err := ParseEvent(AppendEvent(nil, &event.Event{Extensions: []event.Attribute{a}}), &got); err != nil {

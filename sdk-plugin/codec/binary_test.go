@@ -53,7 +53,8 @@ func TestMQTTBinding(t *testing.T) {
 
 func TestIsText(t *testing.T) {
 	for contentType, want := range map[string]bool{
-		"text/plain": true, "Text/CSV": true, "text/plain; charset=utf-8": true, `text/plain;charset="UTF-8"`: true, "text/plain; charset=us-ascii": true,
+		"text/plain": true, "Text/CSV": true, "text/plain; charset=utf-8": true, `text/plain;charset="UTF-8"`: true,
+		"text/plain; charset=us-ascii":   true,
 		"text/plain; charset=iso-8859-1": false, "text/x+json": false, "application/xml": false, "application/xml; charset=utf-8": true,
 		"application/xml; charset=utf-16": false, "application/json; charset=utf-8": false, "application/octet-stream": false, "": false,
 		"application/x; a=b": false, "texture/plain": false,

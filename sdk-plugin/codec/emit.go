@@ -21,7 +21,8 @@ const (
 // shortSize is how long a short event is on the wire; 0 for any other.
 func shortSize(e *event.Event) int {
 	if len(e.Type) > shortText || len(e.Subject) > shortText || len(e.DataContentType) > shortText || len(e.Data) >= shortData ||
-		e.Type == "" || e.ID != "" || e.Source != "" || len(e.DataSchema) > shortText || len(e.Device) > shortText || e.Application != "" || e.Sender != "" ||
+		e.Type == "" || e.ID != "" || e.Source != "" || len(e.DataSchema) > shortText || len(e.Device) > shortText || e.Application != "" ||
+		e.Sender != "" ||
 		e.Extensions != nil || e.Text || e.Data == nil || e.HasTime() {
 		return 0
 	}

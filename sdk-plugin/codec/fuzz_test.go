@@ -123,8 +123,9 @@ func FuzzParseJSON(f *testing.F) {
 // usualInbound is what a device's message usually looks like.
 func usualInbound() event.Inbound {
 	return event.Inbound{
-		Event: event.Event{ID: "1", Source: "/s", Type: event.TypePublish, Subject: "t", Time: time.Unix(5, 6).UTC(), DataContentType: "text/plain",
-			Application: "demo", Device: "d", Sender: "d", Data: []byte("{}")},
+		Event: event.Event{ID: "1", Source: "/s", Type: event.TypePublish, Subject: "t", Time: time.Unix(5, 6).UTC(),
+			DataContentType: "text/plain",
+			Application:     "demo", Device: "d", Sender: "d", Data: []byte("{}")},
 		Transport: event.Transport{Protocol: "mqtt", Topic: "t", QoS: 1, ClientID: "c", Username: "u", Peer: "p"},
 	}
 }
@@ -150,7 +151,8 @@ func TestIndex(t *testing.T) {
 			if err != nil || err2 != nil {
 				t.Fatal(size, err, err2)
 			}
-			if d := cmp.Diff(read, general, cmpopts.EquateEmpty()) + cmp.Diff(general, in) + cmp.Diff(now, now2) + cmp.Diff(config, config2); d != "" {
+			if d := cmp.Diff(read, general, cmpopts.EquateEmpty()) + cmp.Diff(general, in) + cmp.Diff(now, now2) +
+				cmp.Diff(config, config2); d != "" {
 				t.Error(size, d)
 			}
 			if (read.Event.Data == nil) != (size < 0) {
@@ -212,7 +214,8 @@ func TestNoIndex(t *testing.T) {
 func TestAppendShort(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 127, 128, 150, 16_000} {
 		for _, text := range []int{0, 1, 3, 4, 7, 8, 9, 63, 64, 65, 80, 81} {
-			e := event.Event{Type: "t" + strings.Repeat("y", text), Subject: strings.Repeat("s", text), DataContentType: strings.Repeat("c", text), DataSchema: strings.Repeat("u", text), Device: strings.Repeat("d", text), Data: make([]byte, size)}
+			e := event.Event{Type: "t" + strings.Repeat("y", text), Subject: strings.Repeat("s", text), DataContentType: strings.Repeat("c", text),
+				DataSchema: strings.Repeat("u", text), Device: strings.Repeat("d", text), Data: make([]byte, size)}
 			want := &event.Emit{Event: e}
 			b := AppendEmit(make([]byte, 0, 64), &e)
 			got, err := ParseResponse(wrap(wrap(b)))

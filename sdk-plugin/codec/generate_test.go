@@ -51,7 +51,8 @@ func orNil[T any](list []T) []T {
 }
 
 func genAttribute(t *rapid.T) event.Attribute {
-	a := event.Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: event.Kind(rapid.IntRange(0, 6).Draw(t, "kind"))}
+	a := event.Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: event.Kind(rapid.IntRange(0, 6).Draw(t,
+		"kind"))}
 	switch a.Kind {
 	case event.Boolean:
 		a.Value = strconv.FormatBool(rapid.Bool().Draw(t, "bool"))
@@ -74,7 +75,8 @@ func genEvent(t *rapid.T) event.Event {
 		DataContentType: s("datacontenttype"), DataSchema: s("dataschema"),
 		Application: s("application"), Device: s("device"), Sender: s("sender"),
 	}
-	e.Extensions = rapid.SliceOfNDistinct(rapid.Custom(genAttribute), 0, 6, func(a event.Attribute) string { return a.Name }).Draw(t, "extensions")
+	e.Extensions = rapid.SliceOfNDistinct(rapid.Custom(genAttribute), 0, 6, func(a event.Attribute) string { return a.Name }).Draw(t,
+		"extensions")
 	e.Extensions = orNil(slices.Clip(e.Extensions))
 	switch rapid.IntRange(0, 2).Draw(t, "data") {
 	case 1:
@@ -94,7 +96,8 @@ func genInbound(t *rapid.T) event.Inbound {
 	}
 	var upload *event.Upload
 	if rapid.Bool().Draw(t, "has an upload") {
-		upload = &event.Upload{ID: s("upload"), Size: rapid.Uint64().Draw(t, "size"), SHA256: s("sha256"), Name: s("name"), ContentType: s("type")}
+		upload = &event.Upload{ID: s("upload"), Size: rapid.Uint64().Draw(t, "size"), SHA256: s("sha256"), Name: s("name"),
+			ContentType: s("type")}
 	}
 	return event.Inbound{Event: genEvent(t), Original: original, Transport: event.Transport{
 		Protocol: s("protocol"), Topic: s("topic"), QoS: rapid.ByteMax(2).Draw(t, "qos"), Retain: rapid.Bool().Draw(t, "retain"),
@@ -122,8 +125,9 @@ func genEffect(t *rapid.T) event.Effect {
 	case effectCancelTimer:
 		return &event.CancelTimer{Key: s("key")}
 	case effectReply:
-		return &event.Reply{Code: event.Code(rapid.Uint32().Draw(t, "code")), Reason: s("reason"), Headers: genProperties(t, "headers"), Payload: genBytes(t, "payload"),
-			File: s("file")}
+		return &event.Reply{Code: event.Code(rapid.Uint32().Draw(t, "code")), Reason: s("reason"), Headers: genProperties(t, "headers"),
+			Payload: genBytes(t, "payload"),
+			File:    s("file")}
 	case effectAllow:
 		return &event.Allow{Identity: s("identity"), Application: s("application"), Device: s("device"),
 			Publish: genStrings(t, "publish"), Subscribe: genStrings(t, "subscribe"), Expires: genTime(t, "expires")}

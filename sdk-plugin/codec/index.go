@@ -55,7 +55,8 @@ const maxIndexed = 8 << 10
 // where the request has none. closeIndex completes it.
 func openIndex(dst []byte, in *event.Inbound, now time.Time) ([]byte, int) {
 	e, t := &in.Event, &in.Transport
-	if in.Original != nil || e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 || t.ResponseTopic != "" || t.Correlation != nil ||
+	if in.Original != nil || e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 ||
+		t.ResponseTopic != "" || t.Correlation != nil ||
 		t.Method != "" || t.Path != "" || t.Query != "" || t.Upload != nil {
 		return dst, -1
 	}

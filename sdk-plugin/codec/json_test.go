@@ -138,9 +138,10 @@ func TestParseJSONRefuses(t *testing.T) {
 		many += `,"x` + strconv.Itoa(i) + `":null`
 	}
 	for name, c := range map[string]struct{ event, want string }{
-		"not UTF-8":        {head + ",\"ext\":\"\xff\"}", "not UTF-8"},
-		"overlong UTF-8":   {head + ",\"ext\":\"\xc0\xaf\"}", "not UTF-8"},
-		"too deep":         {head + `,"data":` + strings.Repeat("[", jsontext.MaxDepth+1) + strings.Repeat("]", jsontext.MaxDepth+1) + "}", "not JSON"},
+		"not UTF-8":      {head + ",\"ext\":\"\xff\"}", "not UTF-8"},
+		"overlong UTF-8": {head + ",\"ext\":\"\xc0\xaf\"}", "not UTF-8"},
+		"too deep": {head + `,"data":` + strings.Repeat("[", jsontext.MaxDepth+1) + strings.Repeat("]", jsontext.MaxDepth+1) + "}",
+			"not JSON"},
 		"far too deep":     {head + `,"data":` + strings.Repeat(`{"a":`, 1e6), "not JSON"},
 		"too many members": {head + many + "}", "one too many"},
 		"a long bad name":  {head + `,"` + strings.Repeat("A", 1000) + `":1}`, `attribute "` + strings.Repeat("A", 40) + `" has a name`},
@@ -212,7 +213,8 @@ func TestAppendJSONIsJSONWhateverIsInTheEvent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := genEvent(t)
 		e.Subject = string(genBytes(t, "subject"))
-		e.Extensions = append(e.Extensions, event.Attribute{Name: "\"\xff", Kind: event.Integer, Value: "01"}, event.Attribute{Name: "b", Kind: event.Boolean, Value: "maybe"}, event.Attribute{Name: "c", Kind: 99, Value: "\n"})
+		e.Extensions = append(e.Extensions, event.Attribute{Name: "\"\xff", Kind: event.Integer, Value: "01"},
+			event.Attribute{Name: "b", Kind: event.Boolean, Value: "maybe"}, event.Attribute{Name: "c", Kind: 99, Value: "\n"})
 		if got := AppendJSON(nil, &e); !json.Valid(got) || !utf8.Valid(got) {
 			t.Fatalf("not JSON: %q", got)
 		}

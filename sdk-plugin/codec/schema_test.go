@@ -15,7 +15,8 @@ import (
 // The descriptor set stands in for protoc where it is not installed. After a
 // change of plugin.proto, run `go generate ./sdk-plugin/codec`.
 //
-//go:generate protoc -I ../../schemas -I testdata/proto --include_imports --descriptor_set_out=testdata/proto/plugin.binpb plugin.proto cloudevents.proto
+// go:generate protoc -I ../../schemas -I testdata/proto --include_imports
+// --descriptor_set_out=testdata/proto/plugin.binpb plugin.proto cloudevents.proto
 
 func readSet(t testing.TB, path string) *descriptorpb.FileDescriptorSet {
 	t.Helper()
@@ -92,7 +93,8 @@ func TestCloudEventIsTheStandardOne(t *testing.T) {
 				}
 				continue
 			}
-			if got == nil || got.Name() != want.Name() || got.Kind() != want.Kind() || got.Cardinality() != want.Cardinality() || got.IsMap() != want.IsMap() {
+			if got == nil || got.Name() != want.Name() || got.Kind() != want.Kind() || got.Cardinality() != want.Cardinality() ||
+				got.IsMap() != want.IsMap() {
 				t.Errorf("%s: field %d is %v, the standard says %v", name, want.Number(), got, want)
 			}
 		}

@@ -87,7 +87,8 @@ func trimmed(e *event.Event) []byte {
 }
 
 func genJSONAttribute(t *rapid.T) event.Attribute {
-	a := event.Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: event.Kind(rapid.IntRange(0, 2).Draw(t, "kind"))}
+	a := event.Attribute{Name: "x" + rapid.StringMatching(`[a-z0-9]{0,19}`).Draw(t, "name"), Kind: event.Kind(rapid.IntRange(0, 2).Draw(t,
+		"kind"))}
 	switch a.Kind {
 	case event.Boolean:
 		a.Value = []string{"true", "false"}[rapid.IntRange(0, 1).Draw(t, "bool")]
@@ -109,13 +110,15 @@ func genText(t *rapid.T, label string) string {
 func genValidEvent(t *rapid.T) event.Event {
 	media := []string{"application/json", "application/senml+json", "text/plain", `application/x; a="b\"c"`, ""}
 	e := event.Event{
-		ID: "i" + genText(t, "id"), Source: rapid.StringMatching(`(https://[a-z]{1,5}(:[0-9]{1,4})?)?(/[a-zA-Z0-9._~%$&'()*+,;=:@-]{1,9}){1,3}`).Filter(isReference).Draw(t, "source"),
+		ID: "i" + genText(t, "id"), Source: rapid.StringMatching(`(https://[a-z]{1,5}(:[0-9]{1,4})?)?(/[a-zA-Z0-9._~%$&'()*+,;=:@-]{1,9}){1,3}`).
+			Filter(isReference).Draw(t, "source"),
 		Type: "t" + genText(t, "type"), Subject: genText(t, "subject"), Time: genTime(t, "time"),
 		DataContentType: rapid.SampledFrom(media).Draw(t, "media"),
 		DataSchema:      rapid.SampledFrom([]string{"", "urn:a:b", "https://example.com/s#f"}).Draw(t, "schema"),
 		Application:     genText(t, "application"), Device: genText(t, "device"), Sender: genText(t, "sender"),
 	}
-	e.Extensions = orNil(rapid.SliceOfNDistinct(rapid.Custom(genJSONAttribute), 0, 6, func(a event.Attribute) string { return a.Name }).Draw(t, "extensions"))
+	e.Extensions = orNil(rapid.SliceOfNDistinct(rapid.Custom(genJSONAttribute), 0, 6,
+		func(a event.Attribute) string { return a.Name }).Draw(t, "extensions"))
 	switch rapid.IntRange(0, 3).Draw(t, "data") {
 	case 1:
 		e.Data = rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "binary")
@@ -197,12 +200,13 @@ var (
 			"noncharacter_extension", "noncharacter_plane_end", "lone_surrogate_subject", "lone_surrogate_data",
 			"high_surrogate_then_text", "high_surrogate_twice"},
 		"names become lower case, or are not checked": {"capitalised_extension", "extension_without_name"},
-		"media type by mime.ParseMediaType":           {"datacontenttype_without_subtype", "tab_in_media_type", "tab_in_quoted_parameter", "escaped_tab_in_parameter"},
-		"URI by url.Parse":                            {"source_with_space", "source_not_ascii", "source_two_fragments"},
-		"timestamp by time.Parse":                     {"time_short_hour", "time_comma"},
-		"an integer is any number":                    {"exponent", "fraction"},
-		"base64 by an encoding that is not strict":    {"base64_loose_bits"},
-		"an event of version 0.3 is taken as such":    {"specversion_0_3"},
+		"media type by mime.ParseMediaType": {"datacontenttype_without_subtype", "tab_in_media_type", "tab_in_quoted_parameter",
+			"escaped_tab_in_parameter"},
+		"URI by url.Parse":                         {"source_with_space", "source_not_ascii", "source_two_fragments"},
+		"timestamp by time.Parse":                  {"time_short_hour", "time_comma"},
+		"an integer is any number":                 {"exponent", "fraction"},
+		"base64 by an encoding that is not strict": {"base64_loose_bits"},
+		"an event of version 0.3 is taken as such": {"specversion_0_3"},
 	}
 	// sdkGoMisreads lists what it does not read even as we write it.
 	sdkGoMisreads = deviations{

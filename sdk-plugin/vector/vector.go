@@ -119,7 +119,8 @@ func (f *file) read() (c Case, err error) {
 	t := &f.Transport
 	c.Inbound.Transport = event.Transport{
 		Protocol: t.Protocol, Topic: t.Topic, QoS: t.QoS, Retain: t.Retain, ResponseTopic: t.ResponseTopic,
-		Method: t.Method, Path: t.Path, Query: t.Query, ClientID: t.ClientID, Username: t.Username, Peer: t.Peer, Upload: (*event.Upload)(t.Upload),
+		Method: t.Method, Path: t.Path, Query: t.Query, ClientID: t.ClientID, Username: t.Username, Peer: t.Peer,
+		Upload: (*event.Upload)(t.Upload),
 	}
 	if t.Correlation != "" {
 		c.Inbound.Transport.Correlation = []byte(t.Correlation)
@@ -140,7 +141,8 @@ func (f *file) read() (c Case, err error) {
 
 // event makes the inbound event, with what tests rarely care for filled in.
 func (f *file) event() (e event.Event, err error) {
-	attributes := map[string]any{"specversion": "1.0", "id": "1", "source": "/test", "time": "2026-01-01T00:00:00Z", "sender": f.Event["device"]}
+	attributes := map[string]any{"specversion": "1.0", "id": "1", "source": "/test", "time": "2026-01-01T00:00:00Z",
+		"sender": f.Event["device"]}
 	for name, value := range f.Event {
 		attributes[name] = value
 	}

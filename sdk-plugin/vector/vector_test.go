@@ -13,8 +13,10 @@ import (
 
 // answer is what the plugin under test says in every case of TestCheck.
 var answer = event.Result{Effects: []event.Effect{
-	&event.Emit{Event: event.Event{Type: "a", Device: "d", DataContentType: "application/json", Data: []byte(`{"x":1,"y":[2,{"z":3}]}`), Extensions: []event.Attribute{{Name: "n", Kind: event.Integer, Value: "7"}}}},
-	&event.Publish{Topics: []string{"t/1", "t/2"}, Payload: []byte(`{"p":true}`), Properties: []event.Property{{Name: "k", Value: "v"}}, Expiry: time.Minute},
+	&event.Emit{Event: event.Event{Type: "a", Device: "d", DataContentType: "application/json", Data: []byte(`{"x":1,"y":[2,{"z":3}]}`),
+		Extensions: []event.Attribute{{Name: "n", Kind: event.Integer, Value: "7"}}}},
+	&event.Publish{Topics: []string{"t/1", "t/2"}, Payload: []byte(`{"p":true}`), Properties: []event.Property{{Name: "k", Value: "v"}},
+		Expiry: time.Minute},
 	&event.Put{Key: "k", Value: []byte{0, 255}},
 	&event.Reply{Code: 0x10, Reason: "why"},
 }}
@@ -54,8 +56,10 @@ var at = time.Date(2026, 1, 1, 0, 0, 0, 123000000, time.UTC)
 func TestPlaceholders(t *testing.T) {
 	got := event.Result{Effects: []event.Effect{
 		&event.SetTimer{Key: "cmd/e7", At: at.Add(30 * time.Second), Data: []byte("e7")},
-		&event.Publish{Topics: []string{"$emqx/commands/things/t1/executions/e7/request"}, Payload: []byte(`{"id":"e7","ts":1767225600,"ms":1767225600123,"text":"2026-01-01T00:00:00.123Z","n":5}`)},
-		&event.Call{ID: "e7", Method: "POST", URL: "https://a.example/e7", Headers: []event.Property{{Name: "A", Value: "b"}}, Timeout: 5 * time.Second},
+		&event.Publish{Topics: []string{"$emqx/commands/things/t1/executions/e7/request"},
+			Payload: []byte(`{"id":"e7","ts":1767225600,"ms":1767225600123,"text":"2026-01-01T00:00:00.123Z","n":5}`)},
+		&event.Call{ID: "e7", Method: "POST", URL: "https://a.example/e7", Headers: []event.Property{{Name: "A", Value: "b"}},
+			Timeout: 5 * time.Second},
 		&event.Put{Key: "n", Value: []byte(`{"version":2}`)}, &event.Delete{Key: "gone"},
 		&event.Allow{Device: "d", Publish: []string{"d/#"}, Expires: at.Add(time.Hour)}, &event.Deny{Reason: "no"}, &event.CancelTimer{Key: "x"},
 	}}
@@ -64,7 +68,8 @@ func TestPlaceholders(t *testing.T) {
 		{`[{"set_timer":{"key":"cmd/{{id:e}}","at":"{{now+30s}}","data":"{{id:e}}"}},{"publish":{"topics":["$emqx/commands/things/t1/executions/{{id:e}}/request"],"payload":{"id":"{{id:e}}","ts":"{{now}}","ms":"{{now}}","text":"{{now}}","n":"{{any}}"}}},{"call":{"id":"{{id:e}}","url":"https://a.example/{{id}}"}},{},{},{"allow":{"expires":"{{now+1h}}","publish":["d/#"]}},{"deny":{"reason":"no"}},{"cancel_timer":{"key":"x"}}]`, ""},
 		{`[{"set_timer":{"at":"{{now+31s}}"}},{},` + rest + `]`, "effects[0].set_timer.at"},
 		{`[{"set_timer":{"at":"{{time}}"}},{"publish":{"payload":{"ts":"{{time}}","id":"{{time}}"}}},` + rest + `]`, "payload.id"},
-		{`[{"set_timer":{"key":"cmd/{{id:e}}","data":"{{id:f}}"}},{"publish":{"payload":{"id":"{{id:e}}","n":"{{id:e}}"}}},` + rest + `]`, "payload.n"},
+		{`[{"set_timer":{"key":"cmd/{{id:e}}","data":"{{id:f}}"}},{"publish":{"payload":{"id":"{{id:e}}","n":"{{id:e}}"}}},` + rest + `]`,
+			"payload.n"},
 		{`[{"set_timer":{"key":"x/{{id}}"}},{},` + rest + `]`, "set_timer.key"},
 		{`[{},{"publish":{"payload":{"ts":"{{now+1s}}"}}},` + rest + `]`, "payload.ts"},
 	} {
@@ -140,7 +145,8 @@ func TestLoad(t *testing.T) {
 	for _, bad := range []string{
 		`{}`, `[{"name":"x"}]`, `[{"event":{"type":"t"},"effects":[]}]`, `[{"name":"x","event":{"type":"t"},"effect":[]}]`,
 		`[{"name":"x","event":{"type":"t"},"effects":[],"failure":{}}]`, `[{"name":"x","event":{"type":"t"},"payload_base64":"?","effects":[]}]`,
-		`[{"name":"x","event":{"type":"t"},"effects":[{"put":{"key":"{{when}}"}}]}]`, `[{"name":"x","event":{"type":"t"},"effects":[],"state_after":{"k":"{{now+x}}"}}]`,
+		`[{"name":"x","event":{"type":"t"},"effects":[{"put":{"key":"{{when}}"}}]}]`,
+		`[{"name":"x","event":{"type":"t"},"effects":[],"state_after":{"k":"{{now+x}}"}}]`,
 		`[{"name":"x","event":{"type":"t"},"failure":{},"state_after":{}}]`,
 		`[{"name":"x","event":{"TYPE":"t"},"effects":[]}]`, `[{"name":"x","event":{"type":"t"},"transport":{"Topics":"t"},"effects":[]}]`,
 	} {
@@ -168,7 +174,8 @@ func TestLoadSays(t *testing.T) {
 		head + `"effect":[]}]`:                  `FILE: vector 0 (x): the member "effect" is unknown; sdk-plugin/README.md has those that there are`,
 		head + `"failure":true}]`:               "FILE: vector 0 (x): failure is no object",
 		head + `"failure":{"retriable":null}}]`: "FILE: vector 0 (x): failure.retriable is unknown; there are code, message, retryable",
-		head + `"effects":[{"put":{}},{"emti":{}}]}]`:      "FILE: vector 0 (x): effects[1].emti is unknown; there are allow, call, cancel_timer, delete, deny, drop_file, emit, keep_file, pass, publish, put, reply, set_timer",
+		head + `"effects":[{"put":{}},{"emti":{}}]}]`: "FILE: vector 0 (x): effects[1].emti is unknown; there are allow, call, " +
+			"cancel_timer, delete, deny, drop_file, emit, keep_file, pass, publish, put, reply, set_timer",
 		head + `"effects":[{"put":{"ttl_base64":null}}]}]`: "FILE: vector 0 (x): effects[0].put.ttl_base64 is unknown; there are key, ttl, value",
 		head + `"effects":[{"delete":{"keys":null}}]}]`:    "FILE: vector 0 (x): effects[0].delete.keys is unknown; there are key",
 		head + `"effects":[1]}]`:                           "FILE: vector 0 (x): effects[0] is no object",

@@ -184,7 +184,8 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, application, p
 		return refuse(w, http.StatusNotFound, "the file is no longer there")
 	}
 	if err != nil {
-		s.log.Error("a file of a plugin cannot be read", "listener", s.name, "application", application, "plugin", plugin, "file", p.File, "error", err)
+		s.log.Error("a file of a plugin cannot be read", "listener", s.name, "application", application, "plugin", plugin, "file", p.File,
+			"error", err)
 		return refuse(w, http.StatusInternalServerError, "the file cannot be read")
 	}
 	defer f.Close()

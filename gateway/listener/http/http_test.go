@@ -129,7 +129,8 @@ func TestRequestBecomesEvent(t *testing.T) {
 			Headers: []event.Property{{Name: "Location", Value: "/x"}, {Name: "Connection", Value: "close"}, {Name: "bad name", Value: "x"},
 				{Name: "Split", Value: "a\r\nb"}}}}
 	}), func(c *Config) { c.Application = "fleet" })
-	r, body := raw(t, addr, "POST /api/v1/things/a%2Fb?x=1&y=%20 HTTP/1.1\r\nHost: h\r\nAuthorization: Basic YWtfdGVzdDpza190ZXN0\r\nCookie: s=1\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+	r, body := raw(t, addr, "POST /api/v1/things/a%2Fb?x=1&y=%20 HTTP/1.1\r\nHost: h\r\nAuthorization: Basic "+
+		"YWtfdGVzdDpza190ZXN0\r\nCookie: s=1\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 	if r.StatusCode != 201 || body != `{"a":1}` || r.Header.Get("Location") != "/x" || r.Header.Get("Content-Type") != "application/json" ||
 		r.Header.Get("Split") != "" {
 		t.Errorf("%d %v %s", r.StatusCode, r.Header, body)

@@ -110,7 +110,8 @@ func TestSubscribeOptions(t *testing.T) {
 		}
 	}
 	c.consume("app/my-app", 1, options("filter", "type LIKE 'io.drogue.%'"))
-	if m := f.member(); m.sub.Filter == nil || m.sub.Filter.String() != "type LIKE 'io.drogue.%'" || !m.sub.Filter.Match(record(1, "{}").Event) {
+	if m := f.member(); m.sub.Filter == nil || m.sub.Filter.String() != "type LIKE 'io.drogue.%'" ||
+		!m.sub.Filter.Match(record(1, "{}").Event) {
 		t.Errorf("%+v", m.sub)
 	}
 	c.consume("app/my-app", 1, nil)
@@ -182,7 +183,8 @@ func TestBinary(t *testing.T) { // DR16
 	}
 	want := map[string]string{"specversion": "1.0", "id": "i", "source": "drogue://my-app/dev%201", "type": "io.drogue.event.v1",
 		"subject": "telemetry",
-		"time":    "2026-01-02T03:04:05Z", "dataschema": "http://x/y", "application": "my-app", "device": "dev 1", "sender": "dev 1", "plugin": "drogue"}
+		"time":    "2026-01-02T03:04:05Z", "dataschema": "http://x/y", "application": "my-app", "device": "dev 1", "sender": "dev 1",
+		"plugin": "drogue"}
 	for name, value := range want {
 		if got[name] != value {
 			t.Errorf("%s is %q", name, got[name])

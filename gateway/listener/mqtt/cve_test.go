@@ -72,10 +72,15 @@ func TestKnownVulnerabilities(t *testing.T) {
 // inapplicable are the faults that need what this server does not have, and those
 // that another package's tests are about.
 var inapplicable = map[string]string{
-	"CVE-2026-33222 restore into another application (NATS)":                  "no client and no request of the admin API restores anything; a backup is a copy of the store's directory, put back while the gateway is stopped",
-	"NATS 2026-16 authentication of routes passed by":                         "gateways open no connections to each other, and no listener is for other servers; plugins reach only addresses that their grant names",
-	"mosquitto #3671, #3672 a plugin rewrites a topic or filter after checks": "no effect of a plugin changes the topic of a message or the filter of a subscription; what a plugin publishes itself is checked again at delivery: TestRevocationWithdrawsQueue and TestOwnReplies",
-	"CVE-2026-33248 names in client certificates (NATS)":                      "the listener reads no certificate: TestCertificates of gateway/auth has the cases",
+	"CVE-2026-33222 restore into another application (NATS)": "no client and no request of the admin API restores " +
+		"anything; a backup is a copy of the store's directory, put back while the gateway is stopped",
+	"NATS 2026-16 authentication of routes passed by": "gateways open no connections to each other, and no " +
+		"listener is for other servers; plugins reach only addresses that their grant names",
+	"mosquitto #3671, #3672 a plugin rewrites a topic or filter after checks": "no effect of a plugin changes the topic of a message or " +
+		"the filter of a subscription; what a plugin publishes itself is checked again at delivery: TestRevocationWithdrawsQueue and " +
+		"TestOwnReplies",
+	"CVE-2026-33248 names in client certificates (NATS)": "the listener reads no certificate: TestCertificates of " +
+		"gateway/auth has the cases",
 }
 
 // granted is a server with one device, d1, whose rights change makes.

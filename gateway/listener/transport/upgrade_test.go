@@ -113,7 +113,8 @@ func TestEverythingAtOnce(t *testing.T) {
 		c := tls.Client(&announcing{Conn: s.dial(), said: "PROXY TCP4 203.0.113.7 192.0.2.1 4711 1883\r\n"},
 			&tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1"})
 		said := strings.Repeat("e", size)
-		go fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+		go fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: "+
+			"13\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
 			frame(0x82, said), frame(0x88, ""))
 		in := bufio.NewReader(c)
 		if res, err := http.ReadResponse(in, nil); err != nil || res.StatusCode != 101 {

@@ -19,7 +19,8 @@ func (b *body) charge() {
 	b.cost += functionCost + 400*loops*loops + 6*events*events + targets*targets/4 + valueCost*b.values +
 		(60*events+30_000*loops)*locals + 500*events*max(locals, usualLocals) - 500*events*usualLocals
 	if b.cost > maxCost && !b.opts.anyCost {
-		b.failf("function %d makes the module too expensive to compile (it has %d loops, %d branches and calls, %d targets of br_table, %d locals, %d values passed): "+
+		b.failf("function %d makes the module too expensive to compile (it has %d loops, %d branches and calls, %d targets of br_table, %d "+
+			"locals, %d values passed): "+
 			"split the function, or have the compiler optimise for size", b.fn, b.loops, len(b.events), b.targets, b.locals, b.values)
 	}
 }

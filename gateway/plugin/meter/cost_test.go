@@ -80,8 +80,9 @@ func TestExpensiveModules(t *testing.T) {
 	for name, m := range map[string][]byte{
 		"loops":                function(nested([]byte{0x03, 0x40}, []byte{0x0b}, 500), 100),
 		"calls of many values": arity(bytes.Repeat([]byte{0x10, 1}, 300)),
-		"a br_table":           function(append(append(binary.AppendUvarint([]byte{0x02, 0x40, 0x41, 0, 0x0e}, 20_000), make([]byte, 20_001)...), 0x0b), 0),
-		"blocks":               function(nested([]byte{0x02, 0x40, 0x41, 0, 0x0d, 0}, []byte{0x0b}, 5000), 0),
+		"a br_table": function(append(append(binary.AppendUvarint([]byte{0x02, 0x40, 0x41, 0, 0x0e}, 20_000), make([]byte, 20_001)...),
+			0x0b), 0),
+		"blocks": function(nested([]byte{0x02, 0x40, 0x41, 0, 0x0d, 0}, []byte{0x0b}, 5000), 0),
 	} {
 		if _, err := Rewrite(m, Options{ReportCheckpoints: true}); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -13,7 +13,8 @@ import (
 // FuzzRewrite: whatever the bytes, Rewrite neither panics nor allocates beyond their measure; and
 // of the modules that it accepts, the runtime accepts the result exactly if it accepts the original.
 // The second half is a matter of security: where the runtime read other instructions than Rewrite
-// did, they could reach the meter, whose indices are invalid in the original. With inCode the bytes are the code of a function, since few random modules get as far as that.
+// did, they could reach the meter, whose indices are invalid in the original. With inCode the bytes are the
+// code of a function, since few random modules get as far as that.
 func FuzzRewrite(f *testing.F) {
 	for _, m := range testModules(f) {
 		f.Add(m, false, false)
@@ -26,7 +27,8 @@ func FuzzRewrite(f *testing.F) {
 			all = all[:0]
 		}
 	}
-	f.Add([]byte{0x02, void, opLoop, void, 0x41, 0, opIf, void, 0x0c, 2, opElse, 0x0c, 1, opEnd, 0x41, 0, 0x0e, 1, 0, 1, opEnd, opEnd}, true, true)
+	f.Add([]byte{0x02, void, opLoop, void, 0x41, 0, opIf, void, 0x0c, 2, opElse, 0x0c, 1, opEnd, 0x41, 0, 0x0e, 1, 0, 1, opEnd, opEnd}, true,
+		true)
 	ctx := context.Background()
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
 	f.Cleanup(func() { r.Close(ctx) })

@@ -194,7 +194,8 @@ func TestFacts(t *testing.T) {
 	for _, c := range m.Custom {
 		names = append(names, c.Name+"="+string(c.Data[:1]))
 	}
-	if want := []string{"name=\x01", "tributary.manifest=m", ".debug_line=l"}; !slices.Equal(names[:0:0], want[:0]) || len(names) != 3 || names[1] != want[1] || names[2] != want[2] {
+	if want := []string{"name=\x01", "tributary.manifest=m", ".debug_line=l"}; !slices.Equal(names[:0:0], want[:0]) || len(names) != 3 ||
+		names[1] != want[1] || names[2] != want[2] {
 		t.Errorf("custom sections are %q, want %q", names, want)
 	}
 	if !bytes.Contains(m.Bytes, []byte("tributary.manifest")) || bytes.Contains(m.Bytes, []byte(".debug_line")) {
@@ -207,7 +208,8 @@ func TestFacts(t *testing.T) {
 		t.Error("a rewritten module was accepted again")
 	}
 	got := rewrite(t, testModules(t)["tables"], Options{}).Unrestorable
-	want := []string{"mutable funcref at global", "mutable externref at global", "table.set", "table.fill", "table.copy", "table.init", "table.grow", "elem.drop"}
+	want := []string{"mutable funcref at global", "mutable externref at global", "table.set", "table.fill", "table.copy", "table.init",
+		"table.grow", "elem.drop"}
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || !strings.HasPrefix(got[i], want[i]) {
 			t.Fatalf("not restorable: %q, want %q", got, want)

@@ -1,6 +1,7 @@
 // Package meter rewrites a WebAssembly module so that a guest can be bounded, interrupted and
 // restored without the guest's help, and at little cost: 1.1× the time of a Go guest that decodes
-// JSON, 1.0 to 1.35× for tight loops (wazero's WithCloseOnContextDone costs 3 to 11×). It is a pure function over bytes, knows no WebAssembly runtime and may be
+// JSON, 1.0 to 1.35× for tight loops (wazero's WithCloseOnContextDone costs 3 to 11×). It is a pure function
+// over bytes, knows no WebAssembly runtime and may be
 // imported by gateway/plugin only.
 //
 // # What is injected

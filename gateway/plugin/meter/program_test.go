@@ -226,7 +226,8 @@ func TestRandomPrograms(t *testing.T) {
 			if _, err := i.call("f"); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
-			if trace, passes := i.ExportedGlobal("trace").Get(), i.ExportedGlobal("passes").Get(); trace != model.trace || passes != uint64(model.passes) {
+			if trace, passes := i.ExportedGlobal("trace").Get(), i.ExportedGlobal("passes").Get(); trace != model.trace ||
+				passes != uint64(model.passes) {
 				t.Fatalf("seed %d, version %d: trace %d and %d passes, want %d and %d", seed, k, trace, passes, model.trace, model.passes)
 			}
 			if m == nil {

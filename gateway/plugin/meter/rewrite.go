@@ -103,7 +103,8 @@ func Rewrite(module []byte, o Options) (*Module, error) {
 		return nil, fmt.Errorf("meter: %w", w.err)
 	}
 	w.mod.Bytes = w.out
-	w.mod.Interface = &Interface{Imports: w.imports, Exports: w.exports, Memory: w.hasMemory, MinPages: w.minPages, types: w.types, data: w.data}
+	w.mod.Interface = &Interface{Imports: w.imports, Exports: w.exports, Memory: w.hasMemory, MinPages: w.minPages, types: w.types,
+		data: w.data}
 	return w.mod, nil
 }
 

@@ -154,7 +154,8 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 	}
 	lock, err := pebbledb.LockDirectory(cfg.Dir, env.fs)
 	if err != nil {
-		return nil, fmt.Errorf("store directory %s is in use by another process; stop it, or choose another directory with store.dir or --data-dir: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("store directory %s is in use by another process; stop it, or choose another directory with store.dir or "+
+			"--data-dir: %w", cfg.Dir, err)
 	}
 	s.lock = lock
 	err = s.openDB()

@@ -10,7 +10,8 @@ func propertyChecks() []check {
 	return []check{
 		{"Maximum Packet Size of the client", "", "3.1.2-24 3.1.2-25", maximumPacket},
 		{"reasons fit the Maximum Packet Size", "",
-			"3.2.2-19 3.2.2-20 3.4.2-2 3.4.2-3 3.5.2-2 3.5.2-3 3.6.2-2 3.6.2-3 3.7.2-2 3.7.2-3 3.9.2-1 3.9.2-2 3.11.2-1 3.11.2-2 3.14.2-3 3.14.2-4", reasonsFit},
+			"3.2.2-19 3.2.2-20 3.4.2-2 3.4.2-3 3.5.2-2 3.5.2-3 3.6.2-2 3.6.2-3 3.7.2-2 3.7.2-3 3.9.2-1 3.9.2-2 3.11.2-1 3.11.2-2 3.14.2-3 3.14.2-4",
+			reasonsFit},
 		{"topic aliases of the server", "", "3.1.2-26 3.1.2-27 3.3.2-11 3.3.2-8", serverAliases},
 		{"topic aliases of the client", "", "3.3.2-7 3.3.2-12", clientAliases},
 		{"topic aliases out of bounds", "", "3.3.2-8 3.3.2-9 3.2.2-17 4.13.1-1 3.14.2-1", badAliases},

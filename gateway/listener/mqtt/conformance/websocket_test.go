@@ -45,7 +45,8 @@ func (r *run) upgrade(headers ...string) *socket {
 	}
 	r.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(patience))
-	fmt.Fprintf(nc, "GET /mqtt HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
+	fmt.Fprintf(nc, "GET /mqtt HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: other, mqtt\r\n%s\r\n", r.webSocket, strings.Join(headers, ""))
 	s := &socket{r, nc, bufio.NewReader(nc)}
 	resp, err := http.ReadResponse(s.in, nil)
