@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/loglimit"
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/plugin"
 	"tributary.io/gateway/stage"
@@ -96,7 +97,7 @@ type Router struct {
 	judging  []chan struct{} // by instance of a shard, and last the one of long judgements: who judges holds the place
 	carriers carriers
 	quotas   quotas
-	told     unroutedCounts // of what no route takes
+	told     loglimit.Limit[string] // applications whose events no route takes
 	metrics  metrics
 
 	// submitting is held for reading while an event enters a queue and for writing

@@ -390,29 +390,6 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-// The log tells of them once a minute for each application, and how many they were.
-func TestUnroutedAreTold(t *testing.T) {
-	var c unroutedCounts
-	at := time.Now()
-	for i, want := range []int{1, 0, 0} {
-		if n := c.count("a", at.Add(time.Duration(i)*time.Second)); n != want {
-			t.Errorf("event %d: %d, want %d", i, n, want)
-		}
-	}
-	if n := c.count("b", at); n != 1 {
-		t.Errorf("the first of another application: %d", n)
-	}
-	if n := c.count("a", at.Add(unroutedInterval)); n != 3 {
-		t.Errorf("after a while: %d, want 3", n)
-	}
-	for i := range 10 * mostUnrouted {
-		c.count(strconv.Itoa(i), at)
-	}
-	if len(c.apps) > mostUnrouted {
-		t.Errorf("%d applications are remembered", len(c.apps))
-	}
-}
-
 func TestQuarantine(t *testing.T) {
 	fault := &plugin.Fault{Kind: "trap", Detail: "unreachable"}
 	cases := []struct {

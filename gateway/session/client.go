@@ -54,40 +54,40 @@ func (s *Sessions) NewClient(g *access.Grant, clientID, username, peer string, v
 
 // Granted returns what the client may do now. A grant never changes, so code that needs several
 // answers of one grant calls Granted once.
-func (who *Client) Granted() *access.Grant { return who.current.Load() }
+func (c *Client) Granted() *access.Grant { return c.current.Load() }
 
 // Denial returns what a client is told when its authenticator denies something. An authenticator
 // that failed to decide counts as one that denies.
-func (who *Client) Denial(err error) string {
+func (c *Client) Denial(err error) string {
 	_, reason, known := Refusal(err)
 	if !known {
-		who.sessions.log.Warn("a right could not be decided and is refused", "client", who.ClientID, "error", err)
+		c.sessions.log.Warn("a right could not be decided and is refused", "client", c.ClientID, "error", err)
 	}
 	return reason
 }
 
 // Authorized asks the authenticator about a topic or filter that the grant allows, if the grant has
 // Ask. It may block; the caller holds no lock.
-func (who *Client) Authorized(g *access.Grant, a access.Action, filter string, qos byte, retain bool) bool {
+func (c *Client) Authorized(g *access.Grant, a access.Action, filter string, qos byte, retain bool) bool {
 	if !g.Ask {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(who.sessions.ctx, who.entrance.Patience())
+	ctx, cancel := context.WithTimeout(c.sessions.ctx, c.entrance.Patience())
 	defer cancel()
 	if a == access.Subscribe {
 		_, filter, _ = topic.SplitShare(filter)
 	}
-	err := who.entrance.Authorize(ctx, g, a, filter, qos, retain)
+	err := c.entrance.Authorize(ctx, g, a, filter, qos, retain)
 	if err != nil {
-		who.Denial(err)
+		c.Denial(err)
 	}
 	return err == nil
 }
 
 // MaySubscribe says whether the client may subscribe to a filter without a plugin's permission. A
 // shared subscription is allowed if the same filter without $share is.
-func (who *Client) MaySubscribe(filter string) bool {
-	return maySubscribe(who.Granted(), who.ClientID, filter)
+func (c *Client) MaySubscribe(filter string) bool {
+	return maySubscribe(c.Granted(), c.ClientID, filter)
 }
 
 // Refusal returns the code and the reason of another stage's error. known is false if the stage did

@@ -97,7 +97,7 @@ func (s *session) describe() (x resource.Connection, ok bool) {
 	if s.device != nil {
 		x.Application, x.Device = s.device.application, s.device.name
 	}
-	if from := s.from; from != nil {
+	if from := s.client; from != nil {
 		g := from.Granted()
 		x.Listener, x.Method, x.Application, x.Device = from.listener, g.Method, g.Application, g.Device
 		x.Protocol = "mqtt/3.1.1"
@@ -107,7 +107,7 @@ func (s *session) describe() (x resource.Connection, ok bool) {
 	}
 	switch {
 	case s.link != nil:
-		x.Peer = s.from.Peer
+		x.Peer = s.client.Peer
 	case s.expiry != Forever:
 		x.Expires = x.Since.Add(s.expiry)
 	}

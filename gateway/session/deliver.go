@@ -196,15 +196,15 @@ func (s *session) reserveFor(m *Message, now time.Time) (it Item, wanted bool) {
 
 // offer delivers a message to this session alone. wanted says whether the session subscribed to the
 // topic.
-func (s *session) offer(m *Message, booked *reservations, now time.Time) (d stage.Delivery, wanted bool) {
+func (s *session) offer(m *Message, reserved *reservations, now time.Time) (d stage.Delivery, wanted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	it, wanted := s.matchLocked(m)
 	if !wanted {
 		return stage.NoDevice, false
 	}
-	booked.use(s, &it)
-	defer func() { booked.noteDelivered(s, &it, d) }()
+	reserved.use(s, &it)
+	defer func() { reserved.noteDelivered(s, &it, d) }()
 	if s.awayLocked() && it.QoS == 0 && s.persistentLocked() && s.state != sessionEnded && (it.seq != 0 || !s.fullLocked(now)) {
 		if it.seq != 0 {
 			s.outbox.unreserve(m.size())

@@ -111,7 +111,7 @@ func (s *Sessions) attach(x *Attachment, stored chan<- error) (greeted, resumed 
 	if x.Will != nil {
 		x.Will.Client.Session = ses
 	}
-	ses.link, ses.terms, ses.from, ses.will, ses.state = x.Link, x.Terms, from, x.Will, sessionAttaching
+	ses.link, ses.terms, ses.client, ses.will, ses.state = x.Link, x.Terms, from, x.Will, sessionAttaching
 	ses.since = time.Now()
 	ses.visits++
 	ses.stuck = time.Time{}
@@ -157,7 +157,7 @@ func (s *session) storeLocked() {
 // recordLocked records the session itself. left is when its connection ended, zero if it has one.
 func (s *session) recordLocked(left time.Time) {
 	r := sessionRecord{namespace: s.key.namespace, clientID: s.key.clientID, principal: s.principal,
-		application: s.application, expiry: s.expiry, left: left, from: s.from}
+		application: s.application, expiry: s.expiry, left: left, client: s.client}
 	if s.device != nil {
 		r.device = s.device.name
 	}

@@ -15,7 +15,7 @@ type Message struct {
 	QoS     byte
 	retain  bool
 	Expires time.Time // zero: never
-	from    *Client   // nil if a plugin sent it, or the sender is not known
+	sender  *Client   // nil if a plugin sent it, or the sender is not known
 	// Props are the properties that are passed on unaltered: payload format, content type, response
 	// topic, correlation data and user properties. nil: none.
 	Props *packet.Properties
@@ -23,7 +23,7 @@ type Message struct {
 
 // NewMessage copies a PUBLISH out of the read buffer.
 func NewMessage(p *packet.Publish, now time.Time, from *Client) *Message {
-	m := &Message{Topic: p.Topic, Payload: bytes.Clone(p.Payload), QoS: p.QoS, retain: p.Retain, from: from}
+	m := &Message{Topic: p.Topic, Payload: bytes.Clone(p.Payload), QoS: p.QoS, retain: p.Retain, sender: from}
 	if x := p.Props; x != nil {
 		m.Props = forwarded(x)
 		if x.MessageExpiry != nil {

@@ -38,8 +38,8 @@ type reservation struct {
 
 // prepare chooses the receivers of a message, and adds their entries to the batch. The caller holds
 // no lock.
-func (d *reservations) prepare(sp *space, m *Message, b *store.Batch, now time.Time) {
-	*d = reservations{server: sp.server}
+func (r *reservations) prepare(sp *space, m *Message, b *store.Batch, now time.Time) {
+	*r = reservations{server: sp.server}
 	if sp.storedSessions.Load() == 0 {
 		return
 	}
@@ -48,22 +48,22 @@ func (d *reservations) prepare(sp *space, m *Message, b *store.Batch, now time.T
 	sp.mu.RLock()
 	sp.matchLocked(m.Topic, m.QoS, h, nil)
 	sp.mu.RUnlock()
-	h.each(m, func(s *session, it Item) { d.reserve(s, nil, it, now) })
+	h.each(m, func(s *session, it Item) { r.reserve(s, nil, it, now) })
 	for _, p := range h.picked {
-		d.reserve(p.sub.session, p.group, p.sub.item(m), now)
+		r.reserve(p.sub.session, p.group, p.sub.item(m), now)
 	}
-	d.write(m, b)
+	r.write(m, b)
 }
 
 // reserve adds a receiver. It reserves a place in the receiver's queue if the store has the session.
-func (d *reservations) reserve(s *session, g *group, it Item, now time.Time) {
+func (r *reservations) reserve(s *session, g *group, it Item, now time.Time) {
 	x := reservation{session: s, group: g, item: it}
 	if it.QoS > 0 && s.reserve(it.Message.size(), now) {
-		x.item.seq = d.server.journal.next()
+		x.item.seq = r.server.journal.next()
 	} else if g == nil {
 		return
 	}
-	d.entries = append(d.entries, x)
+	r.entries = append(r.entries, x)
 }
 
 // reserve reserves a place in the queue of a stored session.
@@ -87,21 +87,21 @@ func (o *outbox) unreserve(size int) {
 }
 
 // write adds the entries to the batch, and the body if several entries share it.
-func (d *reservations) write(m *Message, b *store.Batch) {
+func (r *reservations) write(m *Message, b *store.Batch) {
 	n := 0
-	for i := range d.entries {
-		if d.entries[i].item.seq != 0 {
+	for i := range r.entries {
+		if r.entries[i].item.seq != 0 {
 			n++
 		}
 	}
 	var body uint64
 	if n > 1 && m.size() >= bodyShared {
-		body = d.server.journal.next()
-		d.server.journal.refer(body, n)
+		body = r.server.journal.next()
+		r.server.journal.refer(body, n)
 		b.Puts = append(b.Puts, store.Put{Key: bodyKey(body), Value: m.append(nil)})
 	}
-	for i := range d.entries {
-		x := &d.entries[i]
+	for i := range r.entries {
+		x := &r.entries[i]
 		if x.item.seq == 0 {
 			continue
 		}
@@ -111,27 +111,27 @@ func (d *reservations) write(m *Message, b *store.Batch) {
 }
 
 // picked returns the member of a shared group that was chosen before the commit.
-func (d *reservations) picked(g *group) *subscription {
-	if d == nil {
+func (r *reservations) picked(g *group) *subscription {
+	if r == nil {
 		return nil
 	}
-	for i := range d.entries {
-		if d.entries[i].group == g {
-			return d.entries[i].item.shared
+	for i := range r.entries {
+		if r.entries[i].group == g {
+			return r.entries[i].item.shared
 		}
 	}
 	return nil
 }
 
 // use gives an item the entry that was reserved for it, if there is one.
-func (d *reservations) use(s *session, it *Item) {
-	if d == nil {
+func (r *reservations) use(s *session, it *Item) {
+	if r == nil {
 		return
 	}
-	for range d.entries {
-		x := &d.entries[d.next]
-		if d.next++; d.next == len(d.entries) {
-			d.next = 0
+	for range r.entries {
+		x := &r.entries[r.next]
+		if r.next++; r.next == len(r.entries) {
+			r.next = 0
 		}
 		if x.session == s && !x.used && x.item.seq != 0 && x.item.shared == it.shared {
 			it.seq, it.body, x.used = x.item.seq, x.item.body, true
@@ -141,32 +141,32 @@ func (d *reservations) use(s *session, it *Item) {
 }
 
 // countLost counts a receiver without room.
-func (d *reservations) countLost(lost bool) {
-	if lost && d != nil {
-		d.lost++
+func (r *reservations) countLost(lost bool) {
+	if lost && r != nil {
+		r.lost++
 	}
 }
 
 // lostCount returns how many receivers had no room.
-func (d *reservations) lostCount() int {
-	if d == nil {
+func (r *reservations) lostCount() int {
+	if r == nil {
 		return 0
 	}
-	return d.lost
+	return r.lost
 }
 
 // noteDelivered notes that a session took an item. The item is late if the session had to store it
 // now.
-func (d *reservations) noteDelivered(s *session, it *Item, got stage.Delivery) {
-	if it.seq == 0 && got != stage.NoDevice && (it.QoS > 0 || got == stage.Queued) && d != nil && s.stored.Load() {
-		d.late = true
+func (r *reservations) noteDelivered(s *session, it *Item, got stage.Delivery) {
+	if it.seq == 0 && got != stage.NoDevice && (it.QoS > 0 || got == stage.Queued) && r != nil && s.stored.Load() {
+		r.late = true
 	}
 }
 
 // finish deletes the entries that no session used.
-func (d *reservations) finish() {
-	for i := range d.entries {
-		x := &d.entries[i]
+func (r *reservations) finish() {
+	for i := range r.entries {
+		x := &r.entries[i]
 		if x.used || x.item.seq == 0 {
 			continue
 		}
@@ -175,13 +175,13 @@ func (d *reservations) finish() {
 		x.session.discardLocked(&x.item)
 		x.session.mu.Unlock()
 	}
-	d.entries = nil
+	r.entries = nil
 }
 
 // release undoes prepare, because the commit failed.
-func (d *reservations) release() {
-	for i := range d.entries {
-		x := &d.entries[i]
+func (r *reservations) release() {
+	for i := range r.entries {
+		x := &r.entries[i]
 		if x.item.seq == 0 {
 			continue
 		}
@@ -189,10 +189,10 @@ func (d *reservations) release() {
 		x.session.outbox.unreserve(x.item.Message.size())
 		x.session.mu.Unlock()
 		if x.item.body != 0 {
-			d.server.journal.dropBody(x.item.body)
+			r.server.journal.dropBody(x.item.body)
 		}
 	}
-	d.entries = nil
+	r.entries = nil
 }
 
 // storeEntryLocked notes the entry of a message that has none.

@@ -65,9 +65,9 @@ func (sp *space) membersOf(g *group) []*subscription {
 // QueueWaitMax is not waited for again before it is half empty: a client that is always too slow
 // loses messages, and does not slow down publishers. AwaitRoom calls waiting before it waits. The
 // caller holds no lock.
-func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
-	sp := who.space
-	if qos == 0 || sp.pressed.Load() == 0 || !who.Granted().Messaging {
+func (c *Client) AwaitRoom(topic string, qos byte, waiting func()) {
+	sp := c.space
+	if qos == 0 || sp.pressed.Load() == 0 || !c.Granted().Messaging {
 		return
 	}
 	h := sp.lend()
@@ -77,7 +77,7 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 	var full map[*session]pressure
 	look := func(sub *subscription) {
 		s := sub.session
-		if sub.qos == 0 || s == who.Session { // a client does not wait for itself
+		if sub.qos == 0 || s == c.Session { // a client does not wait for itself
 			return
 		}
 		s.mu.Lock()
@@ -102,15 +102,15 @@ func (who *Client) AwaitRoom(topic string, qos byte, waiting func()) {
 	if len(full) == 0 {
 		return
 	}
-	who.sessions.count.waited.Add(1)
+	c.sessions.count.waited.Add(1)
 	waiting()
 	for s, p := range full {
-		timeout := time.NewTimer(time.Until(p.since.Add(who.sessions.cfg.QueueWaitMax)))
+		timeout := time.NewTimer(time.Until(p.since.Add(c.sessions.cfg.QueueWaitMax)))
 		select {
 		case <-p.room:
 		case <-timeout.C:
 			s.giveUpWaiting(p.room)
-		case <-who.sessions.ctx.Done():
+		case <-c.sessions.ctx.Done():
 		}
 		timeout.Stop()
 	}

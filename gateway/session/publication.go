@@ -142,27 +142,27 @@ func (x *Publication) WhenStored(done func(error)) { x.Client.sessions.journal.c
 // Unrouted takes a message that no route takes, in an application with messaging. If x is nil, the
 // message was sent to the subscribers, and v is its verdict. Otherwise the message has to be
 // committed first, or has to wait for an earlier one that is being committed.
-func (who *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
-	s := who.Session
+func (c *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
+	s := c.Session
 	if s.server.journal == nil ||
-		!p.Retain && !(p.QoS == 2 && s.stored.Load()) && s.behind.Load() == 0 && !who.space.stores(p.Topic, p.QoS) {
-		return who.publishNow(p, now)
+		!p.Retain && !(p.QoS == 2 && s.stored.Load()) && s.behind.Load() == 0 && !c.space.stores(p.Topic, p.QoS) {
+		return c.publishNow(p, now)
 	}
 	if !p.Retain {
 		v.Code = event.NoMatchingSubscribers
 	}
-	return &Publication{Client: who, Message: NewMessage(p, now, who)}, v
+	return &Publication{Client: c, Message: NewMessage(p, now, c)}, v
 }
 
 // publishNow sends a message to the subscribers without a commit. x is not nil if a session stored
 // the message meanwhile: the message is late.
-func (who *Client) publishNow(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
-	f, late := who.space.publishPacket(p, who, now)
+func (c *Client) publishNow(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
+	f, late := c.space.publishPacket(p, c, now)
 	if !p.Retain {
 		v.Code = event.NoMatchingSubscribers
 	}
 	if v.noteFanout(f); late && !v.Code.Refused() {
-		x = &Publication{Client: who, reserved: reservations{late: true}}
+		x = &Publication{Client: c, reserved: reservations{late: true}}
 	}
 	return x, v
 }

@@ -55,15 +55,15 @@ func (s *Sessions) reconsiderRetained(change *access.Change) {
 		var touched []*Message
 		sp.mu.RLock()
 		sp.retained.tree.Each(func(m *Message) {
-			if m.from != nil && m.from.entrance != nil && anyhow.Touches(m.from.Granted()) {
+			if m.sender != nil && m.sender.entrance != nil && anyhow.Touches(m.sender.Granted()) {
 				touched = append(touched, m)
 			}
 		})
 		sp.mu.RUnlock()
 		for _, m := range touched {
-			old := m.from.Granted()
+			old := m.sender.Granted()
 			if now[old] == nil {
-				now[old] = m.from.entitled(old)
+				now[old] = m.sender.entitled(old)
 			}
 			if !Permits(now[old], m.Topic) {
 				sp.drop(m)
@@ -74,10 +74,10 @@ func (s *Sessions) reconsiderRetained(change *access.Change) {
 
 // entitled returns what a client may do with any of its credentials, or the old grant if that cannot
 // be decided.
-func (from *Client) entitled(old *access.Grant) *access.Grant {
+func (c *Client) entitled(old *access.Grant) *access.Grant {
 	g := *old
 	g.Credential, g.Certificate, g.Expires = "", "", time.Time{}
-	now, err := from.entrance.Renew(&g)
+	now, err := c.entrance.Renew(&g)
 	if err == nil {
 		return now
 	}
@@ -128,7 +128,7 @@ func (s *Sessions) allSessions() []*session {
 func (s *session) Reconsider(change *access.Change, ask bool) {
 	for done := false; !done; {
 		s.mu.Lock()
-		from, w := s.from, s.will
+		from, w := s.client, s.will
 		s.mu.Unlock()
 		if w != nil && w.Client != from && change.Touches(w.Client.Granted()) {
 			w.Client.renew()
@@ -150,16 +150,16 @@ func (s *session) Reconsider(change *access.Change, ask bool) {
 }
 
 // renew renews the grant of a will's client.
-func (from *Client) renew() {
-	if from.entrance == nil {
+func (c *Client) renew() {
+	if c.entrance == nil {
 		return
 	}
-	old := from.Granted()
-	g, err := from.entrance.Renew(old)
+	old := c.Granted()
+	g, err := c.entrance.Renew(old)
 	if err != nil {
 		g = powerless(old)
 	}
-	from.current.CompareAndSwap(old, g)
+	c.current.CompareAndSwap(old, g)
 }
 
 // revoke takes all rights and the will from a client, and ends its connection. It returns false, and
@@ -170,7 +170,7 @@ func (s *session) revoke(from *Client, old *access.Grant, err error) bool {
 		s.server.log.Warn("a grant could not be renewed and is revoked", "client", from.ClientID, "error", err)
 	}
 	s.mu.Lock()
-	if s.from != from || !from.current.CompareAndSwap(old, powerless(old)) {
+	if s.client != from || !from.current.CompareAndSwap(old, powerless(old)) {
 		s.mu.Unlock()
 		return false
 	}
@@ -200,7 +200,7 @@ func (s *session) regrant(from *Client, old, g *access.Grant, ask bool) bool {
 		denied = s.denied(from, g)
 	}
 	s.mu.Lock()
-	if s.from != from || !from.current.CompareAndSwap(old, g) {
+	if s.client != from || !from.current.CompareAndSwap(old, g) {
 		s.mu.Unlock()
 		return false
 	}
@@ -296,7 +296,7 @@ func (s *session) dropUnwantedLocked() (after func()) {
 		}
 		yes, known := topics[it.Message.Topic]
 		if !known {
-			yes = s.from != nil && !s.from.Granted().Ask && s.from.MaySubscribe(it.Message.Topic)
+			yes = s.client != nil && !s.client.Granted().Ask && s.client.MaySubscribe(it.Message.Topic)
 			for _, sub := range s.subs {
 				yes = yes || topic.Match(sub.filter, it.Message.Topic)
 			}

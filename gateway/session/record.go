@@ -109,8 +109,8 @@ type sessionRecord struct {
 	namespace, clientID, principal, application, device string
 	expiry                                              time.Duration
 	left                                                time.Time     // when its connection ended; zero: it has one
-	from                                                *Client       // the client to write; nil: not known
-	last                                                *clientRecord // the client that was read; nil: not known
+	client                                              *Client       // the client to write; nil: not known
+	read                                                *clientRecord // the client that was read; nil: not known
 }
 
 func (r *sessionRecord) append(dst []byte) []byte {
@@ -122,13 +122,15 @@ func (r *sessionRecord) append(dst []byte) []byte {
 	dst = proto.AppendString(dst, 5, r.device)
 	dst = proto.AppendUint(dst, 6, uint64(r.expiry))
 	dst = proto.AppendUint(dst, 7, since(r.left))
-	if r.from == nil {
+	if r.client == nil {
 		return dst
 	}
 	dst, mark := proto.Open(dst, 8, 256)
-	return proto.Close(r.from.append(dst), mark)
+	return proto.Close(r.client.append(dst), mark)
 }
 
+// parse reads a record. The switches of all records look alike: a table of fields would hide their
+// types and limits.
 func (r *sessionRecord) parse(b []byte) error {
 	f, err := fields(b)
 	if err != nil {
@@ -151,8 +153,8 @@ func (r *sessionRecord) parse(b []byte) error {
 		case 7:
 			r.left = at(f.Uint64())
 		case 8:
-			r.last = new(clientRecord)
-			if err := r.last.parse(f.Bytes()); err != nil {
+			r.read = new(clientRecord)
+			if err := r.read.parse(f.Bytes()); err != nil {
 				return err
 			}
 		}

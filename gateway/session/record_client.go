@@ -12,14 +12,14 @@ type clientRecord struct {
 	grant                              access.Grant
 }
 
-func (who *Client) append(dst []byte) []byte {
-	dst = proto.AppendString(dst, 1, who.ClientID)
-	dst = proto.AppendString(dst, 2, who.Username)
-	dst = proto.AppendString(dst, 3, who.Peer)
-	dst = proto.AppendString(dst, 4, who.listener)
-	dst = proto.AppendUint(dst, 5, uint64(who.Version))
+func (c *Client) append(dst []byte) []byte {
+	dst = proto.AppendString(dst, 1, c.ClientID)
+	dst = proto.AppendString(dst, 2, c.Username)
+	dst = proto.AppendString(dst, 3, c.Peer)
+	dst = proto.AppendString(dst, 4, c.listener)
+	dst = proto.AppendUint(dst, 5, uint64(c.Version))
 	dst, mark := proto.Open(dst, 6, 128)
-	return proto.Close(appendGrant(dst, who.Granted()), mark)
+	return proto.Close(appendGrant(dst, c.Granted()), mark)
 }
 
 func (r *clientRecord) parse(b []byte) error {

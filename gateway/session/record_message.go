@@ -33,7 +33,7 @@ func appendEntry(dst []byte, it *Item) []byte {
 	}
 	var mark proto.Mark
 	dst, mark = proto.Open(dst, 9, it.Message.size()+64)
-	dst = it.Message.packet(dst)
+	dst = it.Message.appendPacket(dst)
 	return proto.Close(dst, mark)
 }
 
@@ -78,8 +78,8 @@ func parseEntry(b []byte, whole bool) (e entry, err error) {
 	return e, err
 }
 
-// packet writes the message as an MQTT 5 PUBLISH packet of QoS 0.
-func (m *Message) packet(dst []byte) []byte {
+// appendPacket writes the message as an MQTT 5 PUBLISH packet of QoS 0.
+func (m *Message) appendPacket(dst []byte) []byte {
 	p := packet.Publish{Topic: m.Topic, Payload: m.Payload, Retain: m.retain, Props: m.Props}
 	return p.Append(dst, packet.V5)
 }
@@ -114,17 +114,17 @@ func (m *Message) append(dst []byte) []byte {
 	dst = proto.AppendUint(dst, 1, uint64(m.QoS))
 	dst = proto.AppendUint(dst, 2, since(m.Expires))
 	dst, mark := proto.Open(dst, 3, m.size()+64)
-	return proto.Close(m.packet(dst), mark)
+	return proto.Close(m.appendPacket(dst), mark)
 }
 
 // appendRetained also writes the publisher, whose right to the topic counts.
 func (m *Message) appendRetained(dst []byte) []byte {
 	dst = m.append(dst)
-	if m.from == nil {
+	if m.sender == nil {
 		return dst
 	}
 	dst, mark := proto.Open(dst, 4, 256)
-	return proto.Close(m.from.append(dst), mark)
+	return proto.Close(m.sender.append(dst), mark)
 }
 
 // parse reads a message, and its publisher into by unless by is nil.

@@ -37,7 +37,7 @@ func samples() map[string][]byte {
 		Client: from}
 	return map[string][]byte{
 		"session": (&sessionRecord{namespace: "n", clientID: "c1", principal: "p", application: "demo", device: "d",
-			expiry: time.Hour, left: when, from: from}).append(nil),
+			expiry: time.Hour, left: when, client: from}).append(nil),
 		"subscriptions": appendSubscriptions(nil,
 			map[string]*subscription{"$share/g/a/+": {qos: 2, noLocal: true, asIs: true, byPlugin: true, ids: []uint32{7, 268435455}}},
 			map[string]*LogSubscription{"$share/g/app/demo": {Topic: "app/demo", Binary: true, QoS: 1, IDs: []uint32{3},
@@ -108,8 +108,8 @@ func readBack(name string, b []byte) (again []byte, err error) {
 		if err := r.parse(b); err != nil {
 			return nil, err
 		}
-		if r.last != nil {
-			r.from = clientOf(r.last)
+		if r.read != nil {
+			r.client = clientOf(r.read)
 		}
 		return r.append(nil), nil
 	case "subscriptions":

@@ -106,8 +106,8 @@ func (r *restoring) session(name string, value []byte) error {
 	if ses.since = rec.left; rec.left.IsZero() {
 		ses.since = r.now
 	}
-	if rec.last != nil {
-		ses.from = r.client(rec.last, ses)
+	if rec.read != nil {
+		ses.client = r.client(rec.read, ses)
 	}
 	return nil
 }
@@ -206,7 +206,7 @@ func (r *restoring) retained(name string, value []byte) error {
 		return err
 	}
 	if by.clientID != "" {
-		m.from = r.client(&by, nil)
+		m.sender = r.client(&by, nil)
 	}
 	m.retain = true
 	if !m.expired(r.now) {

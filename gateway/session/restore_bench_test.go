@@ -72,7 +72,7 @@ func BenchmarkRestore(b *testing.B) {
 		from.current.Store(&access.Grant{Principal: "p", Namespace: "n", Application: "demo", Device: id, Method: "password", Credential: "c",
 			Publish: []string{"#"}, Subscribe: []string{"#"}, Messaging: true})
 		r := sessionRecord{namespace: "n", clientID: id, principal: "p", application: "demo", device: id, expiry: time.Hour, left: time.Now(),
-			from: from}
+			client: from}
 		put(sessKey('s', n), r.append(nil))
 		subs := map[string]*subscription{}
 		for i := range subscriptions {

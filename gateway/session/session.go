@@ -40,12 +40,12 @@ type session struct {
 	stored      atomic.Bool  // the store has the session with its messages of QoS 1 and 2; changes under mu
 	behind      atomic.Int32 // messages of the client that no route takes, and whose commits are under way
 
-	mu    sync.Mutex
-	link  Link      // the connection; nil unless the session is attaching or attached
-	terms Terms     // of the link
-	from  *Client   // of the link, or of the last one; nil: not known
-	since time.Time // beginning of the connection, or its end
-	state sessionState
+	mu     sync.Mutex
+	link   Link      // the connection; nil unless the session is attaching or attached
+	terms  Terms     // of the link
+	client *Client   // of the link, or of the last one; nil: not known
+	since  time.Time // beginning of the connection, or its end
+	state  sessionState
 
 	expiry    time.Duration
 	visits    int       // how many connections it has had

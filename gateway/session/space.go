@@ -53,18 +53,18 @@ func (sp *space) giveBack(h *hits) {
 }
 
 // publish sends a message to the subscribers of its topic. It retains the message if the message
-// asks for that and the limits allow it. booked is what was reserved for it. The caller holds no
+// asks for that and the limits allow it. reserved is what was reserved for it. The caller holds no
 // lock.
-func (sp *space) publish(m *Message, booked *reservations, now time.Time) (f Fanout) {
+func (sp *space) publish(m *Message, reserved *reservations, now time.Time) (f Fanout) {
 	h := sp.lend()
 	defer sp.giveBack(h)
 	var keep *Message
 	if m.retain {
 		keep = m
 	}
-	sp.collect(m.Topic, m.QoS, keep, h, booked, now)
-	f = Fanout{Matched: !h.none(), Best: sp.fanOut(m, h, booked, now)}
-	f.Lost = booked.lostCount()
+	sp.collect(m.Topic, m.QoS, keep, h, reserved, now)
+	f = Fanout{Matched: !h.none(), Best: sp.fanOut(m, h, reserved, now)}
+	f.Lost = reserved.lostCount()
 	return f
 }
 
@@ -93,7 +93,7 @@ func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (
 
 // collect finds the receivers, and retains keep unless it is nil. It does both under one lock, so
 // that a client which subscribes at this moment gets the message once.
-func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked *reservations, now time.Time) (kept bool) {
+func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, reserved *reservations, now time.Time) (kept bool) {
 	kept = true
 	if keep != nil {
 		sp.mu.Lock()
@@ -103,19 +103,19 @@ func (sp *space) collect(topic string, qos byte, keep *Message, h *hits, booked 
 		sp.mu.RLock()
 		defer sp.mu.RUnlock()
 	}
-	sp.matchLocked(topic, qos, h, booked)
+	sp.matchLocked(topic, qos, h, reserved)
 	return kept
 }
 
 // matchLocked finds the receivers. Of a shared group it takes the reserved member, or else the next
 // one.
-func (sp *space) matchLocked(topic string, qos byte, h *hits, booked *reservations) {
+func (sp *space) matchLocked(topic string, qos byte, h *hits, reserved *reservations) {
 	if sp.tree.Len() == 0 {
 		return
 	}
 	sp.tree.Match(topic, &h.matches)
 	for _, g := range h.Shares {
-		sub := booked.picked(g)
+		sub := reserved.picked(g)
 		if sub == nil {
 			sub = choose(g, qos)
 		}
@@ -185,18 +185,18 @@ func (sp *space) retainLocked(m *Message, now time.Time) bool {
 }
 
 // fanOut delivers a message to its receivers, and finishes the reservations.
-func (sp *space) fanOut(m *Message, h *hits, booked *reservations, now time.Time) (best stage.Delivery) {
+func (sp *space) fanOut(m *Message, h *hits, reserved *reservations, now time.Time) (best stage.Delivery) {
 	h.each(m, func(s *session, it Item) {
-		booked.use(s, &it)
+		reserved.use(s, &it)
 		d, lost := s.deliver(it, now)
-		booked.countLost(lost)
-		booked.noteDelivered(s, &it, d)
+		reserved.countLost(lost)
+		reserved.noteDelivered(s, &it, d)
 		best = max(best, d)
 	})
 	for _, p := range h.picked {
-		best = max(best, sp.handOut(m, p.sub, booked, now))
+		best = max(best, sp.handOut(m, p.sub, reserved, now))
 	}
-	booked.finish()
+	reserved.finish()
 	return best
 }
 
@@ -211,9 +211,9 @@ func (sub *subscription) item(m *Message) Item {
 
 // handOut delivers a message to one member of a shared subscription. If that session has ended or is
 // full, the next members get a try.
-func (sp *space) handOut(m *Message, sub *subscription, booked *reservations, now time.Time) (d stage.Delivery) {
+func (sp *space) handOut(m *Message, sub *subscription, reserved *reservations, now time.Time) (d stage.Delivery) {
 	for range 4 {
-		if d = sub.session.takeShared(sub.item(m), booked, now); d != stage.NoDevice {
+		if d = sub.session.takeShared(sub.item(m), reserved, now); d != stage.NoDevice {
 			return d
 		}
 		if sub = sp.another(sub, m.QoS); sub == nil {
@@ -225,16 +225,16 @@ func (sp *space) handOut(m *Message, sub *subscription, booked *reservations, no
 
 // takeShared delivers an item that another member may get instead. If this member does not take it,
 // finish deletes what was reserved.
-func (s *session) takeShared(it Item, booked *reservations, now time.Time) (d stage.Delivery) {
+func (s *session) takeShared(it Item, reserved *reservations, now time.Time) (d stage.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == sessionEnded || s.link == nil && (it.QoS == 0 || !s.persistentLocked()) {
 		return stage.NoDevice
 	}
-	booked.use(s, &it)
+	reserved.use(s, &it)
 	d, lost := s.deliverLocked(it, now)
-	booked.countLost(lost)
-	booked.noteDelivered(s, &it, d)
+	reserved.countLost(lost)
+	reserved.noteDelivered(s, &it, d)
 	return d
 }
 
@@ -265,7 +265,7 @@ func (h *hits) each(m *Message, fn func(s *session, it Item)) {
 // sentBy says whether the session's client sent a message. The client is the same if its identifier
 // is, even if it had another session then.
 func (s *session) sentBy(m *Message) bool {
-	return m.from != nil && m.from.Session != nil && m.from.Session.key == s.key
+	return m.sender != nil && m.sender.Session != nil && m.sender.Session.key == s.key
 }
 
 // merge adds what another matching subscription asks for.

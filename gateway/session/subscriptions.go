@@ -107,7 +107,7 @@ func begin(replays []*replay) {
 // subscribeLocked makes one subscription, and returns the replay of its retained messages, if there
 // are any. ok is false if the filter is refused.
 func (s *session) subscribeLocked(w *Wanted, by subscriber) (r *replay, ok bool) {
-	if !w.ByPlugin && !s.from.MaySubscribe(w.Filter) { // the right went while a plugin was asked
+	if !w.ByPlugin && !s.client.MaySubscribe(w.Filter) { // the right went while a plugin was asked
 		by.Refuse(w.Index, event.NotAuthorized, "no right to subscribe to this filter")
 		return nil, false
 	}

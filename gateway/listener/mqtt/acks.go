@@ -34,7 +34,7 @@ type pending struct {
 	next   *pending      // in the ack queue
 	id     uint16
 	qos    byte
-	ask    *request // of a command; nil otherwise
+	reply  *commandReply // of a command; nil otherwise
 
 	state   pendingState
 	verdict session.Verdict // once decided
@@ -128,7 +128,7 @@ func (p *pending) decide(v session.Verdict) {
 		}
 		c.waiting--
 		c.acknowledgeLocked(p.qos, p.id, &p.verdict)
-		if p.ask != nil {
+		if p.reply != nil {
 			c.mu.Unlock()
 			p.respond()
 			c.mu.Lock()

@@ -12,9 +12,9 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// request is a command's response topic and what will be answered on it, in addition to the PUBACK.
+// commandReply is a command's response topic and what will be answered on it, in addition to the PUBACK.
 // Without a response topic nothing is answered.
-type request struct {
+type commandReply struct {
 	topic       string
 	correlation []byte
 	status      string
@@ -57,22 +57,22 @@ func (to *target) rights(g *access.Grant, retain bool) (v session.Verdict) {
 
 // command makes the event of a command. If route is false, the verdict decides the event instead of
 // the router.
-func (from *sender) command(p *packet.Publish, to *target, v session.Verdict, now time.Time) (*pending, session.Verdict, bool) {
-	x := from.newPending(p, now)
-	x.ask = &request{topic: x.in.Transport.ResponseTopic, correlation: x.in.Transport.Correlation}
+func (s *sender) command(p *packet.Publish, to *target, v session.Verdict, now time.Time) (*pending, session.Verdict, bool) {
+	x := s.newPending(p, now)
+	x.reply = &commandReply{topic: x.in.Transport.ResponseTopic, correlation: x.in.Transport.Correlation}
 	e := &x.in.Event
 	e.Type, e.Subject = event.TypeCommand, to.command
 	e.Source = stage.Source(to.application, "")
 	e.Application, e.Device, e.Sender = to.application, to.device, ""
-	if !v.Code.Refused() && from.server.routes(to.application) {
+	if !v.Code.Refused() && s.server.routes(to.application) {
 		return x, v, true
 	}
-	x.ask.report(&v, stage.NoDevice)
+	x.reply.report(&v, stage.NoDevice)
 	return x, v, false
 }
 
 // report turns what happened to a command into the verdict for its publisher.
-func (r *request) report(v *session.Verdict, d stage.Delivery) {
+func (r *commandReply) report(v *session.Verdict, d stage.Delivery) {
 	switch {
 	case v.Code.Refused():
 		r.status = "refused"
@@ -99,15 +99,15 @@ func (r *request) report(v *session.Verdict, d stage.Delivery) {
 // respond publishes the outcome of a command on the response topic to the connection that sent it,
 // which need not have subscribed to the topic.
 func (p *pending) respond() {
-	if p.ask.topic == "" || p.conn == nil || p.verdict.Undecided {
+	if p.reply.topic == "" || p.conn == nil || p.verdict.Undecided {
 		return
 	}
 	payload, _ := json.Marshal(struct { // two strings can always be encoded
 		Status string `json:"status"`
 		Reason string `json:"reason,omitempty"`
-	}{p.ask.status, p.verdict.Reason})
+	}{p.reply.status, p.verdict.Reason})
 	contentType, text := "application/json", byte(1)
-	m := &session.Message{Topic: p.ask.topic, Payload: payload, QoS: min(p.qos, 1), Props: &packet.Properties{
-		ContentType: &contentType, PayloadFormat: &text, CorrelationData: p.ask.correlation}}
+	m := &session.Message{Topic: p.reply.topic, Payload: payload, QoS: min(p.qos, 1), Props: &packet.Properties{
+		ContentType: &contentType, PayloadFormat: &text, CorrelationData: p.reply.correlation}}
 	p.Client.Session.Reply(p.conn, m)
 }

@@ -10,24 +10,24 @@ import (
 )
 
 // inbound begins an event from this sender.
-func (from *sender) inbound(typ, subject string, now time.Time) event.Inbound {
-	g := from.Granted()
+func (s *sender) inbound(typ, subject string, now time.Time) event.Inbound {
+	g := s.Granted()
 	return event.Inbound{
 		Event: event.Event{
-			ID: from.server.ids.Next(now), Source: from.Source, Type: typ, Subject: subject, Time: now.UTC(),
+			ID: s.server.ids.Next(now), Source: s.Source, Type: typ, Subject: subject, Time: now.UTC(),
 			Application: g.Application, Device: g.Device, Sender: g.Device,
 		},
 		Transport: event.Transport{
 			Protocol: "mqtt", Topic: subject,
-			ClientID: from.ClientID, Username: from.Username, Peer: from.Peer,
+			ClientID: s.ClientID, Username: s.Username, Peer: s.Peer,
 		},
 	}
 }
 
 // newPending makes the event of a PUBLISH. It copies what the read buffer holds.
-func (from *sender) newPending(p *packet.Publish, now time.Time) *pending {
-	x := &pending{server: from.server, Publication: session.Publication{Client: from.Client}, id: p.ID, qos: p.QoS,
-		in: from.inbound(event.TypePublish, p.Topic, now)}
+func (s *sender) newPending(p *packet.Publish, now time.Time) *pending {
+	x := &pending{server: s.server, Publication: session.Publication{Client: s.Client}, id: p.ID, qos: p.QoS,
+		in: s.inbound(event.TypePublish, p.Topic, now)}
 	x.in.Event.Data = bytes.Clone(p.Payload)
 	t := &x.in.Transport
 	t.QoS, t.Retain = p.QoS, p.Retain

@@ -149,39 +149,38 @@ func (c *conn) takeQoS2ID(id uint16) (*session.Arrival, error) {
 // decidePublish decides what becomes of a message. x is nil if the verdict is final. If route is
 // true, x goes to the router; otherwise the verdict decides x. PUBLISH and wills share this
 // function. Topic aliases are resolved already.
-func (from *sender) decidePublish(p *packet.Publish, now time.Time) (x *pending, v session.Verdict, route bool) {
-	s := from.server
-	if v := s.improper(&from.via.Limits, p); v.Code.Refused() {
+func (s *sender) decidePublish(p *packet.Publish, now time.Time) (x *pending, v session.Verdict, route bool) {
+	if v := s.server.improper(&s.via.Limits, p); v.Code.Refused() {
 		return nil, v, false
 	}
-	g := from.Granted()
-	if g.PerMessage && !from.perMessage {
-		speaker, v := from.speaker(g, p)
+	g := s.Granted()
+	if g.PerMessage && !s.perMessage {
+		speaker, v := s.speaker(g, p)
 		if v.Code.Refused() {
 			return nil, v, false
 		}
 		return speaker.decidePublish(p, now)
 	}
 	to, isCommand := parseCommand(g, p.Topic)
-	v = from.mayPublish(g, p, to)
+	v = s.mayPublish(g, p, to)
 	if isCommand {
-		x, v, route = from.command(p, to, v, now)
+		x, v, route = s.command(p, to, v, now)
 		return x, v, route
 	}
 	if v.Code.Refused() {
 		return nil, v, false
 	}
-	if g.Messaging && !from.server.routes(g.Application) && checkCloudEvent(p) == nil {
-		alone, v := from.Unrouted(p, now)
+	if g.Messaging && !s.server.routes(g.Application) && checkCloudEvent(p) == nil {
+		alone, v := s.Unrouted(p, now)
 		if alone == nil {
 			return nil, v, false
 		}
 		return &pending{Publication: *alone, id: p.ID, qos: p.QoS}, v, false
 	}
-	x = from.newPending(p, now)
+	x = s.newPending(p, now)
 	readCloudEvent(&x.in)
 	if g.Messaging {
-		x.Message = session.NewMessage(p, now, from.Client)
+		x.Message = session.NewMessage(p, now, s.Client)
 	}
 	return x, v, true
 }
@@ -197,8 +196,8 @@ func (x *pending) outcome(o stage.Outcome) {
 			v.Code = r.Code
 		}
 	}
-	if x.ask != nil {
-		x.ask.report(&v, o.Delivery)
+	if x.reply != nil {
+		x.reply.report(&v, o.Delivery)
 	}
 	if v.Code.Refused() {
 		x.server.refused(x.Client.ClientID, x.in.Transport.Topic, &v)

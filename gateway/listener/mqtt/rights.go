@@ -17,8 +17,8 @@ func (s *Server) newSender(g *access.Grant, clientID, username, peer string, ver
 
 // speaker returns the sender of a message that carries its own credentials, and takes the
 // credentials out of the message.
-func (from *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v session.Verdict) {
-	ctx, cancel := context.WithTimeout(from.server.ctx, from.via.Limits.ConnectTimeout)
+func (s *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v session.Verdict) {
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.via.Limits.ConnectTimeout)
 	defer cancel()
 	var credentials []event.Property
 	if p.Props != nil {
@@ -27,25 +27,25 @@ func (from *sender) speaker(g *access.Grant, p *packet.Publish) (who *sender, v 
 			return slices.Contains(g.Secrets, u.Name)
 		})
 	}
-	speaks, err := from.via.Auth.Message(ctx, g, credentials)
+	speaks, err := s.via.Auth.Message(ctx, g, credentials)
 	if err != nil {
-		return nil, session.Verdict{Code: event.NotAuthorized, Reason: from.Denial(err)}
+		return nil, session.Verdict{Code: event.NotAuthorized, Reason: s.Denial(err)}
 	}
-	if who = from.previous; who == nil || who.Granted() != speaks {
-		who = from.server.newSender(speaks, from.ClientID, from.Username, from.Peer, from.Version, from.via)
-		who.Session, who.perMessage = from.Session, true
-		from.previous = who
+	if who = s.previous; who == nil || who.Granted() != speaks {
+		who = s.server.newSender(speaks, s.ClientID, s.Username, s.Peer, s.Version, s.via)
+		who.Session, who.perMessage = s.Session, true
+		s.previous = who
 	}
 	return who, v
 }
 
 // mayPublish says whether the sender may publish to a topic. to is not nil if the topic is a
 // command's. It may block; the caller holds no lock.
-func (from *sender) mayPublish(g *access.Grant, p *packet.Publish, to *target) (v session.Verdict) {
+func (s *sender) mayPublish(g *access.Grant, p *packet.Publish, to *target) (v session.Verdict) {
 	switch {
 	case to != nil:
 		return to.rights(g, p.Retain)
-	case !session.Permits(g, p.Topic) || !from.Authorized(g, access.Publish, p.Topic, p.QoS, p.Retain):
+	case !session.Permits(g, p.Topic) || !s.Authorized(g, access.Publish, p.Topic, p.QoS, p.Retain):
 		return session.Verdict{Code: event.NotAuthorized, Reason: "no right to publish to this topic"}
 	case p.Retain && !retainAvailable(g):
 		return session.Verdict{Code: event.RetainNotSupported, Reason: "messages are not retained here"}

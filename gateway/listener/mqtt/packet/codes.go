@@ -2,7 +2,7 @@ package packet
 
 import "tributary.io/sdk-plugin/event"
 
-// Reason codes as they stand in a packet, one byte each; event.Code has the same.
+// Reason codes as packets carry them, in one byte each. event.Code has the same values.
 const (
 	CodeSuccess                 = byte(event.Success)
 	CodeGrantedQoS1             = byte(event.GrantedQoS1)
@@ -52,10 +52,10 @@ const (
 var typeNames = [16]string{"reserved type", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP",
 	"SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH"}
 
-// String is the name of the type as the specification writes it.
+// String returns the name of the type as the specification writes it.
 func (t Type) String() string { return typeNames[t&0x0F] }
 
-// bit is the place of a packet type in the masks of the tables below.
+// bit returns the bits of packet types in the masks of the tables below.
 func bit(types ...Type) (mask uint16) {
 	for _, t := range types {
 		mask |= 1 << t
@@ -126,9 +126,8 @@ var errorCodes = [...]uint16{
 	0x22: bit(SUBACK, DISCONNECT),
 }
 
-// returnCode311 translates a reason code into a CONNACK return code of 3.1.1.
-// ok is false where none applies: the connection is then closed without a
-// CONNACK, [MQTT-3.2.2-6] of 3.1.1.
+// returnCode311 translates a reason code into a CONNACK return code of 3.1.1. ok is false if no
+// return code applies: the connection is then closed without a CONNACK, [MQTT-3.2.2-6] of 3.1.1.
 func returnCode311(code byte) (ret byte, ok bool) {
 	switch code {
 	case CodeUnsupportedVersion:

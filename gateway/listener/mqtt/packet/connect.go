@@ -15,8 +15,8 @@ func (r *reader) connect() *Connect {
 		r.answer = V5
 		r.fail(CodeUnsupportedVersion, "unsupported protocol version")
 	case name == "MQTT" || name == "MQIsdp":
-		// A version before 3.1.1, or the mark 0x80 that bridges add to their level:
-		// [MQTT-3.1.2-2] of 3.1.1 demands return code 1.
+		// A version before 3.1.1, or a level with the bit 0x80, which bridges set: [MQTT-3.1.2-2] of
+		// 3.1.1 requires return code 1.
 		r.answer = V311
 		r.fail(CodeUnsupportedVersion, "unsupported protocol version")
 	default: // [MQTT-3.1.2-1]

@@ -2,10 +2,9 @@ package packet
 
 import "tributary.io/gateway/topic"
 
-// Decode decodes one packet from the first byte of its fixed header and its body.
-// version is the one of the connection; CONNECT has its own. Strings are copied,
-// payloads and binary data alias body. Errors are of type *Error. Memory stays
-// within a small multiple of len(body).
+// Decode decodes one packet from the first byte of its fixed header and its body. version is that of
+// the connection; a CONNECT carries its own. Strings are copied; payloads and binary data alias
+// body. Errors are of type *Error. Decode allocates at most a small multiple of len(body).
 func Decode(version, typeAndFlags byte, body []byte) (Packet, error) {
 	if err := checkFlags(typeAndFlags); err != nil {
 		return nil, err
@@ -51,8 +50,7 @@ func Decode(version, typeAndFlags byte, body []byte) (Packet, error) {
 	return p, nil
 }
 
-// FromClient checks a decoded packet for what a server may not receive, although a
-// client may: packets and properties that only servers send.
+// FromClient refuses packets and properties that only servers may send.
 func FromClient(p Packet) error {
 	r := reader{}
 	switch p := p.(type) {
@@ -72,9 +70,8 @@ func FromClient(p Packet) error {
 	return r.end()
 }
 
-// DecodeAck decodes a PUBACK, PUBREC, PUBREL or PUBCOMP from its body into p, all of
-// which it sets. It allocates for properties only. Another type is the caller's
-// mistake and fails.
+// DecodeAck decodes a PUBACK, PUBREC, PUBREL or PUBCOMP from its body into p. It sets all fields of
+// p, and allocates only for properties. Another packet type is the caller's mistake, and fails.
 func DecodeAck(version, typeAndFlags byte, body []byte, p *Ack) error {
 	if err := checkFlags(typeAndFlags); err != nil {
 		return err
@@ -145,8 +142,8 @@ func (r *reader) subscribe(version byte) *Subscribe {
 	return p
 }
 
-// filter reads a topic filter. An ill-formed one is answered with 0x8F, the code
-// that says most, although the specification would have 0x81 as well.
+// filter reads a topic filter. An ill-formed one is refused with 0x8F, which tells more than 0x81;
+// the specification allows both.
 func (r *reader) filter() string {
 	s := r.string()
 	if r.err == nil && !topic.ValidSubscription(s) {
@@ -218,8 +215,8 @@ func (r *reader) disconnect(version byte) *Disconnect {
 	return p
 }
 
-// auth reads an AUTH, section 3.15. Only an empty one may lack the properties, and
-// with them the method.
+// auth reads an AUTH, section 3.15. Only an empty AUTH may lack the properties, with the method
+// among them.
 func (r *reader) auth(version byte) *Auth {
 	p := new(Auth)
 	if version != V5 {

@@ -14,9 +14,9 @@ func appendVarint(dst []byte, v int) []byte {
 	return append(dst, byte(v))
 }
 
-// closeLength writes a length at dst[at], where one byte was left free for it: that
-// of everything behind it, and of extra bytes that are still to come. What is
-// behind it moves only when the length needs more than one byte.
+// closeLength writes a length at dst[at], where one byte was left free for it: the number of bytes
+// behind it, plus extra bytes that are still to come. The bytes behind it move only if the length
+// needs more than one byte.
 func closeLength(dst []byte, at, extra int) []byte {
 	n := len(dst) - at - 1 + extra
 	if n < 0x80 {
@@ -31,11 +31,12 @@ func closeLength(dst []byte, at, extra int) []byte {
 	return dst
 }
 
-// frame is a packet that is being encoded, at the end of b.
+// frame is a packet that is being encoded at the end of b. Each packet type has an Append of its
+// own, in the order of its section; where two types look alike, the specification has them alike.
 type frame struct {
 	b     []byte
 	start int
-	unfit bool // a string of it is longer than the encoding can express
+	unfit bool // one of its strings is longer than the encoding can express
 }
 
 // begin starts a frame behind dst: the first byte, and a free byte for the length.
@@ -43,8 +44,8 @@ func begin(dst []byte, t Type, flags byte) frame {
 	return frame{b: append(dst, byte(t)<<4|flags, 0), start: len(dst)}
 }
 
-// addString adds a UTF-8 string or binary data. A cut one would be another than the
-// caller's, so one that is too long makes the whole packet unfit.
+// addString adds a UTF-8 string or binary data. One that is too long makes the packet unfit, because
+// a cut value would be another value.
 func addString[T string | []byte](f *frame, s T) {
 	if len(s) > maxString {
 		f.unfit = true
@@ -57,8 +58,7 @@ func (f *frame) addUint16(v uint16) { f.b = binary.BigEndian.AppendUint16(f.b, v
 
 func (f *frame) addBytes(v ...byte) { f.b = append(f.b, v...) }
 
-// finish returns the bytes with the complete frame, or without it where the packet
-// cannot be framed.
+// finish returns the bytes with the complete frame, or without it if the packet cannot be framed.
 func (f *frame) finish() []byte {
 	if f.unfit || len(f.b)-f.start > MaxSize {
 		return f.b[:f.start]
@@ -127,8 +127,8 @@ func (p *Connack) Append(dst []byte, version byte) []byte {
 	return f.finish()
 }
 
-// Append implements Packet. A successful one without properties takes four bytes in
-// both versions; it allocates only to grow dst.
+// Append implements Packet. A successful acknowledgement without properties takes four bytes in both
+// versions. Append allocates only to grow dst.
 func (p *Ack) Append(dst []byte, version byte) []byte {
 	var flags byte
 	if p.Type == PUBREL {
@@ -227,8 +227,7 @@ func (p *Auth) Append(dst []byte, version byte) []byte {
 	return appendCode(dst, AUTH, version, p.Code, p.Props)
 }
 
-// appendCode appends a packet that consists of a reason code and properties, both
-// of which may be absent.
+// appendCode appends a packet that consists of a reason code and properties. Both may be absent.
 func appendCode(dst []byte, t Type, version, code byte, props *Properties) []byte {
 	f := begin(dst, t, 0)
 	if version == V5 && (code != 0 || props != nil) {

@@ -14,11 +14,10 @@ package packet
 
 // Packet is one control packet. Decode returns pointers to the types below.
 type Packet interface {
-	// Append appends the whole frame to dst and returns the extended slice. For
-	// V311 it leaves out properties and codes that 3.1.1 does not have. A packet
-	// that cannot be framed at all (above MaxSize, with a string or binary data of
-	// more than 65,535 bytes, or without a counterpart in the version) leaves dst
-	// as it is: nothing is cut.
+	// Append appends the whole frame to dst and returns the extended slice. For V311 it leaves out
+	// properties and codes that 3.1.1 does not have. Nothing is ever cut: Append returns dst as it
+	// is if the packet is above MaxSize, has a string or binary data of more than 65,535 bytes, or
+	// does not exist in the version.
 	Append(dst []byte, version byte) []byte
 }
 
@@ -50,13 +49,12 @@ const (
 	V5   byte = 5
 )
 
-// UserProperty is one name and value pair; order and duplicates matter.
+// UserProperty is a pair of a name and a value. Their order and duplicates matter.
 type UserProperty struct{ Name, Value string }
 
-// Properties are the MQTT 5 properties of a packet. A pointer field is nil when
-// the property is absent. A packet that carries a property it may not is refused
-// on decoding; on encoding such a property is left out. Packets without
-// properties have a nil *Properties.
+// Properties are the MQTT 5 properties of a packet. A pointer field is nil if the property is
+// absent. Decoding refuses a property that the packet may not carry; encoding leaves it out. Packets
+// without properties have a nil *Properties.
 type Properties struct {
 	PayloadFormat        *byte
 	MessageExpiry        *uint32
@@ -96,8 +94,8 @@ type Will struct {
 	Props   *Properties
 }
 
-// Connect is a CONNECT packet. Will payload and password of a decoded one alias
-// the frame. Append obeys Version where it is set, else its argument.
+// Connect is a CONNECT packet. Will payload and password of a decoded one alias the frame. Append
+// uses Version if it is set, otherwise its argument.
 type Connect struct {
 	Version     byte
 	CleanStart  bool
@@ -193,16 +191,14 @@ type Auth struct {
 	Props *Properties
 }
 
-// Error is a violation of the MQTT specification, with the reason code that
-// the connection is to be closed with.
+// Error is a violation of the MQTT specification, with the reason code that closes the connection.
 //
-// A CONNECT is refused by (&Connack{Code: e.Code}).Append(dst, e.Version), which
-// appends nothing where 3.1.1 demands silence. Version 0 says that the peer does
-// not speak MQTT: close without an answer.
+// A CONNECT is refused by (&Connack{Code: e.Code}).Append(dst, e.Version), which appends nothing if
+// 3.1.1 requires silence. Version 0 says that the peer does not speak MQTT: close without an answer.
 type Error struct {
 	Code    byte
 	Reason  string
-	Version byte // of a refused CONNECT: how to answer it; else 0
+	Version byte // version in which a refused CONNECT is answered; 0 for other packets
 }
 
 func (e *Error) Error() string { return e.Reason }

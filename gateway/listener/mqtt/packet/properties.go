@@ -37,8 +37,8 @@ const (
 	propSharedSubAvailable   = 0x2A
 )
 
-// will stands for the will in CONNECT where properties belong to packet types; it
-// takes the place of the reserved type 0.
+// will stands for the will in CONNECT among the packet types that own properties. It uses the
+// reserved type 0.
 const will Type = 0
 
 // propAllowed has, for each property identifier, the packets that may carry it:
@@ -66,15 +66,15 @@ var propAllowed = [...]uint16{
 	propTopicAlias:           bit(PUBLISH),
 	propMaximumQoS:           bit(CONNACK),
 	propRetainAvailable:      bit(CONNACK),
-	propUser:                 ^bit(PINGREQ, PINGRESP), // wherever properties are
+	propUser:                 ^bit(PINGREQ, PINGRESP), // in every packet that has properties
 	propMaximumPacketSize:    bit(CONNECT, CONNACK),
 	propWildcardSubAvailable: bit(CONNACK),
 	propSubscriptionIDAvail:  bit(CONNACK),
 	propSharedSubAvailable:   bit(CONNACK),
 }
 
-// slot is the field of a property: the one place where identifiers, fields and
-// encodings meet. The kind of pointer says how the value is encoded.
+// slot returns a pointer to the field of a property. This is the one place where identifiers, fields
+// and encodings meet: the kind of pointer says how the value is encoded.
 func (p *Properties) slot(id int) any {
 	switch id {
 	case propPayloadFormat:
@@ -135,9 +135,9 @@ func (p *Properties) slot(id int) any {
 	return nil
 }
 
-// decodedProps holds the properties of one packet and their values in a single
-// allocation. The arrays are as long as the most values of a kind that one packet
-// may carry (CONNACK); as a property may not repeat, they cannot overflow.
+// decodedProps holds the properties of one packet and their values in a single allocation. Each
+// array has as many places as one packet (CONNACK) can need; since a property may not repeat, they
+// cannot overflow.
 type decodedProps struct {
 	Properties
 	bytes   [5]byte
@@ -145,11 +145,11 @@ type decodedProps struct {
 	longs   [2]uint32
 	strings [5]string
 	used    struct{ bytes, shorts, longs, strings int }
-	text    string // copy of the encoded properties, which all strings are cut from
+	text    string // copy of the encoded properties, which all strings share
 }
 
-// properties reads the properties of a packet, or of a will, section 2.2.2. It
-// returns nil for none.
+// properties reads the properties of a packet or of a will, section 2.2.2. It returns nil if there
+// are none.
 func (r *reader) properties(owner Type) *Properties {
 	block := r.take(r.varint())
 	if len(block) == 0 {
@@ -158,7 +158,7 @@ func (r *reader) properties(owner Type) *Properties {
 	d := new(decodedProps)
 	pr := reader{typ: r.typ, answer: r.answer, b: block}
 	for len(pr.b) > 0 {
-		id := int(pr.u8()) // a variable byte integer, but all of them fit one byte
+		id := int(pr.u8()) // a variable byte integer, but every identifier fits in one byte
 		if pr.err == nil && (id >= len(propAllowed) || propAllowed[id]&(1<<owner) == 0) {
 			pr.fail(CodeMalformedPacket, "property not allowed") // section 2.2.2.2
 		}
@@ -175,8 +175,8 @@ func (r *reader) properties(owner Type) *Properties {
 	return &d.Properties
 }
 
-// decode reads the value of one property. Repeating one is a Protocol Error, but
-// for user properties, and subscription identifiers in PUBLISH.
+// decode reads the value of one property. Only user properties, and subscription identifiers in
+// PUBLISH, may repeat; another one that does is a Protocol Error.
 func (d *decodedProps) decode(r *reader, id int, owner Type, block []byte) {
 	repeated := false
 	switch f := d.slot(id).(type) {
@@ -237,7 +237,7 @@ func put[T any](places []T, used *int, v T, repeated bool) *T {
 	return p
 }
 
-// string reads a string of the property block, which is copied once for all.
+// string reads a string of the property block. All strings share one copy of the block.
 func (d *decodedProps) string(r *reader, block []byte) string {
 	b := r.text()
 	if len(b) == 0 {

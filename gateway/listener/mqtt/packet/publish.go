@@ -2,11 +2,10 @@ package packet
 
 import "strings"
 
-// DecodePublish decodes a PUBLISH from its body into p, all of which it sets. It
-// allocates for a topic name that differs from the one p held before, and for
-// properties; a reader that keeps its Publish allocates nothing for a device that
-// repeats its topic. Payload and correlation data alias body. After an error p is
-// in no particular state.
+// DecodePublish decodes a PUBLISH from its body into p, and sets all fields of p. It allocates only
+// for properties, and for a topic name that differs from the one that p held before: a reader that
+// keeps its Publish allocates nothing for a device that repeats its topic. Payload and correlation
+// data alias body. After an error the contents of p are undefined.
 //
 // A zero-length topic (5.0) comes with an alias, which the caller resolves.
 func DecodePublish(version, typeAndFlags byte, body []byte, p *Publish) error {

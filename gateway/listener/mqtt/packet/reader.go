@@ -9,10 +9,10 @@ import (
 // MaxSize is the largest remaining length that the encoding can express.
 const MaxSize = 268_435_455
 
-// Header parses a fixed header at the start of b. size is the remaining length.
-// headerLen 0 says that more bytes are needed. Type and flags that no packet may
-// have, a length of more than four bytes, and a size above max (0x95) fail as soon
-// as they are seen, so that nothing is waited for or allocated in vain.
+// Header parses a fixed header at the start of b. size is the remaining length. headerLen 0 says
+// that more bytes are needed. Header fails as soon as it sees a type or flags that no packet may
+// have, a length of more than four bytes, or a size above max (0x95), so that the caller neither
+// waits nor allocates for such a packet.
 func Header(b []byte, max int) (typeAndFlags byte, size, headerLen int, err error) {
 	if len(b) == 0 {
 		return 0, 0, 0, nil
@@ -34,9 +34,8 @@ func Header(b []byte, max int) (typeAndFlags byte, size, headerLen int, err erro
 	return typeAndFlags, size, 1 + n, nil
 }
 
-// varint decodes a Variable Byte Integer, section 1.5.5. n is the number of bytes
-// taken, 0 when b ends too early, -1 when it would be longer than four bytes. A
-// receiver need not insist on the shortest form.
+// varint decodes a Variable Byte Integer, section 1.5.5. n is the number of bytes, 0 if b ends too
+// early, or -1 if there are more than four. A receiver need not insist on the shortest encoding.
 func varint(b []byte) (v, n int) {
 	for i := range min(len(b), 4) {
 		v |= int(b[i]&0x7F) << (7 * i)
@@ -50,8 +49,8 @@ func varint(b []byte) (v, n int) {
 	return 0, 0
 }
 
-// checkFlags refuses the reserved type 0 and fixed-header flags other than those
-// that section 2.1.3 prescribes, [MQTT-2.1.3-1].
+// checkFlags refuses the reserved type 0, and flags of the fixed header that section 2.1.3 does not
+// prescribe, [MQTT-2.1.3-1].
 func checkFlags(typeAndFlags byte) error {
 	t, flags := Type(typeAndFlags>>4), typeAndFlags&0x0F
 	reason := ""
@@ -78,11 +77,11 @@ func checkFlags(typeAndFlags byte) error {
 	return &Error{Code: CodeMalformedPacket, Reason: t.String() + reason}
 }
 
-// reader takes fields off a packet body. The first error sticks, and empties the
-// reader, so that loops until the end stop; what is read after it is zero.
+// reader reads the fields of a packet body in order. The first error stays, and empties the reader,
+// so that loops over the rest end; later reads return zero values.
 type reader struct {
 	typ    Type
-	answer byte // version in which a CONNECT is to be refused, once it is known
+	answer byte // version in which a CONNECT is refused, once it is known
 	b      []byte
 	err    *Error
 }
@@ -94,8 +93,8 @@ func (r *reader) fail(code byte, reason string) {
 	r.b = nil
 }
 
-// take cuts the next n bytes off. The result aliases the body, has no spare
-// capacity, and is nil only after an error.
+// take returns the next n bytes. The result aliases the body, has no spare capacity, and is nil only
+// after an error.
 func (r *reader) take(n int) []byte {
 	if n > len(r.b) {
 		r.fail(CodeMalformedPacket, "truncated")
@@ -142,10 +141,9 @@ func (r *reader) varint() int {
 // binary reads Binary Data, section 1.5.6; it aliases the body.
 func (r *reader) binary() []byte { return r.take(int(r.u16())) }
 
-// text reads a UTF-8 Encoded String, section 1.5.4, without copying it. Ill-formed
-// UTF-8 (surrogates included) and U+0000 make the packet malformed,
-// [MQTT-1.5.4-1], [MQTT-1.5.4-2]; control characters and noncharacters pass, as
-// they are only discouraged.
+// text reads a UTF-8 Encoded String, section 1.5.4, without a copy. Ill-formed UTF-8 (with
+// surrogates) and U+0000 make the packet malformed, [MQTT-1.5.4-1], [MQTT-1.5.4-2]. Control
+// characters and noncharacters pass, because the specification only discourages them.
 func (r *reader) text() []byte {
 	b := r.binary()
 	if !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0 {
@@ -166,7 +164,7 @@ func (r *reader) id() uint16 {
 	return id
 }
 
-// end refuses bytes after the last field and returns the outcome.
+// end refuses bytes behind the last field, and returns the first error.
 func (r *reader) end() error {
 	if len(r.b) > 0 {
 		r.fail(CodeMalformedPacket, "bytes after the end of the packet")
