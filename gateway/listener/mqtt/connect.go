@@ -238,6 +238,18 @@ func (c *conn) agree(p *packet.Connect, in, out *packet.Properties, grant *acces
 	out.SharedSubAvailable, out.SubscriptionIDAvail = yes(true), yes(true)
 }
 
+// keepAlive returns the keep-alive, in seconds, for a client that asks for one.
+func (l *Limits) keepAlive(asked uint16) uint16 {
+	least, most := uint16(l.KeepAliveMin/time.Second), uint16(l.KeepAliveMax/time.Second)
+	switch {
+	case most > 0 && (asked == 0 || asked > most):
+		return most
+	case asked > 0 && asked < least:
+		return least
+	}
+	return asked
+}
+
 // wantedExpiry returns the session expiry of a CONNECT, in seconds as MQTT 5 counts it.
 func wantedExpiry(p *packet.Connect, g *access.Grant) uint32 {
 	switch {

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"strings"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
@@ -210,4 +211,20 @@ func (x *pending) outcome(o stage.Outcome) {
 func (s *Server) refused(clientID, topic string, v *session.Verdict) {
 	s.count.refusedPublishes.Add(1)
 	s.log.Debug("message refused", "client", clientID, "topic", topic, "code", byte(v.Code), "reason", v.Reason)
+}
+
+// improper checks the limits on a message that the decoder does not know.
+func (s *Server) improper(l *Limits, p *packet.Publish) (v session.Verdict) {
+	switch {
+	case len(p.Topic) > l.MaxTopicBytes:
+		s.limited(limitTopic)
+		return session.Verdict{Code: event.TopicNameInvalid, Reason: "the topic is too long"}
+	case strings.Count(p.Topic, "/") >= l.MaxTopicLevels:
+		s.limited(limitTopic)
+		return session.Verdict{Code: event.TopicNameInvalid, Reason: "the topic has too many levels"}
+	case p.Props != nil && len(p.Props.User) > l.MaxUserProperties:
+		s.limited(limitUserProperties)
+		return session.Verdict{Code: event.QuotaExceeded, Reason: "too many user properties"}
+	}
+	return v
 }

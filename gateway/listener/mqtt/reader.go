@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tributary.io/gateway/listener/mqtt/packet"
@@ -185,4 +186,50 @@ func (in *input) makeRoom(pool *buffers) {
 func (in *input) shrink(pool *buffers) {
 	pool.put(in.big)
 	in.big, in.buf, in.start, in.end = nil, in.small[:], 0, 0
+}
+
+// budget bounds the bytes that are lent to clients before they are authenticated.
+type budget struct {
+	max  int64
+	used atomic.Int64
+}
+
+// lend raises to n what a connection has borrowed. It returns false, and lends nothing, if the
+// budget does not allow that.
+func (b *budget) lend(in *input, n int) bool {
+	more := int64(n - in.borrowed)
+	if b.used.Add(more) > b.max {
+		b.used.Add(-more)
+		return false
+	}
+	in.borrowed = n
+	return true
+}
+
+// giveBack takes back what a connection borrowed.
+func (b *budget) giveBack(in *input) {
+	b.used.Add(-int64(in.borrowed))
+	in.borrowed = 0
+}
+
+// roomForStranger makes room for more bytes of a CONNECT as they come, four times as much each time,
+// within the budget of all connections.
+func (c *conn) roomForStranger() error {
+	in := &c.input
+	if in.buf == nil {
+		in.buf = in.small[:]
+	}
+	if in.end < len(in.buf) {
+		return nil
+	}
+	size := 4 * len(in.buf)
+	if !c.server.strangers.lend(in, size) {
+		c.server.count.rejected.Add(1)
+		c.server.limited(limitBytesBeforeConnect)
+		return errBytes
+	}
+	b := make([]byte, size)
+	in.start, in.end = 0, copy(b, in.buf[in.start:in.end])
+	in.big, in.buf = &buffer{b}, b
+	return nil
 }
