@@ -6,7 +6,7 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// sessionsCounters are what sessions count.
+// sessionsCounters holds the counters of sessions.
 type sessionsCounters struct {
 	takeovers, wills, revoked, kicked                 atomic.Uint64
 	refusedByClient, retainedRefused, damaged, waited atomic.Uint64
@@ -14,21 +14,22 @@ type sessionsCounters struct {
 	limited                                           [sessionLimits]atomic.Uint64
 }
 
-// The reasons why a message did not reach a client.
+// Reasons why a message did not reach a client.
 const (
 	dropOffline = iota // QoS 0, or no persistent session
 	dropSlow           // QoS 0 while the write buffer is full
 	dropQueue          // the session's queue is full
 	dropExpired        // message expiry
-	dropRevoked        // the right to read it went
+	dropRevoked        // the client lost the right to read it
 )
 
 var dropReasons = [...]string{"offline", "slow", "queue_full", "expired", "revoked"}
 
-// sessionLimit names a limit of sessions that somebody came up against.
+// sessionLimit is a limit that a session or an application can reach, for the metric that counts how
+// often they do.
 type sessionLimit int
 
-// The limits, by the name of their key in sessionLimitNames.
+// sessionLimitNames has the names of these limits.
 const (
 	limitSessions sessionLimit = iota
 	limitSessionsOfApplication
@@ -54,10 +55,10 @@ var sessionLimitNames = [sessionLimits]string{
 	limitSlowConsumer:               "slow_consumer_timeout",
 }
 
-// reached counts that somebody came up against a limit.
+// reached counts that a limit was reached.
 func (s *Sessions) reached(l sessionLimit) { s.count.limited[l].Add(1) }
 
-// Metrics returns the counters and gauges of sessions as of now.
+// Metrics returns the present counters and gauges of sessions.
 func (s *Sessions) Metrics() []metric.Sample {
 	s.mu.Lock()
 	sessions := len(s.sessions)
@@ -92,7 +93,7 @@ func (s *Sessions) Metrics() []metric.Sample {
 	return set
 }
 
-// sizes adds up what the spaces hold.
+// sizes returns the totals of all spaces.
 func (s *Sessions) sizes() (subscriptions, retained, bytes, queued int) {
 	s.spacesMu.Lock()
 	defer s.spacesMu.Unlock()

@@ -6,23 +6,22 @@ import (
 	"tributary.io/gateway/topic"
 )
 
-// retained is the retained messages of a space, by topic. The space's lock guards it.
+// retained holds the retained messages of a space, by topic. The space's mu guards it.
 type retained struct {
 	tree   topic.NameTree[*Message]
 	bytes  int
 	expiry expiry
 }
 
-// overhead is what a retained message counts beyond its topic and payload, and
-// levelBytes what each level counts that it alone has: a node of the tree with a map for one
-// more.
+// overhead is what each retained message counts in addition to its topic and payload. levelBytes is
+// what each topic level counts that only this topic has: a node of the tree.
 const (
 	overhead   = 128
 	levelBytes = 272
 )
 
-// set stores the message of a topic, or deletes it when the payload is empty
-// [MQTT-3.3.1-6]. It is false when a limit forbids it.
+// set stores the message of a topic, or deletes it if the payload is empty [MQTT-3.3.1-6]. It
+// returns false if a limit does not allow it.
 func (r *retained) set(m *Message, maxCount, maxBytes int) bool {
 	if len(m.Payload) == 0 {
 		if old := r.get(m.Topic); old != nil {
@@ -49,7 +48,7 @@ func (r *retained) room(m *Message, maxCount, maxBytes int) bool {
 	return count <= maxCount && size <= maxBytes
 }
 
-// with is how many messages there would be with one more, and their bytes.
+// with returns how many messages there would be with one more, and their size in bytes.
 func (r *retained) with(m *Message) (count, size int) {
 	old, missing := r.tree.Find(m.Topic)
 	count, size = r.tree.Len()+1, r.bytes+m.size()+overhead+missing*levelBytes
@@ -61,13 +60,13 @@ func (r *retained) with(m *Message) (count, size int) {
 
 func (r *retained) get(name string) *Message { return r.tree.Get(name) }
 
-// delete removes a message that is retained.
+// delete removes a retained message.
 func (r *retained) delete(m *Message) {
 	r.bytes -= m.size() + overhead + levelBytes*r.tree.Delete(m.Topic)
 }
 
-// match returns the messages whose topic matches the filter, and forgets those
-// that have expired [MQTT-3.3.2-5].
+// match returns the messages whose topics match the filter, and removes those that have expired
+// [MQTT-3.3.2-5].
 func (r *retained) match(filter string, now time.Time) []*Message {
 	var found, late []*Message
 	r.tree.Match(filter, func(m *Message) {
@@ -83,7 +82,7 @@ func (r *retained) match(filter string, now time.Time) []*Message {
 	return found
 }
 
-// purge forgets every message that has expired.
+// purge removes every message that has expired.
 func (r *retained) purge(now time.Time) {
 	if !r.expiry.due(now) {
 		return

@@ -2,9 +2,9 @@ package session
 
 import "time"
 
-// choose returns the member of a group that gets the next message: in turn among those
-// that are connected, else in turn among those whose session waits. It returns nil for a
-// message that no member can get.
+// choose returns the member of a group that gets the next message: in turn among the connected
+// members, or if none is connected, among those whose sessions can queue it. It returns nil if no
+// member can get the message.
 func choose(g *group, qos byte) *subscription {
 	members, start := g.Members(), g.NextTurn()
 	var offline *subscription
@@ -20,8 +20,8 @@ func choose(g *group, qos byte) *subscription {
 	return offline
 }
 
-// orphans are the messages of a session that ends which came by a shared
-// subscription: another member ought to get them, section 4.8.2.
+// orphans returns the messages of an ended session that came by a shared subscription, and that
+// another member should get, section 4.8.2.
 func (o *outbox) orphans() (list []Item) {
 	for _, f := range o.flights {
 		if f.orphan() && f.Message != nil {
@@ -36,14 +36,13 @@ func (o *outbox) orphans() (list []Item) {
 	return list
 }
 
-// orphan says whether another member of a shared group may get the message of a flight. One
-// of QoS 2 that was sent is this client's alone [MQTT-4.8.2-5].
+// orphan says whether another member of the shared group may get the message of a flight. A message
+// of QoS 2 that was sent belongs to this client alone [MQTT-4.8.2-5].
 func (f *flight) orphan() bool {
 	return f.shared != nil && !f.void && (f.QoS == 1 || f.QoS == 2 && !f.tried && !f.released)
 }
 
-// adopt delivers orphans to other members of their groups. It is called without
-// locks.
+// adopt delivers orphans to other members of their groups. The caller holds no lock.
 func (sp *space) adopt(orphans []Item) {
 	now := time.Now()
 	for _, it := range orphans {

@@ -9,7 +9,7 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// counters are what the server counts.
+// counters holds the counters of the server.
 type counters struct {
 	connects, refusedConnects, rejected, expired, reauthenticated atomic.Uint64
 	receivedBytes, sentBytes                                      atomic.Uint64
@@ -19,7 +19,7 @@ type counters struct {
 	limited                                                       [limitCount]atomic.Uint64
 }
 
-// The reasons why a message did not reach a client that is connected.
+// Reasons why a message did not reach a connected client.
 const (
 	dropTooLarge   = iota // above the client's maximum packet size
 	dropUnreadable        // a record that is no event
@@ -27,7 +27,7 @@ const (
 
 var unsentReasons = [...]string{"too_large", "unreadable"}
 
-// Metrics returns the server's counters and gauges as of now.
+// Metrics returns the present counters and gauges of the server.
 func (s *Server) Metrics() []metric.Sample {
 	s.mu.Lock()
 	conns, refusals := len(s.conns), maps.Clone(s.refusals)
