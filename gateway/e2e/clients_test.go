@@ -41,6 +41,13 @@ func TestMosquitto(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 
+			// Nothing ever comes below $SYS/, but a filter there does not spoil the others. The plugin
+			// grants QoS 0 for commands.
+			out := foreground(t, g, mosquittoSub, "-V", version, "-i", "m-3", "-d", "-E", "-q", "1", "-t", "command/inbox/#", "-t", "$SYS/#")
+			if !strings.Contains(out, "Subscribed (mid: 1): 0, 1\n") {
+				t.Errorf("subscribing to $SYS/#, too: %s", out)
+			}
+
 			// A device that is there, one that was, one that never was.
 			keep := []string{"-V", version, "-i", "m-2", "-t", "command/inbox/#", "-q", "1", "-v", "-c"}
 			if version == "5" {
