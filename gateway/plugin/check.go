@@ -217,8 +217,8 @@ func checkDeny(e *event.Deny) *violation {
 	return nil
 }
 
-// failure turns a violation into the permanent failure of the plugin's result. It says
-// where the key stands: in gateway.toml, or with what the plugin wants.
+// failure turns a violation into the permanent failure of the plugin's result. It names the
+// file in which the missing key belongs: gateway.toml, or plugin.toml for a plugin under test.
 func (v *violation) failure(plugin string, wanted bool) *event.Failure {
 	const longest = 300 // what a plugin made up need not fill a log
 	text := fmt.Sprintf("plugin %s %.*s", plugin, longest, v.did)

@@ -12,14 +12,14 @@ type Config struct {
 	// that the gateway runs: the directory is made for its owner alone and refused
 	// when others may write to it. Empty keeps nothing on disk.
 	CacheDir string `koanf:"cache_dir"`
-	// MemoryBytes is the greatest linear memory of an instance where the grant
-	// does not say; whole pages of 64 KiB.
+	// MemoryBytes is the greatest linear memory of an instance, if the grant does not say; whole
+	// pages of 64 KiB.
 	MemoryBytes int64 `koanf:"memory_bytes"`
-	// Fuel is how many units of work one event may cost where the grant does not
-	// say. A unit is at most one instruction (see package meter): JSON of 1 MB
-	// costs a Go plugin about a thousand million.
+	// Fuel is how many units of work one event may cost, if the grant does not say. A unit is at
+	// most one instruction (see package meter). JSON of 1 MB costs a Go plugin about a thousand
+	// million.
 	Fuel int64 `koanf:"fuel"`
-	// Deadline is how long one event may take where the grant does not say.
+	// Deadline is how long one event may take, if the grant does not say.
 	Deadline time.Duration `koanf:"deadline"`
 	// CompileDeadline is how long compiling a module may take. It is looked at between two
 	// functions, of which the meter refuses those that would take long.

@@ -14,9 +14,9 @@ const (
 	FaultTrial    = "trial"    // Try took more steps than a trial has; Handle may still succeed
 )
 
-// Fault says that a plugin broke while it handled an event, or, where its Kind is
-// FaultTrial, that it takes longer than a trial. The instance has
-// been restored; the same event may be tried once more or quarantined.
+// Fault says that a plugin broke while it handled an event. If its Kind is FaultTrial, the
+// event takes longer than a trial and nothing is wrong. The instance has been restored; the
+// same event may be tried once more or quarantined.
 type Fault struct {
 	Plugin string
 	Kind   string // one of the Fault constants

@@ -39,26 +39,26 @@ type Grant struct {
 	// Uploads holds the paths of HTTP requests whose bodies the gateway writes to disk
 	// for this plugin. They are written like topic filters: "/v1/devices/+/dumps/#".
 	Uploads []string `koanf:"uploads"`
-	// Hosts holds where it may make HTTP calls to, as stage.ParseHost reads them.
+	// Hosts holds the places that it may make HTTP calls to, as place.Parse reads them.
 	Hosts []string `koanf:"hosts"`
 	// PrivateNetworks holds the address ranges ("10.0.0.0/8") that its calls may
 	// reach although they are not public. A host that is given by its address needs
 	// none. The stage that makes the calls checks addresses.
 	PrivateNetworks []string `koanf:"private_networks"`
-	// Judge is whose credentials it may accept.
+	// Judge bounds the credentials that it may accept.
 	Judge Judge `koanf:"judge"`
-	// MemoryBytes, Fuel and Deadline replace those of Config where not 0.
+	// MemoryBytes, Fuel and Deadline replace those of Config if they are not 0.
 	MemoryBytes int64         `koanf:"memory_bytes"`
 	Fuel        int64         `koanf:"fuel"`
 	Deadline    time.Duration `koanf:"deadline"`
 
-	wanted bool `koanf:"-"` // it is what the plugin itself wants, as where it is tested
+	wanted bool `koanf:"-"` // made of what the plugin itself wants, for a test of the plugin
 }
 
-// Judge bounds what a plugin may allow to whom it lets in.
+// Judge bounds what a plugin may allow to the clients that it lets in.
 type Judge struct {
-	// Applications are those whose devices it may let in; "*" is all, none: it
-	// judges nobody.
+	// Applications names the applications whose devices it may let in; "*" is all of them. If it
+	// is empty, the plugin judges no one.
 	Applications []string `koanf:"applications" json:"applications,omitempty"`
 	// Publish and Subscribe hold the topic filters that it may allow at most. They
 	// may have the placeholders of stage.Placeholders.

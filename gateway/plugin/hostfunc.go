@@ -20,7 +20,7 @@ type hostFunc struct {
 	run                   func(in *instance, stack []uint64)
 }
 
-// instanceKey is where a call's context holds its *instance.
+// instanceKey is the key under which a call's context holds its *instance.
 type instanceKey struct{}
 
 // hostFunctions is the module "tributary" of ABI 1.
@@ -124,8 +124,7 @@ func indexJSON(in *instance, stack []uint64) {
 	stack[0] = uint64(n)
 }
 
-// guestBytes returns a view on guest memory, and ends the call where the guest
-// has no such memory.
+// guestBytes returns a view on guest memory. It ends the call if the guest has no such memory.
 func (in *instance) guestBytes(ptr, n uint64) []byte {
 	b, ok := in.mem.Read(uint32(ptr), uint32(n))
 	if !ok {
@@ -146,9 +145,9 @@ const (
 	randomFuel = 1    // a random byte
 )
 
-// pay charges the guest for work of the gateway, and is a checkpoint: it gives its
-// turn to others, and ends the call when the time or the fuel is used up. Host
-// functions whose work the guest can make long call it before they do the work.
+// pay charges the guest for work of the gateway. It is a checkpoint: it lets other goroutines
+// run, and ends the call if the time or the fuel is used up. A host function whose work the
+// guest can make long calls it before it does the work.
 func (in *instance) pay(units int) {
 	if in.fuel != nil { // a start section runs before the instance has its exports
 		fuel := int64(in.fuel.Get()) - int64(units)

@@ -47,7 +47,7 @@ type instance struct {
 
 type requestBuffer struct{ ptr, cap uint32 }
 
-// call is what belongs to the event in hand.
+// call is the state of the event that the instance handles.
 type call struct {
 	fuel     int64 // that the event may use; 0: the start
 	limit    time.Duration
@@ -59,7 +59,7 @@ type call struct {
 	state    StateReader
 	keys     []string       // that were read
 	values   [][]byte       // of keys; nil: absent
-	index    map[string]int // of keys, where there are many
+	index    map[string]int // of keys, if there are many
 	read     int            // bytes of values
 	scans    int
 	scanned  int    // keys of all scans
@@ -125,7 +125,7 @@ func (in *instance) start() error {
 	return nil
 }
 
-// startFuel bounds the initialiser where the deadline does not.
+// startFuel bounds the initialiser if the deadline does not.
 const startFuel = 1 << 40
 
 // lookUp finds the exports. Function handles hold the stack that WebAssembly

@@ -29,13 +29,13 @@ type Manifest struct {
 	License     string `json:"license,omitempty"`
 	Homepage    string `json:"homepage,omitempty"`
 	Wants       Wants  `json:"wants"`
-	// Settings are those that the plugin reads, by name. nil: it does not say, and
-	// gets whatever it is given.
+	// Settings are the settings that the plugin reads, by name. If it is nil, the plugin does not
+	// say and gets any.
 	Settings map[string]Setting `json:"settings,omitzero"`
 }
 
-// Wants is what a plugin asks the operator for; the fields are those of Grant.
-// Private networks are not for a plugin to ask for.
+// Wants is what a plugin asks the operator for. The fields are those of Grant, without private
+// networks, which no plugin can ask for.
 type Wants struct {
 	Publish     []string `json:"publish,omitempty"`
 	Emit        []string `json:"emit,omitempty"`

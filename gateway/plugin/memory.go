@@ -9,9 +9,8 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// linear is the linear memory of an instance. It reserves the whole limit at
-// once where the platform can, so that growing never copies, and stays out of
-// the Go heap.
+// linear is the linear memory of an instance. It reserves the whole limit at once if the
+// platform can, so that growing never copies, and stays out of the Go heap.
 type linear struct {
 	in      *instance
 	reserve []byte // the limit long
@@ -55,9 +54,9 @@ func (m *linear) Free() {
 // so long for each: a garbage collection takes hundreds of them while it sweeps.
 const yieldEvery = 200 * time.Microsecond
 
-// checkpoint runs on the guest's own goroutine every meter.MaxInterval units of
-// fuel, and in host functions. Being Go code it lets the garbage collector stop the goroutine; it gives
-// its turn to whoever waits for a processor, and ends the call when time is up.
+// checkpoint runs on the guest's own goroutine every meter.MaxInterval units of fuel, and in
+// host functions. Since it is Go code, the garbage collector can stop the goroutine here. It
+// lets goroutines run that wait for a processor, and ends the call when the time is up.
 func (in *instance) checkpoint() {
 	now := time.Now()
 	if now.Sub(in.turn) > yieldEvery {

@@ -53,10 +53,9 @@ type Host struct {
 	closed  bool
 }
 
-// New makes the cache directory and a runtime. Where the directory cannot be used, it
-// says so and goes on without, since a cache only makes starts faster. Each plugin may have as many
-// instances as there are shards, the router's workers. The configuration must be
-// valid.
+// New makes the cache directory and a runtime. If the directory cannot be used, it says so and
+// goes on without, since a cache only makes starts faster. Each plugin may have as many
+// instances as there are shards. The configuration must be valid.
 func New(cfg Config, shards int, log *slog.Logger) (*Host, error) {
 	h := &Host{cfg: cfg, shards: max(shards, 1), log: log}
 	// Debug information would only slow the loading: traps name functions without it.
@@ -286,9 +285,9 @@ func (p *Plugin) Handle(ctx context.Context, shard int, in *event.Inbound, now t
 // few milliseconds of the processor.
 const trialFuel = 20_000_000
 
-// Try is Handle with at most trialFuel, so that whoever waits behind the event does not
-// wait long. It returns a *Fault of kind FaultTrial for an event that needs more, and has
-// then changed nothing: the event can be handed to Handle.
+// Try is Handle with at most trialFuel, so that events behind this one do not wait long. It
+// returns a *Fault of kind FaultTrial for an event that needs more. It has then changed
+// nothing, and the event can be handed to Handle.
 func (p *Plugin) Try(ctx context.Context, shard int, in *event.Inbound, now time.Time, st StateReader) (event.Result, error) {
 	return p.run(ctx, shard, in, now, st, min(p.grant.Fuel, trialFuel))
 }

@@ -16,14 +16,13 @@ import (
 // misspelt one is found when the plugin is loaded and not by each of its events.
 // Settings are texts; what they may be is said by Type and Values.
 type Setting struct {
-	// Type is "text" (also if empty), "boolean" ("true" or "false"), "integer",
-	// "number" or "url": where the plugin makes HTTP calls to, which its grant has to
-	// allow.
+	// Type is "text" (also if empty), "boolean" ("true" or "false"), "integer", "number" or "url":
+	// an address that the plugin calls, which its grant has to allow.
 	Type string `koanf:"type" json:"type,omitempty"`
 	// Values are the only possible ones; none: all of the type.
 	Values []string `koanf:"values" json:"values,omitempty"`
-	// Default is what the plugin takes where the setting is not given; empty: nothing.
-	// It is for people: the plugin does not get it.
+	// Default is the value that the plugin assumes if the setting is not given; empty: none. It is
+	// for people: the plugin does not get it.
 	Default     string `koanf:"default" json:"default,omitempty"`
 	Required    bool   `koanf:"required" json:"required,omitempty"` // it has to be given
 	Description string `koanf:"description" json:"description,omitempty"`

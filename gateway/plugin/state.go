@@ -117,9 +117,8 @@ func stateScan(in *instance, stack []uint64) {
 	stack[0] = in.scanState(string(prefix), string(after), int(limit), buf)
 }
 
-// scanState writes what a scan finds to buf, as many whole entries as fit, and
-// returns how many bytes they take. Where not even the first fits it returns how
-// much room that one needs.
+// scanState writes the entries of a scan to buf, as many whole ones as fit, and returns how
+// many bytes they take. If not even the first fits, it returns how much room that one needs.
 func (in *instance) scanState(prefix, after string, limit int, buf []byte) uint64 {
 	used, need, before := 0, 0, in.call.scanned
 	err := in.call.state.Scan(prefix, after, func(key string, value []byte) bool {
@@ -146,8 +145,8 @@ func (in *instance) scanState(prefix, after string, limit int, buf []byte) uint6
 	return uint64(max(used, need))
 }
 
-// entryHeader is what stands before an entry of a scan: the lengths of key and
-// value, four bytes each, the low one first.
+// entryHeader is the header of an entry of a scan: the lengths of key and value, four bytes
+// each, the low one first.
 const entryHeader = 8
 
 // stateError carries an error of the state reader through the guest.

@@ -255,8 +255,8 @@ func pollOneoff(in *instance, stack []uint64) {
 		ev[8], ev[10] = errno, sub[8]
 		events++
 	}
-	// Events may be written over subscriptions that were not read yet only if the
-	// guest gave overlapping buffers; that harms nobody but itself.
+	// If the guest gave overlapping buffers, events may be written over subscriptions that were
+	// not read yet. That harms only the guest.
 	for i := range int(count) {
 		sub := from[i*subscriptionSize:][:subscriptionSize]
 		switch {

@@ -11,12 +11,12 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// Changes return a *stage.Fault where the request is wrong; any other error
-// means that nothing was decided, because the store failed. A change that
-// changes nothing is no error and leaves the revision as it is.
+// Changes return a *resource.Fault if the request is wrong. Any other error means that nothing
+// was decided, because the store failed. A change that changes nothing is no error and leaves
+// the revision as it is.
 
-// change makes one change at a time. do returns what grants have to be renewed,
-// nil where nothing changed.
+// change makes one change at a time. do returns the grants that have to be renewed, or nil if
+// nothing changed.
 func (r *Registry) change(do func() (*access.Change, error)) error {
 	r.mu.Lock()
 	changed, err := do()
@@ -179,7 +179,7 @@ func (r *Registry) PutApplication(a resource.Application, pre resource.Precondit
 			v.apps[a.Name] = next
 			delete(v.retired, a.Name)
 		})
-		return &access.Change{}, nil // who may read and write it need not be of it
+		return &access.Change{}, nil // users of other applications may read and write it, too
 	})
 	if err != nil {
 		return a, false, err
@@ -243,7 +243,7 @@ func (r *Registry) storeDevice(app *application, next, old *device) (_ *access.C
 	return &access.Change{Application: app.Name, Device: next.Name}, nil
 }
 
-// nameIsFree says whether name and aliases of a device are nobody else's.
+// nameIsFree says whether no other device has the name or an alias of a device.
 func (m *members) nameIsFree(d *resource.Device) error {
 	if other, ok := m.aliases.get(d.Name); ok && other != d.Name {
 		return fault(resource.Conflict, "%s is an alias of device %s", d.Name, other)
@@ -332,8 +332,8 @@ func (r *Registry) DeleteUser(name string, pre resource.Precondition) error {
 	})
 }
 
-// placeUser puts a user into the table: new in place of old, either of which may
-// be nil. r.mu is held, or nobody else has r yet.
+// placeUser puts a user into the table: new in place of old, either of which may be nil. r.mu
+// is held, or r is not shared yet.
 func (r *Registry) placeUser(next, old *user) {
 	var owner resource.Owner
 	var had, has []credential

@@ -53,8 +53,8 @@ func (r *Registry) RemoveCredential(owner resource.Owner, id string) error {
 	})
 }
 
-// editCredentials changes a copy of an owner's credentials. edit also returns
-// the only credential whose grants are touched, where it is only one.
+// editCredentials changes a copy of an owner's credentials. If only the grants of one
+// credential are touched, edit also returns that credential.
 func (r *Registry) editCredentials(owner resource.Owner, edit func([]credential) ([]credential, string, error)) error {
 	return r.change(func() (*access.Change, error) {
 		if owner.Application == "" {

@@ -141,8 +141,8 @@ func ValidDevice(name string) bool {
 	return text(name, 128) && !strings.ContainsAny(name, "/+#") && !dots(name)
 }
 
-// dots says whether a name is what stands for a place in a path, the same one or the
-// one above, so that who puts it into a URL asks about something else.
+// dots says whether a name is . or .., which in a path mean the same place or the one above: a
+// URL with such a name would ask about something else.
 func dots(name string) bool { return name == "." || name == ".." }
 
 // validAlias says whether a text can be an alias. It never stands in a topic.

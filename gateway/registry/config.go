@@ -42,9 +42,9 @@ type Application struct {
 
 // Device is a declared device. It logs in as "<device>@<application>".
 type Device struct {
-	// PasswordHashes are argon2id hashes of the passwords that are accepted; more
-	// than one lets a password be changed without a gap. A device without any
-	// cannot log in, except anonymously where the application allows that.
+	// PasswordHashes are argon2id hashes of the passwords that are accepted. With more than one, a
+	// password can be changed without a gap. A device without any cannot log in, except
+	// anonymously if the application allows that.
 	PasswordHashes []string `koanf:"password_hashes"`
 	// Certificates are the SHA-256 fingerprints, in hexadecimal, of TLS client
 	// certificates that are the device's.
@@ -89,12 +89,12 @@ type Token struct {
 // Default returns the configuration without applications and users.
 func Default() Config { return Config{} }
 
-// DefaultApplication returns what holds for an application where nothing is set.
+// DefaultApplication returns the settings of an application that sets nothing.
 func DefaultApplication() Application {
 	return Application{RetentionAge: 7 * 24 * time.Hour, RetentionBytes: 1 << 30}
 }
 
-// DefaultDevice returns what holds for a device where nothing is set.
+// DefaultDevice returns the settings of a device that sets nothing.
 func DefaultDevice() Device {
 	return Device{Publish: []string{"#"}, Subscribe: []string{"#"}}
 }

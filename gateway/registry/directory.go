@@ -20,7 +20,7 @@ import (
 // The registry judges credentials for authentication, which declares what it
 // needs as a Directory; each method is described there.
 
-// holder is a device or user as authentication sees it. The zero value is nobody.
+// holder is a device or user as authentication sees it. The zero value stands for no one.
 type holder struct {
 	owner       resource.Owner
 	credentials []credential
@@ -30,7 +30,7 @@ type holder struct {
 	user        *user
 }
 
-// holder finds whom a user name names.
+// holder finds the device or user that a user name means.
 func (r *Registry) holder(username string) holder {
 	if at := strings.LastIndexByte(username, '@'); at >= 0 {
 		return r.deviceHolder(username[at+1:], username[:at])
@@ -81,8 +81,8 @@ func (h *holder) secrets(kind resource.CredentialKind) (secrets []string, of []c
 	return secrets, of
 }
 
-// unproved says why somebody did not prove to be the holder with a credential of a kind, of
-// which it has some. It is for operators: clients hear less.
+// unproved says why a client did not prove to be the holder with a credential of a kind, of
+// which the holder has some. It is for operators: clients hear less.
 func (h *holder) unproved(have int, kind string) string {
 	switch {
 	case h.owner == resource.Owner{}:
@@ -93,8 +93,8 @@ func (h *holder) unproved(have int, kind string) string {
 	return "the " + kind + " is wrong"
 }
 
-// grant is what the holder may do with a credential that it has proved; nil
-// stands for somebody else's word.
+// grant returns what the holder may do with a credential that it has proved. A nil credential
+// means that another authority vouched for the holder.
 func (h *holder) grant(c *credential, now time.Time) (*access.Grant, error) {
 	switch {
 	case h.owner == resource.Owner{}:
@@ -212,8 +212,8 @@ func (r *Registry) Certificate(fingerprint [sha256.Size]byte) (*access.Grant, er
 	return r.judged(nil, refuse(event.BadUserNameOrPassword, "the certificate belongs to no device or user"))
 }
 
-// Anonymous judges a connection without credentials. Peers must be on loopback;
-// their client id is their device where it can be one.
+// Anonymous judges a connection without credentials. Its peer must be on loopback. Its client
+// id is its device, if it can be a device's name.
 func (r *Registry) Anonymous(c *access.Credentials) (*access.Grant, error) {
 	v := r.view.Load()
 	name, candidates := v.open, v.openApps
@@ -246,7 +246,7 @@ func (r *Registry) anonymous(name, client string) (*access.Grant, error) {
 	d, known := app.devices.get(client)
 	switch {
 	case client == "":
-		return g, nil // nobody's device: it reads and commands only
+		return g, nil // no device: it reads and commands only
 	case !known && !ValidDevice(client): // let in, it could never publish, and MQTT 3.1.1 could not say so
 		return nil, refuse(event.ClientIdentifierNotValid,
 			"without credentials the client identifier is the device's name: 1 to 128 bytes without /, +, # and control characters, not . or ..; "+

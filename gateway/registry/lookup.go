@@ -66,9 +66,9 @@ func (m *members) resolve(name string) string {
 	return name
 }
 
-// Trusts says whether a gateway device may send as a device and receive its
-// commands. A device may always speak for itself; for others nobody may unless
-// gateway_for says so. A disabled gateway or device is not trusted.
+// Trusts says whether a gateway device may send as a device and receive its commands. A device
+// may always speak for itself, and for others only if its gateway_for says so. A disabled
+// gateway or device is not trusted.
 func (r *Registry) Trusts(application, gateway, name string) bool {
 	app := r.view.Load().apps[application]
 	if app == nil {

@@ -126,7 +126,7 @@ type verifier struct {
 	now    func() time.Time
 }
 
-// price is what a failed check costs. It only rises.
+// price is how long a failed check takes. It only rises.
 type price struct {
 	dummy  hash // stands in for the hashes that a login does not have
 	rounds int

@@ -6,8 +6,8 @@ import (
 	"tributary.io/gateway/resource"
 )
 
-// place puts a device into its application: new in place of old, either of which
-// may be nil. r.mu is held, or nobody else has r yet.
+// place puts a device into its application: new in place of old, either of which may be nil.
+// r.mu is held, or r is not shared yet.
 func (r *Registry) place(app *application, device, old *device) {
 	owner := resource.Owner{Application: app.Name}
 	var had, has []credential

@@ -156,8 +156,8 @@ func (r *Registry) load() error {
 // revision writes a store's revision as entries show it.
 func revision(rev store.Revision) string { return strconv.FormatUint(uint64(rev), 36) }
 
-// keepDecoy makes r.decoy, which outlives restarts: else a client that asks
-// before and after one could tell whose SCRAM keys are real.
+// keepDecoy makes r.decoy and stores it. If it did not outlive restarts, a client that asks
+// before and after one could tell which SCRAM keys are real.
 func (r *Registry) keepDecoy() error {
 	key := store.Key{Kind: store.Meta, Name: decoyKey}
 	var err error

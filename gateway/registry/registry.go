@@ -37,7 +37,7 @@ type Registry struct {
 	log    *slog.Logger
 	verify *verifier
 	now    func() time.Time
-	decoy  []byte // makes the SCRAM keys of those who have none
+	decoy  []byte // makes SCRAM keys for users that have none
 
 	view         atomic.Pointer[view]
 	users        table[*user]
@@ -51,7 +51,7 @@ type Registry struct {
 	accepted, refused, changes atomic.Uint64
 }
 
-// view is what is small enough to be copied whole for a change.
+// view is the part that is small enough to be copied whole for a change.
 type view struct {
 	apps   map[string]*application
 	tokens map[string]*token
@@ -105,7 +105,7 @@ type credential struct {
 	secret string // see secret.go
 }
 
-// proof says whose credential a certificate is.
+// proof names the holder of a certificate.
 type proof struct {
 	owner resource.Owner
 	id    string

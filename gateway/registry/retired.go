@@ -14,9 +14,9 @@ import (
 // deleteChunk is how many devices one commit deletes.
 const deleteChunk = 500
 
-// DeleteApplication deletes an application with its devices. What is in its log
-// stays as long as its retention says, or goes soon where purge is true; then the
-// caller purges what other stages keep of it, and calls [Registry.Purged].
+// DeleteApplication deletes an application with its devices. Its log stays as long as its
+// retention says, or goes soon if purge is true. In that case the caller purges what other
+// stages keep of the application, and then calls [Registry.Purged].
 func (r *Registry) DeleteApplication(name string, purge bool, pre resource.Precondition) error {
 	return r.change(func() (*access.Change, error) {
 		app := r.view.Load().apps[name]

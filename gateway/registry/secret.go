@@ -69,7 +69,7 @@ func parseSum(s string) (sum [sha256.Size]byte, ok bool) {
 	return [sha256.Size]byte(append(b, make([]byte, sha256.Size)...)[:sha256.Size]), err == nil && len(b) == sha256.Size
 }
 
-// scram is what RFC 5802 section 3 calls the authentication information.
+// scram is the authentication information of RFC 5802 section 3.
 type scram struct {
 	salt, storedKey, serverKey []byte
 	iterations                 int

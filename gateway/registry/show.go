@@ -130,11 +130,11 @@ func (r *Registry) LocalToken() (secret string) {
 	return secret
 }
 
-// Authenticate returns the admin token that a secret is; false where it is none,
-// or an expired one. It notes when it was used.
+// Authenticate returns the admin token that a secret belongs to; false if it is unknown or
+// expired. It notes when the token was used.
 func (r *Registry) Authenticate(secret string) (resource.Token, bool) {
-	// What is looked up is a hash that nobody can choose, so the time that it
-	// takes says nothing about the tokens that there are.
+	// The lookup is by a hash that no client can choose, so the time that it takes says nothing
+	// about the tokens that exist.
 	sum := sha256.Sum256([]byte(secret))
 	if local := r.local.Load(); local != nil && subtle.ConstantTimeCompare(sum[:], local[:]) == 1 {
 		return resource.Token{Name: "(local)", Role: resource.Admin}, true

@@ -14,7 +14,7 @@ type table[V any] struct {
 	count atomic.Int64
 	epoch atomic.Uint64         // how often a name came or went
 	names atomic.Pointer[index] // made when it is first asked for
-	// private says that nobody reads the table yet, so that nothing is copied.
+	// private says that no reader has the table yet, so that nothing needs to be copied.
 	private bool
 }
 
@@ -26,7 +26,7 @@ type index struct {
 
 const tableParts = 256
 
-// part is where a name is (FNV-1a).
+// part returns the part that a name is in, by its FNV-1a hash.
 func (t *table[V]) part(name string) *atomic.Pointer[map[string]V] {
 	h := uint32(2166136261)
 	for i := range len(name) {

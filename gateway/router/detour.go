@@ -25,12 +25,12 @@ const (
 	restMax    = 5 * time.Second
 )
 
-// detours are the devices whose handlers run too long. Their events go to a worker of their
-// own, and wait for each other there, and for nobody else. An event takes the detour as long
-// as an earlier one of its device is on it, which keeps their order. It is safe for concurrent
-// use.
+// detours are the devices whose handlers run too long. One extra worker handles their events,
+// so that they wait for each other and hold up no other device. An event takes the detour as
+// long as an earlier event of its device is on it, which keeps their order. It is safe for
+// concurrent use.
 type detours struct {
-	some atomic.Int64 // devices; 0: nobody has to look
+	some atomic.Int64 // devices; 0: takes need not look
 
 	mu      sync.Mutex
 	devices map[deviceKey]*detour
@@ -109,7 +109,7 @@ func (d *detours) done(k deviceKey, now time.Time) {
 	}
 }
 
-// forget drops who has nothing under way. The caller holds mu.
+// forget drops devices that have no event under way. The caller holds mu.
 func (d *detours) forget(now time.Time) {
 	for k, x := range d.devices {
 		if x.pending == 0 && (!x.until.After(now) || len(d.devices) >= detoursMax) {

@@ -19,10 +19,11 @@ type Keeper interface {
 	Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (kept func(), err error)
 }
 
-// Keepers are who keeps what. The effects of one that is nil are refused.
+// Keepers are the stages that keep what a plugin wants done later. The effects for a keeper
+// that is nil are refused.
 type Keepers struct{ Timers, Calls, Files Keeper }
 
-// UseKeepers says who keeps what plugins want done later. Call it before Start.
+// UseKeepers sets the keepers. Call it before Start.
 func (r *Router) UseKeepers(k Keepers) { r.keepers = k }
 
 // StoresBody says whether the plugin that an HTTP request goes to first wants the
@@ -90,12 +91,12 @@ func (s *shard) keep(p *plan, j *job, to Keeper, effects []event.Effect) error {
 	return nil
 }
 
-// SubmitDue hands an event to the plugin that it comes back to: what it set a
-// timer for, the answer to a call. due is what the event stands for in the
-// store: its Expect and Deletes are committed with whatever becomes of the event,
-// so that the event is handled once. Where the Expect no longer holds, the event
-// was overtaken and nothing is done. An outcome other than Unavailable says that
-// there is no need to submit it again. Otherwise it is like Submit.
+// SubmitDue hands an event to the plugin that it comes back to: a timer that the plugin set, or
+// the answer to its HTTP call. due is the key in the store that the event stands for: its
+// Expect and Deletes are committed with the effects of the event, so that the event is handled
+// once. If the Expect no longer holds, the event was overtaken and nothing is done. If the
+// outcome is not Unavailable, the event need not be submitted again. In all else it is like
+// Submit.
 func (r *Router) SubmitDue(plugin string, in *event.Inbound, due *store.Batch, done func(stage.Outcome)) {
 	r.metrics.received.Add(1)
 	j := &job{in: in, due: due, handler: r.handlers[plugin], done: done}
@@ -143,7 +144,7 @@ func (s *shard) claim(j *job) {
 	}
 }
 
-// overtaken ends a job whose event no longer stands for anything.
+// overtaken ends a job whose key in the store has changed or is gone.
 func (s *shard) overtaken(j *job) bool {
 	if j.due == nil {
 		return false

@@ -78,9 +78,9 @@ func (s *shard) reply(p *plan, origin *event.Inbound, e *event.Reply) error {
 	return nil
 }
 
-// identify sets whose event it is from the authenticated identity. The plugin's
-// word counts for two things only: which device a trusted gateway speaks for, and
-// which of its devices an application's own event is about.
+// identify sets the application, device and sender of an event from the authenticated identity.
+// The plugin decides only two things: which device a trusted gateway speaks for, and which of
+// its devices an event of the application itself is about.
 func (s *shard) identify(origin *event.Inbound, e *event.Event) error {
 	o := &origin.Event
 	e.Application, e.Sender = o.Application, o.Sender
@@ -88,7 +88,7 @@ func (s *shard) identify(origin *event.Inbound, e *event.Event) error {
 		e.Device = o.Device
 		return nil
 	}
-	if o.Device == "" && o.Sender == "" { // nobody's but the application's own, such as a user's request
+	if o.Device == "" && o.Sender == "" { // an event of the application itself, such as a user's request
 		if known, _ := s.r.registry.Device(o.Application, e.Device); !known {
 			return &stage.Error{Code: event.NotAuthorized, Reason: fmt.Sprintf("the application has no device %q", e.Device)}
 		}
@@ -135,8 +135,9 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 	return nil
 }
 
-// invalid says whose mistake it is that an event is no CloudEvent. MQTT lets a device
-// call its content as it likes, and a plugin that passes that on has done nothing wrong.
+// invalid tells a mistake of the sender from one of the plugin, if an event is no valid
+// CloudEvent. MQTT lets a device name any content type, and a plugin that passes it on has done
+// nothing wrong.
 func invalid(plugin string, origin *event.Inbound, e *event.Event, err error) *event.Failure {
 	without := *e
 	if without.DataContentType = ""; e.DataContentType == origin.Event.DataContentType && codec.Validate(&without) == nil {

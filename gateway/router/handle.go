@@ -20,17 +20,17 @@ const (
 	maxReruns = 16
 )
 
-// plan is what one run of the handlers wants done after the commit.
+// plan is the result of one run of the handlers: what the commit and its callback do.
 type plan struct {
 	publishes []*event.Publish
 	reply     *event.Reply
-	replier   Handler // whose reply it is
+	replier   Handler // the plugin that replied
 	emitted   int
 	grown     []growth // of the plugins' state
 	kept      []func() // what timers and calls wait for: that the commit is durable
 	plugin    Handler  // the last one that ran, for quarantine
 	unrouted  bool     // no route takes the event
-	shelved   bool     // and nobody else would, so it goes into quarantine
+	shelved   bool     // no route and no subscriber takes it, so it goes into quarantine
 }
 
 // handle takes one event to its end, or returns how long it has to wait for the
@@ -131,7 +131,7 @@ func (s *shard) hop(ctx context.Context, p *plan, j *job, current *event.Inbound
 	return s.collect(p, j, &res)
 }
 
-// outcome is what the source is told once the plan is durable.
+// outcome returns the answer for the source, which it gets once the plan is durable.
 func (p *plan) outcome(in *event.Inbound) (out stage.Outcome) {
 	switch {
 	case p.shelved:
@@ -211,7 +211,7 @@ func (s *shard) finishAfterNext(j *job, out stage.Outcome) {
 	}
 }
 
-// failed decides what becomes of an event whose handler did not succeed.
+// failed decides what happens to an event whose handler did not succeed.
 func (s *shard) failed(j *job, p *plan, err error) (retryIn time.Duration) {
 	var denied *stage.Error // a refusal, not a failure: nothing to keep
 	if errors.As(err, &denied) {

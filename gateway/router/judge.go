@@ -11,22 +11,22 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Judge has a plugin judge the credentials of a connect event, which is neither
-// changed nor kept. It returns the *event.Allow or *event.Deny that the plugin
-// answered with; an Allow stays within the plugin's grant and names its
-// application. The handler is tried in the instance of the client's shard, one judgement per
-// shard at a time, so that strangers do not crowd out devices. One that takes longer than a
-// trial begins anew in an instance that is there for such judgements alone. It may read the
-// plugin's state of the event's application, or where that has none, of the only
-// one that the plugin judges for. It can do nothing else: a verdict is asked for
-// as often as somebody knocks, and leaves no trace.
+// Judge asks a plugin to judge the credentials of a connect event, which it neither changes nor
+// keeps. It returns the *event.Allow or *event.Deny that the plugin answered with; an Allow
+// stays within the plugin's grant and names its application.
 //
-// holds says, also later and from any goroutine, whether the state that the verdict
-// rests on is still what it was.
+// The handler is tried in the instance of the client's shard, one judgement per shard at a
+// time, so that strangers do not crowd out devices. If it takes longer than a trial, it begins
+// anew in an instance that serves long judgements alone. The plugin may read its state of the
+// event's application, or, if the event has none, of the only application that it judges for.
+// It can do nothing else: any stranger can cause a judgement, so a judgement leaves no trace.
 //
-// An error says that there is no verdict. It holds nothing that the plugin said,
-// since that may have come from the credentials. Judge may be called from any
-// goroutine while the router runs.
+// holds says whether the state that the verdict rests on is still the same. It may be called
+// later and from any goroutine.
+//
+// An error means that there is no verdict. It holds nothing that the plugin said, since the
+// plugin may repeat the credentials. Judge may be called from any goroutine while the router
+// runs.
 func (r *Router) Judge(ctx context.Context, name string, in *event.Inbound) (verdict event.Effect, holds func() bool, err error) {
 	h := r.handlers[name]
 	switch {
@@ -49,8 +49,8 @@ func (r *Router) Judge(ctx context.Context, name string, in *event.Inbound) (ver
 // run is Handle or Try of a Handler.
 type run func(ctx context.Context, shard int, in *event.Inbound, now time.Time, st plugin.StateReader) (event.Result, error)
 
-// judgeIn has credentials judged where a place for judging is, whose instance is beside
-// that of the detour if it is the last.
+// judgeIn has credentials judged in one of the places for judgements. The last place has the
+// instance behind that of the detour.
 func (r *Router) judgeIn(ctx context.Context, h Handler, handle run, place int, in *event.Inbound) (event.Effect, func() bool, error) {
 	select {
 	case r.judging[place] <- struct{}{}:

@@ -37,8 +37,8 @@ func (s *shard) quarantine(j *job, p *plan, cause error, code event.Code) time.D
 // longestCause bounds what is told of an error, in bytes.
 const longestCause = 1024
 
-// shelve adds an event to the batch as its application's quarantine has it: a valid
-// CloudEvent, whatever the inbound event holds.
+// shelve adds an event to the batch for its application's quarantine. The entry is a valid
+// CloudEvent, also if the inbound event could not be one.
 func (s *shard) shelve(j *job, p *plan, why string) *event.Event {
 	in := j.in
 	e := &event.Event{
@@ -71,7 +71,8 @@ func (s *shard) shelve(j *job, p *plan, why string) *event.Event {
 	return e
 }
 
-// stringOrNone is an attribute's value, none where it cannot be one.
+// stringOrNone returns an attribute's value, or none if the value is not valid for an
+// attribute.
 func stringOrNone(value string) string {
 	if !event.ValidString(value) {
 		return ""

@@ -32,11 +32,11 @@ type quotas struct {
 // while it is counted.
 type usage struct {
 	bytes    atomic.Int64
-	counting sync.Mutex   // who holds it may count
+	counting sync.Mutex   // held while the state is counted
 	again    atomic.Int64 // from when it is worth while at the quota, Unix ns
-	anyway   atomic.Int64 // from when it is counted whatever the sum; 0: it never was
+	anyway   atomic.Int64 // when it is counted again, also if the sum says that there is room; 0: never so far
 
-	refreshing atomic.Bool // somebody counts it whatever the sum
+	refreshing atomic.Bool // a count that the sum did not ask for is under way
 }
 
 func (q *quotas) of(prefix string) *usage {
@@ -116,5 +116,5 @@ func (r *Router) count(prefix string, u *usage, due func() bool) error {
 	return nil
 }
 
-// stateSize is what a key counts for.
+// stateSize returns how many bytes a key and its value count.
 func stateSize(key string, value []byte) int64 { return int64(len(key) + len(value)) }

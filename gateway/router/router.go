@@ -56,7 +56,7 @@ type Store interface {
 	ScanRange(r store.Range, fn func(name string, value []byte, rev store.Revision) bool) error
 }
 
-// Registry answers who may speak for whom.
+// Registry answers which devices there are and which may speak for others.
 type Registry interface {
 	// Device says whether a command may be addressed to the device, and whether
 	// the device is shut out for the time being.
@@ -72,10 +72,9 @@ type Registry interface {
 
 // Downlink sends messages to devices. Its methods do not block.
 type Downlink interface {
-	// Prepare readies a message, and adds to the batch what has to be durable before
-	// anybody may rely on its delivery. After the commit, one of the methods of
-	// what it returns is called. client is the identifier of whose event the plugin
-	// handled, empty where it came of no client: an answer is for that one.
+	// Prepare prepares the delivery of a message and adds to the batch what must be durable before
+	// the delivery can be relied on. After the commit the caller calls one method of the result.
+	// client is the MQTT client whose event the plugin handled, or empty; answers go to it.
 	Prepare(application, client string, p *event.Publish, b *store.Batch) stage.Prepared
 	Reach(application, device string) stage.Delivery
 }
@@ -92,9 +91,9 @@ type Router struct {
 	log      *slog.Logger
 	seed     maphash.Seed
 	shards   []*shard
-	detour   *shard // the worker of those whose handlers run too long
+	detour   *shard // the worker of devices whose handlers run too long
 	detours  detours
-	judging  []chan struct{} // by instance of a shard, and last the one of long judgements: who judges holds the place
+	judging  []chan struct{} // a judgement holds a place: one for each shard, and the last for long ones
 	carriers carriers
 	quotas   quotas
 	told     loglimit.Limit[string] // applications whose events no route takes
@@ -104,7 +103,7 @@ type Router struct {
 	// to close them.
 	submitting sync.RWMutex
 	closed     bool
-	closing    chan struct{} // closed before: nobody holds submitting while it waits for a place
+	closing    chan struct{} // closed first, so that no submitter waits for a place while it holds submitting
 	close      sync.Once
 	pending    sync.WaitGroup // events that are not answered yet
 	workers    sync.WaitGroup
@@ -227,7 +226,7 @@ func (r *Router) enqueue(j *job) {
 		return
 	}
 	r.pending.Add(1)
-	for j.due == nil { // timers and answers to calls are bounded by who submits them
+	for j.due == nil { // timers and answers to calls have bounds of their own
 		fewer := s.waiting.full(j.key, r.cfg.Queue)
 		if fewer == nil {
 			break
@@ -258,8 +257,8 @@ func (r *Router) addressee(application, device string) *stage.Error {
 	return nil
 }
 
-// orderKey names the device whose order the event belongs to. A user's requests
-// belong to none: each is on its own.
+// orderKey names the device in whose order the event belongs. Requests of users have no order
+// among each other.
 func orderKey(in *event.Inbound) string {
 	if in.Event.Type == event.TypeRequest && in.Event.Device == "" {
 		return in.Event.ID
@@ -292,7 +291,7 @@ type job struct {
 	attempts int
 
 	long      long      // whether its last attempt ran too long
-	origin    *shard    // on the detour: whose it is; nil elsewhere
+	origin    *shard    // on the detour: the shard that it came from; else nil
 	notBefore time.Time // when it is to be tried again
 }
 

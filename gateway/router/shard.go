@@ -145,8 +145,8 @@ const waitingQueues = 4
 // retryBurst is how many events that waited behind a retry are handled in one go.
 const retryBurst = 16
 
-// retryDue handles the devices whose time has come, each until its queue is
-// empty, its first event has to wait again, or others should have their turn.
+// retryDue handles the devices whose retry is due: each until its queue is empty, its first
+// event has to wait again, or retryBurst events were handled.
 func (s *shard) retryDue(now time.Time) {
 	for len(s.due) > 0 && !s.due[0].at.After(now) {
 		p := s.due[0]

@@ -39,7 +39,7 @@ func (r *stateReader) Get(k string) ([]byte, error) {
 	return v, err
 }
 
-// ownValue is what the batch itself writes; nil: it deletes the key.
+// ownValue returns the value that the batch itself writes; nil if it deletes the key.
 func ownValue(p *store.Put) []byte {
 	switch {
 	case p == nil:
@@ -121,8 +121,8 @@ func (r *stateReader) delete(key string) (grown int64, err error) {
 	return -old, nil
 }
 
-// size is what a key counts for at present. It is no read of the plugin's: who
-// writes a key without looking wins whatever stood there.
+// size returns how many bytes a key counts at present. It adds no expectation to the batch: a
+// handler that writes a key without reading it overwrites any value.
 func (r *stateReader) size(name string) (int64, error) {
 	key := r.key(name)
 	own, written := r.batch.Written(key)

@@ -9,9 +9,9 @@ import (
 
 var errUnrouted = errors.New("no route takes this event")
 
-// shelveUnrouted puts what a device published into quarantine where no route takes it and no
-// subscriber could: its device is told that it is accepted, if its protocol can tell
-// anything, and nobody else would ever see it.
+// shelveUnrouted puts a published message into quarantine if no route takes it and no
+// subscriber could. Its device may have heard that it was accepted, and without the quarantine
+// nobody would ever see it.
 func (s *shard) shelveUnrouted(j *job, p *plan) {
 	if !p.unrouted || j.in.Event.Type != event.TypePublish {
 		return

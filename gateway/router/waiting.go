@@ -5,18 +5,17 @@ import (
 	"sync/atomic"
 )
 
-// waiting counts the events of a shard that wait for a retry, or behind one. Who
-// submits more for a device or an application of which too many wait has to wait,
-// too: else the events of one device whose plugin fails would take all the places,
-// and every other device of the shard would wait for its retries. It is safe for
-// concurrent use.
+// waiting counts the events of a shard that wait for a retry, or behind one. If too many events
+// of a device or an application wait, a submitter of more has to wait, too. Otherwise the
+// events of one device whose plugin fails would take all places, and every other device of the
+// shard would wait for its retries. It is safe for concurrent use.
 type waiting struct {
 	all atomic.Int64
 
 	mu           sync.Mutex
 	devices      map[deviceKey]int
 	applications map[string]int
-	fewer        chan struct{} // closed when one less waits; nil where nobody asked
+	fewer        chan struct{} // closed when one less waits; nil if nothing waits for it
 }
 
 // add notes that one more event waits, or with -1 that one less does.
@@ -39,9 +38,9 @@ func (w *waiting) add(k deviceKey, by int) {
 	}
 }
 
-// full returns nil where one more event may be submitted, else what is closed when
-// it is worth asking again. queue is the size of the shard's queue, of which a device
-// may have an eighth, and an application half.
+// full returns nil if one more event may be submitted. Otherwise it returns a channel that is
+// closed when it is worth asking again. queue is the size of the shard's queue, of which a
+// device may have an eighth and an application half.
 func (w *waiting) full(k deviceKey, queue int) <-chan struct{} {
 	if w.all.Load() == 0 {
 		return nil
