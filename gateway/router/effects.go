@@ -62,16 +62,22 @@ func (s *shard) collect(p *plan, j *job, res *event.Result) (*event.Pass, error)
 	if grown != 0 {
 		p.grown = append(p.grown, growth{state.prefix, grown})
 	}
-	return passed, s.r.reserve(state.prefix, p.plugin, grown)
+	return passed, s.r.reserve(state.prefix, p.plugin, p.growth(state.prefix))
+}
+
+// wantsStatus says whether the code of a reply is an HTTP status: that of a request is, and
+// that of a CloudEvent which came over HTTP is a reason code, as over MQTT.
+func wantsStatus(in *event.Inbound) bool {
+	return in.Transport.Protocol == "http" && in.Event.Type == event.TypeRequest
 }
 
 // reply keeps the answer for the source. On MQTT a code of 0x80 or more refuses
 // the event and drops its other effects.
 func (s *shard) reply(p *plan, origin *event.Inbound, e *event.Reply) error {
-	if origin.Transport.Protocol != "http" && e.Code >= 0x80 {
+	if !wantsStatus(origin) && e.Code >= 0x80 {
 		return &stage.Error{Code: codeOr(e.Code, event.ImplementationSpecificError), Reason: e.Reason}
 	}
-	if e.File != "" && origin.Transport.Protocol != "http" {
+	if e.File != "" && !wantsStatus(origin) {
 		return &event.Failure{Message: "the plugin " + p.plugin.Name() + " replied with a file to what is no HTTP request"}
 	}
 	p.reply, p.replier = e, p.plugin
@@ -111,8 +117,8 @@ func (s *shard) emit(p *plan, origin *event.Inbound, e *event.Event) error {
 	}
 	if e.ID == "" {
 		e.ID = origin.Event.ID
-		if p.emitted > 0 {
-			e.ID += "." + strconv.Itoa(p.emitted)
+		if n := p.emitted - p.before; n > 0 {
+			e.ID += "." + strconv.Itoa(n)
 		}
 	}
 	if e.Source == "" {

@@ -26,6 +26,7 @@ type plan struct {
 	reply     *event.Reply
 	replier   Handler // the plugin that replied
 	emitted   int
+	before    int      // of these, by events of the batch before the one at hand
 	grown     []growth // of the plugins' state
 	kept      []func() // what timers and calls wait for: that the commit is durable
 	plugin    Handler  // the last one that ran, for quarantine
@@ -79,7 +80,14 @@ func (s *shard) reread() error {
 func (s *shard) plan(ctx context.Context, j *job) (*plan, error) {
 	s.reset()
 	s.claim(j)
-	p := &plan{}
+	if j.all != nil {
+		return s.planAll(ctx, j)
+	}
+	return s.planOne(ctx, j, &plan{})
+}
+
+// planOne adds to a plan what comes of the event at hand.
+func (s *shard) planOne(ctx context.Context, j *job, p *plan) (*plan, error) {
 	current := j.in
 	handler, routes := s.r.first(j)
 	for hop := 0; ; hop++ {
@@ -141,7 +149,7 @@ func (p *plan) outcome(in *event.Inbound) (out stage.Outcome) {
 	case p.reply != nil:
 		out.Reason, out.Reply, out.Plugin = p.reply.Reason, p.reply, p.replier.Name()
 		switch {
-		case in.Transport.Protocol != "http":
+		case !wantsStatus(in):
 			out.Code = p.reply.Code
 		case p.reply.Code >= 400: // an HTTP status, which is no reason code
 			out.Code = event.UnspecifiedError

@@ -27,6 +27,10 @@ const TypeQuarantined = "io.tributary.quarantine.v1"
 func (s *shard) quarantine(j *job, p *plan, cause error, code event.Code) time.Duration {
 	s.reset()
 	why := stage.Plain(cause.Error(), longestCause)
+	if j.all != nil {
+		s.refuseAll(j, why, code)
+		return 0
+	}
 	e := s.shelve(j, p, why)
 	s.r.log.Warn("an event went into quarantine", "application", e.Application, "device", e.Device, "event", e.ID,
 		"attempts", j.attempts, "error", cause)

@@ -258,10 +258,13 @@ func (r *Router) addressee(application, device string) *stage.Error {
 }
 
 // orderKey names the device in whose order the event belongs. Requests of users have no order
-// among each other.
+// among each other. The events that a user publishes are in an order of the user's own.
 func orderKey(in *event.Inbound) string {
 	if in.Event.Type == event.TypeRequest && in.Event.Device == "" {
 		return in.Event.ID
+	}
+	if in.Event.Type == event.TypePublish && in.Event.Sender == "" && in.Transport.Username != "" {
+		return "\x00" + in.Transport.Username // no device has such a name
 	}
 	if in.Event.Type == event.TypeCommand || in.Event.Sender == "" {
 		return in.Event.Device
@@ -281,9 +284,11 @@ type deviceKey struct{ application, device string }
 
 // job is one event on its way through a shard.
 type job struct {
-	in       *event.Inbound
-	along    stage.Companion // nil: nothing
-	due      *store.Batch    // of SubmitDue, as handler
+	in       *event.Inbound   // of a batch: the event at hand
+	all      []*event.Inbound // of a batch, else nil
+	index    int              // of the event at hand in a batch
+	along    stage.Companion  // nil: nothing
+	due      *store.Batch     // of SubmitDue, as handler
 	handler  Handler
 	done     func(stage.Outcome)
 	key      deviceKey
@@ -297,13 +302,15 @@ type job struct {
 
 // finish answers the source of a job.
 func (r *Router) finish(j *job, o stage.Outcome) {
+	o.Index = j.index
+	n := uint64(max(1, len(j.all)))
 	switch {
 	case o.Unavailable:
-		r.metrics.unavailable.Add(1)
+		r.metrics.unavailable.Add(n)
 	case o.Code.Refused():
-		r.metrics.refused.Add(1)
+		r.metrics.refused.Add(n)
 	default:
-		r.metrics.accepted.Add(1)
+		r.metrics.accepted.Add(n)
 	}
 	r.metrics.latency.Observe(time.Since(j.at))
 	j.done(o)

@@ -77,6 +77,8 @@ type Outcome struct {
 	// gateway is stopping. The source must not be answered: its listener ends the
 	// connection, so that the source sends the message again.
 	Unavailable bool
+	// Index is which event of a batch the refusal is about.
+	Index int
 	// Overtaken says that an event of SubmitDue no longer stood for anything, and
 	// that nothing was done.
 	Overtaken bool

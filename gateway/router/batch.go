@@ -1,0 +1,53 @@
+package router
+
+import (
+	"context"
+
+	"tributary.io/gateway/stage"
+	"tributary.io/sdk-plugin/event"
+)
+
+// SubmitBatch is Submit for events of one sender and one application that are to be done
+// together or not at all: their effects are one commit. They are handled in their order, each
+// with what the ones before it wrote. One that is refused, fails for good, or that no route
+// takes ends them all; the outcome names it, and none goes into quarantine, since their source
+// hears of it and still has them.
+func (r *Router) SubmitBatch(all []*event.Inbound, done func(stage.Outcome)) {
+	r.metrics.received.Add(uint64(len(all)))
+	j := &job{in: all[0], all: all, done: done}
+	j.key = deviceKey{j.in.Event.Application, orderKey(j.in)}
+	r.enqueue(j)
+}
+
+// planAll is plan of a batch.
+func (s *shard) planAll(ctx context.Context, j *job) (p *plan, err error) {
+	p = &plan{}
+	for i, in := range j.all {
+		j.in, j.index, p.before = in, i, p.emitted
+		if p, err = s.planOne(ctx, j, p); err != nil {
+			return p, err
+		}
+		if p.unrouted {
+			return p, &stage.Error{Code: event.NoMatchingSubscribers, Reason: errUnrouted.Error()}
+		}
+	}
+	return p, nil
+}
+
+// refuseAll ends a batch of which one event failed for good.
+func (s *shard) refuseAll(j *job, why string, code event.Code) {
+	in := &j.in.Event
+	s.r.log.Warn("a batch of events was refused, since one of them failed", "application", in.Application, "device", in.Device, "event", in.ID,
+		"index", j.index, "events", len(j.all), "attempts", j.attempts, "error", why)
+	s.conclude(j, stage.Outcome{Code: code, Reason: why}, nil)
+}
+
+// growth is by how much the plan changes the state under a prefix.
+func (p *plan) growth(prefix string) (n int64) {
+	for _, g := range p.grown {
+		if g.prefix == prefix {
+			n += g.bytes
+		}
+	}
+	return n
+}
