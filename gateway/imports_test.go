@@ -56,9 +56,10 @@ func rules() map[string]rule {
 		"gateway/e2e":                {},
 		"gateway/consumer":           {ours: words + " gateway/store"},
 		"gateway/listener/admission": {ours: "gateway/access gateway/loglimit gateway/stage sdk-plugin/event"},
+		"gateway/reader":             {ours: "gateway/stage"},
 		"gateway/filter":             {ours: "sdk-plugin/codec sdk-plugin/event", theirs: "github.com/cloudevents/sdk-go"},
 		"gateway/files":              {ours: words + " gateway/store"},
-		"gateway/listener/http":      {ours: words + " gateway/files gateway/listener/admission"},
+		"gateway/listener/http":      {ours: words + " sdk-plugin/codec gateway/files gateway/filter gateway/listener/admission gateway/reader"},
 		"gateway/listener/mqtt": {ours: words +
 			" sdk-plugin/codec gateway/filter gateway/listener/admission gateway/listener/mqtt/packet gateway/session"},
 		"gateway/listener/mqtt/conformance": {},

@@ -196,6 +196,18 @@ func (c *Consumer) Join(sub stage.Subscription, deliver func(stage.Record)) (sta
 	return m, nil
 }
 
+// Position returns the offset where a reader of its own would begin.
+func (c *Consumer) Position(application string, start stage.Start) (uint64, error) {
+	if !c.registry.Exists(application) {
+		return 0, &stage.Error{Code: event.NotAuthorized, Reason: "no such application, or no right to read it"}
+	}
+	at, _, err := c.position(groupKey{log: store.Events(application)}, start)
+	if err != nil {
+		return 0, &stage.Error{Code: event.UnspecifiedError, Reason: "the log cannot be read at the moment; see the gateway's log"}
+	}
+	return at, nil
+}
+
 // enter puts a member into its group, which it makes or revives where needed.
 // fresh says that the group is durable and has no stored position.
 func (c *Consumer) enter(m *member, key groupKey, start stage.Start) (fresh bool, err error) {

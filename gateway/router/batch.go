@@ -14,9 +14,29 @@ import (
 // hears of it and still has them.
 func (r *Router) SubmitBatch(all []*event.Inbound, done func(stage.Outcome)) {
 	r.metrics.received.Add(uint64(len(all)))
+	for i, in := range all {
+		if refusal := r.unknownSubject(in); refusal != nil {
+			r.metrics.refused.Add(uint64(len(all)))
+			done(stage.Outcome{Code: refusal.Code, Reason: refusal.Reason, Index: i})
+			return
+		}
+	}
 	j := &job{in: all[0], all: all, done: done}
 	j.key = deviceKey{j.in.Event.Application, orderKey(j.in)}
 	r.enqueue(j)
+}
+
+// unknownSubject refuses a user's event that is about a device which the application does not
+// have.
+func (r *Router) unknownSubject(in *event.Inbound) *stage.Error {
+	e := &in.Event
+	if e.Type != event.TypePublish || e.Sender != "" || e.Device == "" {
+		return nil
+	}
+	if known, _ := r.registry.Device(e.Application, e.Device); known {
+		return nil
+	}
+	return &stage.Error{Code: event.NotAuthorized, Reason: "the application has no device of the name that the attribute device has"}
 }
 
 // planAll is plan of a batch.

@@ -209,6 +209,11 @@ func (r *Router) Submit(in *event.Inbound, along stage.Companion, done func(stag
 		}
 		in.Event.Sender = r.carrier(in.Event.Application, in.Event.Device)
 	}
+	if refusal := r.unknownSubject(in); refusal != nil {
+		r.metrics.refused.Add(1)
+		done(stage.Outcome{Code: refusal.Code, Reason: refusal.Reason})
+		return
+	}
 	j := &job{in: in, along: along, done: done}
 	j.key = deviceKey{in.Event.Application, orderKey(in)}
 	r.enqueue(j)

@@ -54,7 +54,8 @@ type web struct {
 }
 
 // webs makes every HTTP listener that has an address, in the order of their names.
-func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, area http.Files, log *slog.Logger) ([]web, error) {
+func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, area http.Files, parts http.EventParts,
+	log *slog.Logger) ([]web, error) {
 	var list []web
 	for _, name := range slices.Sorted(maps.Keys(listeners.HTTP)) {
 		of := listeners.HTTP[name]
@@ -67,7 +68,10 @@ func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, area 
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		list = append(list, web{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, area, log)})
+		w := web{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, area, log)}
+		parts.Authority = chain
+		w.server.UseEvents(parts)
+		list = append(list, w)
 	}
 	return list, nil
 }

@@ -21,11 +21,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tributary.io/gateway/access"
 	"tributary.io/gateway/admin"
 	"tributary.io/gateway/auth"
 	"tributary.io/gateway/config"
 	"tributary.io/gateway/consumer"
 	"tributary.io/gateway/files"
+	"tributary.io/gateway/listener/http"
 	"tributary.io/gateway/listener/mqtt"
 	"tributary.io/gateway/metric"
 	"tributary.io/gateway/outbound"
@@ -205,12 +207,21 @@ func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handle
 	if g.doors, err = doors(cfg.Listeners, g.identity); err != nil {
 		return err
 	}
-	if g.webs, err = webs(cfg.Listeners, g.identity, g.router, g.files, log); err != nil {
+	parts := http.EventParts{Router: g.router, Logs: g.consumer, Rates: g.mqtt}
+	if g.webs, err = webs(cfg.Listeners, g.identity, g.router, g.files, parts, log); err != nil {
 		return err
 	}
 	reg.Watch(g.identity.Changed) // before those who renew their grants
-	reg.Watch(g.sessions.Reconsider)
+	reg.Watch(g.reconsider)
 	return nil
+}
+
+// reconsider has every listener renew the grants that a change touches.
+func (g *gateway) reconsider(change access.Change) {
+	g.sessions.Reconsider(change)
+	for i := range g.webs {
+		g.webs[i].server.Reconsider(change)
+	}
 }
 
 // warnOfRoutes logs what becomes of no message or of one that nobody expects.
@@ -254,7 +265,7 @@ func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
 	start("timers", serve, func() error { return g.timers.Run(serve) })
 	start("files of plugins", serve, func() error { return g.files.Run(serve) })
 	start("HTTP calls of plugins", serve, func() error { return g.calls.Run(serve) })
-	start("revocation lists", serve, func() error { return g.identity.Run(serve, g.sessions.Reconsider) })
+	start("revocation lists", serve, func() error { return g.identity.Run(serve, g.reconsider) })
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })
 	for _, d := range g.doors {
 		start("listener "+d.rules.Name, serve, func() error { return g.mqtt.Serve(serve, d.ln, d.rules) })

@@ -4,6 +4,7 @@
 package stage
 
 import (
+	"strconv"
 	"time"
 
 	"tributary.io/gateway/store"
@@ -104,6 +105,28 @@ const (
 	StartOffset                   // (<offset>)
 	StartTime                     // (<RFC 3339 time>)
 )
+
+// ParseStart reads a Start as consumers write it: first, last, next, resume, an offset, or an
+// RFC 3339 time.
+func ParseStart(s string) (start Start, ok bool) {
+	switch s {
+	case "first":
+		return Start{Kind: StartFirst}, true
+	case "last":
+		return Start{Kind: StartLast}, true
+	case "next":
+		return Start{Kind: StartNext}, true
+	case "resume":
+		return Start{Kind: StartResume}, true
+	}
+	if n, err := strconv.ParseUint(s, 10, 64); err == nil {
+		return Start{Kind: StartOffset, Offset: n}, true
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return Start{Kind: StartTime, Time: t}, true
+	}
+	return Start{}, false
+}
 
 // Subscription is a consumer's wish to read an application's log.
 type Subscription struct {

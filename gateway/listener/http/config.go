@@ -31,6 +31,20 @@ type Config struct {
 	// IdleTimeout closes a connection on which no request comes.
 	IdleTimeout time.Duration `koanf:"idle_timeout"`
 
+	// Events serves CloudEvents below /events/<application>: POST takes them in, and GET reads
+	// the log. No plugin gets requests for these paths then.
+	Events bool `koanf:"events"`
+	// MaxBatchEvents bounds the events of one POST.
+	MaxBatchEvents int `koanf:"max_batch_events"`
+	// MaxReaders bounds who may read logs at once; beyond, clients hear 503.
+	MaxReaders int `koanf:"max_readers"`
+	// Heartbeat is how often a reader that gets no events gets a comment, and how long a request
+	// for a batch waits for events.
+	Heartbeat time.Duration `koanf:"heartbeat"`
+	// AckTimeout is how long a member of a group that asks for batches keeps its place, and
+	// what it has not acknowledged, without a request.
+	AckTimeout time.Duration `koanf:"ack_timeout"`
+
 	// LoginFailures is how many logins of one peer address may fail before further
 	// ones are judged one by one and ever more slowly, LoginDelayMax apart at most;
 	// one failure is forgotten in that time. 0: any number.
@@ -53,6 +67,10 @@ func Default() Config {
 		BodyTimeout:    30 * time.Second,
 		UploadTimeout:  time.Hour,
 		IdleTimeout:    2 * time.Minute,
+		MaxBatchEvents: 100,
+		MaxReaders:     1024,
+		Heartbeat:      15 * time.Second,
+		AckTimeout:     30 * time.Second,
 		LoginFailures:  20,
 		LoginDelayMax:  5 * time.Second,
 		MaxConnections: 10_000,
@@ -90,9 +108,13 @@ func (c *Config) Validate() error {
 	span("body_timeout", c.BodyTimeout, 100*time.Millisecond, time.Hour)
 	span("upload_timeout", c.UploadTimeout, 100*time.Millisecond, 24*time.Hour)
 	span("idle_timeout", c.IdleTimeout, time.Second, 24*time.Hour)
+	span("heartbeat", c.Heartbeat, 100*time.Millisecond, time.Hour)
+	span("ack_timeout", c.AckTimeout, 100*time.Millisecond, 24*time.Hour)
 	span("login_delay_max", c.LoginDelayMax, 10*time.Millisecond, time.Hour)
 	const many = 1 << 30
 	within("login_failures", c.LoginFailures, 0, many)
+	within("max_batch_events", c.MaxBatchEvents, 1, 1000)
+	within("max_readers", c.MaxReaders, 1, many)
 	within("max_connections", c.MaxConnections, 1, many)
 	within("max_requests", c.MaxRequests, 1, many)
 	within("max_body_bytes", c.MaxBodyBytes, 0, many)

@@ -76,6 +76,12 @@ func users() *fakeAuth {
 // start serves until the test ends and returns the address.
 func start(t *testing.T, auth Authenticator, router Router, change func(*Config)) (*Server, string) {
 	t.Helper()
+	return startWith(t, auth, router, change, func(*Server) {})
+}
+
+// startWith is start with what is done to the server before it serves.
+func startWith(t *testing.T, auth Authenticator, router Router, change func(*Config), before func(*Server)) (*Server, string) {
+	t.Helper()
 	cfg := Default()
 	if change != nil {
 		change(&cfg)
@@ -84,6 +90,7 @@ func start(t *testing.T, auth Authenticator, router Router, change func(*Config)
 		t.Fatal(err)
 	}
 	s := New("web", cfg, auth, router, nil, slog.New(slog.DiscardHandler))
+	before(s)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

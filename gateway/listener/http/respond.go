@@ -124,6 +124,11 @@ func refuseAs(w http.ResponseWriter, status int, why, name string) int {
 		Detail string `json:"detail,omitempty"`
 		Code   string `json:"code,omitempty"`
 	}{http.StatusText(status), status, why, name})
+	return writeProblem(w, status, body)
+}
+
+// writeProblem writes problem details and returns the status.
+func writeProblem(w http.ResponseWriter, status int, body []byte) int {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -24,6 +24,12 @@
 // The plugin's status, headers and body; problem details (RFC 9457) where the
 // gateway itself refuses. A plugin that sets no reply answers 204.
 //
+// # CloudEvents
+//
+// If the setting events is on, POST /events/<application> takes CloudEvents in, and GET
+// reads the application's log, as Server-Sent Events or in batches. No plugin serves these
+// paths then. A posted event goes the way of one in an MQTT PUBLISH.
+//
 // # Files
 //
 // If a plugin's grant names the path in uploads, the body goes to disk and the event
@@ -81,6 +87,7 @@ type Server struct {
 	silent silent
 
 	refusals *admission.Refusals
+	events   *events // nil: /events/ is like any other path
 }
 
 // New returns a listener that serves nothing yet. name is how credentials name
@@ -130,6 +137,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // the rest is closed at once and ctx's error returned.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.silent.end()
+	if s.events != nil {
+		s.events.readers.stop()
+	}
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
 		return fmt.Errorf("closing HTTP connections: %w", err)
@@ -141,7 +151,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	w.Header().Set("Cache-Control", "no-store") // a plugin may say otherwise
-	status := s.answer(w, r, begin)
+	var status int
+	if s.events.serves(r) {
+		status = s.events.answer(w, r, begin)
+	} else {
+		status = s.answer(w, r, begin)
+	}
 	s.stats.answered(status, time.Since(begin))
 }
 
@@ -232,6 +247,9 @@ func (s *Server) Metrics() []metric.Sample {
 	for class, word := range [...]string{"gone", "1xx", "2xx", "3xx", "4xx", "5xx"} {
 		set.Counter("tributary_http_responses_total", "HTTP responses by class of status; gone: the client did not wait.",
 			s.stats.statuses[class].Load(), own, metric.Label{Name: "status", Value: word})
+	}
+	if s.events != nil {
+		s.events.metrics(&set, own)
 	}
 	return set
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"tributary.io/gateway/listener/mqtt/packet"
+	"tributary.io/gateway/stage"
 	"tributary.io/sdk-plugin/codec"
 	"tributary.io/sdk-plugin/event"
 )
@@ -26,10 +27,7 @@ func readCloudEvent(in *event.Inbound) {
 	if err != nil {
 		return
 	}
-	in.Original = &event.Event{ID: given.ID, Source: given.Source, Type: given.Type,
-		Subject: given.Subject, Time: given.Time, TimeText: given.TimeText}
-	e.DataContentType, e.DataSchema, e.Data, e.Text = given.DataContentType, given.DataSchema, given.Data, given.Text
-	e.Extensions = given.Extensions
+	stage.Adopt(in, &given)
 }
 
 // checkCloudEvent returns why a message that claims to be a CloudEvent is not one.

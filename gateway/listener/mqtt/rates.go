@@ -181,6 +181,30 @@ func (p *metered) debt(now int64) time.Duration {
 	return max(p.messages.debt(now), p.bytes.debt(now))
 }
 
+// Charge charges events that came another way than MQTT to the same buckets: as many events, of so
+// many bytes together. If their sender owes something from before, it charges nothing, and says who
+// owes, and for how long.
+func (s *Server) Charge(g *access.Grant, events, bytes int) (wait time.Duration, who string) {
+	var m meter
+	m.use(&s.rates, g, &Limits{})
+	defer m.close(&s.rates)
+	now := s.rates.now()
+	for i := range m.parts {
+		if owed := m.parts[i].debt(now); owed > wait {
+			wait, who = owed, m.parts[i].who()
+		}
+	}
+	if who != "" {
+		return wait, who
+	}
+	for i := range m.parts {
+		p := &m.parts[i]
+		p.messages.charge(now, int64(p.message*float64(events)))
+		p.bytes.charge(now, int64(p.byte*float64(bytes)))
+	}
+	return 0, ""
+}
+
 // withinRate holds a message to the rates of a grant. v says why the message is refused, if it is.
 // Only the reader calls it.
 func (c *conn) withinRate(g *access.Grant, p *packet.Publish) (v session.Verdict, err error) {

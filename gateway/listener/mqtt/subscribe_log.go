@@ -3,9 +3,7 @@ package mqtt
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"time"
 
 	"tributary.io/gateway/access"
 	"tributary.io/gateway/filter"
@@ -115,21 +113,8 @@ func parseWhere(sql string) (stage.Filter, error) {
 }
 
 func parseStart(s string) (stage.Start, error) {
-	switch s {
-	case "first":
-		return stage.Start{Kind: stage.StartFirst}, nil
-	case "last":
-		return stage.Start{Kind: stage.StartLast}, nil
-	case "next":
-		return stage.Start{Kind: stage.StartNext}, nil
-	case "resume":
-		return stage.Start{Kind: stage.StartResume}, nil
-	}
-	if n, err := strconv.ParseUint(s, 10, 64); err == nil {
-		return stage.Start{Kind: stage.StartOffset, Offset: n}, nil
-	}
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return stage.Start{Kind: stage.StartTime, Time: t}, nil
+	if start, ok := stage.ParseStart(s); ok {
+		return start, nil
 	}
 	return stage.Start{}, fmt.Errorf("stream-offset is %q; it must be first, last, next, resume, an offset, or an RFC 3339 time", s)
 }
