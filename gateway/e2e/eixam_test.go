@@ -221,6 +221,19 @@ func TestEixamTopics(t *testing.T) {
 				t.Errorf("version %d, %s: PUBACK %#x, want %#x", version, payload, got, want)
 			}
 		}
+		// A retain flag is passed over.
+		d.id++
+		d.send(&packet.Publish{Topic: "tel/" + eixamUser + "/data", Payload: []byte(`{"timestamp":"2026-04-18T12:00:01Z"}`), QoS: 1, ID: d.id, Retain: true})
+		d.until(func(p packet.Packet) bool {
+			ack, ok := p.(*packet.Ack)
+			if ok && ack.Code != 0 {
+				t.Errorf("version %d: a retained message: PUBACK %#x", version, ack.Code)
+			}
+			return ok
+		})
+		if size, _ := g.metric("tributary_mqtt_retained_bytes"); size != 0 {
+			t.Errorf("version %d: a message was retained", version)
+		}
 		// cleanSession=0 is taken, and the session ends with the connection all the same.
 		for range 2 {
 			c, ack := g.login(packet.Connect{Version: version, ClientID: "persistent", Username: "sdk:partner-app:partner-user-123",
@@ -239,7 +252,7 @@ func TestEixamTopics(t *testing.T) {
 	if q := g.stored(store.Quarantine("eixam")); len(q) != 6 {
 		t.Errorf("%d payloads are in quarantine, want 6: %+v", len(q), q)
 	}
-	if e := g.stored(store.Events("eixam")); len(e) != 2 || e[0].ID != e[1].ID || e[0].Device != eixamUser {
+	if e := g.stored(store.Events("eixam")); len(e) != 4 || e[0].ID != e[2].ID || e[1].ID == e[2].ID || e[0].Device != eixamUser {
 		t.Errorf("the log has %+v", e)
 	}
 }
