@@ -44,7 +44,7 @@ func adminPath(r *call, parts []string) error {
 	}
 	switch r.Transport.Method {
 	case "GET":
-		var w sdk.Writer
+		w := r.Writer()
 		u.write(w.Object().Key("user"))
 		return answer(r, 200, w.End().Bytes())
 	case "DELETE":
@@ -70,11 +70,11 @@ func appsPath(r *call) error {
 	if r.Transport.Method != "GET" {
 		return wrongMethod(r, "GET")
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("apps").Array()
 	for key := range r.Scan("app/", "") {
 		if a, ok := loadApp(r, strings.TrimPrefix(key, "app/")); ok {
-			a.write(&w)
+			a.write(w)
 		}
 	}
 	return answer(r, 200, w.End().End().Bytes())
@@ -97,7 +97,7 @@ func appPath(r *call, id string, a app, found bool) error {
 		r.Do(&event.Reply{Code: 204})
 		return nil
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	a.write(w.Object().Key("app"))
 	return answer(r, 200, w.End().Bytes())
 }
@@ -143,7 +143,7 @@ func putApp(r *call, id string, a app, found bool) error {
 		}
 	}
 	a.store(r)
-	var w sdk.Writer
+	w := r.Writer()
 	a.write(w.Object().Key("app"))
 	if secret != "" {
 		w.Key("secret").String(secret)
@@ -173,7 +173,7 @@ func rotateSecret(r *call, a *app) error {
 	}
 	a.secret = secret
 	a.store(r)
-	var w sdk.Writer
+	w := r.Writer()
 	return answer(r, 200, w.Object().Key("secret").String(secret).End().Bytes())
 }
 
@@ -197,7 +197,7 @@ func listUsers(r *call, a *app) error {
 		}
 		after = prefix + cursor
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("users").Array()
 	n, last := 0, ""
 	for key := range r.Scan(prefix, after) {
@@ -207,7 +207,7 @@ func listUsers(r *call, a *app) error {
 		last = strings.Clone(key[len(prefix):])
 		n++
 		if u, ok := loadUser(r, last); ok {
-			u.write(&w)
+			u.write(w)
 		}
 	}
 	return answer(r, 200, w.End().Key("cursor").Null().End().Bytes())
@@ -245,7 +245,7 @@ func addUser(r *call, a *app) error {
 		}
 	}
 	u.store(r)
-	var w sdk.Writer
+	w := r.Writer()
 	u.write(w.Object().Key("user"))
 	return answer(r, 201, w.End().Bytes())
 }
@@ -296,7 +296,7 @@ func edgePath(r *call, node string) error {
 	if _, known := loadApp(r, app); !known || err != nil || cost > mostCost {
 		return fail(r, 400, codeBadPayload, "app_id must be an app, and secret_hash a bcrypt hash with a cost of at most 10")
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	r.Put(edgeKey(node), w.Object().Key("app").String(app).Key("hash").String(hash).End().Bytes(), 0)
 	return answer(r, 200, w.Reset().Object().Key("username").String(edgePrefix+node).End().Bytes())
 }

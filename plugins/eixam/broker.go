@@ -53,12 +53,12 @@ func brokerAllows(r *call, name, topic, access string) bool {
 		v.subscribe = []string{"sos/events/+"}
 	case edge:
 		e, ok := loadEdge(r, node)
-		if a, active := loadApp(r, e.app); ok && active && a.active {
+		if ok && isActive(r, e.app) {
 			v.publish = []string{"sos/alerts/" + name, "tel/" + name + "/data"}
 		}
 	default:
 		app, external, ok := splitUser(name)
-		if a, known := loadApp(r, app); ok && known && a.active {
+		if ok && isActive(r, app) {
 			v.publish, v.subscribe = rights(r, userID(r, app, external), external)
 		}
 	}

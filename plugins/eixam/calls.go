@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	sdk "tributary.io/sdk-plugin"
 	"tributary.io/sdk-plugin/event"
 )
 
@@ -53,10 +52,12 @@ func (inc *incident) orderCall(r *call, channel string, c *contact) {
 	r.Put(linkKey(token), []byte(inc.id+"/"+c.id), inc.kept(r))
 	link := base + "/v1/public/sos/" + token
 	who := "Somebody"
-	if u, ok := loadUser(r, inc.user); ok && u.name != "" {
-		who = u.name
+	if u, ok := loadUser(r, inc.user); ok {
+		if u.unfold(); u.name != "" {
+			who = u.name
+		}
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("channel").String(channel).Key("to").String(c.phone).Key("name").String(c.name)
 	w.Key("text").String(who + " needs help. See where and say that you take care: " + link)
 	w.Key("link").String(link).Key("incidentId").String(inc.id).Key("contactId").String(c.id)
@@ -77,7 +78,7 @@ func (inc *incident) deliver(r *call, it *item) {
 		return
 	}
 	d.asked = true
-	var w sdk.Writer
+	w := r.Writer()
 	authorization := ""
 	if it.kind == slackActuator {
 		w.Object().Key("text").String("SOS of user " + inc.external + " of app " + inc.app + ", " + stamp(inc.occurred) + inc.where()).End()

@@ -159,7 +159,7 @@ func judgeEdge(r *call, name, password string) verdict {
 	if bcrypt.CompareHashAndPassword([]byte(e.hash), []byte(password)) != nil {
 		return refused("the edge gateway's secret is wrong")
 	}
-	if a, ok := loadApp(r, e.app); !ok || !a.active {
+	if !isActive(r, e.app) {
 		return verdict{code: event.NotAuthorized, reason: "the edge gateway's app is not active"}
 	}
 	return verdict{device: name, publish: []string{"sos/alerts/" + name, "tel/" + name + "/data"}}

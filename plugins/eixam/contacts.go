@@ -24,7 +24,7 @@ func loadContacts(r *call, user string) (list []person) {
 	if !ok {
 		return nil
 	}
-	for v := range sdk.ParseJSON(text).Elements() {
+	for v := range r.Parse(text).Elements() {
 		var p person
 		p.id, _ = v.Get("id").String()
 		p.name, _ = v.Get("name").String()
@@ -38,10 +38,10 @@ func loadContacts(r *call, user string) (list []person) {
 
 func storeContacts(r *call, user string, list []person) {
 	slices.SortStableFunc(list, func(a, b person) int { return int(a.priority - b.priority) })
-	var w sdk.Writer
+	w := r.Writer()
 	w.Array()
 	for _, p := range list {
-		p.write(&w)
+		p.write(w)
 	}
 	r.Put(contactsKey(user), w.End().Bytes(), 0)
 }
@@ -61,10 +61,10 @@ func contactsPath(r *call, u *user, parts []string) error {
 	if len(parts) == 0 {
 		switch method {
 		case "GET":
-			var w sdk.Writer
+			w := r.Writer()
 			w.Object().Key("contacts").Array()
 			for i := range list {
-				list[i].write(&w)
+				list[i].write(w)
 			}
 			return answer(r, 200, w.End().End().Bytes())
 		case "POST":
@@ -153,7 +153,7 @@ func readField(r *call, v sdk.Value, f field) bool {
 }
 
 func answerContact(r *call, status int, p *person) error {
-	var w sdk.Writer
+	w := r.Writer()
 	p.write(w.Object().Key("contact"))
 	return answer(r, status, w.End().Bytes())
 }

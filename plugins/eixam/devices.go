@@ -26,7 +26,7 @@ func loadDevice(r *call, app, hardware string) (d device, ok bool) {
 	if !ok {
 		return d, false
 	}
-	v := sdk.ParseJSON(text)
+	v := r.Parse(text)
 	d.app, d.hardware = app, hardware
 	d.id, _ = v.Get("id").String()
 	d.owner, _ = v.Get("owner").String()
@@ -39,7 +39,7 @@ func loadDevice(r *call, app, hardware string) (d device, ok bool) {
 }
 
 func (d *device) store(r *call) {
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("id").String(d.id).Key("owner").String(d.owner).Key("firmware").String(d.firmware).Key("model").String(d.model)
 	w.Key("paired").String(d.paired).Key("created").Int(d.created).Key("updated").Int(d.updated).End()
 	r.Put(deviceKey(d.app, d.hardware), w.Bytes(), 0)
@@ -77,11 +77,11 @@ func devicesPath(r *call, u *user, parts []string) error {
 }
 
 func listDevices(r *call, u *user) error {
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("devices").Array()
 	for _, hardware := range r.Scan(devicesKey(u.id, ""), "") {
 		if d, ok := loadDevice(r, u.app, string(hardware)); ok {
-			d.write(&w)
+			d.write(w)
 		}
 	}
 	return answer(r, 200, w.End().End().Bytes())
@@ -129,7 +129,7 @@ func pairDevice(r *call, u *user) error {
 	d.updated = r.Now.UnixMilli()
 	d.store(r)
 	r.Put(devicesKey(u.id, d.id), []byte(hardware), 0)
-	var w sdk.Writer
+	w := r.Writer()
 	d.write(w.Object().Key("device"))
 	return answer(r, 200, w.End().Bytes())
 }

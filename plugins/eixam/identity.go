@@ -24,6 +24,8 @@ type app struct {
 	created          int64
 }
 
+// loadApp reads an app. The first line of what the state has of it says whether it is
+// active, which most events need alone.
 func loadApp(r *call, id string) (a app, ok bool) {
 	if !plainID(id, maxApp) {
 		return a, false
@@ -32,11 +34,11 @@ func loadApp(r *call, id string) (a app, ok bool) {
 	if !ok {
 		return a, false
 	}
-	v := sdk.ParseJSON(text)
-	a.id = id
+	state, doc, _ := strings.Cut(sdk.Text(text), "\n")
+	v := r.Parse([]byte(doc))
+	a.id, a.active = id, state == "active"
 	a.name, _ = v.Get("name").String()
 	a.secret, _ = v.Get("secret").String()
-	a.active, _ = v.Get("active").Bool()
 	a.created, _ = v.Get("created").Int()
 	for kind := range v.Get("actuators").Elements() {
 		text, _ := kind.String()
@@ -46,13 +48,23 @@ func loadApp(r *call, id string) (a app, ok bool) {
 }
 
 func (a *app) store(r *call) {
-	var w sdk.Writer
-	w.Object().Key("name").String(a.name).Key("secret").String(a.secret).Key("active").Bool(a.active).Key("created").Int(a.created)
+	w := r.Writer()
+	w.Object().Key("name").String(a.name).Key("secret").String(a.secret).Key("created").Int(a.created)
 	w.Key("actuators").Array()
 	for _, kind := range a.actuators {
 		w.String(kind)
 	}
-	r.Put(appKey(a.id), w.End().End().Bytes(), 0)
+	state := "active\n"
+	if !a.active {
+		state = "inactive\n"
+	}
+	r.Put(appKey(a.id), []byte(state+string(w.End().End().Bytes())), 0)
+}
+
+// isActive says whether there is an app, and it is active. It reads no more than that.
+func isActive(r *call, id string) bool {
+	text, ok := r.State(appKey(id))
+	return ok && strings.HasPrefix(sdk.Text(text), "active\n")
 }
 
 // sign is the user hash: what an app's back end gives its user to prove who it is.

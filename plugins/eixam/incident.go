@@ -48,17 +48,13 @@ func loadIncident(r *call, id string) (*incident, bool) {
 	if !ok {
 		return nil, false
 	}
-	v := sdk.ParseJSON(text)
+	v := r.Parse(text)
 	inc := &incident{id: id}
-	for name, to := range map[string]*string{"app": &inc.app, "user": &inc.user, "external": &inc.external, "status": &inc.status,
-		"device": &inc.hardware,
-		"relay":  &inc.relay, "resolvedBy": &inc.resolvedBy} {
-		*to, _ = v.Get(name).String()
+	for _, f := range inc.texts() {
+		*f.value, _ = v.Get(f.name).String()
 	}
-	for name, to := range map[string]*int64{"occurred": &inc.occurred, "opened": &inc.opened, "updated": &inc.updated,
-		"acknowledged": &inc.acknowledged,
-		"cancelled":    &inc.cancelled, "resolved": &inc.resolved, "version": &inc.version} {
-		*to, _ = v.Get(name).Int()
+	for _, f := range inc.numbers() {
+		*f.value, _ = v.Get(f.name).Int()
 	}
 	step, _ := v.Get("step").Int()
 	inc.step = int(step)
@@ -73,6 +69,28 @@ func loadIncident(r *call, id string) (*incident, bool) {
 	return inc, true
 }
 
+// text and integer are members of an incident in the state.
+type (
+	text struct {
+		name  string
+		value *string
+	}
+	integer struct {
+		name  string
+		value *int64
+	}
+)
+
+func (inc *incident) texts() [7]text {
+	return [...]text{{"app", &inc.app}, {"user", &inc.user}, {"external", &inc.external}, {"status", &inc.status}, {"device", &inc.hardware},
+		{"relay", &inc.relay}, {"resolvedBy", &inc.resolvedBy}}
+}
+
+func (inc *incident) numbers() [7]integer {
+	return [...]integer{{"occurred", &inc.occurred}, {"opened", &inc.opened}, {"updated", &inc.updated}, {"acknowledged", &inc.acknowledged},
+		{"cancelled", &inc.cancelled}, {"resolved", &inc.resolved}, {"version", &inc.version}}
+}
+
 // openIncident is the incident of a user that is not over.
 func openIncident(r *call, user string) (*incident, bool) {
 	id, ok := r.State(openKey(user))
@@ -85,24 +103,20 @@ func openIncident(r *call, user string) (*incident, bool) {
 
 // store writes the incident. One that is over vanishes in time.
 func (inc *incident) store(r *call) {
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object()
-	for _, f := range [...]struct{ name, text string }{{"app", inc.app}, {"user", inc.user}, {"external", inc.external},
-		{"status", inc.status},
-		{"device", inc.hardware}, {"relay", inc.relay}, {"resolvedBy", inc.resolvedBy}} {
-		if f.text != "" {
-			w.Key(f.name).String(f.text)
+	for _, f := range inc.texts() {
+		if *f.value != "" {
+			w.Key(f.name).String(*f.value)
 		}
 	}
-	for _, f := range [...]struct {
-		name string
-		n    int64
-	}{{"occurred", inc.occurred}, {"opened", inc.opened}, {"updated", inc.updated}, {"acknowledged", inc.acknowledged},
-		{"cancelled", inc.cancelled},
-		{"resolved", inc.resolved}, {"version", inc.version}, {"step", int64(inc.step)}} {
-		if f.n != 0 {
-			w.Key(f.name).Int(f.n)
+	for _, f := range inc.numbers() {
+		if *f.value != 0 {
+			w.Key(f.name).Int(*f.value)
 		}
+	}
+	if inc.step != 0 {
+		w.Key("step").Int(int64(inc.step))
 	}
 	if p := inc.position; p != nil {
 		p.write(w.Key("position"))
@@ -110,7 +124,7 @@ func (inc *incident) store(r *call) {
 	}
 	w.Key("items").Array()
 	for i := range inc.items {
-		inc.items[i].store(&w)
+		inc.items[i].store(w)
 	}
 	w.End().End()
 	ttl := time.Duration(0)
@@ -139,15 +153,15 @@ func (inc *incident) moved(m *reading) bool {
 	if !m.position || inc.position != nil && at < inc.position.at {
 		return false
 	}
-	inc.position = &position{latitude: string(m.body.Get("latitude").Raw()), longitude: string(m.body.Get("longitude").Raw()),
-		altitude: string(given(m.body, "altitude").Raw()), at: at}
+	inc.position = &position{latitude: string(m.latitude.Raw()), longitude: string(m.longitude.Raw()),
+		altitude: string(m.altitude.Raw()), at: at}
 	return true
 }
 
 // tell publishes an event of the incident to its user, and writes it to the log.
 func (inc *incident) tell(r *call, typ string) {
-	var w sdk.Writer
-	inc.writeEvent(&w, typ)
+	w := r.Writer()
+	inc.writeEvent(w, typ)
 	topics := []string{"sos/events/" + inc.user}
 	if _, ok := r.State(upperKey(inc.user)); ok {
 		topics = append(topics, "sos/events/"+forms(inc.user)[len(forms(inc.user))-1])

@@ -18,6 +18,50 @@ type reading struct {
 	hardware string    // the device that it is of; empty: the phone itself
 	position bool
 	body     sdk.Value
+
+	latitude, longitude, altitude sdk.Value
+	claims                        bool // the body says of whom it is, which nobody trusts
+}
+
+// fields of an ingest object, read in one pass. null counts as absent.
+type fields struct {
+	timestamp, occurredAt, latitude, longitude, altitude, deviceID sdk.Value
+	mobileBattery, deviceBattery, deviceCoverage, mobileCoverage   sdk.Value
+	claims                                                         bool // there is something of whom it is that clients must not say
+}
+
+func readFields(v sdk.Value) (f fields) {
+	for m := v.First(); m.Ok(); m = m.Next() {
+		value := m.Value()
+		if value.Kind() == sdk.Null {
+			value = sdk.Value{}
+		}
+		switch m.Name() {
+		case "timestamp":
+			f.timestamp = value
+		case "occurredAt":
+			f.occurredAt = value
+		case "latitude":
+			f.latitude = value
+		case "longitude":
+			f.longitude = value
+		case "altitude":
+			f.altitude = value
+		case "deviceId":
+			f.deviceID = value
+		case "mobileBattery":
+			f.mobileBattery = value
+		case "deviceBattery":
+			f.deviceBattery = value
+		case "deviceCoverage":
+			f.deviceCoverage = value
+		case "mobileCoverage":
+			f.mobileCoverage = value
+		case "userId", "originalDeviceId", "reportingDeviceId":
+			f.claims = true
+		}
+	}
+	return f
 }
 
 // parseReading checks the fields of an ingest object. wrong names the rule that it
@@ -27,20 +71,23 @@ func parseReading(r *call) (m reading, wrong string) {
 	if m.body.Kind() != sdk.Object {
 		return m, "not_an_object"
 	}
-	if m.at, wrong = readTime(m.body); wrong != "" {
+	f := readFields(m.body)
+	m.latitude, m.longitude, m.altitude, m.claims = f.latitude, f.longitude, f.altitude, f.claims
+	if m.at, wrong = f.time(); wrong != "" {
 		return m, wrong
 	}
-	m.suspect = m.at.After(r.Now.Add(5*time.Minute)) || m.at.Before(r.Now.AddDate(0, 0, -30))
-	if m.position, wrong = readPosition(m.body); wrong != "" {
+	const month = 30 * 24 * time.Hour
+	m.suspect = m.at.Sub(r.Now) > 5*time.Minute || r.Now.Sub(m.at) > month
+	if m.position, wrong = f.position(); wrong != "" {
 		return m, wrong
 	}
-	if v := given(m.body, "deviceId"); v.Exists() {
+	if f.deviceID.Exists() {
 		var ok bool
-		if m.hardware, ok = v.String(); !ok || !validHardware(m.hardware) {
+		if m.hardware, ok = f.deviceID.String(); !ok || !validHardware(m.hardware) {
 			return m, "deviceId_type"
 		}
 	}
-	return m, readConditions(m.body)
+	return m, f.conditions()
 }
 
 // given is a member of an object, or missing; null says that it is not there.
@@ -56,53 +103,52 @@ func validHardware(s string) bool {
 	return s != "" && len(s) <= maxHardware && printable(s)
 }
 
-// readTime is timestamp, or else occurredAt, in RFC 3339.
-func readTime(v sdk.Value) (at time.Time, wrong string) {
-	for _, name := range [...]string{"timestamp", "occurredAt"} {
-		m := given(v, name)
-		if !m.Exists() {
-			continue
-		}
-		text, ok := m.String()
-		if !ok || at.UnmarshalText([]byte(text)) != nil || at.Year() < 1970 || at.Year() > 2261 ||
-			strings.HasPrefix(text[len(text)-len("24:00"):], "24") { // package time takes an offset of a whole day
-			return at, name + "_format"
-		}
-		return at.UTC(), ""
+// time is timestamp, or else occurredAt, in RFC 3339.
+func (f *fields) time() (at time.Time, wrong string) {
+	name, v := "timestamp", f.timestamp
+	if !v.Exists() {
+		name, v = "occurredAt", f.occurredAt
 	}
-	return at, "time_missing"
+	if !v.Exists() {
+		return at, "time_missing"
+	}
+	text, ok := v.String()
+	if !ok || at.UnmarshalText([]byte(text)) != nil || at.Year() < 1970 || at.Year() > 2261 ||
+		strings.HasPrefix(text[len(text)-len("24:00"):], "24") { // package time takes an offset of a whole day
+		return at, name + "_format"
+	}
+	return at.UTC(), ""
 }
 
-func readPosition(v sdk.Value) (there bool, wrong string) {
-	latitude, longitude, altitude := given(v, "latitude"), given(v, "longitude"), given(v, "altitude")
-	for _, f := range [...]struct {
+func (f *fields) position() (there bool, wrong string) {
+	for _, c := range [...]struct {
 		name string
 		v    sdk.Value
 		most float64
-	}{{"latitude", latitude, 90}, {"longitude", longitude, 180}, {"altitude", altitude, math.MaxFloat64}} {
-		if !f.v.Exists() {
+	}{{"latitude", f.latitude, 90}, {"longitude", f.longitude, 180}, {"altitude", f.altitude, math.MaxFloat64}} {
+		if !c.v.Exists() {
 			continue
 		}
-		n, ok := f.v.Float()
+		n, ok := c.v.Float()
 		switch {
-		case !ok && f.v.Kind() != sdk.Number:
-			return false, f.name + "_type"
-		case !ok || math.IsNaN(n) || math.Abs(n) > f.most:
-			return false, f.name + "_range"
+		case !ok && c.v.Kind() != sdk.Number:
+			return false, c.name + "_type"
+		case !ok || math.IsNaN(n) || math.Abs(n) > c.most:
+			return false, c.name + "_range"
 		}
 	}
 	switch {
-	case latitude.Exists() != longitude.Exists():
+	case f.latitude.Exists() != f.longitude.Exists():
 		return false, "latitude_longitude_pair"
-	case altitude.Exists() && !latitude.Exists():
+	case f.altitude.Exists() && !f.latitude.Exists():
 		return false, "altitude_without_position"
 	}
-	return latitude.Exists(), ""
+	return f.latitude.Exists(), ""
 }
 
-// readConditions checks what is said of batteries and coverage.
-func readConditions(v sdk.Value) (wrong string) {
-	if m := given(v, "mobileBattery"); m.Exists() {
+// conditions checks what is said of batteries and coverage.
+func (f *fields) conditions() (wrong string) {
+	if m := f.mobileBattery; m.Exists() {
 		n, ok := m.Int()
 		switch {
 		case !ok && m.Kind() == sdk.Number && strings.ContainsAny(string(m.Raw()), ".eE"), m.Kind() != sdk.Number:
@@ -111,7 +157,7 @@ func readConditions(v sdk.Value) (wrong string) {
 			return "mobileBattery_range"
 		}
 	}
-	if m := given(v, "deviceBattery"); m.Exists() {
+	if m := f.deviceBattery; m.Exists() {
 		n, ok := m.Get("rawValue").Float()
 		_, text := m.Get("range").String()
 		switch {
@@ -121,10 +167,11 @@ func readConditions(v sdk.Value) (wrong string) {
 			return "deviceBattery_range"
 		}
 	}
-	for _, name := range [...]string{"deviceCoverage", "mobileCoverage"} {
-		if m := given(v, name); m.Exists() && !validCoverage(m) {
-			return name + "_type"
-		}
+	switch {
+	case f.deviceCoverage.Exists() && !validCoverage(f.deviceCoverage):
+		return "deviceCoverage_type"
+	case f.mobileCoverage.Exists() && !validCoverage(f.mobileCoverage):
+		return "mobileCoverage_type"
 	}
 	return ""
 }
@@ -143,7 +190,8 @@ func validCoverage(v sdk.Value) bool {
 // client sent, but for what it must not say of whom it is.
 func (m *reading) write(w *sdk.Writer, r *call, owner *user, relay string) {
 	w.Object().Key("appId").String(owner.app).Key("userId").String(owner.id).Key("externalUserId").String(owner.external)
-	w.Key("occurredAt").String(stamp(m.at.UnixMilli())).Key("receivedAt").String(stamp(r.Now.UnixMilli()))
+	writeStamp(w, "occurredAt", m.at.UnixMilli())
+	writeStamp(w, "receivedAt", r.Now.UnixMilli())
 	if m.hardware != "" {
 		w.Key("deviceId").String(m.hardware)
 	}
@@ -152,6 +200,10 @@ func (m *reading) write(w *sdk.Writer, r *call, owner *user, relay string) {
 	}
 	if m.suspect {
 		w.Key("clockSuspect").Bool(true)
+	}
+	if !m.claims {
+		w.Field("reported", m.body)
+		return
 	}
 	w.Key("reported").Object()
 	for name, v := range m.body.Fields() {

@@ -20,7 +20,7 @@ import (
 //	incident/<incident>                an incident with its actuators
 //	open/<user>                        the id of a user's open incident
 //	past/<user>/<time>/<incident>      empty; lists the incidents of a user, the latest first
-//	seen/<user>/<hash>                 the incident of an alert that came in the last ten minutes
+//	seen/<user>/<time>/<hardware id>   the incident of an alert that came in the last ten minutes
 //	link/<hash of token>               the incident and contact of a public link
 //	upper/<user>                       there if the user subscribed in upper case
 //	rate/<what>/<bucket>               how often something was tried in this minute
@@ -50,7 +50,7 @@ func pastKey(user string, opened int64, id string) string {
 
 // seenKey stands for an alert: who needs help, when, by which device.
 func seenKey(user, hardware string, at int64) string {
-	return "seen/" + user + "/" + hashed(strconv.FormatInt(at, 10)+"/"+hardware)
+	return "seen/" + user + "/" + strconv.FormatInt(at, 10) + "/" + hardware
 }
 
 // rateKey has one of so many buckets, so that strangers cannot fill the state.

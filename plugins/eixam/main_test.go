@@ -2,6 +2,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	sdk "tributary.io/sdk-plugin"
 	"tributary.io/sdk-plugin/event"
@@ -27,5 +28,14 @@ func TestSign(t *testing.T) {
 	a := app{secret: ""}
 	if a.proves("x", sign("", "x")) {
 		t.Error("an app without a secret lets somebody in")
+	}
+}
+
+// Times are written as package time would.
+func TestStamp(t *testing.T) {
+	for _, ms := range []int64{0, 1, 999, 1767225600000, 1776513600123, 951782400000, 4107542399999, -1, -86400001, 9223372036854} {
+		if got, want := stamp(ms), time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z"); got != want {
+			t.Errorf("%d is %s, want %s", ms, got, want)
+		}
 	}
 }

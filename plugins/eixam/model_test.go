@@ -54,8 +54,7 @@ const modelUser = "11111111-1111-1111-1111-111111111111"
 func newWorld(t *rapid.T) *world {
 	return &world{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), timers: map[string]time.Time{}, made: map[string]int{},
 		state: map[string][]byte{
-			"app/a": []byte(`{"secret":"s","active":true,"actuators":["emergency_contacts","slack"]}`), "user/" +
-				modelUser: []byte(`{"app":"a","external":"u"}`),
+			"app/a": []byte("active\n" + `{"secret":"s","actuators":["emergency_contacts","slack"]}`), "user/" + modelUser: []byte("a\nu\n{}"),
 			"contacts/" + modelUser: []byte(`[{"id":"c1","name":"One","phone":"+34600000001","priority":1},{"id":"c2","name":"Two","phone":"+34600000002","priority":2}]`)}}
 }
 

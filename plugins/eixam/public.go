@@ -76,12 +76,13 @@ func showPublic(r *call, inc *incident, _ string) error {
 	}
 	name := ""
 	if u, ok := loadUser(r, inc.user); ok {
+		u.unfold()
 		name = u.name
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("incident").Object().Key("name").String(name).Key("status").String(inc.status)
-	inc.writeTimes(&w)
-	inc.writePosition(&w)
+	inc.writeTimes(w)
+	inc.writePosition(w)
 	w.Key("snapshotVersion").Int(inc.version)
 	inc.writeActuators(w.Key("actuators"))
 	w.End().End()
@@ -112,9 +113,9 @@ func acknowledgePublic(r *call, inc *incident, contact string) error {
 	if inc.status == active {
 		inc.acknowledge(r, contact)
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("status").String(inc.status)
-	writeStamp(&w, "acknowledgedAt", inc.acknowledged)
+	writeStamp(w, "acknowledgedAt", inc.acknowledged)
 	return answer(r, 200, w.End().Bytes())
 }
 

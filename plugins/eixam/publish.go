@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	sdk "tributary.io/sdk-plugin"
@@ -101,8 +102,7 @@ func speaking(r *call) (user, bool) {
 	if !ok {
 		return user{}, false
 	}
-	a, ok := loadApp(r, e.app)
-	return user{id: r.Event.Device, app: e.app}, ok && a.active
+	return user{id: r.Event.Device, app: e.app}, isActive(r, e.app)
 }
 
 // ownerOf is whom a reading is about: the owner of the device that it names, who may be
@@ -140,7 +140,7 @@ func telemetry(r *call, m *reading, owner *user, speaker string) {
 
 // id is the event's, which is the same for the same reading.
 func (m *reading) id(kind string, owner *user) string {
-	return kind + "-" + hashed(owner.id+"/"+m.hardware+"/"+m.at.Format("2006-01-02T15:04:05.999999999"))
+	return kind + "/" + owner.id + "/" + strconv.FormatInt(m.at.UnixNano(), 10) + "/" + escape(m.hardware)
 }
 
 // subscribe allows a user its own events and nothing else.

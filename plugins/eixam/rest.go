@@ -97,7 +97,7 @@ func me(r *call, u *user, by string) error {
 		u.store(r)
 	}
 	u.ensure(r)
-	var w sdk.Writer
+	w := r.Writer()
 	u.write(w.Object().Key("user"))
 	return answer(r, 200, w.End().Bytes())
 }
@@ -148,9 +148,8 @@ func answer(r *call, status int, body []byte) error {
 
 // fail replies with problem details (RFC 9457) and a stable code.
 func fail(r *call, status int, code, detail string, headers ...event.Property) error {
-	var w sdk.Writer
-	w.Object().Key("title").String(titleOf(status)).Key("status").Int(int64(status)).Key("code").String(code).
-		Key("detail").String(detail).End()
+	w := r.Writer()
+	w.Object().Key("title").String(titleOf(status)).Key("status").Int(int64(status)).Key("code").String(code).Key("detail").String(detail).End()
 	r.Do(&event.Reply{Code: event.Code(status), Payload: w.Bytes(),
 		Headers: append(headers, event.Property{Name: "Content-Type", Value: "application/problem+json"})})
 	return nil

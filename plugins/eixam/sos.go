@@ -70,12 +70,12 @@ func cancel(r *call, u *user) error {
 
 // answerIncident replies with an incident, which may be nil.
 func answerIncident(r *call, inc *incident) error {
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("incident")
 	if inc == nil {
 		w.Null()
 	} else {
-		inc.write(&w)
+		inc.write(w)
 	}
 	return answer(r, 200, w.End().Bytes())
 }
@@ -98,7 +98,7 @@ func history(r *call, u *user) error {
 		}
 		after = prefix + cursor
 	}
-	var w sdk.Writer
+	w := r.Writer()
 	w.Object().Key("incidents").Array()
 	n, last := 0, ""
 	for key := range r.Scan(prefix, after) {
@@ -109,7 +109,7 @@ func history(r *call, u *user) error {
 		last = strings.Clone(key[len(prefix):])
 		n++
 		if inc, ok := loadIncident(r, last[strings.LastIndexByte(last, '/')+1:]); ok {
-			inc.write(&w)
+			inc.write(w)
 		}
 	}
 	return answer(r, 200, w.End().Key("cursor").Null().End().Bytes())

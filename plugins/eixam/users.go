@@ -11,35 +11,46 @@ type user struct {
 	id, app, external           string
 	name, email, phone, address string
 	created                     int64
-	isNew                       bool // nothing of it is stored yet
+	isNew                       bool   // nothing of it is stored yet
+	stored                      string // the profile, as the state has it, until it is needed
 }
 
+// loadUser reads a user. The state has its app, its external id and its profile, a line
+// each, since most events need the first two alone.
 func loadUser(r *call, id string) (u user, ok bool) {
 	text, ok := r.State(userKey(id))
 	if !ok {
 		return u, false
 	}
-	v := sdk.ParseJSON(text)
 	u.id = id
-	u.app, _ = v.Get("app").String()
-	u.external, _ = v.Get("external").String()
-	u.name, _ = v.Get("name").String()
-	u.email, _ = v.Get("email").String()
-	u.phone, _ = v.Get("phone").String()
-	u.address, _ = v.Get("address").String()
-	u.created, _ = v.Get("created").Int()
+	u.app, u.external, _ = strings.Cut(sdk.Text(text), "\n")
+	u.external, u.stored, _ = strings.Cut(u.external, "\n")
 	return u, true
 }
 
+// unfold reads the rest of the profile.
+func (u *user) unfold() {
+	if u.stored == "" {
+		return
+	}
+	v := sdk.ParseJSON([]byte(u.stored))
+	for _, f := range u.fields() {
+		*f.value, _ = v.Get(f.name).String()
+	}
+	u.created, _ = v.Get("created").Int()
+	u.stored = ""
+}
+
 func (u *user) store(r *call) {
-	var w sdk.Writer
-	w.Object().Key("app").String(u.app).Key("external").String(u.external)
+	w := r.Writer()
+	w.Object()
 	for _, f := range u.profile() {
 		if *f.value != "" {
 			w.Key(f.name).String(*f.value)
 		}
 	}
-	r.Put(userKey(u.id), w.Key("created").Int(u.created).End().Bytes(), 0)
+	w.Key("created").Int(u.created).End()
+	r.Put(userKey(u.id), []byte(u.app+"\n"+u.external+"\n"+string(w.Bytes())), 0)
 	if u.isNew {
 		r.Put(extKey(u.app, u.external), []byte(u.id), 0)
 		r.Put(usersKey(u.app, u.id), nil, 0)
@@ -62,7 +73,13 @@ type field struct {
 	valid func(string) bool
 }
 
+// profile is what a user may say of itself.
 func (u *user) profile() []field {
+	u.unfold()
+	return u.fields()
+}
+
+func (u *user) fields() []field {
 	return []field{
 		{"name", &u.name, 120, printable}, {"email", &u.email, 254, validEmail}, {"phone", &u.phone, 16, validPhone},
 		{"address", &u.address, 255, printable},
@@ -119,6 +136,5 @@ func activeUser(r *call) (u user, ok bool) {
 	if u, ok = sessionUser(r); !ok {
 		return u, false
 	}
-	a, ok := loadApp(r, u.app)
-	return u, ok && a.active
+	return u, isActive(r, u.app)
 }
