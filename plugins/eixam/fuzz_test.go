@@ -19,11 +19,14 @@ func FuzzReading(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	const u = "11111111-1111-1111-1111-111111111111"
-	state := map[string][]byte{"user/" + u: []byte("a\nu\n{}"), "app/a": []byte("active\n{\"actuators\":[\"slack\"]}"),
+	state := map[string][]byte{"user/" + u: []byte("a\nu\n{}"),
+		"app/a":       []byte("active\n{\"actuators\":[\"slack\"]}"),
 		"device/a/hw": []byte(`{"id":"d","owner":"` + u + `"}`)}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		res := sdk.Run(handle, event.Inbound{Event: event.Event{ID: "1", Source: "/x", Type: event.TypePublish, Application: "eixam", Device: u, Sender: u, Data: payload,
-			Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, Transport: event.Transport{Protocol: "mqtt", Topic: "sos/alerts/" + u}}, map[string]string{"link_secret": "s"}, state)
+		in := event.Inbound{Transport: event.Transport{Protocol: "mqtt", Topic: "sos/alerts/" + u},
+			Event: event.Event{ID: "1", Source: "/x", Type: event.TypePublish, Application: "eixam", Device: u, Sender: u, Data: payload,
+				Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}}
+		res := sdk.Run(handle, in, map[string]string{"link_secret": "s"}, state)
 		if res.Failure != nil {
 			if res.Failure.Message == "" || res.Failure.Retryable {
 				t.Errorf("%+v", res.Failure)

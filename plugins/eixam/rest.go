@@ -149,7 +149,8 @@ func answer(r *call, status int, body []byte) error {
 // fail replies with problem details (RFC 9457) and a stable code.
 func fail(r *call, status int, code, detail string, headers ...event.Property) error {
 	w := r.Writer()
-	w.Object().Key("title").String(titleOf(status)).Key("status").Int(int64(status)).Key("code").String(code).Key("detail").String(detail).End()
+	w.Object().Key("title").String(titleOf(status)).Key("status").Int(int64(status)).Key("code").String(code).
+		Key("detail").String(detail).End()
 	r.Do(&event.Reply{Code: event.Code(status), Payload: w.Bytes(),
 		Headers: append(headers, event.Property{Name: "Content-Type", Value: "application/problem+json"})})
 	return nil
