@@ -223,7 +223,8 @@ func TestEixamTopics(t *testing.T) {
 		}
 		// A retain flag is passed over.
 		d.id++
-		d.send(&packet.Publish{Topic: "tel/" + eixamUser + "/data", Payload: []byte(`{"timestamp":"2026-04-18T12:00:01Z"}`), QoS: 1, ID: d.id, Retain: true})
+		d.send(&packet.Publish{Topic: "tel/" + eixamUser + "/data", QoS: 1, ID: d.id, Retain: true,
+			Payload: []byte(`{"timestamp":"2026-04-18T12:00:01Z"}`)})
 		d.until(func(p packet.Packet) bool {
 			ack, ok := p.(*packet.Ack)
 			if ok && ack.Code != 0 {
