@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Unescape decodes the percent-encoding of a part of a path (RFC 3986 section 2.1). ok
-// is false where a % begins none.
+// Unescape decodes the percent-encoding of a part of a path (RFC 3986 section 2.1). ok is false
+// if a % begins no encoded byte.
 func Unescape(s string) (text string, ok bool) {
 	if !strings.Contains(s, "%") {
 		return s, true
@@ -31,8 +31,7 @@ func Unescape(s string) (text string, ok bool) {
 }
 
 // FormValue returns the first value of a name in a form (application/x-www-form-urlencoded),
-// which the query of a URL is, too; empty where it has none. Names are compared as they
-// are written.
+// such as the query of a URL; empty if it has none. Names are compared as they are written.
 func FormValue(form, name string) string {
 	for pair := range strings.SplitSeq(form, "&") {
 		key, value, _ := strings.Cut(pair, "=")

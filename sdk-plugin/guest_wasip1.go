@@ -76,7 +76,7 @@ func log(level int32, message string)
 //go:wasmimport tributary json_index
 func jsonIndex(text unsafe.Pointer, size int32, nodes unsafe.Pointer, room int32) int32
 
-// tooLong is what json_index answers about a text that the guest has to index itself.
+// tooLong is the answer of json_index for a text that the guest has to index itself.
 const tooLong = -2
 
 // index has the gateway check a text and write its nodes, which are laid out in

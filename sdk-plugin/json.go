@@ -180,8 +180,8 @@ func (v Value) Elements() iter.Seq[Value] {
 	}
 }
 
-// String returns the text of a string; ok is false for any other kind. It
-// costs an allocation only where the JSON text holds escapes.
+// String returns the text of a string; ok is false for any other kind. It allocates only if the
+// JSON text holds escapes.
 func (v Value) String() (s string, ok bool) {
 	if v.Kind() != String {
 		return "", false

@@ -42,7 +42,7 @@ const (
 	readData
 )
 
-// host is what the gateway offers to a plugin; see ABI.md, Imports.
+// host is the interface to the gateway; see ABI.md, Imports.
 type host interface {
 	stateGet(key string, buf []byte) int64
 	stateScan(prefix, after string, limit int32, buf []byte) int64
@@ -85,11 +85,10 @@ func (r *Request) Config(path ...string) Value {
 	return r.config.Get(path...)
 }
 
-// State returns the value of a key of the plugin's state, per application; ok is
-// false when there is none. It is the value from before this event: what the
-// handler puts now is seen by the next one. The gateway notices when another
-// event changed it meanwhile, and calls the handler again. Without a grant of
-// state the event fails, whatever the handler returns.
+// State returns the value of a key of the plugin's state, per application; ok is false if there
+// is none. It is the value from before this event: what the handler puts now is seen by the
+// next event. If another event changes the key meanwhile, the gateway calls the handler again.
+// Without a grant of state the event fails, also if the handler returns no error.
 func (r *Request) State(key string) (value []byte, ok bool) {
 	for {
 		room := r.state[len(r.state):cap(r.state)]
@@ -285,9 +284,9 @@ func (r *Request) Status() (status int, problem string) {
 	return status, problem
 }
 
-// Allow lets in who showed the credentials of an event of type event.TypeConnect:
-// as a.Device of a.Application, which may be empty where the gateway asked about one
-// application. It is the only effect of the event.
+// Allow accepts the credentials of an event of type event.TypeConnect, as those of a.Device of
+// a.Application. The application may be empty if the gateway asked about one application. It is
+// the only effect of the event.
 func (r *Request) Allow(a event.Allow) { r.Do(&a) }
 
 // Deny refuses the credentials. The reason is for the operator's log and must not

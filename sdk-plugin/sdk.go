@@ -1,7 +1,7 @@
-// Package sdk is what the author of a plugin imports: the event to handle, the
-// effects to answer with, and JSON in and out, all without allocation. Built for
-// GOOS=wasip1 it speaks ABI.md with the gateway; on every platform Run calls a
-// handler in a test. Plugins and examples import it; the gateway does not.
+// Package sdk is the API for authors of plugins: the event to handle, the effects to answer
+// with, and JSON in and out, all without allocation. Built for GOOS=wasip1 it speaks ABI.md
+// with the gateway; on every platform Run calls a handler in a test. Plugins and examples
+// import it; the gateway does not.
 package sdk
 
 import "tributary.io/sdk-plugin/event"

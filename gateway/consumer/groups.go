@@ -11,15 +11,15 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// position is where a durable group is.
+// position is the state of a durable group.
 type position struct {
 	committed uint64
 	members   int
 	out       int
 }
 
-// positions returns where the durable groups are, connected or not, of the logs
-// whose names begin with prefix; at most limit of those that are not connected.
+// positions returns the positions of durable groups, connected or not, of the logs whose names
+// begin with prefix. It returns at most limit of those that are not connected.
 func (c *Consumer) positions(prefix string, limit int) map[groupKey]position {
 	groups := map[groupKey]position{}
 	_ = c.store.Scan(store.Cursor, prefix, func(name string, v []byte, _ store.Revision) bool {
@@ -64,8 +64,8 @@ func (c *Consumer) Groups(application string) []resource.Group {
 	return list
 }
 
-// DeleteGroup forgets a durable group that nobody is connected to; when it comes
-// back it is a new one. The error is a *stage.Fault where that cannot be.
+// DeleteGroup forgets a durable group that has no connected member. A member that joins later
+// begins a new group. The error is a *resource.Fault if the group cannot be deleted.
 func (c *Consumer) DeleteGroup(application string, quarantine bool, name string) error {
 	l := store.Events(application)
 	if quarantine {
@@ -93,7 +93,7 @@ func (c *Consumer) DeleteGroup(application string, quarantine bool, name string)
 		}
 		c.forget(g)
 	}
-	// Nobody can join while c.mu is held, so whoever comes next finds no position.
+	// No member can join while c.mu is held, so the next one finds no position.
 	if err := store.CommitWait(c.store, &store.Batch{Deletes: []store.Key{cursorKey(key)}}); err != nil {
 		return fmt.Errorf("deleting the position of group %q: %w", name, err)
 	}

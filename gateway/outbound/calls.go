@@ -59,8 +59,8 @@ type Calls struct {
 	stats   stats
 }
 
-// New reads which calls wait. rules has an entry for each plugin; the calls of
-// others stay where they are.
+// New reads the calls that wait. rules has an entry for each plugin; calls of other plugins
+// stay in the store.
 func New(cfg Config, st Store, router Router, rules map[string]Rules, log *slog.Logger) (*Calls, error) {
 	c := &Calls{cfg: cfg, store: st, router: router, log: log, policies: map[string]*policy{},
 		hosts: map[string]*host{}, busy: map[string]int{}, pending: stage.Counts{}, wake: make(chan struct{}, 1)}
@@ -175,7 +175,7 @@ func (c *Calls) Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (k
 	}, nil
 }
 
-// newID returns an id that nobody has, and that sorts by time.
+// newID returns a unique id that sorts by time.
 func newID(now time.Time) string {
 	var random [8]byte
 	rand.Read(random[:]) // never fails

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Config is the [outbound] table of gateway.toml: what holds for the HTTP calls
-// of all plugins. Where a plugin may call is in its grant.
+// Config is the [outbound] table of gateway.toml, which holds for the HTTP calls of all
+// plugins. The grant of a plugin names the places that it may call.
 type Config struct {
-	// Timeout is how long one attempt may take where the plugin does not say.
+	// Timeout is how long one attempt may take, if the plugin does not say.
 	Timeout time.Duration `koanf:"timeout"`
 	// Attempts and MaxAge end a call that gets no answer, whichever comes first.
 	// Attempts are counted from the start of the gateway.

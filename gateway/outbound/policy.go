@@ -28,7 +28,7 @@ type policy struct {
 	client   *http.Client
 }
 
-// errPlace says that a call goes where it must not; there is no point in a retry.
+// errPlace means that a call goes to a place that is not allowed. A retry would not help.
 var errPlace = errors.New("the address is not public and not granted")
 
 func newPolicy(cfg *Config, rules Rules) (*policy, error) {
@@ -85,8 +85,8 @@ func (p *policy) reachable(a netip.Addr) bool {
 	return public(a) || slices.ContainsFunc(p.networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// public says whether an address is one of the open internet. Those that stand
-// for an IPv4 address are what that one is.
+// public says whether an address belongs to the open internet. An address that stands for an
+// IPv4 address is judged like that one.
 func public(a netip.Addr) bool {
 	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {
 		return false

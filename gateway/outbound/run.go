@@ -24,7 +24,7 @@ const (
 	sharePart, shareOf = 3, 4
 )
 
-// host is what the calls to one host share.
+// host is the state that the calls to one host share.
 type host struct {
 	waiting  waiting
 	active   int
@@ -121,7 +121,7 @@ func (c *Calls) attempt(ctx context.Context, x *call) {
 	key := store.Key{Kind: store.Call, Name: x.name}
 	value, rev, err := c.store.Get(key)
 	if err != nil || value == nil {
-		// The store is closing or failed, or somebody took the call away.
+		// The store is closing or has failed, or the call was purged.
 		c.leave(x, false, 0)
 		return
 	}
@@ -201,8 +201,8 @@ func (c *Calls) leave(x *call, again bool, delay time.Duration) {
 	c.wakeUp()
 }
 
-// settle counts a call whose answer was handled. Where the answer could not be
-// stored the call is made again after the next start.
+// settle counts a call whose answer was handled. If the answer could not be stored, the call is
+// made again after the next start.
 func (c *Calls) settle(x *call, o stage.Outcome) {
 	if o.Unavailable || o.Overtaken {
 		return

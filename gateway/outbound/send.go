@@ -20,7 +20,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// response is what became of one attempt.
+// response is the result of one attempt.
 type response struct {
 	status    int // 0: there was no answer
 	header    http.Header

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Entry is what every entry of the registry has beside its own settings. All of
-// it is set by the registry, whatever a change says.
+// Entry holds the members that every entry of the registry has beside its own settings. The
+// registry sets all of them and ignores what a change says.
 type Entry struct {
 	// FromFile says that gateway.toml declares the entry, and that it is changed
 	// there and not at run time.
@@ -70,8 +70,7 @@ func (o Owner) Principal() string {
 	return "device:" + o.Application + "/" + o.Name
 }
 
-// Credential is one way for a device or user to prove who it is, without what is
-// secret about it.
+// Credential is one way for a device or user to prove its identity, without the secret.
 type Credential struct {
 	ID      string         `json:"id"` // unique within its owner
 	Kind    CredentialKind `json:"kind"`
@@ -80,8 +79,8 @@ type Credential struct {
 	Expires time.Time      `json:"expires,omitzero"`
 	// LastFour are the last characters of an API key.
 	LastFour string `json:"lastFour,omitempty"`
-	// Fingerprint is the SHA-256 of a certificate in hexadecimal, Subject its
-	// subject where that is known.
+	// Fingerprint is the SHA-256 of a certificate in hexadecimal, and Subject its subject, if it
+	// is known.
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Subject     string `json:"subject,omitempty"`
 }

@@ -11,18 +11,17 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// maxUnread bounds the lines that wait for whoever reads the log, in bytes, and
-// lastWords how long a stop waits for them to be read.
+// maxUnread bounds the lines that wait to be written, in bytes, and lastWords how long a stop
+// waits until they are.
 const (
 	maxUnread = 1 << 20
 	lastWords = time.Second
 )
 
-// Log writes the lines of the log in a goroutine of its own, so that nobody who logs
-// waits for who reads: a pipe that is full takes nothing for as long as its reader
-// likes. Lines beyond maxUnread, and those that could not be written, are dropped and
-// counted, and the log says how many as soon as it is read again. It is safe for
-// concurrent use.
+// Log writes the lines of the log in a goroutine of its own, so that no caller waits for the
+// reader of the log: a full pipe takes nothing until its reader reads. Lines beyond maxUnread,
+// and lines that could not be written, are dropped and counted, and the log says how many as
+// soon as it is read again. It is safe for concurrent use.
 type Log struct {
 	w    io.Writer
 	say  *slog.Logger // about the log; it writes to w

@@ -54,11 +54,11 @@ func (p purger) DeleteApplication(name string, purge bool, pre resource.Precondi
 	if err := p.Registry.DeleteApplication(name, purge, pre); err != nil || !purge {
 		return err
 	}
-	p.purge(name) // the application is gone, whatever is left over
+	p.purge(name) // the application is gone, also if something is left over
 	return nil
 }
 
-// resume purges what was deleted before this start. Nobody may connect before.
+// resume purges what was deleted before this start. It is called before clients may connect.
 func (p purger) resume() {
 	for _, name := range p.Purging() {
 		p.log.Info("purging what is left of a deleted application", "application", name)
@@ -100,8 +100,8 @@ func (s *Server) leaveToken(reg *registry.Registry) {
 	}
 }
 
-// writePrivate puts a file into place that only the owner can read, also where
-// an older one was open to others.
+// writePrivate puts a file into place that only its owner can read. A file that was there, and
+// open to others, is replaced.
 func writePrivate(file, content string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err

@@ -224,7 +224,7 @@ func (g *gateway) reconsider(change access.Change) {
 	}
 }
 
-// warnOfRoutes logs what becomes of no message or of one that nobody expects.
+// warnOfRoutes logs routes that take no message, or messages that one would not expect.
 func (s *Server) warnOfRoutes(reg *registry.Registry) {
 	messaging := map[string]bool{}
 	for _, name := range reg.Applications() {

@@ -2,15 +2,14 @@ package stage
 
 import "tributary.io/sdk-plugin/event"
 
-// Origin is where an effect comes from that is done later: the plugin that wants
-// it, and the event that made it want it. What comes of the effect is an event of
-// the same plugin, application and device, in the same order.
+// Origin is the source of an effect that is done later: the plugin that wants it, and the event
+// that the plugin handled. The effect leads to an event of the same plugin, application and
+// device, in the same order.
 type Origin struct {
 	Plugin      string
 	Application string
 	Device      string
-	// Sender spoke for the device; empty where that is to be found out again, as
-	// for a command.
+	// Sender spoke for the device. It is empty if it has to be found out again, as for a command.
 	Sender      string
 	Traceparent string // empty: none
 	Timers      int    // how many the plugin may have at once in the application

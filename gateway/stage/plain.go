@@ -7,10 +7,10 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// Plain returns a text as attributes of events and strings of MQTT can carry it,
-// whoever reads them: control characters, noncharacters and bytes that are no UTF-8 are
-// written as \uXXXX, \UXXXXXXXX and \xXX. Of a text that is longer than most bytes then
-// the beginning is left, with an ellipsis behind it.
+// Plain returns a text that attributes of events and strings of MQTT can carry. It writes
+// control characters, noncharacters and bytes that are no UTF-8 as \uXXXX, \UXXXXXXXX and \xXX.
+// If the text is longer than most bytes after that, it returns the beginning with an ellipsis
+// behind it.
 func Plain(text string, most int) string {
 	if len(text) <= most && event.ValidString(text) {
 		return text

@@ -1,8 +1,7 @@
 package stage
 
-// Source is the CloudEvents source of a device where its dialect has none of its
-// own, /applications/<application>/devices/<device>; without a device it is the
-// application's.
+// Source returns the CloudEvents source of a device, unless its dialect has one of its own:
+// /applications/<application>/devices/<device>. Without a device it is the application's.
 func Source(application, device string) string {
 	s := "/applications/" + escapeSegment(application)
 	if device == "" {

@@ -60,14 +60,14 @@ type Companion interface {
 // Prepared is a message to devices whose commit is under way. One of its methods
 // is called, once; neither blocks.
 type Prepared interface {
-	// Deliver is for after the commit. late says that something of what it did is
-	// durable only with the next one, which whoever was promised it has to wait for.
+	// Deliver is called after the commit. late says that something that it did is durable only
+	// with the next commit, so an answer that promises it has to wait for that.
 	Deliver() (d Delivery, late bool)
 	Withdraw() // the commit did not come about
 }
 
-// Outcome is what the router answers for one inbound event, once its effects
-// are durable or it was refused.
+// Outcome is the router's answer for one inbound event, once its effects are durable or it was
+// refused.
 type Outcome struct {
 	Code     event.Code
 	Reason   string       // for the client; empty when there is nothing to say
@@ -158,8 +158,8 @@ type Filter interface {
 	String() string
 }
 
-// Record is one event of a log as it is stored: Event is the protobuf form
-// (codec.ParseEvent); it is shared, so nobody changes it.
+// Record is one event of a log as it is stored. Event is the protobuf form (codec.ParseEvent).
+// It is shared and must not be changed.
 type Record struct {
 	Offset uint64
 	Event  []byte

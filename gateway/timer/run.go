@@ -291,8 +291,8 @@ func (t *Timers) serve(ctx context.Context, l *lane) {
 	}
 }
 
-// settle ends the way of a timer. Where its event could not be stored the timer is
-// left for the next start.
+// settle ends the handling of a timer. If its event could not be stored, the timer fires again
+// after the next start.
 func (t *Timers) settle(f *firing, o stage.Outcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -86,8 +86,8 @@ type lane struct {
 	backlog []string // due keys, in order
 }
 
-// New counts the timers that are in the store. known says whether a plugin is
-// there: the timers of others stay where they are.
+// New counts the timers in the store. known says whether a plugin is loaded. Timers of other
+// plugins stay in the store.
 func New(st Store, router Router, known func(plugin string) bool, log *slog.Logger) (*Timers, error) {
 	t := &Timers{store: st, router: router, known: known, log: log, pending: stage.Counts{}, held: map[string]place{},
 		wake: make(chan struct{}, 1)}

@@ -8,8 +8,8 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// A command's execution is one key of the state. SENT is its only status that
-// changes; whatever it becomes is final.
+// A command's execution is one key of the state. SENT is its only status that changes; any
+// other is final.
 type commandExecution struct {
 	id, command   string
 	thing, action string
@@ -163,7 +163,7 @@ func (x *commandExecution) answeredSo(status string, result sdk.Value) bool {
 	return status == late && bytes.Equal(x.late.Get("result").Raw(), result.Raw())
 }
 
-// commandDue ends an execution that nobody answered.
+// commandDue ends an execution that was not answered in time.
 func commandDue(r *call, id string) error {
 	x, ok := loadExecution(r, id)
 	if !ok || x.status != statusSent {

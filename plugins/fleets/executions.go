@@ -7,7 +7,7 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// jobExecution is what a thing does of a job. It is one key of the state.
+// jobExecution is the execution of a job by a thing. It is one key of the state.
 type jobExecution struct {
 	job, thing      string
 	status          string
@@ -123,8 +123,8 @@ func (f *refusal) status() int {
 	return 400
 }
 
-// settle stores an execution whose status is new. One that failed or timed out is
-// queued again where its job has attempts left; the job ends with its last one.
+// settle stores an execution whose status is new. One that failed or timed out is queued again
+// if its job has attempts left. The job ends with its last execution.
 func (x *jobExecution) settle(r *call, j *job) {
 	if !x.ended() {
 		x.store(r, j.document)

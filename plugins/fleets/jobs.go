@@ -116,7 +116,7 @@ func (j *job) write(w *sdk.Writer) {
 	w.End()
 }
 
-// store writes a job and, where its status is new, tells the application.
+// store writes a job and tells the application if its status is new.
 func (j *job) store(r *call, changed bool) {
 	j.updated = seconds(r)
 	var w sdk.Writer

@@ -32,9 +32,8 @@ const (
 	maxRead   = 4 << 20  // bytes beside them
 )
 
-// writePage answers with a page of a list, from the query's cursor on. Where there is
-// more to look at the answer has a cursor, also when it has fewer items than asked
-// for, or none.
+// writePage answers with a page of a list, from the query's cursor on. If there may be more,
+// the answer has a cursor, also if it has fewer items than asked for, or none.
 func writePage(r *call, l list) error {
 	limit := usualPage
 	if text := query(r, "limit"); text != "" {
@@ -156,8 +155,8 @@ func listEvents(r *call, thing string) error {
 		}})
 }
 
-// choice returns a parameter of the query that is one of some words, or empty. Where
-// it is neither, the request is refused, and not ok.
+// choice returns a parameter of the query that is one of some words, or empty. If it is
+// neither, the request is refused and ok is false.
 func choice(r *call, name string, words ...string) (given string, ok bool) {
 	given = query(r, name)
 	if ok = given == "" || slices.Contains(words, given); !ok {

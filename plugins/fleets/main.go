@@ -107,7 +107,8 @@ func subscribe(r *call) error {
 	return foreign(r)
 }
 
-// subscribed notes what a device wants to hear, where making it costs something.
+// subscribed notes that a device subscribed to documents, which are made only for devices that
+// do.
 func subscribed(r *call, filter string) error {
 	if !event.MatchTopic(filter, "shadow/update/documents") {
 		return nil
@@ -133,7 +134,7 @@ func replyToThing(r *call, ending string, payload []byte) {
 }
 
 // emit writes an event of the plugin's own to the application's log. Its schema
-// isText schemas/<type>.json.
+// is schemas/<type>.json.
 func emit(r *call, thing, typ, subject string, data []byte) {
 	r.Emit(event.Event{Type: r.Join("io.tributary.fleets.", typ), Subject: subject, Device: thing, DataContentType: "application/json",
 		DataSchema: r.Join("https://tributary.io/schemas/io.tributary.fleets.", typ, ".json"), Data: data})

@@ -9,7 +9,7 @@ import (
 // The rules of a shadow document: objects are merged, null removes a member,
 // arrays are taken whole.
 
-// shape is what has to be known of a patch before it is merged.
+// shape is what merging has to know about a patch in advance.
 type shape struct {
 	depth   int  // how deep its objects and arrays nest
 	doubled bool // a name comes twice in an object
@@ -179,8 +179,8 @@ func within(times sdk.Value, name string) sdk.Value {
 	return times.Get(name)
 }
 
-// metadata is the times of a value as devices see them, {"a":{"timestamp":5}}; nil
-// where they are not known.
+// metadata returns the times of a value as devices see them, {"a":{"timestamp":5}}; nil if they
+// are not known.
 func metadata(v, times sdk.Value) []byte {
 	switch times.Kind() {
 	case sdk.Number:

@@ -86,7 +86,7 @@ func bodyThing(r *call) (string, bool) {
 	return name, ownThing(r, name)
 }
 
-// ownThing says whether the one who asks may speak of the thing.
+// ownThing says whether the client that asks may speak for the thing.
 func ownThing(r *call, thing string) bool {
 	if r.Event.Device != "" && r.Event.Device != thing {
 		fail(r, 403, "a device may speak only of its own thing, "+r.Event.Device)

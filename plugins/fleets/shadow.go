@@ -18,7 +18,7 @@ type shadow struct {
 	reported, desired side
 }
 
-// side is what is reported or desired, and when that was set.
+// side is the reported or the desired state, with the times at which its members were set.
 type side struct{ state, times sdk.Value }
 
 const (
@@ -231,7 +231,7 @@ func changeShadow(r *call, thing, side string, patch, version, token sdk.Value) 
 	return s, e, nil
 }
 
-// merge is what a patch makes of a side, at a time.
+// merge returns a side after a patch, at a time.
 func (p *side) merge(patch sdk.Value, now []byte) sideText {
 	var state, times sdk.Writer
 	merge(&state, p.state, patch)
@@ -261,7 +261,7 @@ func checkVersion(wanted sdk.Value, current int64) *problem {
 	return nil
 }
 
-// shadowEnding is what ends the messages about a change, with the comma before it, and the
+// shadowEnding is the end of the messages about a change, with the comma before it, and the
 // version and the time in it as they are written.
 type shadowEnding struct{ text, version, time []byte }
 

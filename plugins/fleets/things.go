@@ -11,8 +11,8 @@ import (
 
 const hour = time.Hour
 
-// thing is what Fleets knows of a device beside its shadow. Its name is the
-// device's in the gateway, which decides who may be it.
+// thing is what Fleets knows about a device beside its shadow. Its name is the device's name in
+// the gateway, which decides which client may be the device.
 type thing struct {
 	name   string
 	id     string // a UUID, for paths of the REST interface

@@ -29,8 +29,8 @@ func jobsTopic(r *call, thing, rest string) error {
 	return nil
 }
 
-// jobVerb is what MQTT and REST have in common: it checks the body and does what
-// isText asked.
+// jobVerb is the part that MQTT and REST have in common: it checks the body and does what is
+// asked.
 func jobVerb(r *call, thing, id, verb string) ([]byte, *refusal) {
 	if len(r.Event.Data) > 0 && r.JSON().Kind() != sdk.Object {
 		return nil, &refusal{code: "InvalidJson", message: "the payload is no JSON object"}
@@ -101,7 +101,7 @@ func pendingJobs(r *call, thing string) []byte {
 }
 
 // describeJob is the payload of jobs/<id>/get/accepted. An execution that has ended
-// isText described by REST alone, as in AWS.
+// is described by REST alone, as in AWS.
 func describeJob(r *call, thing, id string) ([]byte, *refusal) {
 	attempt, named, f := number(r, "executionNumber")
 	if f != nil {

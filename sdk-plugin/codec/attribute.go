@@ -27,8 +27,8 @@ func (e *attributeError) Error() string {
 
 func wrong(name, problem string) error { return &attributeError{name, problem} }
 
-// pathError says where in a message a problem is. It stands in for fmt.Errorf,
-// which adds half a megabyte to a guest.
+// pathError names the part of a message that has a problem. It stands in for fmt.Errorf, which
+// adds half a megabyte to a guest.
 type pathError struct {
 	where string
 	err   error
@@ -137,5 +137,5 @@ func appendBase64(dst []byte, s string) (_ []byte, ok bool) {
 	return dst, true
 }
 
-// bytesOf returns the bytes of s, which nobody may change.
+// bytesOf returns the bytes of s. The caller must not change them.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

@@ -51,8 +51,8 @@ func textsOf(in *event.Inbound) indexed {
 // maxIndexed bounds the texts of an index, which stand in the request twice.
 const maxIndexed = 8 << 10
 
-// openIndex begins a request with an index and returns where it is; below zero
-// where the request has none. closeIndex completes it.
+// openIndex begins a request with an index and returns its place, or a number below zero if the
+// request has none. closeIndex completes it.
 func openIndex(dst []byte, in *event.Inbound, now time.Time) ([]byte, int) {
 	e, t := &in.Event, &in.Transport
 	if in.Original != nil || e.TimeText != "" || e.DataSchema != "" || len(e.Extensions) > 0 || len(t.Properties) > 0 ||
@@ -96,7 +96,7 @@ func openIndex(dst []byte, in *event.Inbound, now time.Time) ([]byte, int) {
 	return wire.Close(dst, m), at
 }
 
-// closeIndex notes where the data and the config of a complete request are.
+// closeIndex writes the places of the data and the config of a complete request into the index.
 func closeIndex(request []byte, at int, data, config extent) {
 	le, b := binary.LittleEndian, request[at+8+8*len(indexed{}.texts):]
 	le.PutUint32(b, data.at)
@@ -105,8 +105,7 @@ func closeIndex(request []byte, at int, data, config extent) {
 	le.PutUint32(b[12:], config.n)
 }
 
-// ReadRequest is ParseRequest for a plugin, which has its requests from the
-// gateway and cannot be protected from it: where there is an index it is believed,
+// ReadRequest is ParseRequest for a plugin, which trusts the gateway. It believes an index,
 // except for places that are not in the request.
 func ReadRequest(b []byte, in *event.Inbound) (now time.Time, config []byte, err error) {
 	at := 2

@@ -1,8 +1,8 @@
 package jsontext
 
-// Skip returns the index behind the JSON value that begins at b[i], or where the first
-// token is that is wrong. Nested deeper than MaxDepth is wrong, too. It leaves UTF-8 to
-// the caller, allocates nothing, and does not recurse.
+// Skip returns the index behind the JSON value that begins at b[i], or the index of the first
+// wrong token. Nesting beyond MaxDepth is wrong, too. It leaves UTF-8 to the caller, allocates
+// nothing, and does not recurse.
 func Skip(b []byte, i int) (end int, ok bool) {
 	var objects [MaxDepth/64 + 1]uint64 // by level: a set bit is an object, an unset one an array
 	depth := 0

@@ -13,8 +13,8 @@ import (
 	"tributary.io/sdk-plugin/event"
 )
 
-// decode reads the cases of a file. Its errors say where, and what is wrong in
-// JSON's words, as whoever writes vectors need not know Go.
+// decode reads the cases of a file. Its errors name the place, and say what is wrong in the
+// words of JSON, since authors of vectors need not know Go.
 func decode(path string, text []byte) ([]file, error) {
 	var cases []json.RawMessage
 	err := json.Unmarshal(text, &cases)
@@ -59,8 +59,8 @@ func inWords(err error) error {
 	return fmt.Errorf("%s: %s stands where %s belongs", typed.Field, typed.Value, what)
 }
 
-// checkExpected finds members that no effect or failure has: an expectation that is
-// null would hold for them, whatever the plugin does.
+// checkExpected finds members that no effect or failure has. Without it an expectation of null
+// for such a member would always hold.
 func (f *file) checkExpected() error {
 	if f.Failure != nil {
 		members, ok := f.Failure.(map[string]any)

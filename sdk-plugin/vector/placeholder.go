@@ -80,7 +80,7 @@ func (d *diff) matches(want string, got any) bool {
 	return true
 }
 
-// stands says whether a value is what a placeholder stands for.
+// stands says whether a placeholder may stand for a value.
 func (d *diff) stands(m []string, got any) bool {
 	switch m[1] {
 	case "any":

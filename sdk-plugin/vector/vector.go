@@ -168,8 +168,7 @@ func (f *file) event() (e event.Event, err error) {
 	return e, err
 }
 
-// original makes what the message said of itself where it was a CloudEvent: nil where
-// it was none.
+// original returns what the message said of itself, if it was a CloudEvent; nil if it was none.
 func (f *file) original() (*event.Event, error) {
 	if f.Original == nil {
 		return nil, nil

@@ -44,8 +44,8 @@ func EqualShort(p, q unsafe.Pointer, n int) bool {
 	return *(*uint64)(unsafe.Add(p, n-8)) == *(*uint64)(unsafe.Add(q, n-8))
 }
 
-// PlainShort says whether a text is ASCII without control characters, quotes and
-// backslashes, which is what a JSON string holds as it is.
+// PlainShort says whether a text is ASCII without control characters, quotes and backslashes.
+// JSON can hold such a text as it is.
 func PlainShort(s string) bool {
 	n, p := len(s), unsafe.Pointer(unsafe.StringData(s))
 	if n >= 8 {

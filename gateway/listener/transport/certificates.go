@@ -25,7 +25,7 @@ type certificates struct {
 	looked  atomic.Int64
 }
 
-// tlsState is what was made of the files as they were once.
+// tlsState is the TLS configuration that was read from the files.
 type tlsState struct {
 	config  *tls.Config
 	expires time.Time
@@ -63,7 +63,7 @@ func loadCertificates(cfg TLS, alpn []string, log *slog.Logger) (*certificates, 
 	return c, nil
 }
 
-// now is what the files say, unless they say nothing that can be used.
+// now returns the TLS configuration of the files, or the former one if they cannot be used.
 func (c *certificates) now() *tlsState {
 	if now := time.Now().UnixNano(); now-c.looked.Load() > int64(lookEvery) && c.looking.TryLock() {
 		c.looked.Store(now)
@@ -73,8 +73,8 @@ func (c *certificates) now() *tlsState {
 	return c.current.Load()
 }
 
-// reload makes a new state where a file has changed. What cannot be used leaves
-// the former certificate in force: better an old one than none.
+// reload reads the files again if one has changed. If they cannot be used, the former
+// certificate stays in force: an old one is better than none.
 func (c *certificates) reload() {
 	old, files := c.current.Load(), c.read()
 	if files.equal(old.of) {

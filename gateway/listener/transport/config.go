@@ -20,8 +20,8 @@ type Config struct {
 	Proxy     Proxy     `koanf:"proxy"`
 }
 
-// TLS says how connections are encrypted, and whether clients prove who they are
-// by a certificate. Files are PEM, and read again when they change.
+// TLS says how connections are encrypted, and whether clients prove their identity by a
+// certificate. Files are PEM, and read again when they change.
 type TLS struct {
 	Certificate       string `koanf:"certificate"`        // file with the chain, the server's own first; "": no TLS
 	Key               string `koanf:"key"`                // file with its private key
@@ -44,7 +44,8 @@ type WebSocket struct {
 	Origins []string `koanf:"origins"` // of web pages, "https://host[:port]", that may connect beside those of the same host; "*": all
 }
 
-// Proxy says who may announce the address of the client by the PROXY protocol.
+// Proxy names the load balancers that may announce the address of a client by the PROXY
+// protocol.
 type Proxy struct {
 	Trusted  []string `koanf:"trusted"`  // address ranges (CIDR) or addresses of the proxies; none: nobody is believed
 	Required bool     `koanf:"required"` // refuses connections without an announcement

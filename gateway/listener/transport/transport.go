@@ -13,7 +13,7 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// Options are what a listener has to know of the protocol above it.
+// Options are what a listener has to know about the protocol above it.
 type Options struct {
 	Name string // of the listener, for logs and metrics
 	// Timeout bounds the time from accepting a connection until it is ready, all
@@ -28,9 +28,9 @@ type Options struct {
 	ALPN []string
 }
 
-// Listener is a net.Listener whose connections are ready for their protocol. Each
-// gets ready on a goroutine of its own, so that one that stalls holds up nobody.
-// It is safe for concurrent use.
+// Listener is a net.Listener whose connections are ready for their protocol. Each one gets
+// ready on a goroutine of its own, so that a stalled one holds up no other. It is safe for
+// concurrent use.
 type Listener struct {
 	inner   net.Listener
 	cfg     Config
@@ -54,7 +54,8 @@ type Listener struct {
 	refusedProxy, refusedTLS, refusedAddress atomic.Uint64
 }
 
-// place is what a connection holds until Accept took it or it ended.
+// place is a connection's place among the pending ones. It is held until Accept took the
+// connection or it ended.
 type place struct {
 	from  netip.Prefix
 	ready bool // it waits for Accept
@@ -65,8 +66,9 @@ type waiting struct {
 	c, nc net.Conn
 }
 
-// Wrap puts around ln what cfg says, which must be valid. It reads the files of
-// certificates, and starts to accept. Where cfg says nothing it returns ln itself.
+// Wrap returns a listener that does with the connections of ln what cfg says. cfg must be
+// valid. Wrap reads the files of certificates and starts to accept. If cfg asks for nothing, it
+// returns ln itself.
 func Wrap(ln net.Listener, cfg Config, opts Options, log *slog.Logger) (net.Listener, error) {
 	if cfg.TLS.Certificate == "" && !cfg.WebSocket.Enabled && len(cfg.Proxy.Trusted) == 0 {
 		return ln, nil

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// subprotocol is what MQTT clients ask for [MQTT-6.0.0-3].
+// subprotocol is the WebSocket subprotocol of MQTT [MQTT-6.0.0-3].
 const subprotocol = "mqtt"
 
 // upgrader makes WebSocket connections of HTTP requests (RFC 6455 section 4.2).

@@ -35,7 +35,7 @@ func Parse(text string) (Host, error) {
 	return h, nil
 }
 
-// portOf returns a URL's port; "" where the scheme is neither http nor https.
+// portOf returns a URL's port; "" if the scheme is neither http nor https.
 func portOf(u *url.URL) string {
 	def := map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	if p := u.Port(); p != "" && def != "" {
@@ -55,7 +55,7 @@ func (h Host) Covers(other Host) bool {
 	return h.name == other.name
 }
 
-// Address returns the host where it is given by its address, not by a name.
+// Address returns the host's address, if it is given by its address and not by a name.
 func (h Host) Address() (netip.Addr, bool) {
 	a, err := netip.ParseAddr(h.name)
 	return a.Unmap(), err == nil
@@ -64,9 +64,9 @@ func (h Host) Address() (netip.Addr, bool) {
 // maxURL bounds the URL of a request.
 const maxURL = 8 << 10
 
-// CheckURL parses the URL of a request; allowed says whether one of the hosts
-// covers it. An error says that nobody should request it. It does not hold what
-// stands behind the host, which may be secret.
+// CheckURL parses the URL of a request. allowed says whether one of the hosts covers it. An
+// error means that the URL must not be requested. The error does not hold what follows the
+// host, which may be secret.
 func CheckURL(text string, hosts []Host) (u *url.URL, allowed bool, err error) {
 	if len(text) > maxURL {
 		return nil, false, fmt.Errorf("its URL has %d bytes, at most %d are possible", len(text), maxURL)

@@ -12,8 +12,8 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// group is what one fsync makes durable: the commits that came while the one
-// before was being written.
+// group is the commits that one fsync makes durable: those that came while the one before was
+// being written.
 type group struct {
 	seq     uint64
 	batch   *pebbledb.Batch
@@ -113,8 +113,8 @@ func checksums(sums []uint32, b *store.Batch) []uint32 {
 	return sums
 }
 
-// storedAll reads the expected keys' revisions as pebble has them. Where the
-// overlay has no entry they hold until a group is dropped from it.
+// storedAll reads the revisions of the expected keys from pebble. For keys without an entry in
+// the overlay they hold until a group is dropped from it.
 func (s *Store) storedAll(revs []uint64, expect []store.Expect) ([]uint64, error) {
 	if len(expect) == 0 {
 		return revs, nil

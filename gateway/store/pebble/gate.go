@@ -7,7 +7,7 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// gate counts who is inside and, once closed, lets nobody in.
+// gate counts the callers inside. Once it is closed, it lets no caller in.
 type gate struct {
 	n    atomic.Int64
 	once sync.Once
@@ -30,7 +30,7 @@ func (g *gate) leave() {
 	}
 }
 
-// close waits until nobody is inside.
+// close waits until no caller is inside.
 func (g *gate) close() {
 	if g.n.Add(gateShut) != gateShut {
 		<-g.out

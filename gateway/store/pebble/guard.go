@@ -69,7 +69,8 @@ func (g *guard) synced(name string, length int64) {
 	g.follow(fileNumber(base), length)
 }
 
-// manifest is what is durable of the MANIFEST; news says that the witness does not know it.
+// manifest returns how much of the MANIFEST is durable. news says that the witness does not
+// know it yet.
 func (g *guard) manifest() (number uint64, length int64, news bool) {
 	g.manifestMu.Lock()
 	defer g.manifestMu.Unlock()
@@ -158,7 +159,8 @@ func (g *guard) freeze(err error) {
 	}
 }
 
-// end has whoever waits to write a table go on: the store is closed, and nobody reads it.
+// end lets the writers of tables go on that wait since the freeze: the store is closed, and
+// nothing reads it.
 func (g *guard) end() { close(g.ending) }
 
 // table says whether a file is a sorted table, or the file of a part of one.

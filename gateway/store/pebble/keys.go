@@ -44,8 +44,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// logPrefix is the key of a log's records without the offset; the length in
-// front keeps one log's keys apart from another's whatever bytes a name holds.
+// logPrefix is the key of a log's records without the offset. The length in front keeps the
+// keys of logs apart, also if a name contains any bytes.
 func logPrefix(space byte, l store.Log) []byte {
 	k := make([]byte, 0, 3+len(l)+8)
 	k = append(k, space)

@@ -14,7 +14,7 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// logState is what the store knows of a log. Under the store's lock.
+// logState is what the store knows about a log. The store's lock guards it.
 type logState struct {
 	name   store.Log
 	prefix []byte // of its records' keys
@@ -209,8 +209,8 @@ func (s *Store) Bounds(name store.Log) (first, next uint64, err error) {
 	return p.first, p.next, nil
 }
 
-// OffsetAt implements store.Store. Where the times of a log go back, a record
-// counts as late as the latest before it.
+// OffsetAt implements store.Store. If the times of a log go back, a record counts as late as
+// the latest one before it.
 func (s *Store) OffsetAt(name store.Log, t time.Time) (uint64, error) {
 	if err := s.readers.enter(); err != nil {
 		return 0, err

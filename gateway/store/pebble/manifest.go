@@ -18,9 +18,9 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// manifest is what a MANIFEST of pebble says. pebble takes damage within one for the trace
-// of a power cut: it goes on as if nothing had been written behind it, and removes the tables
-// that it does not find there.
+// manifest is the content of one of pebble's MANIFEST files. pebble takes damage within one for
+// the trace of a power cut: it goes on as if nothing had been written behind it, and removes
+// the tables that it does not find there.
 type manifest struct {
 	number    uint64
 	intact    int64  // bytes up to the first record that is not intact

@@ -86,7 +86,7 @@ type Store struct {
 	lock *pebbledb.Lock
 	db   *pebbledb.DB
 
-	readers gate // who is inside db; Close waits for them
+	readers gate // the readers inside db; Close waits for them
 
 	mu      sync.Mutex
 	room    sync.Cond // the open group has room, or err is set
@@ -120,7 +120,7 @@ type Store struct {
 	closeErr  error
 }
 
-// environment is what tests replace.
+// environment holds what tests replace.
 type environment struct {
 	fs    vfs.FS
 	now   func() time.Time
@@ -180,7 +180,7 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 // nothing is removed from it.
 func (s *Store) openDB() (err error) {
 	defer func() {
-		// pebble panics at some kinds of damage, and where it cannot write.
+		// pebble panics at some kinds of damage, and if it cannot write.
 		switch p := recover().(type) {
 		case nil:
 		case error:

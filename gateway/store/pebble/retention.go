@@ -27,7 +27,7 @@ type retention struct {
 	now   bool // apply to the byte, without slack
 }
 
-// tidyLoop does what nobody waits for, once in a while.
+// tidyLoop does the work that no caller waits for, once in a while.
 func (s *Store) tidyLoop() {
 	defer s.loops.Done()
 	tick := time.NewTicker(s.env.every)

@@ -18,9 +18,9 @@ import (
 	"tributary.io/gateway/store"
 )
 
-// scrub reads the tables on disk in rounds and compares each block with its checksum, so
-// that damage is found while a backup is still at hand, and not when somebody needs the
-// block. It reads past the block cache.
+// scrub reads the tables on disk in rounds and compares each block with its checksum, so that
+// damage is found while a backup is still at hand, and not only when the block is needed. It
+// reads past the block cache.
 type scrub struct {
 	read   atomic.Uint64 // bytes
 	rounds atomic.Uint64

@@ -47,7 +47,7 @@ func (s *Store) Get(k store.Key) ([]byte, store.Revision, error) {
 	return copied(e, now)
 }
 
-// copied is what Get gives for an entry: never nil data for a key that exists.
+// copied returns what Get returns for an entry: never nil data for a key that exists.
 func copied(e entry, now int64) ([]byte, store.Revision, error) {
 	if e.expired(now) {
 		return nil, 0, nil

@@ -15,7 +15,7 @@ import (
 // witnessName is the file that says how many commits are durable.
 const witnessName = "witness"
 
-// witness is what was durable when the file was written.
+// witness is the state that was durable when the file was written.
 type witness struct {
 	revision uint64 // of the newest commit
 	manifest uint64 // number of the MANIFEST; 0: an earlier version wrote the witness
