@@ -16,18 +16,18 @@ import (
 	"tributary.io/gateway/metric"
 )
 
-// door is one way in for MQTT clients.
-type door struct {
+// mqttListener is one way in for MQTT clients.
+type mqttListener struct {
 	key   string // of its table in the settings
 	of    config.MQTT
 	rules *mqtt.Listener
 	ln    net.Listener // once it is open
 }
 
-// doors makes the rules of every listener that has an address, in the order of
+// mqttListeners makes the rules of every listener that has an address, in the order of
 // their names.
-func doors(listeners config.Listeners, identity *auth.Auth) ([]door, error) {
-	var list []door
+func mqttListeners(listeners config.Listeners, identity *auth.Auth) ([]mqttListener, error) {
+	var list []mqttListener
 	for _, name := range slices.Sorted(maps.Keys(listeners.MQTT)) {
 		of := listeners.MQTT[name]
 		if of.Address == "" {
@@ -39,13 +39,13 @@ func doors(listeners config.Listeners, identity *auth.Auth) ([]door, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		list = append(list, door{key: key, of: of, rules: &mqtt.Listener{Name: name, Auth: chain, Limits: of.Limits}})
+		list = append(list, mqttListener{key: key, of: of, rules: &mqtt.Listener{Name: name, Auth: chain, Limits: of.Limits}})
 	}
 	return list, nil
 }
 
-// web is one HTTP listener.
-type web struct {
+// httpListener is one HTTP listener.
+type httpListener struct {
 	key    string // of its table in the settings
 	of     config.HTTP
 	name   string
@@ -53,10 +53,10 @@ type web struct {
 	ln     net.Listener // once it is open
 }
 
-// webs makes every HTTP listener that has an address, in the order of their names.
-func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, area http.Files, parts http.EventParts,
-	log *slog.Logger) ([]web, error) {
-	var list []web
+// httpListeners makes every HTTP listener that has an address, in the order of their names.
+func httpListeners(listeners config.Listeners, identity *auth.Auth, rt http.Router, area http.Files, parts http.EventParts,
+	log *slog.Logger) ([]httpListener, error) {
+	var list []httpListener
 	for _, name := range slices.Sorted(maps.Keys(listeners.HTTP)) {
 		of := listeners.HTTP[name]
 		if of.Address == "" {
@@ -68,7 +68,7 @@ func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, area 
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		w := web{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, area, log)}
+		w := httpListener{key: key, of: of, name: name, server: http.New(name, of.Limits, chain, rt, area, log)}
 		parts.Authority = chain
 		w.server.UseEvents(parts)
 		list = append(list, w)
@@ -76,9 +76,9 @@ func webs(listeners config.Listeners, identity *auth.Auth, rt http.Router, area 
 	return list, nil
 }
 
-// listen opens every door and web, and the listener of the admin endpoint, if it has an
+// listen opens every listener, and the listener of the admin endpoint, if it has an
 // address. On an error none stays open.
-func (s *Server) listen(doors []door, webs []web) (outside net.Listener, err error) {
+func (s *Server) listen(mqttListeners []mqttListener, httpListeners []httpListener) (outside net.Listener, err error) {
 	var open []net.Listener
 	defer func() {
 		if err != nil {
@@ -96,8 +96,8 @@ func (s *Server) listen(doors []door, webs []web) (outside net.Listener, err err
 		s.log.Info("listening", "listener", name, "address", ln.Addr().String())
 		return ln, nil
 	}
-	for i := range doors {
-		d := &doors[i]
+	for i := range mqttListeners {
+		d := &mqttListeners[i]
 		if d.ln, err = bind(d.rules.Name, d.key+".address", d.of.Address); err != nil {
 			return nil, err
 		}
@@ -108,8 +108,8 @@ func (s *Server) listen(doors []door, webs []web) (outside net.Listener, err err
 			return nil, fmt.Errorf("%s: %w", d.key, err)
 		}
 	}
-	for i := range webs {
-		w := &webs[i]
+	for i := range httpListeners {
+		w := &httpListeners[i]
 		if w.ln, err = bind(w.name, w.key+".address", w.of.Address); err != nil {
 			return nil, err
 		}
@@ -150,16 +150,16 @@ func checkTransports(listeners config.Listeners, log *slog.Logger) error {
 
 // transportMetrics are the metrics of HTTP listeners, and of all that are more than
 // plain TCP.
-func transportMetrics(doors []door, webs []web) []metric.Sample {
+func transportMetrics(mqttListeners []mqttListener, httpListeners []httpListener) []metric.Sample {
 	var all []metric.Sample
-	for i := range webs {
-		all = append(all, webs[i].server.Metrics()...)
-		if l, ok := webs[i].ln.(*transport.Listener); ok {
+	for i := range httpListeners {
+		all = append(all, httpListeners[i].server.Metrics()...)
+		if l, ok := httpListeners[i].ln.(*transport.Listener); ok {
 			all = append(all, l.Metrics()...)
 		}
 	}
-	for i := range doors {
-		if l, ok := doors[i].ln.(*transport.Listener); ok {
+	for i := range mqttListeners {
+		if l, ok := mqttListeners[i].ln.(*transport.Listener); ok {
 			all = append(all, l.Metrics()...)
 		}
 	}

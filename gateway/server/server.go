@@ -108,24 +108,24 @@ func (s *Server) Run(ctx context.Context) error {
 
 // gateway is the running stages.
 type gateway struct {
-	s         *Server
-	store     durable
-	host      *plugin.Host
-	router    *router.Router
-	timers    *timer.Timers
-	calls     *outbound.Calls
-	files     *files.Area
-	consumer  *consumer.Consumer
-	identity  *auth.Auth
-	mqtt      *mqtt.Server
-	sessions  *session.Sessions
-	doors     []door     // of the MQTT listeners
-	webs      []web      // of the HTTP listeners
-	failed    chan error // the first failure of a part that should run for ever
-	parts     sync.WaitGroup
-	stopServe context.CancelFunc // listeners stop accepting
-	stopRead  context.CancelFunc // the consumer stage ends
-	stopAdmin context.CancelFunc
+	s             *Server
+	store         durable
+	host          *plugin.Host
+	router        *router.Router
+	timers        *timer.Timers
+	calls         *outbound.Calls
+	files         *files.Area
+	consumer      *consumer.Consumer
+	identity      *auth.Auth
+	mqtt          *mqtt.Server
+	sessions      *session.Sessions
+	mqttListeners []mqttListener
+	httpListeners []httpListener
+	failed        chan error // the first failure of a part that should run for ever
+	parts         sync.WaitGroup
+	stopServe     context.CancelFunc // listeners stop accepting
+	stopRead      context.CancelFunc // the consumer stage ends
+	stopAdmin     context.CancelFunc
 }
 
 // assemble makes, wires and starts every stage. On an error nothing stays open.
@@ -163,9 +163,9 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	}
 	g.router.Start(g.sessions)
 	undo = append(undo, func() { g.router.Close(context.Background()) })
-	rules := make([]*mqtt.Listener, len(g.doors))
-	for i := range g.doors {
-		rules[i] = g.doors[i].rules
+	rules := make([]*mqtt.Listener, len(g.mqttListeners))
+	for i := range g.mqttListeners {
+		rules[i] = g.mqttListeners[i].rules
 	}
 	if err := g.mqtt.Restore(rules...); err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	apps := purger{reg, st, s.log, []interface{ Purge(string) error }{g.sessions, g.timers, g.calls, g.files}}
 	apps.resume()
 
-	outside, err := s.listen(g.doors, g.webs)
+	outside, err := s.listen(g.mqttListeners, g.httpListeners)
 	if err != nil {
 		return nil, err
 	}
@@ -204,11 +204,11 @@ func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handle
 	if g.identity, err = auth.New(cfg.Auth, reg, g.router, log); err != nil {
 		return fmt.Errorf("preparing authentication: %w", err)
 	}
-	if g.doors, err = doors(cfg.Listeners, g.identity); err != nil {
+	if g.mqttListeners, err = mqttListeners(cfg.Listeners, g.identity); err != nil {
 		return err
 	}
 	parts := http.EventParts{Router: g.router, Logs: g.consumer, Rates: g.mqtt}
-	if g.webs, err = webs(cfg.Listeners, g.identity, g.router, g.files, parts, log); err != nil {
+	if g.httpListeners, err = httpListeners(cfg.Listeners, g.identity, g.router, g.files, parts, log); err != nil {
 		return err
 	}
 	reg.Watch(g.identity.Changed) // before those who renew their grants
@@ -219,8 +219,8 @@ func (g *gateway) wire(reg *registry.Registry, handlers map[string]router.Handle
 // reconsider has every listener renew the grants that a change touches.
 func (g *gateway) reconsider(change access.Change) {
 	g.sessions.Reconsider(change)
-	for i := range g.webs {
-		g.webs[i].server.Reconsider(change)
+	for i := range g.httpListeners {
+		g.httpListeners[i].server.Reconsider(change)
 	}
 }
 
@@ -240,7 +240,7 @@ func (g *gateway) metrics() []func() []metric.Sample {
 	return append(slices.Clone(g.s.metrics), g.mqtt.Metrics, g.sessions.Metrics, g.router.Metrics, g.timers.Metrics, g.calls.Metrics,
 		g.files.Metrics,
 		g.host.Metrics, g.store.Metrics, g.consumer.Metrics, g.identity.Metrics,
-		func() []metric.Sample { return transportMetrics(g.doors, g.webs) })
+		func() []metric.Sample { return transportMetrics(g.mqttListeners, g.httpListeners) })
 }
 
 // serve starts the parts that run until the stop. Contexts do not derive from
@@ -267,10 +267,10 @@ func (g *gateway) serve(outside net.Listener, adm *admin.Server) {
 	start("HTTP calls of plugins", serve, func() error { return g.calls.Run(serve) })
 	start("revocation lists", serve, func() error { return g.identity.Run(serve, g.reconsider) })
 	start("consumer positions", read, func() error { return g.consumer.Run(read) })
-	for _, d := range g.doors {
+	for _, d := range g.mqttListeners {
 		start("listener "+d.rules.Name, serve, func() error { return g.mqtt.Serve(serve, d.ln, d.rules) })
 	}
-	for _, w := range g.webs {
+	for _, w := range g.httpListeners {
 		start("listener "+w.name, serve, func() error { return w.server.Serve(serve, w.ln) })
 	}
 	if outside != nil {
@@ -290,7 +290,7 @@ func (g *gateway) stop() error {
 	}
 	g.stopServe()
 	step("the MQTT listeners", g.mqtt.Shutdown(ctx))
-	for _, w := range g.webs {
+	for _, w := range g.httpListeners {
 		step("the listener "+w.name, w.server.Shutdown(ctx))
 	}
 	step("the router", g.router.Close(ctx))
