@@ -121,7 +121,7 @@ func TestEventsWithTheSDK(t *testing.T) {
 		e.SetSource("/sdk")
 		e.SetType("com.example.n")
 		e.SetExtension("device", "sensor-1")
-		e.SetSubject("grün 100%")
+		e.SetSubject("grün")
 		if err := e.SetData("application/json", map[string]int{"n": i}); err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func TestEventsWithTheSDK(t *testing.T) {
 	for i, e := range list {
 		var data struct{ N int }
 		if err := e.DataAs(&data); err != nil || data.N != i || e.Type() != "com.example.n" || e.Extensions()["device"] != "sensor-1" ||
-			e.Extensions()["plugin"] != "drogue" || i < 2 && e.Subject() != "grün 100%" {
+			e.Extensions()["plugin"] != "drogue" || i < 2 && e.Subject() != "grün" {
 			t.Errorf("%d: %v %v", i, e, err)
 		}
 	}
