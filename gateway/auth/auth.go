@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"tributary.io/gateway/access"
+	"tributary.io/gateway/loglimit"
 	"tributary.io/gateway/metric"
 )
 
@@ -34,8 +35,9 @@ type Auth struct {
 	now       func() time.Time
 	digests   *digester
 	methods   map[string]method
-	perMethod map[string]*counters // with the keys of methods
-	look      chan struct{}        // tells Run to check the revocation lists at once
+	perMethod map[string]*counters   // with the keys of methods
+	look      chan struct{}          // tells Run to check the revocation lists at once
+	unable    loglimit.Limit[string] // logins that a method could not check, by its name
 }
 
 // counters counts the decisions of one method.

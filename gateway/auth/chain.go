@@ -138,8 +138,11 @@ func (ch *Chain) count(ctx context.Context, l link, err error) {
 		l.count.refused.Add(1)
 	default:
 		l.count.undecided.Add(1)
-		if ctx.Err() == nil {
-			ch.auth.log.Warn("credentials could not be checked", "method", l.name, "error", err)
+		if ctx.Err() != nil {
+			return
+		}
+		if n := ch.auth.unable.Count(l.name, ch.auth.now()); n > 0 {
+			ch.auth.log.Warn("credentials could not be checked", "method", l.name, "logins", n, "error", err)
 		}
 	}
 }

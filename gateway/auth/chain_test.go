@@ -307,3 +307,21 @@ func TestOperatorsHearWhy(t *testing.T) {
 		t.Errorf("the operator hears %q", err)
 	}
 }
+
+// While a method cannot check credentials, the log says so once a minute, with how many
+// logins it was about.
+func TestUncheckedLoginsAreLoggedOnceAMinute(t *testing.T) {
+	w := newWorld(t, Default(), nil)
+	w.dir.down = errDown
+	ch := w.chain("password")
+	for range 50 {
+		if _, err := ch.Connect(t.Context(), client("d1@demo", "right")); err == nil {
+			t.Fatal("accepted")
+		}
+	}
+	w.clock.advance(2 * time.Minute)
+	ch.Connect(t.Context(), client("d1@demo", "right"))
+	if n := strings.Count(w.log.String(), "credentials could not be checked"); n != 2 || !strings.Contains(w.log.String(), "logins=50") {
+		t.Errorf("%d lines:\n%s", n, w.log)
+	}
+}
