@@ -26,7 +26,8 @@ type param struct {
 }
 
 // route is one operation of the API: how it is served, and how it is described
-// in the OpenAPI document.
+// in the OpenAPI document. Entries of the table look alike; each says all about its
+// operation.
 type route struct {
 	method, path string // the path below prefix, with {names}
 	id           string

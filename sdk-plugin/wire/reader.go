@@ -45,6 +45,9 @@ var (
 // returns share memory with the message, which must not change while they live.
 // The first problem ends the loop and stays in Err. A Reader is a plain value:
 // copying it forks it. It is not safe for concurrent use.
+//
+// Each message has such a loop of its own, and they look alike: a table of fields would need
+// reflection or calls through pointers, which a guest pays for with every field.
 type Reader struct {
 	b      []byte
 	pos    int    // b[pos:] is still to be read

@@ -177,7 +177,8 @@ func (r *reader) codes(version byte) []byte {
 	return codes
 }
 
-// unsubscribe reads an UNSUBSCRIBE, section 3.10.
+// unsubscribe reads an UNSUBSCRIBE, section 3.10. It is written out beside subscribe, so that each
+// packet can be read beside its section.
 func (r *reader) unsubscribe(version byte) *Unsubscribe {
 	p := &Unsubscribe{ID: r.id()}
 	if version == V5 {
