@@ -42,7 +42,10 @@ type Parts struct {
 	// Metrics are called once per scrape, as many at once as there are scrapes.
 	Metrics []func() []metric.Sample
 	// Ready returns why the gateway cannot do its work right now, nothing when it can.
-	Ready       func() []string
+	Ready func() []string
+	// Degraded returns what does not work although the gateway does its work, nothing when all
+	// does. A nil Degraded is the same.
+	Degraded    func() []string
 	Registry    Registry                      // nil: there is no API
 	Routed      func(application string) bool // whether any route is for it
 	Connections Connections
@@ -81,7 +84,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Server {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeReady(w, parts.Ready()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeReady(w, parts) })
 	if cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -149,11 +152,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // writeReady answers 200 when there are no reasons against it, else 503.
-func writeReady(w http.ResponseWriter, reasons []string) {
+func writeReady(w http.ResponseWriter, parts Parts) {
+	reasons := parts.Ready()
 	answer := struct {
-		Ready   bool     `json:"ready"`
-		Reasons []string `json:"reasons"`
-	}{len(reasons) == 0, append([]string{}, reasons...)}
+		Ready    bool     `json:"ready"`
+		Reasons  []string `json:"reasons"`
+		Degraded []string `json:"degraded,omitempty"`
+	}{Ready: len(reasons) == 0, Reasons: append([]string{}, reasons...)}
+	if parts.Degraded != nil {
+		answer.Degraded = parts.Degraded()
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !answer.Ready {

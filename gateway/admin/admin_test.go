@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +129,22 @@ func TestHealthAndReadiness(t *testing.T) {
 	reasons = []string{"the store refuses writes", "starting"}
 	check("/readyz", 503, `{"ready":false,"reasons":["the store refuses writes","starting"]}`+"\n")
 	check("/healthz", 200, "ok\n")
+}
+
+// What is degraded is told beside, and takes no traffic away.
+func TestDegraded(t *testing.T) {
+	list := []string{"a file is damaged"}
+	w := httptest.NewRecorder()
+	writeReady(w, Parts{Ready: func() []string { return nil }, Degraded: func() []string { return list }})
+	if want := `{"ready":true,"reasons":[],"degraded":["a file is damaged"]}` + "\n"; w.Code != 200 || w.Body.String() != want {
+		t.Errorf("%d %s, want %s", w.Code, w.Body, want)
+	}
+	list = nil
+	w = httptest.NewRecorder()
+	writeReady(w, Parts{Ready: func() []string { return []string{"starting"} }, Degraded: func() []string { return list }})
+	if want := `{"ready":false,"reasons":["starting"]}` + "\n"; w.Code != 503 || w.Body.String() != want {
+		t.Errorf("%d %s, want %s", w.Code, w.Body, want)
+	}
 }
 
 func TestPaths(t *testing.T) {

@@ -181,6 +181,7 @@ func (s *Server) assemble(ctx context.Context) (_ *gateway, err error) {
 	g.serve(outside, admin.New(cfg.Admin, admin.Parts{
 		Metrics:     append(g.metrics(), reg.Metrics),
 		Ready:       func() []string { return s.unready(st) },
+		Degraded:    func() []string { return degraded(st) },
 		Registry:    apps,
 		Routed:      g.router.Routes,
 		Connections: g.sessions,
@@ -310,8 +311,13 @@ func (s *Server) unready(st durable) (reasons []string) {
 	if err := st.Failure(); err != nil {
 		reasons = append(reasons, fmt.Sprintf("the store takes no writes until a restart: %v", err))
 	}
-	if err := st.Damaged(); err != nil {
-		reasons = append(reasons, fmt.Sprintf("files of the store are damaged: restore a backup: %v", err))
+	return reasons
+}
+
+// degraded says what is lost while the gateway goes on with the rest.
+func degraded(st durable) (reasons []string) {
+	for _, file := range st.Damaged() {
+		reasons = append(reasons, fmt.Sprintf("the file %s of the store is damaged: restore a backup", file))
 	}
 	return reasons
 }

@@ -16,8 +16,9 @@ type durable interface {
 	store.Store
 	// Failure returns why the store takes no writes any more, or nil.
 	Failure() error
-	// Damaged names what the store found damaged on disk, or returns nil.
-	Damaged() error
+	// Damaged returns the files that are damaged, while the store goes on without what is in
+	// them.
+	Damaged() []string
 	Metrics() []metric.Sample
 }
 

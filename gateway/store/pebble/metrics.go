@@ -15,6 +15,7 @@ type stats struct {
 	commits, conflicts, groups, waits    atomic.Uint64
 	appended, cutBytes, expired          atomic.Uint64
 	background, corruption, stalls, slow atomic.Uint64
+	scrubBytes, scrubRounds              atomic.Uint64
 	sync                                 metric.Histogram
 }
 
@@ -32,15 +33,16 @@ func (s *Store) Metrics() []metric.Sample {
 	set.Counter("tributary_store_write_stalls_total", "Times writing stopped until compaction caught up.", st.stalls.Load())
 	set.Counter("tributary_store_slow_writes_total", "Writes to the disk that took very long.", st.slow.Load())
 	set.Counter("tributary_store_background_errors_total", "Errors of flushes, compactions and housekeeping.", st.background.Load())
-	set.Counter("tributary_store_corruptions_total", "Damaged blocks found.", st.corruption.Load())
-	set.Counter("tributary_store_scrubbed_bytes_total", "Bytes that were read to find damaged blocks.", s.scrub.read.Load())
-	set.Counter("tributary_store_scrub_rounds_total", "Times that all files were read to find damaged blocks.", s.scrub.rounds.Load())
+	set.Counter("tributary_store_corruptions_total", "Damaged files found, by the scrub or when they were read.", st.corruption.Load())
+	set.Counter("tributary_store_scrub_bytes_total", "Bytes of tables that the scrub compared with their checksums.", st.scrubBytes.Load())
+	set.Counter("tributary_store_scrub_rounds_total", "Rounds of the scrub over all tables.", st.scrubRounds.Load())
 	set.Histogram("tributary_store_sync_seconds", "Time to make a group of commits durable.", &st.sync)
 	failed := 0.0
 	if s.fs.failure() != nil {
 		failed = 1
 	}
 	set.Gauge("tributary_store_failed", "1 when the store refuses writes.", failed)
+	set.Gauge("tributary_store_damaged_files", "Files in use that are known to be damaged.", float64(len(s.damage.list())))
 
 	s.mu.Lock()
 	set.Gauge("tributary_store_pending_commits", "Commits that wait for the next fsync.", float64(s.open.commits))
@@ -73,8 +75,7 @@ func (s *Store) listener() *pebbledb.EventListener {
 			if s.Failure() != nil {
 				return // of a file that is not all on disk, and not needed after a restart
 			}
-			s.stats.corruption.Add(1)
-			s.log.Error("store: a damaged file: restore a backup", "file", i.Path, "error", i.Details)
+			s.found(i.Path, i.Details)
 		},
 		DiskSlow: func(i pebbledb.DiskSlowInfo) {
 			s.stats.slow.Add(1)
@@ -84,6 +85,19 @@ func (s *Store) listener() *pebbledb.EventListener {
 			s.stats.stalls.Add(1)
 			s.log.Warn("store: writes wait for compaction", "reason", i.Reason)
 		},
+	}
+}
+
+// Damaged returns the files in use that are known to be damaged, nil while there are none.
+// Only what is in them is lost: the store reads and writes the rest.
+func (s *Store) Damaged() []string { return s.damage.list() }
+
+// found notes a damaged file. Each one is logged and counted once, however often it is read.
+func (s *Store) found(path string, err error) {
+	if s.damage.add(path) {
+		s.stats.corruption.Add(1)
+		s.log.Error("store: a file is damaged: restore a backup, on another disk unless this one is known to be good",
+			"file", path, "error", err)
 	}
 }
 

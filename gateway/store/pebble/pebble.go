@@ -37,10 +37,10 @@ type Config struct {
 	// Commit blocks beyond them.
 	MaxPendingBytes   int64 `koanf:"max_pending_bytes"`
 	MaxPendingCommits int   `koanf:"max_pending_commits"`
-	// ScrubBytes is how many bytes a second the store reads to find damaged blocks; 0: none.
-	// ScrubEvery is how far apart the beginnings of two rounds over all files are at least.
-	ScrubBytes int64         `koanf:"scrub_bytes"`
-	ScrubEvery time.Duration `koanf:"scrub_every"`
+	// ScrubRate is how many bytes of the tables are read in a second to look for damage;
+	// 0 turns that off. ScrubPause is the time between two rounds over all of them.
+	ScrubRate  int64         `koanf:"scrub_bytes"`
+	ScrubPause time.Duration `koanf:"scrub_pause"`
 }
 
 // Default returns the settings for a small machine.
@@ -51,8 +51,8 @@ func Default() Config {
 		MemTableBytes:     32 << 20,
 		MaxPendingBytes:   4 << 20,
 		MaxPendingCommits: 8192,
-		ScrubBytes:        4 << 20,
-		ScrubEvery:        24 * time.Hour,
+		ScrubRate:         4 << 20,
+		ScrubPause:        24 * time.Hour,
 	}
 }
 
@@ -69,10 +69,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_pending_bytes is %d: set %d to a quarter of memtable_bytes (%d)", c.MaxPendingBytes, 64<<10, c.MemTableBytes/4)
 	case c.MaxPendingCommits < 1:
 		return fmt.Errorf("max_pending_commits is %d: set at least 1", c.MaxPendingCommits)
-	case c.ScrubBytes < 0 || c.ScrubBytes > 1<<40:
-		return fmt.Errorf("scrub_bytes is %d: set 0 to %d", c.ScrubBytes, int64(1)<<40)
-	case c.ScrubBytes > 0 && c.ScrubEvery < time.Second:
-		return fmt.Errorf("scrub_every is %v: set at least 1s", c.ScrubEvery)
+	case c.ScrubRate != 0 && (c.ScrubRate < 64<<10 || c.ScrubRate > 1<<40):
+		return fmt.Errorf("scrub_bytes is %d: set %d to %d bytes a second, or 0 to turn the scrub off", c.ScrubRate, 64<<10, 1<<40)
+	case c.ScrubRate != 0 && c.ScrubPause < time.Second:
+		return fmt.Errorf("scrub_pause is %v: set at least 1s, or scrub_bytes = 0 to turn the scrub off", c.ScrubPause)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ type Store struct {
 	dropped atomic.Uint64 // groups whose overlay entries are gone
 	durable atomic.Uint64 // the revision that is on disk
 	stats   stats
-	scrub   scrub
+	damage  damages
 
 	witnessed atomic.Uint64 // the revision in the witness file
 	witnessMu sync.Mutex    // held while it is written
@@ -167,8 +167,11 @@ func openWith(cfg Config, log *slog.Logger, env environment) (*Store, error) {
 		return nil, fmt.Errorf("opening the store in %s: %w", cfg.Dir, err)
 	}
 	s.open = s.newGroup()
-	s.loops.Add(4)
-	go s.scrubLoop()
+	if cfg.ScrubRate > 0 {
+		s.loops.Add(1)
+		go s.scrubLoop()
+	}
+	s.loops.Add(3)
 	go s.commitLoop()
 	go s.notifyLoop()
 	go s.tidyLoop()

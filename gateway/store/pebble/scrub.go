@@ -2,169 +2,255 @@ package pebble
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/objstorage"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"tributary.io/gateway/store"
 )
 
-// scrub reads the tables on disk in rounds and compares each block with its checksum, so that
-// damage is found while a backup is still at hand, and not only when the block is needed. It
-// reads past the block cache.
-type scrub struct {
-	read   atomic.Uint64 // bytes
-	rounds atomic.Uint64
+// errStopped ends a round of the scrub early: the store closes, or its disk failed.
+var errStopped = errors.New("the scrub was stopped")
 
-	mu      sync.Mutex
-	damaged map[string]error // by file
-}
-
-// scrubLoop begins a round at the start, and then every ScrubEvery or later.
+// scrubLoop reads all tables in rounds and compares every block with its checksum, so that
+// damage to a record that nobody reads is found while a backup still has the record.
+//
+// It opens the files itself instead of reading through pebble. pebble's cache holds blocks
+// from the time when they were sound, and would lose blocks that are in use.
 func (s *Store) scrubLoop() {
 	defer s.loops.Done()
-	if s.cfg.ScrubBytes == 0 {
-		return
-	}
 	for {
-		next := time.After(s.cfg.ScrubEvery)
-		if !s.scrubRound(s.cfg.ScrubBytes) {
+		err := s.scrubRound()
+		if errors.Is(err, errStopped) {
 			return
 		}
+		s.note("looking for damage in the tables", err)
+		if s.rest(s.cfg.ScrubPause) != nil {
+			return
+		}
+	}
+}
+
+// rest sleeps. It returns errStopped as soon as there is nothing left to scrub for.
+func (s *Store) rest(d time.Duration) error {
+	if d == 0 {
 		select {
 		case <-s.stop:
-			return
+			return errStopped
 		case <-s.fs.frozen:
-			return
-		case <-next:
+			return errStopped
+		default:
+			return nil
 		}
 	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.stop:
+		return errStopped
+	case <-s.fs.frozen:
+		return errStopped
+	case <-timer.C:
+		return nil
+	}
 }
 
-// scrubRound reads every table once, rate bytes a second. It returns false if the store stops meanwhile.
-func (s *Store) scrubRound(rate int64) bool {
-	files, err := s.tables()
-	if err != nil {
-		return false
-	}
-	found := map[string]error{}
-	for _, file := range files {
-		err := s.scrubTable(file, rate)
-		switch {
-		case errors.Is(err, errStopping):
-			return false
-		case errors.Is(err, os.ErrNotExist): // a compaction has taken its place
-		case err != nil && s.live(file):
-			found[file] = err
-			s.reportDamage(file, err)
-		}
-	}
-	s.scrub.mu.Lock()
-	s.scrub.damaged = found
-	s.scrub.mu.Unlock()
-	s.scrub.rounds.Add(1)
-	return true
-}
-
-// tables returns the paths of the tables that are in use now.
-func (s *Store) tables() ([]string, error) {
-	if err := s.readers.enter(); err != nil {
-		return nil, err
-	}
-	defer s.readers.leave()
-	levels, err := s.db.SSTables()
-	if err != nil {
-		return nil, fmt.Errorf("listing the tables of the store: %w", err)
-	}
-	files := map[string]struct{}{}
-	for _, level := range levels {
-		for i := range level {
-			files[s.env.fs.PathJoin(s.cfg.Dir, fmt.Sprintf("%06d.sst", uint64(level[i].BackingSSTNum)))] = struct{}{}
-		}
-	}
-	return slices.Sorted(maps.Keys(files)), nil
-}
-
-// live says whether a table is still in use. One that is not may be in the middle of its
-// removal.
-func (s *Store) live(file string) bool {
-	files, err := s.tables()
-	return err == nil && slices.Contains(files, file)
-}
-
-// scrubTable checks every block of a table.
-func (s *Store) scrubTable(file string, rate int64) error {
-	f, err := s.env.fs.Open(file)
+// scrubRound verifies each table that is in use when the round begins. Their order is random, so
+// that a gateway which is often restarted does not verify the same ones each time.
+func (s *Store) scrubRound() error {
+	tables, err := s.tables()
 	if err != nil {
 		return err
 	}
-	paced := &pacedFile{File: f, s: s, rate: rate}
-	readable, err := sstable.NewSimpleReadable(paced)
+	s.damage.prune(tables)
+	paths := slices.Collect(maps.Keys(tables))
+	rand.Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
+	pace := &pace{rate: s.cfg.ScrubRate}
+	var missed []error
+	for _, path := range paths {
+		if s.damage.has(path) {
+			continue
+		}
+		switch err := s.scrubTable(path, pace); {
+		case errors.Is(err, errStopped):
+			return err
+		case err != nil:
+			missed = append(missed, err)
+		}
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("%d of %d tables could not be opened, the first because of: %w", len(missed), len(paths), missed[0])
+	}
+	s.stats.scrubRounds.Add(1)
+	return nil
+}
+
+// tables returns the paths of the tables that hold the store's present state.
+func (s *Store) tables() (map[string]bool, error) {
+	levels, err := s.db.SSTables()
 	if err != nil {
-		return errors.Join(err, f.Close())
+		return nil, fmt.Errorf("listing the tables: %w", err)
 	}
-	r, err := sstable.NewReader(context.Background(), readable, s.options().MakeReaderOptions())
-	if err == nil {
-		err = r.ValidateBlockChecksums()
-		err = errors.Join(err, r.Close())
+	paths := map[string]bool{}
+	for _, level := range levels {
+		for i := range level {
+			// Several virtual tables may be parts of one file.
+			paths[s.env.fs.PathJoin(s.cfg.Dir, fmt.Sprintf("%06d.sst", level[i].BackingSSTNum))] = true
+		}
 	}
-	if paced.stopped {
-		return errStopping
+	return paths, nil
+}
+
+// scrubTable verifies one table. It notes damage, and returns an error if it could not look.
+func (s *Store) scrubTable(path string, pace *pace) error {
+	f, err := s.env.fs.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		tables, listErr := s.tables()
+		if listErr == nil && tables[path] {
+			s.found(path, err)
+		}
+		return listErr // not in use any more: a compaction has replaced it
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = verifyTable(f, func(n int) error {
+		s.stats.scrubBytes.Add(uint64(n))
+		return s.rest(pace.spend(n, time.Now()))
+	})
+	if err != nil && !errors.Is(err, errStopped) {
+		s.found(path, err)
+		return nil
 	}
 	return err
 }
 
-// reportDamage logs a damaged file once for as long as it stays damaged.
-func (s *Store) reportDamage(file string, err error) {
-	s.scrub.mu.Lock()
-	_, known := s.scrub.damaged[file]
-	s.scrub.mu.Unlock()
-	if !known {
-		s.stats.corruption.Add(1)
-		s.log.Error("store: a damaged file was found before anybody read it: restore a backup, or replace the disk", "file", file, "error", err)
+// verifyTable compares every block of a table with its checksum. It calls spend before it
+// reads so many bytes, and gives up at an error of it.
+func verifyTable(f vfs.File, spend func(n int) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // pebble panics at some kinds of damage
+			err = fmt.Errorf("%w: pebble: %v", store.ErrCorrupt, p)
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
+	table := &pacedTable{f, info.Size(), spend}
+	r, err := sstable.NewReader(context.Background(), table, sstable.ReaderOptions{})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	layout, err := r.Layout()
+	if err != nil {
+		return err
+	}
+	var buf []byte
+	for _, b := range blocks(layout) {
+		buf = slices.Grow(buf[:0], int(b.Length)+block.TrailerLen)[:int(b.Length)+block.TrailerLen]
+		if err := table.ReadAt(context.Background(), buf, int64(b.Offset)); err != nil {
+			return fmt.Errorf("reading %d bytes at %d: %w", len(buf), b.Offset, err)
+		}
+		if !sound(buf) {
+			return fmt.Errorf("%w: the block of %d bytes at %d does not match its checksum", store.ErrCorrupt, b.Length, b.Offset)
+		}
+	}
+	return nil
 }
 
-// Damaged names the files that the scrub found damaged, nil if there are none.
-func (s *Store) Damaged() error {
-	s.scrub.mu.Lock()
-	defer s.scrub.mu.Unlock()
-	if len(s.scrub.damaged) == 0 {
+// blocks returns the blocks of a table in the order of the file. pebble's own
+// Reader.ValidateBlockChecksums leaves out the blocks of values.
+func blocks(l *sstable.Layout) []block.Handle {
+	all := []block.Handle{l.TopIndex, l.RangeDel, l.RangeKey, l.ValueIndex, l.Properties, l.MetaIndex, l.BlobReferenceIndex}
+	for i := range l.Data {
+		all = append(all, l.Data[i].Handle)
+	}
+	for i := range l.Filter {
+		all = append(all, l.Filter[i].Handle)
+	}
+	all = append(append(all, l.Index...), l.ValueBlock...)
+	all = slices.DeleteFunc(all, func(b block.Handle) bool { return b.Length == 0 })
+	slices.SortFunc(all, func(a, b block.Handle) int { return int(int64(a.Offset) - int64(b.Offset)) })
+	return all
+}
+
+// sound says whether a block matches the checksum at its end. block.ValidateChecksum of
+// pebble does the same, but at damage it looks for the bit that flipped, which takes seconds of
+// processor time.
+func sound(b []byte) bool {
+	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
+	c := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
+	return (c>>15|c<<17)+0xa282ead8 == sum // the masked CRC of LevelDB's table format
+}
+
+// pacedTable is a table that is read at a bounded rate.
+type pacedTable struct {
+	f     vfs.File
+	size  int64
+	spend func(n int) error
+}
+
+// ReadAt implements objstorage.Readable.
+func (t *pacedTable) ReadAt(_ context.Context, p []byte, off int64) error {
+	if err := t.spend(len(p)); err != nil {
+		return err
+	}
+	n, err := t.f.ReadAt(p, off)
+	if n == len(p) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", store.ErrCorrupt, strings.Join(slices.Sorted(maps.Keys(s.scrub.damaged)), ", "))
-}
-
-var errStopping = errors.New("the store is closing")
-
-// pacedFile reads at a rate, until the store stops. It is for one goroutine.
-type pacedFile struct {
-	vfs.File
-	s       *Store
-	rate    int64
-	stopped bool
-}
-
-func (f *pacedFile) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.File.ReadAt(p, off)
-	f.s.scrub.read.Add(uint64(n))
-	wait := time.NewTimer(time.Duration(float64(n) / float64(f.rate) * float64(time.Second)))
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-		return n, err
-	case <-f.s.stop:
-	case <-f.s.fs.frozen:
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
-	f.stopped = true
-	return 0, errStopping
+	return err
+}
+
+// Size implements objstorage.Readable.
+func (t *pacedTable) Size() int64 { return t.size }
+
+// Close implements objstorage.Readable. The file is closed by its owner.
+func (t *pacedTable) Close() error { return nil }
+
+// NewReadHandle implements objstorage.Readable.
+func (t *pacedTable) NewReadHandle(objstorage.ReadBeforeSize) objstorage.ReadHandle {
+	h := objstorage.MakeNoopReadHandle(t)
+	return &h
+}
+
+// pace says how long to rest, so that no more than rate bytes are read in a second. It lets
+// small reads pass until together they are worth a rest.
+type pace struct {
+	rate int64
+	next time.Time // when all that was read so far is paid for
+}
+
+// restWorth is the shortest rest.
+const restWorth = 20 * time.Millisecond
+
+// spend notes that n bytes are read now, and returns how long to rest before.
+func (p *pace) spend(n int, now time.Time) time.Duration {
+	if p.next.Before(now) {
+		p.next = now // what was not read in the past is not made up for
+	}
+	debt := p.next.Sub(now)
+	p.next = p.next.Add(time.Duration(int64(n) * int64(time.Second) / p.rate))
+	if debt < restWorth {
+		return 0
+	}
+	return debt
 }
