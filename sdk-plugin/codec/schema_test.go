@@ -15,8 +15,7 @@ import (
 // The descriptor set stands in for protoc where it is not installed. After a
 // change of plugin.proto, run `go generate ./sdk-plugin/codec`.
 //
-// go:generate protoc -I ../../schemas -I testdata/proto --include_imports
-// --descriptor_set_out=testdata/proto/plugin.binpb plugin.proto cloudevents.proto
+//go:generate protoc -I ../../schemas -I testdata/proto --include_imports -otestdata/proto/plugin.binpb plugin.proto cloudevents.proto
 
 func readSet(t testing.TB, path string) *descriptorpb.FileDescriptorSet {
 	t.Helper()
