@@ -9,8 +9,8 @@ import (
 
 // SubmitBatch is Submit for events of one sender and one application that are to be done
 // together or not at all: their effects are one commit. They are handled in their order, each
-// with what the ones before it wrote. One that is refused, fails for good, or that no route
-// takes ends them all; the outcome names it, and none goes into quarantine, since their source
+// with what the ones before it wrote. If one is refused, fails for good or has no route,
+// nothing of the batch is done: the outcome names it, and none goes into quarantine, since their source
 // hears of it and still has them.
 func (r *Router) SubmitBatch(all []*event.Inbound, done func(stage.Outcome)) {
 	r.metrics.received.Add(uint64(len(all)))

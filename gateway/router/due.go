@@ -13,9 +13,9 @@ import (
 
 // Keeper keeps what a plugin wants done later, and its files: timers, HTTP calls.
 type Keeper interface {
-	// Keep adds to the batch what makes the effects durable. It may have to be done
-	// again with another batch; only when one is durable, what Keep returned with it
-	// is called, which must not block. A *event.Failure refuses the effects.
+	// Keep adds to the batch what makes the effects durable. The router calls kept once the
+	// batch is durable; kept must not block. The router may drop a batch, and call Keep again with
+	// another: it calls only the kept of the batch that it commits. A *event.Failure refuses the effects.
 	Keep(b *store.Batch, o *stage.Origin, effects []event.Effect) (kept func(), err error)
 }
 

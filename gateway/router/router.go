@@ -250,7 +250,7 @@ func (r *Router) enqueue(j *job) {
 	}
 }
 
-// addressee refuses commands to devices that there are not. An unknown one is
+// addressee refuses commands to devices that do not exist. An unknown device is
 // refused in the same words as a missing right, which hides whether it exists.
 func (r *Router) addressee(application, device string) *stage.Error {
 	switch known, disabled := r.registry.Device(application, device); {

@@ -14,8 +14,8 @@
 // # Locks
 //
 //	Sessions.mu → session.mu → space.mu
-//	                         → the lock of the Link
-//	Sessions.mu → index.mu → device.mu ← session.mu
+//	                         → the lock of the Link, and the listener's of one SUBSCRIBE
+//	                         → device.mu; index.mu → device.mu
 //	Sessions.mu → spacesMu → space.mu
 //
 // A lock may be taken only while holding locks that point to it. Two locks of the same kind
@@ -42,7 +42,7 @@
 // and become durable in the order in which they were noted. What a packet promises is
 // committed at once, and the commit's callback sends the packet; the rest follows within a
 // moment. A commit may be made under any lock: it waits for the disk at worst, never for a
-// callback. journal.mu comes last in the lock order.
+// callback. journal.mu comes last in the lock order, but for the locks of the store.
 //
 // Between a prepare and the callback of its commit, other things happen:
 //

@@ -154,8 +154,8 @@ func (c *Client) Unrouted(p *packet.Publish, now time.Time) (x *Publication, v V
 	return &Publication{Client: c, Message: NewMessage(p, now, c)}, v
 }
 
-// publishNow sends a message to the subscribers without a commit. x is not nil if a session stored
-// the message meanwhile: the message is late.
+// publishNow sends a message to the subscribers without a commit. If a stored session subscribed
+// meanwhile, its entry is not durable yet: x is then the publication that waits for it.
 func (c *Client) publishNow(p *packet.Publish, now time.Time) (x *Publication, v Verdict) {
 	f, late := c.space.publishPacket(p, c, now)
 	if !p.Retain {

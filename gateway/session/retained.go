@@ -14,7 +14,7 @@ type retained struct {
 }
 
 // overhead is what each retained message counts in addition to its topic and payload. levelBytes is
-// what each topic level counts that only this topic has: a node of the tree.
+// what a node of the tree of topics counts: a message counts the nodes that it alone has.
 const (
 	overhead   = 128
 	levelBytes = 272

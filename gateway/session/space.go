@@ -69,7 +69,7 @@ func (sp *space) publish(m *Message, reserved *reservations, now time.Time) (f F
 }
 
 // publishPacket publishes a PUBLISH that needs no commit. It copies the PUBLISH only if there is a
-// receiver. late is that of reservations.
+// receiver. late says that a stored session got the message and that its entry is not durable yet.
 func (sp *space) publishPacket(p *packet.Publish, from *Client, now time.Time) (f Fanout, late bool) {
 	h := sp.lend()
 	defer sp.giveBack(h)

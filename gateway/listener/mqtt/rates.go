@@ -182,8 +182,8 @@ func (p *metered) debt(now int64) time.Duration {
 }
 
 // Charge charges events that came another way than MQTT to the same buckets: as many events, of so
-// many bytes together. If their sender owes something from before, it charges nothing, and says who
-// owes, and for how long.
+// many bytes together. If a bucket still has a debt, Charge charges nothing: it returns how long the
+// debt takes, and whose it is.
 func (s *Server) Charge(g *access.Grant, events, bytes int) (wait time.Duration, who string) {
 	var m meter
 	m.use(&s.rates, g, &Limits{})
