@@ -17,12 +17,11 @@ const (
 	// detoursMax bounds the devices that are remembered without an event of theirs under way.
 	detoursMax = 4096
 	// restAfter is from how long a handler's run on the detour is followed by a rest, so that
-	// long handlers leave the processors to others. The rest is restTimes as long as the run, and
-	// faultTimes as long if the run missed its deadline or burnt its fuel.
-	restAfter  = 10 * time.Millisecond
-	restTimes  = 4
-	faultTimes = 100
-	restMax    = 5 * time.Second
+	// long handlers leave the processors to others. The rest is restTimes as long as the run: a
+	// device hears of its fault after several runs and rests, so they must not be much longer.
+	restAfter = 10 * time.Millisecond
+	restTimes = 4
+	restMax   = 5 * time.Second
 )
 
 // detours are the devices whose handlers run too long. One extra worker handles their events,
@@ -155,16 +154,12 @@ func (s *shard) over(j *job) {
 }
 
 // rest is the pause after a run that began then.
-func (s *shard) rest(begin time.Time, why long) {
+func (s *shard) rest(begin time.Time) {
 	took := time.Since(begin)
 	if s.r.detour != s || took < restAfter {
 		return
 	}
-	times := time.Duration(restTimes)
-	if why == longFault {
-		times = faultTimes
-	}
-	timer := time.NewTimer(min(times*took, restMax))
+	timer := time.NewTimer(min(restTimes*took, restMax))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

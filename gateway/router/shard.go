@@ -116,7 +116,7 @@ func (s *shard) attempt(j *job) (retryIn time.Duration) {
 	if j.long != longNo && s.r.detour == s {
 		s.r.detours.begin(j.key, 0, j.long, time.Now())
 	}
-	s.rest(begin, j.long)
+	s.rest(begin)
 	return retryIn
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
 	"tributary.io/gateway/access"
@@ -15,7 +16,7 @@ import (
 // A flood of refused logins is one line a minute for each address and name, without the token.
 func TestRefusedLoginsAreLogged(t *testing.T) {
 	const token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJzdWJqZWN0LTEifQ.c2lnbmF0dXJl"
-	var log bytes.Buffer
+	var log logText
 	f := start(t, func(c *access.Credentials) (*access.Grant, error) {
 		return nil, &stage.Error{Code: event.BadUserNameOrPassword, Reason: "the token has expired"}
 	}, func(_ *settings, f *fixture) { f.log = slog.New(slog.NewTextHandler(&log, nil)) })
@@ -35,4 +36,22 @@ func TestRefusedLoginsAreLogged(t *testing.T) {
 		!strings.Contains(log.String(), "the token has expired") {
 		t.Errorf("three refusals are told in %d lines:\n%s", n, log.String())
 	}
+}
+
+// logText is what was logged so far. A connection may still log while a test reads.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -267,7 +267,15 @@ func TestQoS2OfASessionThatEnds(t *testing.T) {
 	<-auth.asked
 	b := f.v5("a")
 	close(auth.told)
-	a.ended(0x8E)
+	// The answer may leave before the DISCONNECT, which another goroutine writes.
+	last := a.recv()
+	if rec, is := last.(*packet.Ack); is && rec.Type == packet.PUBREC {
+		last = a.recv()
+	}
+	if d, is := last.(*packet.Disconnect); !is || d.Code != 0x8E {
+		t.Fatalf("got %T %+[1]v, want DISCONNECT 0x8E", last)
+	}
+	a.ended(0)
 	f.eventually("the end of the old connection", func() bool {
 		f.server.mu.Lock()
 		defer f.server.mu.Unlock()
