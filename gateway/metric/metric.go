@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// MetricKind is the Prometheus type of a metric.
+// Kind is the Prometheus type of a metric.
 type Kind uint8
 
-// The kinds of Metric.
+// The kinds of Sample.
 const (
 	CounterKind Kind = iota
 	GaugeKind
 	HistogramKind
 )
 
-// Metric is one sample that a stage shows to the admin endpoint. Stages offer
-// Metrics() []Metric, read at scrape time, so that they need no metrics library.
+// Sample is one sample that a stage shows to the admin endpoint. Stages offer
+// Metrics() []Sample, read at scrape time, so that they need no metrics library.
 type Sample struct {
 	Name   string // Prometheus name with unit suffix, e.g. tributary_mqtt_received_bytes_total
 	Help   string
